@@ -1,0 +1,46 @@
+# Everything a newcomer needs: `make chat` and `make test` set themselves up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ADDRESS ?= 127.0.0.1
+PORT ?= 8000
+
+.PHONY: help chat test check lint types format autobahn clean
+
+help:
+	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
+	@echo "make test      set up, then run all tests, with coverage"
+	@echo "make check     set up, then lint and type-check"
+	@echo "make autobahn  run the Autobahn Testsuite against an echo app"
+
+# A file that stands for the virtual environment: made anew when pyproject.toml changes.
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "wsgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "Python's venv module is missing (on Debian: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+chat: $(VENV)/.ready
+	@echo "The chat is at http://$(ADDRESS):$(PORT) (Ctrl+C ends it)"
+	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report term
+
+check: lint types
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,69 @@
+"""Imports run one way, and no room below `server` knows asyncio, a socket or a clock."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "wsgate"
+
+# Which rooms each room may import from, besides itself.
+ALLOWED = {
+    "_version": set(),
+    "errors": set(),
+    "types": set(),
+    "config": {"errors"},
+    "loading": {"errors", "types"},
+    "protocol": {"errors", "types"},
+    "asgi": {"errors", "types", "protocol"},
+    "server": {"errors", "types", "protocol", "asgi", "config", "loading", "_version"},
+    "testing": {"errors", "types", "config", "server"},
+    "cli": {"errors", "config", "server", "wsgate"},
+    "__init__": {"_version", "config", "errors", "server"},
+    "__main__": {"cli"},
+}
+WITHOUT_IO = {"protocol", "asgi", "errors", "types", "config", "_version"}
+IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
+WSPROTO = {"protocol/codec_wsproto.py", "protocol/deflate.py"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names of all modules that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    room = room_of(path)
+    own = {n.split(".")[1] if "." in n else n for n in imported(path) if n.split(".")[0] == "wsgate"}
+    assert own <= ALLOWED[room] | {room}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_io_below_the_server(path: Path) -> None:
+    if room_of(path) in WITHOUT_IO:
+        assert not {name.split(".")[0] for name in imported(path)} & IO
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_one_place_knows_wsproto(path: Path) -> None:
+    if "wsproto" in {name.split(".")[0] for name in imported(path)}:
+        assert str(path.relative_to(PACKAGE)) in WSPROTO
+
+
+def test_the_package_is_looked_at() -> None:
+    assert len(FILES) > 30
+    assert {room_of(path) for path in FILES} <= set(ALLOWED)

@@ -1,0 +1,77 @@
+"""Scopes: what an app is told when its connection begins.
+
+Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from wsgate.protocol.request import Request
+from wsgate.types import Address, ConnectionScope, HTTPScope, LifespanScope, WebSocketScope
+
+_SECURE = {"http": "ws", "https": "wss"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What the scopes of one connection share.
+
+    scheme: "http" or "https". root_path: where the app is mounted; put before each path. state:
+    what the lifespan left, of which every scope gets a shallow copy of its own.
+    """
+
+    client: Address | None
+    server: Address | None
+    scheme: str
+    root_path: str
+    state: Mapping[str, Any]
+
+
+def http_scope(request: Request, endpoint: Endpoint) -> HTTPScope:
+    """Return the scope of a request."""
+    return {
+        "type": "http",
+        "method": request.method,
+        **_connection(request, endpoint, endpoint.scheme),
+    }
+
+
+def websocket_scope(
+    request: Request, endpoint: Endpoint, subprotocols: list[str]
+) -> WebSocketScope:
+    """Return the scope of a WebSocket, with the denial response extension."""
+    scope: WebSocketScope = {
+        "type": "websocket",
+        "subprotocols": subprotocols,
+        **_connection(request, endpoint, _SECURE[endpoint.scheme]),
+    }
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+def _connection(request: Request, endpoint: Endpoint, scheme: str) -> ConnectionScope:
+    return {
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": request.version,
+        "scheme": scheme,
+        "path": endpoint.root_path + unquote(request.raw_path.decode("ascii")),
+        "raw_path": endpoint.root_path.encode() + request.raw_path,
+        "query_string": request.query,
+        "root_path": endpoint.root_path,
+        "headers": request.headers,
+        "client": endpoint.client,
+        "server": endpoint.server,
+        "state": dict(endpoint.state),
+        "extensions": {},
+    }
+
+
+def lifespan_scope(state: dict[str, Any]) -> LifespanScope:
+    """Return the scope of the app's life; what the app puts into `state` reaches every scope."""
+    return {
+        "type": "lifespan",
+        "asgi": {"version": "3.0", "spec_version": "2.0"},
+        "state": state,
+    }

@@ -1,0 +1,146 @@
+"""One WebSocket as its app sees it: which message is legal when, and what it asks for.
+
+Source: ASGI HTTP & WebSocket message format 2.5, with the denial response extension.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from wsgate.errors import IllegalMessage, InvalidMessage
+from wsgate.protocol.handshake import Handshake, accept_headers, check_subprotocol
+from wsgate.types import Header, Message, WebSocketDisconnect, WebSocketReceive
+
+DENIAL = ("websocket.http.response.start", "websocket.http.response.body")
+_MAX_REASON = 123  # RFC 6455 section 5.5: a control frame has 125 octets, two are the code's
+
+
+class State(Enum):
+    """Where the app stands; DENYING: it refuses with a response of its own."""
+
+    CONNECTING = "connecting"
+    DENYING = "denying"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+_NEXT = {
+    (State.CONNECTING, "websocket.accept"): State.OPEN,
+    (State.CONNECTING, "websocket.close"): State.CLOSED,
+    (State.CONNECTING, DENIAL[0]): State.DENYING,
+    (State.DENYING, DENIAL[1]): State.DENYING,
+    (State.OPEN, "websocket.send"): State.OPEN,
+    (State.OPEN, "websocket.close"): State.CLOSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The app takes the WebSocket, with what is fit to stand in the 101."""
+
+    subprotocol: str | None
+    headers: list[Header]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The app refuses the WebSocket; the server answers 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """A piece of the app's own response to a WebSocket that it refuses."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The app ends the WebSocket."""
+
+    code: int
+    reason: str
+
+
+Wish = str | bytes | Accept | Refuse | Deny | Close
+
+
+class Conversation:
+    """The app's side of one WebSocket."""
+
+    __slots__ = ("_handshake", "state")
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._handshake = handshake
+        self.state = State.CONNECTING
+
+    def say(self, message: Message) -> Wish:
+        """Return what a message of the app asks for: a payload to send, or one of the wishes.
+
+        Raises IllegalMessage where the state forbids it and InvalidMessage where it is malformed;
+        the state stays as it was.
+        """
+        kind = message.get("type")
+        state = _NEXT.get((self.state, str(kind)))
+        if state is None:
+            raise IllegalMessage(kind, self.state.value)
+        wish = self._wish(str(kind), message)
+        self.state = state
+        return wish
+
+    def _wish(self, kind: str, message: Message) -> Wish:
+        if kind == "websocket.send":
+            return payload_of(message)
+        if kind == "websocket.accept":
+            return Accept(
+                check_subprotocol(self._handshake, message.get("subprotocol")),
+                accept_headers(message.get("headers", ())),
+            )
+        if kind == "websocket.close":
+            close = _close(message)
+            return close if self.state is State.OPEN else Refuse()
+        return Deny(message)
+
+
+def payload_of(message: Message) -> str | bytes:
+    """Return what a `websocket.send` carries. Raises InvalidMessage."""
+    text, data = message.get("text"), message.get("bytes")
+    if (text is None) is (data is None):
+        raise InvalidMessage("websocket.send has exactly one of text and bytes")
+    if text is not None:
+        if not isinstance(text, str):
+            raise InvalidMessage(f"text is a str, not {type(text).__name__}")
+        return text
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidMessage(f"bytes is bytes, not {type(data).__name__}")
+    return bytes(data)
+
+
+def _close(message: Message) -> Close:
+    code, reason = message.get("code", 1000), message.get("reason") or ""
+    if not isinstance(code, int) or not may_be_sent(code):
+        raise InvalidMessage(f"{code!r} is no close code that an endpoint may send")
+    if not isinstance(reason, str) or len(reason.encode()) > _MAX_REASON:
+        raise InvalidMessage(f"a close reason is text of at most {_MAX_REASON} bytes in UTF-8")
+    return Close(int(code), reason)
+
+
+def may_be_sent(code: int) -> bool:
+    """Tell whether a close code may stand in a frame (RFC 6455 section 7.4)."""
+    return 3000 <= code <= 4999 or code in _REGISTERED  # noqa: PLR2004  # RFC 6455 section 7.4.2
+
+
+# The codes of the protocol, without those that "MUST NOT be set as a status code in a Close control
+# frame by an endpoint" (1005, 1006, 1015) and with those that IANA has registered since.
+_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+def receive_event(payload: str | bytes) -> WebSocketReceive:
+    """Return the message that carries a payload to the app: one key of the two, never both."""
+    if isinstance(payload, str):
+        return {"type": "websocket.receive", "text": payload}
+    return {"type": "websocket.receive", "bytes": payload}
+
+
+def disconnect_event(code: int, reason: str) -> WebSocketDisconnect:
+    """Return the message that tells the app of the end."""
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}

@@ -1,0 +1,105 @@
+"""The command line: the only place that reads argv."""
+
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import click
+
+import wsgate
+from wsgate.config import Config, Lifespan, LogLevel, Loop
+from wsgate.errors import ConfigError, StartupFailed
+from wsgate.server.run import run
+
+_DEFAULTS = Config()
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    click.echo(
+        f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
+        f"{platform.python_version()} on {platform.system()}"
+    )
+    context.exit()
+
+
+class _HeaderType(click.ParamType[tuple[str, str]]):
+    """`Name:value`, as uvicorn takes it."""
+
+    name = "NAME:VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, colon, content = str(value).partition(":")
+        if not colon:
+            self.fail(f"{value!r} is not of the form NAME:VALUE", param, ctx)
+        return name.strip(), content.strip()
+
+
+def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
+    """Return an option of the setting that has its name, with that setting's default."""
+    setting = name.lstrip("-").split("/")[0].replace("-", "_")
+    default = getattr(_DEFAULTS, setting)
+    return click.option(
+        name, default=default, show_default=default not in (None, ()), help=text, **settings
+    )
+
+
+@click.command(context_settings={"auto_envvar_prefix": "WSGATE", "max_content_width": 100})
+@click.argument("app", envvar="WSGATE_APP")
+@_option("--host", "Address to listen on.", type=str)
+@_option("--port", "Port to listen on; 0 takes a free one.", type=int)
+@_option("--uds", "Listen on a Unix socket instead.", type=str)
+@_option("--fd", "Listen on an inherited socket's file descriptor instead.", type=int)
+@click.option("--factory", is_flag=True, help="APP is a function that returns the app.")
+@click.option("--app-dir", default="", help="Look for APP in this folder.", show_default="here")
+@_option("--lifespan", "The app's lifespan.", type=click.Choice(get_args(Lifespan)))
+@_option("--loop", "The event loop.", type=click.Choice(get_args(Loop)))
+@_option("--log-level", "Log this and what is graver.", type=click.Choice(get_args(LogLevel)))
+@_option("--access-log/--no-access-log", "Log requests and WebSockets.", is_flag=True)
+@_option("--root-path", "Where the app is mounted: put before each path.", type=str)
+@_option("--limit-concurrency", "Requests and WebSockets at a time; 503 above.", type=int)
+@_option("--backlog", "Connections that wait to be accepted.", type=int)
+@_option("--timeout-request-head", "Seconds for a request's head; then 408.", type=float)
+@_option("--timeout-request-body", "Seconds without a byte of a body; then 408.", type=float)
+@_option("--timeout-keep-alive", "Seconds between requests.", type=float)
+@_option("--timeout-send", "Seconds that a client may not read.", type=float)
+@_option("--timeout-graceful-shutdown", "Seconds for apps to end on shutdown.", type=float)
+@_option("--ws-max-size", "Bytes of a WebSocket message; 1009 above.", type=int)
+@_option("--ws-max-queue", "Messages that wait for the app; reading pauses above.", type=int)
+@_option("--ws-max-queue-size", "The same in bytes of memory.", type=int)
+@_option("--ws-ping-interval", "Seconds between Pings; 0 for none.", type=float)
+@_option("--ws-ping-timeout", "Seconds for a sign of life behind a Ping; then 1011.", type=float)
+@_option("--ws-close-timeout", "Seconds for the client's Close behind ours.", type=float)
+@_option("--ws-per-message-deflate", "Agree to permessage-deflate.", type=bool)
+@_option("--h11-max-incomplete-event-size", "Bytes of a request's head; 431 above.", type=int)
+@click.option("--header", "headers", multiple=True, type=_HeaderType(), help="Put into responses.")
+@_option("--date-header/--no-date-header", "Send the Date header.", is_flag=True)
+@_option("--server-header/--no-server-header", "Send the Server header.", is_flag=True)
+@click.option(
+    "--version",
+    is_flag=True,
+    callback=_print_version,
+    expose_value=False,
+    is_eager=True,
+    help="Print the versions and exit.",
+)
+def main(app: str, factory: bool, app_dir: str, **options: Any) -> None:
+    """Serve the ASGI application APP, "module:attribute".
+
+    Each option may also stand in the environment: --ws-max-size as WSGATE_WS_MAX_SIZE.
+    """
+    try:
+        run(app, factory=factory, app_dir=app_dir, **options)
+    except ConfigError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except StartupFailed as error:
+        click.echo(f"Error: startup failed: {error}", err=True)
+        sys.exit(3)

@@ -1,0 +1,273 @@
+"""permessage-deflate (RFC 7692) and the bounds on a message, as one wsproto extension.
+
+wsproto asks its extensions about every frame's header and hands them every piece of payload, which
+makes this the place where sizes are counted before anything is kept. So the extension is always
+installed, whether deflate was agreed or not.
+
+At rest a connection keeps no window: by default both sides agree to no context takeover, one
+compressor serves all connections with the same window, and an inflater lives for one message.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import (
+    CloseReason,
+    FrameDecoder,
+    FrameProtocol,
+    Header as FrameHeader,
+    Opcode,
+    RsvBits,
+)
+
+from wsgate.protocol.negotiation import MIN_WINDOW_BITS, NAME, Agreement
+
+# RFC 7692 section 7.2.1: these four octets end every flush; the sender removes them, the receiver
+# puts them back.
+_TAIL = b"\x00\x00\xff\xff"
+# An empty block with BFINAL: an inflater that stands at a block's boundary ends on it.
+_FINAL_BLOCK = b"\x03\x00"
+
+_NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
+_RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """Bounds on one incoming message: bytes (whole, inflated) and frames; over them, 1009."""
+
+    size: int = 16 * 1024 * 1024
+    fragments: int = 16_384
+
+
+# -- compression -------------------------------------------------------------------------------
+
+
+class Compressors:
+    """One compressor for each window size, shared by all connections of a worker.
+
+    It is emptied with Z_FULL_FLUSH behind each message, so no message refers back to another and
+    each result may be sent to anyone who agreed on that window.
+    """
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._by_bits: dict[int, zlib._Compress] = {}
+
+    def compress(self, data: bytes, bits: int) -> bytes:
+        """Return `data` as the payload of a compressed message."""
+        compressor = self._by_bits.get(bits)
+        if compressor is None:
+            compressor = zlib.compressobj(self._level, zlib.DEFLATED, -bits)
+            self._by_bits[bits] = compressor
+        return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)[:-4]
+
+
+class _Inflater:
+    """Turns the compressed payload of messages back, never past a bound."""
+
+    __slots__ = ("_bits", "_keep", "_zlib")
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._keep = not agreement.client_no_context_takeover
+        # A sender that was told 8 bits and uses zlib compresses with 9.
+        self._bits = max(agreement.client_max_window_bits, MIN_WINDOW_BITS)
+        self._zlib: zlib._Decompress | None = None
+
+    def inflate(self, data: bytes, most: int) -> bytes:
+        """Return what `data` inflates to, at most `most` + 1 bytes: one more shows the excess.
+
+        Raises zlib.error.
+        """
+        if self._zlib is None:
+            self._zlib = zlib.decompressobj(-self._bits)
+        out = self._zlib.decompress(data, most + 1)
+        while self._zlib.eof and self._zlib.unused_data and len(out) <= most:
+            # RFC 7692 section 7.2.3.4: a block with BFINAL may end before the message does. What
+            # follows starts afresh: zlib would only collect it, without bound.
+            data = self._zlib.unused_data
+            self._zlib = zlib.decompressobj(-self._bits)
+            out += self._zlib.decompress(data, most - len(out) + 1)
+        return out
+
+    def finish(self, most: int) -> bytes:
+        """Return the rest of the message, bounded as in `inflate`, and let go of the window.
+
+        Raises zlib.error, also for a message that stops within a block.
+        """
+        if self._keep:
+            return self.inflate(_TAIL, most)
+        assert self._zlib is not None  # every frame's payload has passed `inflate`
+        out = b"" if self._zlib.eof else self.inflate(_TAIL + _FINAL_BLOCK, most)
+        ended = self._zlib.eof
+        self._zlib = None
+        if not ended and len(out) <= most:
+            raise zlib.error("the message stops within a block")
+        return out
+
+
+# -- the extension -----------------------------------------------------------------------------
+
+
+class Deflate(Extension):
+    """Counts, bounds, inflates and compresses the messages of one connection."""
+
+    __slots__ = (
+        "_agreement",
+        "_compressed",
+        "_compressor",
+        "_compressors",
+        "_fragments",
+        "_inflater",
+        "_last",
+        "_limits",
+        "_size",
+        "_within",
+    )
+
+    name = NAME
+
+    def __init__(
+        self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
+    ) -> None:
+        self._limits = limits
+        self._agreement = agreement
+        self._compressors = compressors
+        self._compressor: zlib._Compress | None = None  # only with context takeover
+        self._inflater: _Inflater | None = None
+        self._within: Opcode | None = None  # the kind of message under way
+        self._compressed = False
+        self._size = 0
+        self._fragments = 0
+        self._last = b""
+
+    def enabled(self) -> bool:
+        """Say that this is always part of the connection."""
+        return True
+
+    def offer(self) -> bool | str:
+        """Offer nothing: the handshake is not wsproto's here."""
+        return False
+
+    # -- what comes in -------------------------------------------------------------------------
+
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002  # wsproto's interface
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,
+    ) -> CloseReason | RsvBits:
+        """Judge a frame by its header alone, before any of its payload is kept.
+
+        wsproto calls this again each time more of one header has come, so nothing is counted here.
+        """
+        if opcode.iscontrol():
+            return _NO_RSV
+        first = opcode is not Opcode.CONTINUATION
+        # RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the
+        # fragments of another message".
+        if first is (self._within is not None):
+            return CloseReason.PROTOCOL_ERROR
+        compressed = rsv.rsv1 if first else self._compressed
+        if not compressed and self._size + payload_length > self._limits.size:
+            return CloseReason.MESSAGE_TOO_BIG
+        # RFC 7692 section 6.1: only the first frame of a message carries the bit.
+        return _RSV1 if first and self._agreement else _NO_RSV
+
+    def frame_inbound_payload_data(
+        self, proto: FrameDecoder | FrameProtocol, data: bytes
+    ) -> bytes | CloseReason:
+        """Take a piece of a frame's payload; wsproto calls this at least once for every frame."""
+        header = _header(proto)
+        if header.opcode.iscontrol():
+            return data
+        if self._within is None:
+            self._begin(header)
+        if not self._compressed:
+            return self._counted(data)
+        assert self._inflater is not None  # _begin made it
+        try:
+            return self._counted(self._inflater.inflate(data, self._limits.size - self._size))
+        except zlib.error:
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+
+    def frame_inbound_complete(
+        self, proto: FrameDecoder | FrameProtocol, fin: bool
+    ) -> bytes | CloseReason | None:
+        """Take the end of a frame."""
+        if _header(proto).opcode.iscontrol():
+            return None
+        self._fragments += 1
+        if not fin:
+            too_many = self._fragments >= self._limits.fragments
+            return CloseReason.MESSAGE_TOO_BIG if too_many else None
+        rest = self._finished() if self._compressed else b""
+        self._within = None
+        self._size = self._fragments = 0
+        return rest
+
+    def _begin(self, header: FrameHeader) -> None:
+        self._within = header.opcode
+        self._compressed = header.rsv.rsv1
+        self._last = b""
+        if self._compressed and self._inflater is None:
+            assert self._agreement is not None  # without it the bit is an error
+            self._inflater = _Inflater(self._agreement)
+
+    def _finished(self) -> bytes | CloseReason:
+        assert self._inflater is not None  # _begin made it
+        try:
+            return self._counted(self._inflater.finish(self._limits.size - self._size))
+        except zlib.error:
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+
+    def _counted(self, data: bytes) -> bytes | CloseReason:
+        self._size += len(data)
+        if self._size > self._limits.size:
+            return CloseReason.MESSAGE_TOO_BIG
+        if self._within is Opcode.TEXT and data:
+            end = self._last + data[-2:]
+            self._last = data[-1:]
+            if _ends_in_surrogate(end):
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        return data
+
+    # -- what goes out -------------------------------------------------------------------------
+
+    def frame_outbound(
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002  # wsproto's interface
+        opcode: Opcode,
+        rsv: RsvBits,
+        data: bytes,
+        fin: bool,  # noqa: ARG002  # our messages are one frame each
+    ) -> tuple[RsvBits, bytes]:
+        """Compress a message where that was agreed and pays."""
+        agreement = self._agreement
+        if agreement is None or opcode.iscontrol() or len(data) < agreement.settings.threshold:
+            return rsv, data
+        if not agreement.server_no_context_takeover:
+            return _RSV1, self._compress_with_context(agreement, data)
+        smaller = self._compressors.compress(data, agreement.server_max_window_bits)
+        return (_RSV1, smaller) if len(smaller) < len(data) else (rsv, data)
+
+    def _compress_with_context(self, agreement: Agreement, data: bytes) -> bytes:
+        if self._compressor is None:
+            self._compressor = zlib.compressobj(
+                agreement.settings.level, zlib.DEFLATED, -agreement.server_max_window_bits
+            )
+        return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
+def _header(proto: FrameDecoder | FrameProtocol) -> FrameHeader:
+    assert isinstance(proto, FrameDecoder)  # wsproto's own decoder calls, behind a header
+    assert proto.header is not None
+    return proto.header
+
+
+def _ends_in_surrogate(data: bytes) -> bool:
+    # ED A0 to ED BF begin a surrogate, which is no UTF-8 (RFC 3629 section 3). CPython's decoder
+    # waits for the third byte before it says so; Autobahn and RFC 6455 section 8.1 want it now.
+    return len(data) > 1 and data[-2] == 0xED and data[-1] >= 0xA0  # noqa: PLR2004  # octets

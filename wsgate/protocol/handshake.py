@@ -1,0 +1,157 @@
+"""The opening handshake on the server's side.
+
+Sources: RFC 6455 sections 4.2 (requirements), 1.3 (the accept key), 9.1 (extensions).
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.protocol.headers import checked, is_token, token_list, values_of
+from wsgate.protocol.negotiation import Agreement, DeflateSettings, negotiated
+from wsgate.protocol.request import Request
+from wsgate.types import Header
+
+# RFC 6455 section 1.3: the fixed string that both sides know.
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A handshake that may be accepted.
+
+    key: as it was sent. subprotocols: as offered, in order. deflate: what was agreed of
+    permessage-deflate, None without it.
+    """
+
+    key: bytes
+    subprotocols: list[str]
+    deflate: Agreement | None
+
+
+def is_asked_for(request: Request) -> bool:
+    """Tell whether the request asks for a WebSocket, well or badly.
+
+    RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
+    HTTP/1.0 request"; protocols other than ours may stand beside it.
+    """
+    return request.version != "1.0" and b"websocket" in token_list(request.headers, b"upgrade")
+
+
+def judge(request: Request, settings: DeflateSettings | None) -> Handshake:
+    """Return the handshake that the request makes.
+
+    settings: how this side does permessage-deflate, None where it does not.
+    Raises RequestRefused: 400, or 426 with the version spoken here.
+    """
+    headers = request.headers
+    if request.method != "GET":
+        raise RequestRefused(400, "a WebSocket handshake is a GET")
+    if b"upgrade" not in token_list(headers, b"connection"):
+        raise RequestRefused(400, "Connection: Upgrade is missing")
+    if values_of(headers, b"transfer-encoding") or _has_length(headers):
+        raise RequestRefused(400, "a WebSocket handshake has no body")
+    _check_version(headers)
+    return Handshake(
+        _key(headers),
+        _subprotocols(headers),
+        negotiated(values_of(headers, b"sec-websocket-extensions"), settings) if settings else None,
+    )
+
+
+def _has_length(headers: list[Header]) -> bool:
+    return any(value.strip(b"0") for value in values_of(headers, b"content-length"))
+
+
+def _check_version(headers: list[Header]) -> None:
+    # RFC 6455 section 4.2.2: "If the value of this header field does not match a version
+    # understood by the server, the server MUST abort [...] and instead send an appropriate HTTP
+    # error code (such as 426 Upgrade Required) and a |Sec-WebSocket-Version| header field".
+    if values_of(headers, b"sec-websocket-version") != [b"13"]:
+        raise RequestRefused(
+            426,
+            "WebSocket version 13 is spoken here",
+            [
+                (b"sec-websocket-version", b"13"),
+                (b"upgrade", b"websocket"),  # RFC 9110 section 15.5.22: a MUST in a 426
+                (b"connection", b"upgrade"),
+            ],
+        )
+
+
+def _key(headers: list[Header]) -> bytes:
+    # RFC 6455 section 4.2.1: "a base64-encoded value that, when decoded, is 16 bytes in length".
+    keys = values_of(headers, b"sec-websocket-key")
+    if len(keys) != 1:
+        raise RequestRefused(400, "exactly one Sec-WebSocket-Key is needed")
+    try:
+        nonce = base64.b64decode(keys[0], validate=True)
+    except binascii.Error:
+        nonce = b""
+    if len(nonce) != _KEY_BYTES:
+        raise RequestRefused(400, "Sec-WebSocket-Key is not 16 bytes in base64")
+    return keys[0]
+
+
+def _subprotocols(headers: list[Header]) -> list[str]:
+    # RFC 6455 section 4.1: "The elements that comprise this value MUST be non-empty strings
+    # [...] and MUST all be unique strings."
+    values = values_of(headers, b"sec-websocket-protocol")
+    offered = [m for m in (m.strip(b" \t") for v in values for m in v.split(b",")) if m]
+    if len(set(offered)) != len(offered) or not all(map(is_token, offered)):
+        raise RequestRefused(400, "Sec-WebSocket-Protocol is not a list of unique tokens")
+    return [member.decode("ascii") for member in offered]
+
+
+def accept_key(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2, 5.4)."""
+    # The hash only shows that the server read the handshake; it secures nothing.
+    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def accept_headers(headers: Iterable[Iterable[bytes]]) -> list[Header]:
+    """Return the app's headers for the 101, in order.
+
+    Raises InvalidMessage for one that is malformed or the handshake's own business.
+    """
+    clean = checked(headers)
+    for name, _ in clean:
+        if name.startswith(b"sec-websocket-") or name in _HANDSHAKE_ONLY:
+            raise InvalidMessage(f"the header {name.decode()!r} is the server's in an accept")
+    return clean
+
+
+# In a 101 these would change how what follows is read (RFC 9110 section 8.6: "A server MUST NOT
+# send a Content-Length header field in any response with a status code of 1xx").
+_HANDSHAKE_ONLY = frozenset({b"connection", b"upgrade", b"content-length", b"transfer-encoding"})
+
+
+def check_subprotocol(handshake: Handshake, subprotocol: object) -> str | None:
+    """Return the subprotocol, which must be one offered. Raises InvalidMessage."""
+    if subprotocol is None:
+        return None
+    if not isinstance(subprotocol, str) or subprotocol not in handshake.subprotocols:
+        raise InvalidMessage(
+            f"the subprotocol {subprotocol!r} is not one offered: {handshake.subprotocols}"
+        )
+    return subprotocol
+
+
+def response(handshake: Handshake, subprotocol: str | None, headers: Iterable[Header]) -> bytes:
+    """Return the 101 that opens the WebSocket; the arguments have been checked."""
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + accept_key(handshake.key),
+    ]
+    if subprotocol is not None:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode("ascii"))
+    if handshake.deflate is not None:
+        lines.append(b"Sec-WebSocket-Extensions: " + handshake.deflate.header())
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,108 @@
+"""What both sides agree on of permessage-deflate (RFC 7692 sections 5 and 7.1)."""
+
+from dataclasses import dataclass
+
+from wsgate.protocol.headers import is_token, split_quoted
+
+NAME = "permessage-deflate"
+MIN_WINDOW_BITS = 9  # raw zlib cannot compress with a window of 8 bits
+MAX_WINDOW_BITS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class DeflateSettings:
+    """How this side does permessage-deflate.
+
+    threshold: bytes of a message below which it is sent as it is. context_takeover: keep windows
+    between messages, which compresses better and holds some 300 KiB for each connection. The
+    window bits, 9 to 15, bound what each side compresses with. level: zlib's, 1 to 9.
+    """
+
+    threshold: int = 1_024
+    context_takeover: bool = False
+    server_max_window_bits: int = MAX_WINDOW_BITS
+    client_max_window_bits: int = MAX_WINDOW_BITS
+    level: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What both sides agreed on (RFC 7692 section 7.1); the defaults are those of the RFC."""
+
+    settings: DeflateSettings
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int = MAX_WINDOW_BITS
+    client_max_window_bits: int = MAX_WINDOW_BITS
+
+    def header(self) -> bytes:
+        """Return the value of Sec-WebSocket-Extensions in the response."""
+        parts = [NAME]
+        if self.server_no_context_takeover:
+            parts.append("server_no_context_takeover")
+        if self.client_no_context_takeover:
+            parts.append("client_no_context_takeover")
+        if self.server_max_window_bits < MAX_WINDOW_BITS:
+            parts.append(f"server_max_window_bits={self.server_max_window_bits}")
+        if self.client_max_window_bits < MAX_WINDOW_BITS:
+            parts.append(f"client_max_window_bits={self.client_max_window_bits}")
+        return "; ".join(parts).encode("ascii")
+
+
+def negotiated(values: list[bytes], settings: DeflateSettings) -> Agreement | None:
+    """Return what is agreed of the offers in Sec-WebSocket-Extensions, None for nothing.
+
+    RFC 7692 section 5.1: the offers stand in order of preference; one with an unknown, repeated or
+    malformed parameter is declined, and the next one looked at.
+    """
+    for value in values:
+        for offer in split_quoted(value.decode("ascii"), ","):
+            name, *parameters = (part.strip(" \t") for part in split_quoted(offer, ";"))
+            if name == NAME:
+                agreement = _agreed(parameters, settings)
+                if agreement is not None:
+                    return agreement
+    return None
+
+
+def _agreed(parameters: list[str], settings: DeflateSettings) -> Agreement | None:
+    offered: dict[str, int | None] = {}
+    for parameter in parameters:
+        name, equals, value = (part.strip(" \t") for part in parameter.partition("="))
+        if name in offered or not _is_valid(name, value if equals else None):
+            return None
+        offered[name] = int(value.strip('"')) if value else None
+    server_bits = offered.get("server_max_window_bits") or MAX_WINDOW_BITS
+    if server_bits < MIN_WINDOW_BITS:
+        return None
+    client_bits = MAX_WINDOW_BITS
+    if "client_max_window_bits" in offered:  # else the client may not be asked for it
+        client_bits = min(
+            offered["client_max_window_bits"] or MAX_WINDOW_BITS, settings.client_max_window_bits
+        )
+    return Agreement(
+        settings,
+        not settings.context_takeover or "server_no_context_takeover" in offered,
+        not settings.context_takeover or "client_no_context_takeover" in offered,
+        min(server_bits, settings.server_max_window_bits),
+        client_bits,
+    )
+
+
+def _is_valid(name: str, value: str | None) -> bool:
+    if name in ("server_no_context_takeover", "client_no_context_takeover"):
+        return value is None
+    if name == "client_max_window_bits":
+        return value is None or _is_window(value)
+    return name == "server_max_window_bits" and value is not None and _is_window(value)
+
+
+def _is_window(value: str) -> bool:
+    # RFC 7692 section 7.1.2.1: "a decimal integer without leading zeroes between 8 to 15"; RFC
+    # 6455 section 9.1 lets a value stand in quotes.
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    return is_token(value.encode("ascii")) and value in _WINDOWS
+
+
+_WINDOWS = frozenset(str(bits) for bits in range(8, 16))

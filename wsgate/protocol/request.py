@@ -1,0 +1,138 @@
+"""What a request's head says, judged: framing, Host and target.
+
+Every driver of HTTP/1.1 passes its heads through `judged`, so that none is laxer than another.
+Sources: RFC 9112 sections 3.2 (targets), 6.1 to 6.3 (framing); RFC 9110 section 7.2 (Host).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wsgate.errors import RequestRefused
+from wsgate.protocol.headers import is_host, values_of
+from wsgate.types import Header
+
+_ABSOLUTE = re.compile(rb"(?i:https?|wss?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)")
+
+# Fields that decide how the bytes behind them are read, or are matched against ASCII tokens.
+_ASCII_ONLY = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Bounds on a request's head: bytes in all, bytes of the target, number of headers."""
+
+    size: int = 65_536
+    target: int = 8_192
+    headers: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request's head.
+
+    target: as it was sent. raw_path and query: parts of it, still percent-encoded.
+    version: "1.0" or "1.1", the highest that both sides speak. headers: lower-case names, in
+    order; the Host of an absolute-form target has taken the place of the one sent.
+    """
+
+    method: str
+    target: bytes
+    raw_path: bytes
+    query: bytes
+    version: str
+    headers: list[Header]
+
+
+class _Target(NamedTuple):
+    authority: bytes | None
+    path: bytes
+    query: bytes
+
+
+def judged(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
+    """Return the request that a parsed head makes.
+
+    version: as in `HTTP/1.1`, without the name. headers: lower-case names.
+    Raises RequestRefused: 400 where the framing, the Host or the target is in doubt, 505 for
+    another major version.
+    """
+    if not version.startswith(b"1."):
+        raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    old = version == b"1.0"
+    _check_ascii(headers)
+    _check_framing(headers, old=old)
+    _check_host(headers, old=old)
+    form = _target(method, target)
+    if form.authority is not None:
+        headers = _with_host(headers, form.authority)
+    return Request(
+        method.decode("ascii"),
+        target,
+        form.path,
+        form.query,
+        "1.0" if old else "1.1",
+        headers,
+    )
+
+
+def _check_ascii(headers: list[Header]) -> None:
+    for name, value in headers:
+        if name in _ASCII_ONLY and not value.isascii():
+            raise RequestRefused(400, f"a byte above 0x7f in {name.decode()}")
+
+
+def _check_framing(headers: list[Header], *, old: bool) -> None:
+    if not values_of(headers, b"transfer-encoding"):
+        return
+    # RFC 9112 section 6.1: "A server MAY reject a request that contains both Content-Length and
+    # Transfer-Encoding"; "A server or client that receives an HTTP/1.0 message containing a
+    # Transfer-Encoding header field MUST treat the message as if the framing is faulty".
+    if values_of(headers, b"content-length"):
+        raise RequestRefused(400, "both Content-Length and Transfer-Encoding")
+    if old:
+        raise RequestRefused(400, "Transfer-Encoding in an HTTP/1.0 request")
+
+
+def _check_host(headers: list[Header], *, old: bool) -> None:
+    # RFC 9112 section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any
+    # HTTP/1.1 request message that lacks a Host header field and to any request message that
+    # contains more than one Host header field line or a Host header field with an invalid field
+    # value."
+    hosts = values_of(headers, b"host")
+    if len(hosts) > 1 or (not hosts and not old):
+        raise RequestRefused(400, "exactly one Host header is needed")
+    if hosts and not is_host(hosts[0]):
+        raise RequestRefused(400, "the Host header is invalid")
+
+
+def _target(method: bytes, target: bytes) -> _Target:
+    if target.startswith(b"/") and b"#" not in target:
+        path, _, query = target.partition(b"?")
+        return _Target(None, path, query)
+    if target == b"*" and method == b"OPTIONS":
+        return _Target(None, b"*", b"")
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute and method != b"CONNECT" and is_host(absolute["authority"]):
+        path, _, query = absolute["rest"].partition(b"?")
+        return _Target(absolute["authority"], path or b"/", query)
+    raise RequestRefused(400, "the request target is invalid")
+
+
+def _with_host(headers: list[Header], authority: bytes) -> list[Header]:
+    # RFC 9112 section 3.2.2: "the origin server MUST ignore the received Host header field (if
+    # any) and instead use the host information of the request-target."
+    return [(b"host", authority), *(h for h in headers if h[0] != b"host")]

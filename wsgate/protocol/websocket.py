@@ -1,0 +1,221 @@
+"""One WebSocket session behind its handshake: bytes in, messages out, and the way it ends.
+
+The session answers Pings and Closes by itself (`replies`) and never raises for what the peer sent.
+Source: RFC 6455 sections 5.5 (control frames) and 7 (closing).
+"""
+
+from enum import Enum
+
+from wsgate.errors import ClientDisconnected
+from wsgate.protocol.codec import Fail, FrameCodec, PeerClose, Ping, Pong
+
+NO_STATUS = 1005
+ABNORMAL = 1006
+
+
+class State(Enum):
+    """Where a session stands.
+
+    FAILING: a bad frame came; nothing more is parsed, while what came before it still reaches the
+    app and its answers still leave. CLOSING: our Close is out, the peer's is awaited. CLOSED: no
+    frame goes either way any more, so the TCP connection is to be closed.
+    """
+
+    OPEN = "open"
+    FAILING = "failing"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Cause(Enum):
+    """What moves a session on."""
+
+    FAULT = "a bad frame came"
+    CLOSE_SENT = "our Close is out"
+    CLOSE_RECEIVED = "the peer's Close came"
+    LOST = "the TCP connection ended"
+
+
+# A Close that answers a Close, or a fault, ends the session at once: RFC 6455 section 7.1.1 lets
+# the server close TCP first, and behind a fault nothing of what comes could be understood.
+NEXT: dict[tuple[State, Cause], State] = {
+    (State.OPEN, Cause.FAULT): State.FAILING,
+    (State.OPEN, Cause.CLOSE_SENT): State.CLOSING,
+    (State.OPEN, Cause.CLOSE_RECEIVED): State.CLOSED,
+    (State.OPEN, Cause.LOST): State.CLOSED,
+    (State.FAILING, Cause.CLOSE_SENT): State.CLOSED,
+    (State.FAILING, Cause.LOST): State.CLOSED,
+    (State.CLOSING, Cause.FAULT): State.CLOSED,
+    (State.CLOSING, Cause.CLOSE_RECEIVED): State.CLOSED,
+    (State.CLOSING, Cause.LOST): State.CLOSED,
+}
+
+
+class Session:
+    """One session.
+
+    codec: reads and writes the frames. slice_size: bytes that one `take` parses at the most.
+    close_code and close_reason: what the app is to be told of the end, once it has come; the code
+    is the first that either side gave, 1006 when there was none.
+    received, sent: messages. bytes_in, bytes_out: of frames, on the wire.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_drained",
+        "_eof",
+        "_input",
+        "_pings",
+        "_replies",
+        "_slice",
+        "bytes_in",
+        "bytes_out",
+        "close_code",
+        "close_reason",
+        "received",
+        "sent",
+        "state",
+    )
+
+    def __init__(self, codec: FrameCodec, slice_size: int = 16_384) -> None:
+        self._codec = codec
+        self._slice = slice_size
+        self._input = bytearray()
+        self._drained = True  # the codec has said that it needs more
+        self._eof = False
+        self._pings: list[bytes] = []
+        self._replies = b""
+        self.state = State.OPEN
+        self.close_code = ABNORMAL
+        self.close_reason = ""
+        self.received = self.sent = 0
+        self.bytes_in = self.bytes_out = 0
+
+    # -- what comes in -------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes from the peer; they are parsed by `take`."""
+        if self.state in (State.FAILING, State.CLOSED):
+            return
+        self.bytes_in += len(data)
+        self._input += data
+
+    def feed_eof(self) -> None:
+        """Note that the TCP connection has ended; what came before is still there to `take`."""
+        self._eof = True
+        self._end_if_lost()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `take` has something left to look at."""
+        parsing = self.state in (State.OPEN, State.CLOSING)
+        return parsing and (bool(self._input) or not self._drained)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be parsed."""
+        return len(self._input)
+
+    def take(self, limit: int) -> list[str | bytes]:
+        """Parse one slice of the input and return its messages, at most `limit`.
+
+        An empty list is not the end: as long as `pending`, there is more to look at.
+        """
+        if not self.pending:
+            return []
+        if self._drained:
+            self._codec.feed(bytes(self._input[: self._slice]))
+            del self._input[: self._slice]
+        items = self._codec.take(limit)
+        self._drained = len(items) < limit
+        messages: list[str | bytes] = []
+        for item in items:
+            if isinstance(item, (str, bytes)):
+                if self.state is State.OPEN:
+                    messages.append(item)
+            else:
+                self._control(item)
+        self.received += len(messages)
+        self._end_if_lost()
+        return messages
+
+    def _control(self, item: Ping | Pong | PeerClose | Fail) -> None:
+        if isinstance(item, Ping):
+            if self.state is State.OPEN:
+                self._pings.append(item.payload)
+        elif isinstance(item, PeerClose):
+            self._peer_closed(item)
+        elif isinstance(item, Fail):
+            self._end(Cause.FAULT, item.code, item.reason)
+
+    def _peer_closed(self, close: PeerClose) -> None:
+        if self.state is State.OPEN:
+            # RFC 6455 section 5.5.1: "When sending a Close frame in response, the endpoint
+            # typically echos the status code it received."
+            self._replies = self.replies() + self._codec.close(close.code, "")
+        self._end(Cause.CLOSE_RECEIVED, close.code, close.reason)
+
+    def _end_if_lost(self) -> None:
+        if self._eof and self.state is not State.CLOSED and not self.pending:
+            self._end(Cause.LOST, ABNORMAL, "")
+
+    def _end(self, cause: Cause, code: int, reason: str) -> None:
+        if self.state is State.OPEN:
+            self.close_code, self.close_reason = code, reason
+        self.state = NEXT[self.state, cause]
+        if self.state is not State.CLOSING:
+            self._input.clear()  # nothing of it is parsed any more
+
+    # -- what goes out -------------------------------------------------------------------------
+
+    def replies(self, *, latest_only: bool = False) -> bytes:
+        """Return what the session itself has to say to the bytes taken so far, once.
+
+        latest_only: answer the last Ping alone and leave the others. RFC 6455 section 5.5.3: an
+        endpoint "MAY elect to send a Pong frame for only the most recently processed Ping frame".
+        """
+        out = self._replies
+        if self._pings:
+            if self.state is State.OPEN:
+                pings = self._pings[-1:] if latest_only else self._pings
+                out = b"".join(map(self._codec.pong, pings)) + out
+            self._pings = []
+        self._replies = b""
+        self.bytes_out += len(out)
+        return out
+
+    @property
+    def can_send(self) -> bool:
+        """Whether a message still reaches the peer."""
+        return self.state in (State.OPEN, State.FAILING) and not self._eof
+
+    def message(self, payload: str | bytes) -> bytes:
+        """Return a data message.
+
+        Raises ClientDisconnected once the session is closing, UnicodeEncodeError for a lone
+        surrogate.
+        """
+        if not self.can_send:
+            raise ClientDisconnected(f"the WebSocket is {self.state.value}")
+        frame = self._codec.message(payload)
+        self.sent += 1
+        self.bytes_out += len(frame)
+        return frame
+
+    def ping(self, payload: bytes) -> bytes:
+        """Return a Ping, or nothing where none can be sent any more."""
+        return self._codec.ping(payload) if self.can_send else b""
+
+    def close(self, code: int, reason: str) -> bytes:
+        """Return our Close, or nothing where one is out already.
+
+        In FAILING the Close tells of the fault, whatever was asked for.
+        """
+        if not self.can_send:
+            return b""
+        if self.state is State.FAILING:
+            code, reason = self.close_code, self.close_reason
+        frame = self.replies() + self._codec.close(code, reason)
+        self.bytes_out += len(frame)
+        self._end(Cause.CLOSE_SENT, code, reason)
+        return frame

@@ -1,0 +1,1 @@
+"""The server: asyncio, sockets, clocks and everything that waits."""

@@ -1,0 +1,239 @@
+"""One TCP connection: the transport's owner, and the only one who writes to it."""
+
+import asyncio
+import math
+import socket
+from typing import Protocol, cast
+
+from wsgate.asgi.scope import Endpoint
+from wsgate.server.context import Context
+from wsgate.server.flow import Gate
+from wsgate.server.http import HttpDriver
+from wsgate.types import Address
+
+HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
+LINGER = 2.0  # seconds for the client to close behind our half of the connection
+
+
+class Driver(Protocol):
+    """What a connection does with its bytes: HTTP, a WebSocket, or nothing any more."""
+
+    def data(self, data: bytes) -> None:
+        """Take bytes that came in."""
+
+    def eof(self) -> None:
+        """Take note that the client sends no more."""
+
+    def lost(self) -> None:
+        """Take note that the connection is gone."""
+
+    def check(self, now: float) -> float:
+        """Do what is due at `now`; return when to ask again, infinity for never."""
+
+    def stop(self) -> None:
+        """Bring what is under way to its end: the server stops."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection, from accept to its end. driver: who has it now."""
+
+    __slots__ = (
+        "_eof",
+        "_paused_since",
+        "_transport",
+        "bucket",
+        "context",
+        "driver",
+        "endpoint",
+        "gate",
+        "is_lost",
+    )
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.gate = Gate()
+        self.bucket: int | None = None
+        self.is_lost = False
+        self._eof = False
+        self._paused_since: float | None = None
+        self._transport: asyncio.Transport
+        self.endpoint: Endpoint
+        self.driver: Driver
+
+    # -- the transport speaks --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with HTTP."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.endpoint = _endpoint(self._transport, self.context)
+        self.context.connections.add(self)
+        self.driver = HttpDriver(self)
+        if self.context.stopping:
+            self.driver.stop()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what came in."""
+        self.driver.data(data)
+
+    def eof_received(self) -> bool:
+        """Keep the connection: a client that sends no more may still read."""
+        self._eof = True
+        self.driver.eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
+        """End what is left; why the connection went is of no use to anyone."""
+        self.is_lost = True
+        self.gate.open()
+        self.driver.lost()
+        self.driver = _GONE
+        self.context.connection_ended(self)
+
+    def pause_writing(self) -> None:
+        """Let senders wait: the write buffer is above its mark."""
+        now = self.context.clock()
+        self.gate.shut(now)
+        self.look_at(now)
+
+    def resume_writing(self) -> None:
+        """Let senders go on."""
+        self.gate.open()
+
+    # -- its driver speaks -----------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, without waiting."""
+        if data and not self.is_lost:
+            self._transport.write(data)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether all that was written has left for the kernel."""
+        return self.is_lost or self._transport.get_write_buffer_size() == 0
+
+    def pause_reading(self) -> None:
+        """Take no more bytes in for now."""
+        if self._paused_since is None and not self.is_lost:
+            self._paused_since = self.context.clock()
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes in again."""
+        if self._paused_since is not None and not self.is_lost:
+            self._paused_since = None
+            self._transport.resume_reading()
+
+    def paused_for(self, now: float) -> float:
+        """Return for how many seconds no bytes have been taken in, 0 while they are."""
+        return 0.0 if self._paused_since is None else now - self._paused_since
+
+    def look_at(self, at: float) -> None:
+        """Have `check` called at a time, or before."""
+        self.context.deadlines.arm(self, at)
+
+    def check(self, now: float) -> float:
+        """Do what is due; return when to ask again."""
+        return math.inf if self.is_lost else self.driver.check(now)
+
+    def close(self, *, seconds: float = LINGER) -> None:
+        """End the connection once all is written, its client given some seconds for its part.
+
+        RFC 9112 section 9.6: to close while the client still sends can reset the connection and
+        destroy what it has not read yet, so "servers typically close a connection in stages": our
+        half first, and then what still comes is read and thrown away.
+        """
+        if self.is_lost or isinstance(self.driver, _Lingering):
+            return
+        until = self.context.clock() + seconds
+        self.driver = _Lingering(self, until)
+        self.look_at(until)
+        self.resume_reading()
+        if self._transport.can_write_eof() and not self._eof:
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def end(self) -> None:
+        """End the connection once all is written, but for the client's half of it."""
+        if not self.is_lost:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now, whatever is not written yet."""
+        if not self.is_lost:
+            self._transport.abort()
+
+
+class _Lingering:
+    """A connection whose end is written; what still comes in is thrown away."""
+
+    def __init__(self, connection: Connection, until: float) -> None:
+        self._connection = connection
+        self._until = until
+
+    def data(self, data: bytes) -> None:
+        pass
+
+    def eof(self) -> None:
+        self._connection.end()
+
+    def lost(self) -> None:
+        pass
+
+    def check(self, now: float) -> float:
+        if now < self._until:
+            return self._until
+        self._connection.abort()
+        return math.inf
+
+    def stop(self) -> None:
+        pass
+
+
+class _Gone:
+    """A connection that is no more."""
+
+    def data(self, data: bytes) -> None:
+        pass
+
+    def eof(self) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
+
+    def check(self, now: float) -> float:  # noqa: ARG002  # there is nothing to look at
+        return math.inf
+
+    def stop(self) -> None:
+        pass
+
+
+_GONE = _Gone()
+
+
+def _endpoint(transport: asyncio.Transport, context: Context) -> Endpoint:
+    return Endpoint(
+        client=_address(transport.get_extra_info("peername")),
+        server=_server_address(transport),
+        scheme="http",
+        root_path=context.config.root_path,
+        state=context.state,
+    )
+
+
+def _address(name: object) -> Address | None:
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return None  # the client of a Unix socket has no name
+
+
+def _server_address(transport: asyncio.Transport) -> Address | None:
+    name = transport.get_extra_info("sockname")
+    if isinstance(name, str) and name:
+        return name, None  # ASGI: the path of a Unix socket, and None
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
+        return None
+    return _address(name)

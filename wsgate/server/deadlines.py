@@ -1,0 +1,63 @@
+"""All deadlines of a worker in coarse buckets, looked at by one sweep."""
+
+import math
+from itertools import islice
+from typing import Protocol
+
+TICK = 0.25  # seconds that a bucket spans, so a deadline is late by at most that
+_TURN = 500  # connections that one sweep looks at before the loop gets its turn
+
+
+class Checked(Protocol):
+    """Something that has deadlines.
+
+    bucket: where it is filed, None while it is not; kept by `Deadlines`.
+    """
+
+    bucket: int | None
+
+    def check(self, now: float) -> float:
+        """Do what is due at `now` and return when to ask again, infinity for never."""
+
+
+class Deadlines:
+    """Files everything under its earliest deadline; to file it later than it stands is free."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, set[Checked]] = {}
+
+    def arm(self, item: Checked, at: float) -> None:
+        """See that `item` is checked at `at`, or earlier."""
+        if at == math.inf:
+            return
+        bucket = math.ceil(at / TICK)
+        if item.bucket is not None:
+            if item.bucket <= bucket:
+                return  # it is looked at before, and then says itself when next
+            self.disarm(item)
+        item.bucket = bucket
+        self._buckets.setdefault(bucket, set()).add(item)
+
+    def disarm(self, item: Checked) -> None:
+        """Forget `item`."""
+        if item.bucket is None:
+            return
+        if items := self._buckets.get(item.bucket):
+            items.discard(item)
+        item.bucket = None
+
+    def sweep(self, now: float) -> bool:
+        """Check what is due; True when some of it is left for the loop's next turn."""
+        last = math.floor(now / TICK)
+        room = _TURN
+        for bucket in sorted(b for b in self._buckets if b <= last):
+            items = self._buckets[bucket]
+            for item in list(islice(items, room)):
+                items.discard(item)
+                item.bucket = None
+                self.arm(item, max(item.check(now), now))
+                room -= 1
+            if items:
+                return True
+            del self._buckets[bucket]
+        return False

@@ -1,0 +1,164 @@
+"""One HTTP request and its response: what the app awaits."""
+
+from typing import TYPE_CHECKING
+
+from wsgate.asgi.http import Response, State, request_event
+from wsgate.asgi.scope import http_scope
+from wsgate.errors import ClientDisconnected, RequestRefused
+from wsgate.protocol.http1 import Body, Closed, End, Event, Http1
+from wsgate.protocol.request import Request
+from wsgate.server import cycle, logs
+from wsgate.server.flow import Waiters
+from wsgate.types import HTTPEvent, Message
+
+if TYPE_CHECKING:
+    from wsgate.server.connection import Connection
+    from wsgate.server.http import HttpDriver
+
+
+class Exchange:
+    """One request, from its head to the end of the app's call.
+
+    is_answered: its response is complete, or never will be.
+    """
+
+    __slots__ = (
+        "_came",
+        "_connection",
+        "_driver",
+        "_has_left",
+        "_http1",
+        "_peeked",
+        "_request",
+        "_request_ended",
+        "_response",
+        "is_answered",
+    )
+
+    def __init__(
+        self, driver: "HttpDriver", connection: "Connection", http1: Http1, request: Request
+    ) -> None:
+        self._driver = driver
+        self._connection = connection
+        self._http1 = http1
+        self._request = request
+        self._response = Response(http1, request.method)
+        self._came = Waiters()
+        self._peeked: Event | None = None
+        self._request_ended = False
+        self._has_left = False
+        self.is_answered = False
+        scope = http_scope(request, connection.endpoint)
+        cycle.start(connection.context, scope, self.receive, self.send, self._done)
+
+    # -- the app awaits --------------------------------------------------------------------------
+
+    async def receive(self) -> HTTPEvent:
+        """Return the next piece of the body, then, once it has come, the end of the client."""
+        self._connection.write(self._http1.proceed())
+        while True:
+            if self._has_left or self.is_answered:
+                return {"type": "http.disconnect"}
+            message = self._next_piece()
+            if message is not None:
+                return message
+            if not self._request_ended:
+                self._driver.body_wanted()
+            await self._came.wait()
+
+    def _next_piece(self) -> HTTPEvent | None:
+        event = self._take()
+        if isinstance(event, Body):
+            self._peeked = self._take()
+            self._driver.body_came()
+            if isinstance(self._peeked, End):
+                self._request_ended = True
+            return request_event(event.data, more=not self._request_ended)
+        if isinstance(event, End):
+            self._driver.body_came()
+            self._request_ended = True
+            return request_event(b"", more=False)
+        if isinstance(event, Closed):
+            self._has_left = True
+            return {"type": "http.disconnect"}
+        return None
+
+    def _take(self) -> Event | None:
+        if self._peeked is not None:
+            event, self._peeked = self._peeked, None
+            return None if self._request_ended else event
+        if self._request_ended:
+            return Closed() if self._http1.at_eof else None
+        try:
+            return self._http1.take()
+        except RequestRefused as refused:
+            self._fail(refused)
+            return Closed()
+
+    async def send(self, message: Message) -> None:
+        """Send a piece of the response; return once the client keeps up with it."""
+        gate = self._connection.gate
+        if gate.is_shut:
+            await gate.passed()
+        if self._has_gone:
+            raise ClientDisconnected("the client has left")
+        data = self._response.send(message, self._connection.context.default_headers)
+        self._connection.write(data)
+        if self._response.state is State.COMPLETE:
+            self._answered()
+        if gate.is_shut:
+            await gate.passed()
+
+    @property
+    def _has_gone(self) -> bool:
+        # A client that only ended its half may still read: `_has_left` alone does not end sending.
+        cut = self.is_answered and self._response.state is not State.COMPLETE
+        return self._connection.is_lost or cut
+
+    # -- the driver tells ------------------------------------------------------------------------
+
+    def more_came(self) -> None:
+        """Have the app look: bytes, or the client's end."""
+        self._came.wake()
+
+    def lost(self) -> None:
+        """Tell the app that its client is gone."""
+        self._has_left = True
+        self._came.wake()
+
+    def too_slow(self) -> None:
+        """End a request whose body does not come."""
+        self._fail(RequestRefused(408, "the request's body took too long"))
+        self._came.wake()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _answered(self) -> None:
+        self.is_answered = True
+        logs.request_done(self._connection.endpoint.client, self._request, self._response.status)
+        self._came.wake()
+        self._driver.answered()
+
+    def _fail(self, refused: RequestRefused) -> None:
+        self.is_answered = self._has_left = True
+        if self._response.left:
+            self._connection.close()
+        else:
+            self._driver.refuse(refused)
+
+    def _done(self, error: BaseException | None) -> None:
+        """Answer for an app that has ended without a whole response."""
+        if error is not None:
+            cycle.report(error, client_left=self._has_left or self._connection.is_lost)
+        if self.is_answered or self._connection.is_lost:
+            return
+        if error is None:
+            logs.error.error("ASGI callable returned without completing its response")
+        self.is_answered = True
+        status = self._response.status if self._response.left else 500
+        logs.request_done(self._connection.endpoint.client, self._request, status)
+        refused = RequestRefused(500, "the application failed")
+        self._connection.write(
+            self._http1.refusal(refused, self._connection.context.default_headers)
+        )
+        self._connection.close()

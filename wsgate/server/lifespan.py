@@ -1,0 +1,89 @@
+"""The task of the app's lifespan: started before the first connection, ended behind the last."""
+
+import asyncio
+from typing import Any, cast
+
+from wsgate.asgi.lifespan import Life, State
+from wsgate.asgi.scope import lifespan_scope
+from wsgate.config import Lifespan as Mode
+from wsgate.errors import StartupFailed
+from wsgate.server import logs
+from wsgate.types import App, Message
+
+
+class Lifespan:
+    """One app's lifespan.
+
+    mode: "off" calls nothing; "on" takes an app without lifespan for one that failed; "auto" goes
+    on without. state: what the app puts there reaches the scope of every connection.
+    """
+
+    def __init__(self, app: App, mode: Mode, state: dict[str, Any]) -> None:
+        self._app = app
+        self._mode = mode
+        self._state = state
+        self._life = Life()
+        self._events: asyncio.Queue[str] = asyncio.Queue()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the app. Raises StartupFailed with the app's own message."""
+        if self._mode == "off":
+            return
+        self._events.put_nowait("lifespan.startup")
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda _: self._changed.set())
+        try:
+            await self._change(State.STARTING)
+        except asyncio.CancelledError:
+            await self.abandon()
+            raise
+        if self._life.state is State.FAILED:
+            raise StartupFailed(self._life.failure or "the application's startup failed")
+        if self._life.state is State.STARTING and self._mode == "on":
+            raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
+
+    async def stop(self) -> None:
+        """Shut the app down, if it came up."""
+        if self._task is None or self._task.done() or not self._life.is_running:
+            return
+        self._life.stop()
+        self._events.put_nowait("lifespan.shutdown")
+        await self._change(State.STOPPING)
+        if self._life.state is State.FAILED:
+            logs.error.error("Application shutdown failed. %s", self._life.failure)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Cancel what is left of the task."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1.0)
+
+    async def _change(self, state: State) -> None:
+        """Wait until the app's life leaves a state, or its task ends."""
+        assert self._task is not None  # start has made it
+        while self._life.state is state and not self._task.done():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _run(self) -> None:
+        try:
+            await self._app(
+                cast("dict[str, Any]", lifespan_scope(self._state)), self._receive, self._send
+            )
+        except BaseException as error:
+            if self._life.state is State.STARTING and self._mode == "auto":
+                logs.error.info("ASGI 'lifespan' protocol appears unsupported.")
+            elif isinstance(error, Exception):
+                logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _receive(self) -> Message:
+        return {"type": await self._events.get()}
+
+    async def _send(self, message: Message) -> None:
+        self._life.send(message)
+        self._changed.set()

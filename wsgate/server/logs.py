@@ -1,0 +1,143 @@
+"""The log: its set-up for the command line, and the lines that operators know from uvicorn."""
+
+import logging
+import logging.config
+import sys
+from http import HTTPStatus
+from typing import ClassVar
+
+from wsgate.protocol.request import Request
+from wsgate.types import Address
+
+error = logging.getLogger("wsgate.error")
+access = logging.getLogger("wsgate.access")
+
+
+class ConsoleFormatter(logging.Formatter):
+    """`INFO:     message`, its level coloured where the stream is a terminal."""
+
+    COLOURS: ClassVar[dict[int, int]] = {
+        logging.DEBUG: 36,
+        logging.INFO: 32,
+        logging.WARNING: 33,
+        logging.ERROR: 31,
+        logging.CRITICAL: 91,
+    }
+
+    def __init__(self, *, colours: bool) -> None:
+        super().__init__("%(levelprefix)s %(message)s")
+        self._colours = colours
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """Return the line, with `levelprefix` filled in."""
+        name = record.levelname
+        if self._colours:
+            name = f"\033[{self.COLOURS.get(record.levelno, 39)}m{name}\033[0m"
+        record.levelprefix = name + ":" + " " * (8 - len(record.levelname))
+        return super().formatMessage(record)
+
+
+def configure(level: str, *, access_log: bool) -> None:
+    """Set up the loggers `wsgate.error` (to stderr) and `wsgate.access` (to stdout)."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "error": {"()": ConsoleFormatter, "colours": sys.stderr.isatty()},
+                "access": {"()": ConsoleFormatter, "colours": sys.stdout.isatty()},
+            },
+            "handlers": {
+                "error": _handler("error", "stderr"),
+                "access": _handler("access", "stdout"),
+            },
+            "loggers": {
+                "wsgate": {"handlers": ["error"], "level": level.upper(), "propagate": False},
+                "wsgate.access": {
+                    "handlers": ["access"] if access_log else [],
+                    "level": level.upper() if access_log else "CRITICAL",
+                    "propagate": False,
+                },
+            },
+        }
+    )
+
+
+def _handler(formatter: str, stream: str) -> dict[str, str]:
+    return {
+        "class": "logging.StreamHandler",
+        "formatter": formatter,
+        "stream": f"ext://sys.{stream}",
+    }
+
+
+def escaped(text: str) -> str:
+    """Return a peer's text in printable ASCII, so that it cannot forge a line of the log."""
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def address(client: Address | None) -> str:
+    """Return `host:port`, or nothing where the client has none (a Unix socket)."""
+    if client is None:
+        return ""
+    return f"[{client[0]}]:{client[1]}" if ":" in client[0] else f"{client[0]}:{client[1]}"
+
+
+def request_done(client: Address | None, request: Request, status: int) -> None:
+    """Log a request and its response's status."""
+    if access.isEnabledFor(logging.INFO):
+        access.info(
+            '%s - "%s %s HTTP/%s" %d %s',
+            address(client),
+            request.method,
+            escaped(request.target.decode("ascii")),
+            request.version,
+            status,
+            _phrase(status),
+        )
+
+
+def websocket_refused(client: Address | None, request: Request, status: int) -> None:
+    """Log a WebSocket that did not open."""
+    access.info(
+        '%s - "WebSocket %s" %d %s', address(client), _target(request), status, _phrase(status)
+    )
+
+
+def websocket_opened(client: Address | None, request: Request) -> None:
+    """Log that a WebSocket is open."""
+    access.info('%s - "WebSocket %s" [accepted]', address(client), _target(request))
+
+
+def websocket_closed(  # one line tells all of it
+    client: Address | None,
+    request: Request,
+    *,
+    code: int,
+    reason: str,
+    seconds: float,
+    received: tuple[int, int],
+    sent: tuple[int, int],
+) -> None:
+    """Log the end of a WebSocket; received and sent: messages, and bytes on the wire."""
+    access.info(
+        '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
+        address(client),
+        _target(request),
+        code,
+        f" {escaped(reason)}" if reason else "",
+        seconds,
+        *received,
+        *sent,
+    )
+
+
+def _target(request: Request) -> str:
+    return escaped(request.target.decode("ascii"))
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

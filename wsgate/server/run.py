@@ -1,0 +1,80 @@
+"""A server as a whole program, and as a call within another one."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from wsgate.config import Config, Loop
+from wsgate.errors import ConfigError
+from wsgate.loading import load
+from wsgate.server import logs
+from wsgate.server.server import LAST_WORD, Server
+from wsgate.types import App
+
+
+def run(
+    app: App | Callable[[], App] | str,
+    *,
+    factory: bool = False,
+    app_dir: str | None = None,
+    **options: Any,
+) -> None:
+    """Serve an app until SIGINT or SIGTERM; set up the log and the event loop.
+
+    app: an ASGI app, or "module:attribute" of one. factory: call it to get the app. app_dir: where
+    modules are looked for first. options: those of `Config`.
+    Raises ConfigError and StartupFailed.
+    """
+    config = Config(**options)
+    logs.configure(config.log_level, access_log=config.access_log)
+    loaded = load(app, factory=factory, app_dir=app_dir)
+    loop = _loop_factory(config.loop)()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_served(loaded, config))
+    finally:
+        _close(loop)
+
+
+async def serve(app: App | str, *, handle_signals: bool = True, **options: Any) -> None:
+    """Serve an app within the running event loop; the log is the caller's.
+
+    options: those of `Config`; its `loop` has no meaning here. Raises ConfigError and
+    StartupFailed.
+    """
+    await Server(load(app), Config(**options)).serve(handle_signals=handle_signals)
+
+
+async def _served(app: App, config: Config) -> None:
+    await Server(app, config).serve()
+
+
+def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop  # noqa: PLC0415  # only where it is asked for and there
+    except ImportError:
+        if name == "uvloop":
+            raise ConfigError("--loop uvloop: uvloop is not installed") from None
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the loop behind tasks that may ignore their cancellation: each wait has a bound."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_WORD))
+        _bounded(loop, loop.shutdown_asyncgens())
+        _bounded(loop, loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _bounded(loop: asyncio.AbstractEventLoop, end: Coroutine[Any, Any, None]) -> None:
+    loop.run_until_complete(asyncio.wait([loop.create_task(end)], timeout=LAST_WORD))
