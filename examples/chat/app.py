@@ -1,0 +1,339 @@
+"""The chat as an ASGI application: one page, and the WebSocket behind it.
+
+`app` serves the page at `/` and the chat at `/ws`. The rules of rooms, names and
+messages are in `rooms.py`; here is what waits: a reader and a writer for each client.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING or __package__:
+    from .rooms import Bucket, ChatError, Limits, Member, Message, Rooms, clean_label, encode
+else:  # started inside this folder: --app-dir examples/chat app:app
+    from rooms import Bucket, ChatError, Limits, Member, Message, Rooms, clean_label, encode
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+CLOSE_TIMEOUT = 5.0  # seconds that saying goodbye to a client may take
+
+
+class Farewell(NamedTuple):
+    """The close code and reason a client is sent away with."""
+
+    code: int
+    reason: str
+
+
+TOO_SLOW = Farewell(1013, "You read too slowly; try again later.")
+ELSEWHERE = Farewell(4001, "This place was taken by your newer connection.")
+
+
+class Chat:
+    """The application: all rooms and all clients of one process."""
+
+    def __init__(self, limits: Limits | None = None, list_pause: float = 1.0) -> None:
+        """Take the bounds; changes of the room list are told every `list_pause` seconds."""
+        self.limits = limits or Limits()
+        self.rooms = Rooms(self.limits, clock=lambda: time.time_ns() // 1_000_000)
+        self._page = Page(Path(__file__).with_name("index.html").read_bytes())
+        self._clients: set[Client] = set()
+        self._list_pause = list_pause
+        self._list_timer: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, request or lifespan."""
+        match scope["type"]:
+            case "http":
+                await self._page.serve(scope, send)
+            case "websocket":
+                await self._websocket(scope, receive, send)
+            case "lifespan":
+                await _lifespan(receive, send)
+            case other:
+                raise ValueError(f"The chat knows no scope of type {other!r}.")
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        welcome = route(scope) == "/ws"
+        try:  # a close before the accept is a plain 403
+            await send({"type": "websocket.accept" if welcome else "websocket.close"})
+        except OSError:  # gone already
+            return
+        if welcome:
+            await self._serve(Client(self), receive, send)
+
+    async def _serve(self, client: "Client", receive: Receive, send: Send) -> None:
+        self._clients.add(client)
+        try:
+            await client.run(receive, send)
+        finally:
+            self._forget(client)
+
+    def _forget(self, client: "Client") -> None:
+        self._clients.discard(client)
+        if self._list_timer and not self._clients:
+            self._list_timer.cancel()
+            self._list_timer = None
+
+    def list_changed(self) -> None:
+        """Tell all clients the new list of rooms, soon.
+
+        Not at once: when a thousand come back after a restart, a list for each of them
+        to each of them would be a million messages.
+        """
+        if not self._list_timer:
+            loop = asyncio.get_running_loop()
+            self._list_timer = loop.call_later(self._list_pause, self._tell_list)
+
+    def _tell_list(self) -> None:
+        self._list_timer = None
+        line = encode({"type": "rooms", "rooms": self.rooms.listing()})
+        for client in self._clients:
+            client.post(line)
+
+
+class Client:
+    """One WebSocket: what it says goes to the rooms, what it is told to its outbox.
+
+    Only the writer waits for the network. A client that reads too slowly fills its own
+    outbox and is sent away; its room never notices.
+    """
+
+    def __init__(self, chat: Chat) -> None:
+        loop = asyncio.get_running_loop()
+        limits = chat.limits
+        self._chat = chat
+        self._clock = loop.time
+        self._bucket = Bucket(limits.burst, limits.per_second, loop.time())
+        self._outbox: asyncio.Queue[str] = asyncio.Queue(limits.outbox)
+        self._ended: asyncio.Future[Farewell | None] = loop.create_future()
+        self._member = Member(post=self.post, evict=lambda: self._end(ELSEWHERE))
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Read and write until either ends; then leave the room, whatever happened."""
+        self._greet()
+        try:
+            farewell = await self._talk(receive, send)
+        finally:
+            self._leave()
+        if farewell:
+            await _say_goodbye(send, farewell)
+
+    def post(self, line: str) -> None:
+        """Put a line of JSON in the outbox; when that is full, end."""
+        if self._ended.done():
+            return  # what comes after a lost line must not arrive either
+        try:
+            self._outbox.put_nowait(line)
+        except asyncio.QueueFull:
+            self._end(TOO_SLOW)
+
+    async def _talk(self, receive: Receive, send: Send) -> Farewell | None:
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(self._read(receive))
+            writer = tasks.create_task(self._write(send))
+            farewell = await self._ended
+            reader.cancel()
+            writer.cancel()
+        return farewell
+
+    async def _read(self, receive: Receive) -> None:
+        while (event := await receive())["type"] == "websocket.receive":
+            self._hear(event)
+            # Messages that wait already are received without a pause: let others work.
+            await asyncio.sleep(0)
+        self._end(None)
+
+    async def _write(self, send: Send) -> None:
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": await self._outbox.get()})
+        except OSError:  # the client has left; the reader may learn it later
+            self._end(None)
+
+    def _end(self, farewell: Farewell | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(farewell)
+
+    def _greet(self) -> None:
+        limits = self._chat.limits
+        bounds = {"name": limits.name, "room": limits.room, "text": limits.text}
+        rooms = self._chat.rooms.listing()
+        self.post(encode({"type": "hello", "limits": bounds, "rooms": rooms}))
+
+    def _hear(self, event: Event) -> None:
+        ref = None
+        try:
+            message = parse(event, self._chat.limits.frame)
+            ref = token(message, "ref")
+            self._pay()
+            self._obey(message, ref)
+        except ChatError as error:
+            self.post(encode(error.as_message(ref)))
+
+    def _pay(self) -> None:
+        if not self._bucket.take(self._clock()):
+            raise ChatError("too_fast", "That was too fast; please wait a moment.")
+
+    def _obey(self, message: Message, ref: str | None) -> None:
+        match message.get("type"):
+            case "say":
+                self._chat.rooms.say(self._member, string(message, "text"), ref)
+            case "join":
+                self._join(message)
+            case "leave":
+                self._leave()
+                self.post(encode({"type": "parted"}))
+            case "rooms":
+                self.post(encode({"type": "rooms", "rooms": self._chat.rooms.listing()}))
+            case _:
+                raise ChatError("unknown_type", "The type is join, say, leave or rooms.")
+
+    def _join(self, message: Message) -> None:
+        limits = self._chat.limits
+        room = clean_label(string(message, "room"), "room", limits.room)
+        name = clean_label(string(message, "name"), "name", limits.name)
+        self._chat.rooms.join(self._member, room, name, token(message, "key") or "")
+        self._chat.list_changed()
+
+    def _leave(self) -> None:
+        if self._member.room:
+            self._chat.rooms.leave(self._member)
+            self._chat.list_changed()
+
+
+async def _say_goodbye(send: Send, farewell: Farewell) -> None:
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await send({"type": "websocket.close", **farewell._asdict()})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})
+
+
+def route(scope: Scope) -> str:
+    """Give the path below the place where the application is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def parse(event: Event, limit: int) -> Message:
+    """Give the JSON object in a WebSocket message; raises ChatError when it has none."""
+    text = event.get("text")
+    if text is None:
+        raise ChatError("binary", "Please send text, not binary.")
+    if len(text) > limit:
+        raise ChatError("too_big", f"More than {limit:,} characters are not read.")
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ChatError("bad_json", "That is not JSON.") from None
+    if not isinstance(message, dict):
+        raise ChatError("bad_json", "A message is a JSON object.")
+    return message
+
+
+def string(message: Message, field: str) -> str:
+    """Give a field that must be a string; raises ChatError when it is not."""
+    value = message.get(field)
+    if not isinstance(value, str):
+        raise ChatError("bad_field", f'"{field}" must be a string.')
+    return value
+
+
+def token(message: Message, field: str) -> str | None:
+    """Give a field that may be missing and else is up to 64 of A-Z a-z 0-9 _ and -."""
+    if field not in message:
+        return None
+    value = string(message, field)
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", value):
+        raise ChatError("bad_field", f'"{field}" must be 1 to 64 letters, digits, "_" or "-".')
+    return value
+
+
+class Page:
+    """The one page, and the answers to requests for anything else."""
+
+    def __init__(self, html: bytes) -> None:
+        policy = (b"content-security-policy", content_security_policy(html))
+        self._found = Answer(200, html, b"text/html", [(b"cache-control", b"no-cache"), policy])
+
+    async def serve(self, scope: Scope, send: Send) -> None:
+        """Answer a request: GET and HEAD of `/` with the page."""
+        method = scope["method"]
+        if route(scope) != "/":
+            answer = _NOTHING
+        elif method in {"GET", "HEAD"}:
+            answer = self._found
+        else:
+            answer = _NOT_ALLOWED
+        await _respond(send, answer, b"" if method == "HEAD" else answer.body)
+
+
+class Answer(NamedTuple):
+    """An HTTP response as the page gives it."""
+
+    status: int
+    body: bytes
+    media_type: bytes = b"text/plain"
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+_NOTHING = Answer(404, b"There is nothing here.\n")
+_NOT_ALLOWED = Answer(405, b"Only GET and HEAD.\n", headers=[(b"allow", b"GET, HEAD")])
+_SAFETY: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+async def _respond(send: Send, answer: Answer, body: bytes) -> None:
+    about: Headers = [
+        (b"content-type", answer.media_type + b"; charset=utf-8"),
+        (b"content-length", str(len(answer.body)).encode()),
+    ]
+    headers = [*about, *answer.headers, *_SAFETY]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def content_security_policy(html: bytes) -> bytes:
+    """Allow a page its own script and style, its own WebSocket, and nothing else."""
+    return b"; ".join(
+        [
+            b"default-src 'none'",
+            b"script-src " + _hashes(html, b"script"),
+            b"style-src " + _hashes(html, b"style"),
+            b"connect-src 'self'",
+            b"img-src data:",
+            b"base-uri 'none'",
+            b"form-action 'none'",
+            b"frame-ancestors 'none'",
+        ]
+    )
+
+
+def _hashes(html: bytes, tag: bytes) -> bytes:
+    blocks = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(block).digest()) for block in blocks)
+    return b" ".join(b"'sha256-%b'" % digest for digest in digests)
+
+
+app = Chat()

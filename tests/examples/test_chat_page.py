@@ -1,0 +1,73 @@
+"""The chat's page: how it is served, and what it may do."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from examples.chat import app as app_module
+from examples.chat.app import Chat
+from tests.examples.asgi_client import http
+
+PAGE = Path(app_module.__file__).with_name("index.html").read_bytes()
+
+
+async def test_get_gives_the_page(chat: Chat) -> None:
+    status, headers, body = await http(chat, "GET", "/")
+    assert (status, body) == (200, PAGE)
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["content-length"] == str(len(PAGE))
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_head_gives_the_same_head_without_the_body(chat: Chat) -> None:
+    _, got, _ = await http(chat, "GET", "/")
+    assert await http(chat, "HEAD", "/") == (200, got, b"")
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/ws", "/index.html", "/../app.py"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_nothing_else_is_there(chat: Chat, path: str, method: str) -> None:
+    status, headers, body = await http(chat, method, path)
+    assert status == 404
+    assert headers["content-length"] == str(len(body))
+
+
+async def test_head_of_nothing_has_no_body(chat: Chat) -> None:
+    assert (await http(chat, "HEAD", "/nothing"))[2] == b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_are_refused(chat: Chat, method: str) -> None:
+    status, headers, _ = await http(chat, method, "/")
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_mounted_below_a_path(chat: Chat) -> None:
+    assert (await http(chat, "GET", "/talk/", root_path="/talk"))[0] == 200
+
+
+async def test_policy_allows_the_page_itself_and_nothing_else(chat: Chat) -> None:
+    _, headers, _ = await http(chat, "GET", "/")
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    script = PAGE.partition(b"<script>")[2].partition(b"</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    assert policy["script-src"] == f"'sha256-{digest}'"
+    assert re.fullmatch(r"'sha256-[\w+/=]{44}'", policy["style-src"])
+    assert policy["default-src"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+
+
+@pytest.mark.parametrize(
+    "trap", [b"innerHTML", b"outerHTML", b"insertAdjacentHTML", b"document.write", b"eval("]
+)
+def test_user_data_never_becomes_html(trap: bytes) -> None:
+    assert trap not in PAGE
+
+
+def test_nothing_comes_from_elsewhere() -> None:
+    addresses = set(re.findall(rb"(?:src|href)=\"(?!data:)[^\"]*", PAGE))
+    assert addresses == set()
+    assert not re.search(rb"@import|url\(|\son\w+=\"| style=\"", PAGE)
