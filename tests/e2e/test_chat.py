@@ -1,0 +1,129 @@
+"""The chat as people use it: a process, thirty clients in three rooms, real sentences, SIGTERM."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.processes import ServerProcess, running
+
+PATIENCE = 60.0
+ROOMS = ("lobby", "Küche", "東京")
+CLIENTS = 30
+SENTENCES = (
+    "Good morning, has anyone seen the blue notebook?",
+    "Bonjour à tous, ça va ? Où êtes-vous aujourd'hui ?",
+    "Привет, как прошли выходные?",
+    "こんにちは、会議は何時からですか。",
+    "مرحبا، متى يبدأ الاجتماع؟",
+    "שלום, מה שלומכם היום?",
+    "नमस्ते, आज मौसम कैसा है?",
+    "👩‍👩‍👧‍👦 family, 🇯🇵 flag, e\u0301 combining, 𐍈 and 𠜎 beyond the BMP",
+    "<script>alert('not here')</script> & \"quotes\" \\ backslash",
+    "one line\nand another\n\n  and one behind a blank line",
+)
+LONGEST = "long " * 399 + "line!"
+
+
+class Person:
+    """One client of the chat, with all that it was told."""
+
+    def __init__(self, socket: ClientConnection, name: str, room: str) -> None:
+        self.socket = socket
+        self.name = name
+        self.room = room
+        self.said: list[tuple[int, str, str]] = []
+        self.errors: list[str] = []
+
+    async def tell(self, **message: str) -> None:
+        await self.socket.send(json.dumps(message))
+
+    async def join(self) -> dict[str, Any]:
+        await self.tell(type="join", room=self.room, name=self.name)
+        while (message := json.loads(await self.socket.recv()))["type"] != "welcome":
+            pass
+        return dict(message)
+
+    async def hear(self, *, said: int, errors: int) -> None:
+        while len(self.said) < said or len(self.errors) < errors:
+            message = json.loads(await self.socket.recv())
+            if message["type"] == "said":
+                self.said.append((message["id"], message["from"], message["text"]))
+            elif message["type"] == "error":
+                self.errors.append(message["code"])
+
+    async def closed(self) -> websockets.ConnectionClosed:
+        """Read to the end; keep what is said on the way."""
+        try:
+            await self.hear(said=10_000, errors=0)
+        except websockets.ConnectionClosed as closed:
+            return closed
+        raise AssertionError("the room is endless")
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[ServerProcess]:
+    async with running("examples.chat.app:app", "--loop", request.param) as process:
+        yield process
+
+
+async def entered(stack: AsyncExitStack, url: str) -> list[Person]:
+    """Bring everyone into their rooms."""
+    people = []
+    for number in range(CLIENTS):
+        socket = await stack.enter_async_context(connect(f"{url}/ws", close_timeout=PATIENCE))
+        person = Person(socket, f"Person {number}", ROOMS[number % len(ROOMS)])
+        welcome = await person.join()
+        assert welcome["room"] == person.room
+        assert person.name in welcome["members"]
+        people.append(person)
+    return people
+
+
+async def talk(person: Person) -> None:
+    """Say everything there is to say, empty and blank messages among it."""
+    for sentence in SENTENCES:
+        await person.tell(type="say", text=sentence)
+    await person.tell(type="say", text=LONGEST)
+    await person.tell(type="say", text="")
+    await person.tell(type="say", text=" \n ")
+
+
+async def test_rooms_hear_everything_once_and_in_order(server: ServerProcess) -> None:
+    per_room = CLIENTS // len(ROOMS) * (len(SENTENCES) + 1)
+    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+        people = await entered(stack, server.ws_url)
+        await asyncio.gather(*map(talk, people))
+        await asyncio.gather(*(person.hear(said=per_room, errors=2) for person in people))
+        server.signal()
+        closings = await asyncio.gather(*(person.closed() for person in people))
+        status = await server.ended()
+
+    for room in ROOMS:
+        members = [person for person in people if person.room == room]
+        told = members[0].said
+        assert [number for number, _, _ in told] == list(range(1, per_room + 1))
+        assert all(person.said == told for person in members)
+        # Nothing of another room is in it, and each speaker's words kept their order.
+        for person in members:
+            own = [text for _, name, text in told if name == person.name]
+            assert own == [*SENTENCES, LONGEST]
+    assert all(person.errors == ["empty", "empty"] for person in people)
+
+    assert {(closed.rcvd.code if closed.rcvd else None) for closed in closings} == {1012}
+    assert status == 0
+    assert not [line for line in server.log if "Traceback" in line or "ERROR" in line]
+
+
+async def test_the_page_is_served(server: ServerProcess) -> None:
+    async with httpx.AsyncClient() as client:
+        page = await client.get(server.url)
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<title>" in page.text

@@ -1,0 +1,90 @@
+"""A server as a user starts it: a process of its own, through its command line."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+START = 30.0  # seconds for an interpreter to come up on a loaded machine
+STOP = 30.0
+
+
+class ServerProcess:
+    """A server that runs. port: where on 127.0.0.1; log: what it has printed, line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.port = 0
+        self.log: list[str] = []
+        self._grown = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            async with self._grown:
+                self.log.append(line.decode().rstrip("\n"))
+                self._grown.notify_all()
+        async with self._grown:
+            self._grown.notify_all()
+
+    async def logged(self, pattern: str, seconds: float = START) -> re.Match[str]:
+        """Wait for a line of the log that has `pattern` in it."""
+        try:
+            async with asyncio.timeout(seconds), self._grown:
+                while True:
+                    for line in self.log:
+                        if match := re.search(pattern, line):
+                            return match
+                    assert not self._reader.done(), "\n".join(self.log)
+                    await self._grown.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"{pattern!r} is not in the log:\n" + "\n".join(self.log)
+            ) from None
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send the process a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self, seconds: float = STOP) -> int:
+        """Wait for the process to end; return its exit status."""
+        async with asyncio.timeout(seconds):
+            status = await self.process.wait()
+            await self._reader
+            return status
+
+
+@contextlib.asynccontextmanager
+async def running(app: str, *options: str) -> AsyncIterator[ServerProcess]:
+    """Run `wsgate app --port 0 options` while the context lasts; it is killed behind it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wsgate", app, "--port", "0", *options),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    server = ServerProcess(process)
+    try:
+        server.port = int((await server.logged(r"running on http://127\.0\.0\.1:(\d+)"))[1])
+        yield server
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await server.ended()
