@@ -42,5 +42,8 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+autobahn: $(VENV)/.ready
+	$(BIN)/python -m conformance.autobahn --write docs/autobahn.md
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache

@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import click
 
@@ -26,10 +26,11 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
     context.exit()
 
 
-class _HeaderType(click.ParamType[tuple[str, str]]):
-    """`Name:value`, as uvicorn takes it."""
+class _HeaderType(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
+    """`Name:value`, as uvicorn takes it; one a line in the environment."""
 
     name = "NAME:VALUE"
+    envvar_list_splitter: ClassVar[str] = "\n"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -40,6 +41,10 @@ class _HeaderType(click.ParamType[tuple[str, str]]):
         if not colon:
             self.fail(f"{value!r} is not of the form NAME:VALUE", param, ctx)
         return name.strip(), content.strip()
+
+
+def _members(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(member.strip() for member in value.split(",") if member.strip())
 
 
 def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
@@ -64,22 +69,56 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--log-level", "Log this and what is graver.", type=click.Choice(get_args(LogLevel)))
 @_option("--access-log/--no-access-log", "Log requests and WebSockets.", is_flag=True)
 @_option("--root-path", "Where the app is mounted: put before each path.", type=str)
+@_option("--limit-connections", "Connections; 503 above.  [default: by open files]", type=int)
+@_option("--limit-connections-per-ip", "Connections from one address; 503 above.", type=int)
 @_option("--limit-concurrency", "Requests and WebSockets at a time; 503 above.", type=int)
+@click.option(
+    "--limit-request-head",
+    "--h11-max-incomplete-event-size",
+    "limit_request_head",
+    type=int,
+    default=_DEFAULTS.limit_request_head,
+    show_default=True,
+    help="Bytes of a request's head; 431 above.",
+)
 @_option("--backlog", "Connections that wait to be accepted.", type=int)
-@_option("--timeout-request-head", "Seconds for a request's head; then 408.", type=float)
 @_option("--timeout-request-body", "Seconds without a byte of a body; then 408.", type=float)
 @_option("--timeout-keep-alive", "Seconds between requests.", type=float)
-@_option("--timeout-send", "Seconds that a client may not read.", type=float)
 @_option("--timeout-graceful-shutdown", "Seconds for apps to end on shutdown.", type=float)
+@_option("--drain-seconds", "Spread the closing of WebSockets on shutdown.", type=float)
+@click.option(
+    "--ws-origins",
+    callback=_members,
+    default="",
+    help="Origins whose pages may connect, with commas between; 403 for others.  [default: any]",
+)
+@_option(
+    "--ws-handshake-timeout", "Seconds for a request's head; for the app's accept.", type=float
+)
 @_option("--ws-max-size", "Bytes of a WebSocket message; 1009 above.", type=int)
+@_option("--ws-max-fragments", "Frames of a WebSocket message; 1009 above.", type=int)
+@_option("--ws-max-message-rate", "Messages a second; 1008 above; 0 for any.", type=float)
+@_option("--ws-max-message-burst", "Messages at once.  [default: two seconds' worth]", type=int)
 @_option("--ws-max-queue", "Messages that wait for the app; reading pauses above.", type=int)
 @_option("--ws-max-queue-size", "The same in bytes of memory.", type=int)
 @_option("--ws-ping-interval", "Seconds between Pings; 0 for none.", type=float)
 @_option("--ws-ping-timeout", "Seconds for a sign of life behind a Ping; then 1011.", type=float)
+@_option("--ws-idle-timeout", "Seconds without a message; then 1001; 0 for any.", type=float)
+@_option("--ws-max-lifetime", "Seconds of a WebSocket; then 1012; 0 for any.", type=float)
+@_option("--ws-send-timeout", "Seconds that a client may not read; then 1013.", type=float)
 @_option("--ws-close-timeout", "Seconds for the client's Close behind ours.", type=float)
 @_option("--ws-per-message-deflate", "Agree to permessage-deflate.", type=bool)
-@_option("--h11-max-incomplete-event-size", "Bytes of a request's head; 431 above.", type=int)
-@click.option("--header", "headers", multiple=True, type=_HeaderType(), help="Put into responses.")
+@_option("--ws-deflate-threshold", "Bytes from which messages are compressed.", type=int)
+@_option("--ws-deflate-context-takeover", "Keep windows between messages.", type=bool)
+@_option("--ws-deflate-window-bits", "The largest window, 9 to 15.", type=int)
+@click.option(
+    "--header",
+    "headers",
+    envvar="WSGATE_HEADER",
+    multiple=True,
+    type=_HeaderType(),
+    help="Put into responses; may be given several times.",
+)
 @_option("--date-header/--no-date-header", "Send the Date header.", is_flag=True)
 @_option("--server-header/--no-server-header", "Send the Server header.", is_flag=True)
 @click.option(
@@ -88,6 +127,7 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
     callback=_print_version,
     expose_value=False,
     is_eager=True,
+    allow_from_autoenv=False,  # WSGATE_VERSION is what an image may call its version
     help="Print the versions and exit.",
 )
 def main(app: str, factory: bool, app_dir: str, **options: Any) -> None:

@@ -64,9 +64,11 @@ def _made(factory: Callable[[], App]) -> App:
 
 def _told(error: Exception) -> str:
     """Return an exception in one line, with the place in the app's code that it comes from."""
-    line = traceback.format_exception_only(error)[-1].strip().replace("\n", " ")
+    # Indented are a SyntaxError's place and what shows it; behind the line may stand notes.
+    lines = traceback.format_exception_only(error)
+    line = " ".join(next(line for line in lines if not line.startswith("  ")).split())
     if isinstance(error, SyntaxError):
         return f"{line} ({error.filename}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
     place = frames[-1] if frames else None
     return f"{line} ({place.filename}, line {place.lineno})" if place else line

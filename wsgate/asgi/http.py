@@ -81,18 +81,30 @@ class Response:
         body = message.get("body", b"")
         if not isinstance(body, (bytes, bytearray, memoryview)):
             raise InvalidMessage(f"a response body is bytes, not {type(body).__name__}")
+        body = bytes(body)  # a memoryview's len is not its bytes
         more = bool(message.get("more_body", False))
         out = b""
         if self.state is State.HELD:
+            self._check_length(len(body), more=more)
             length = None if more else len(body)
             out = self._head(length, defaults)
             self.state = State.STREAMING
-        if len(body) and self._has_body:
-            out += self._http1.body(bytes(body))
+        if body and self._has_body:
+            out += self._http1.body(body)
         if not more:
             out += self._http1.end()
             self.state = State.COMPLETE
         return out
+
+    def _check_length(self, size: int, *, more: bool) -> None:
+        """Refuse what contradicts the app's own Content-Length while a 500 can still be sent."""
+        lengths = {value for name, value in self._headers if name == b"content-length"}
+        if not self._has_body or len(lengths) != 1 or not (text := lengths.pop()).isdigit():
+            return  # without one, or h11's to judge
+        if size > int(text):
+            raise InvalidMessage("Too much data for declared Content-Length")
+        if size < int(text) and not more:
+            raise InvalidMessage("Too little data for declared Content-Length")
 
     @property
     def _has_body(self) -> bool:

@@ -6,7 +6,7 @@ Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from wsgate.protocol.request import Request
 from wsgate.types import Address, ConnectionScope, HTTPScope, LifespanScope, WebSocketScope
@@ -57,7 +57,7 @@ def _connection(request: Request, endpoint: Endpoint, scheme: str) -> Connection
         "http_version": request.version,
         "scheme": scheme,
         "path": endpoint.root_path + unquote(request.raw_path.decode("ascii")),
-        "raw_path": endpoint.root_path.encode() + request.raw_path,
+        "raw_path": quote(endpoint.root_path).encode("ascii") + request.raw_path,
         "query_string": request.query,
         "root_path": endpoint.root_path,
         "headers": request.headers,

@@ -119,9 +119,16 @@ def _close(message: Message) -> Close:
     code, reason = message.get("code", 1000), message.get("reason") or ""
     if not isinstance(code, int) or not may_be_sent(code):
         raise InvalidMessage(f"{code!r} is no close code that an endpoint may send")
-    if not isinstance(reason, str) or len(reason.encode()) > _MAX_REASON:
+    if not isinstance(reason, str) or not _fits(reason):
         raise InvalidMessage(f"a close reason is text of at most {_MAX_REASON} bytes in UTF-8")
     return Close(int(code), reason)
+
+
+def _fits(reason: str) -> bool:
+    try:
+        return len(reason.encode()) <= _MAX_REASON
+    except UnicodeEncodeError:  # a surrogate of no pair
+        return False
 
 
 def may_be_sent(code: int) -> bool:

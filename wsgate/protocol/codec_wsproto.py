@@ -59,7 +59,8 @@ class WsprotoCodec:
                 items.append(Ping(bytes(event.payload)))
             elif isinstance(event, PongEvent):
                 items.append(Pong(bytes(event.payload)))
-            elif isinstance(event, CloseConnection):
+            else:
+                assert isinstance(event, CloseConnection)  # behind the handshake there is no other
                 items.append(self._ending(event))
             if len(items) >= limit:
                 break

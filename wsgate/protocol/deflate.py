@@ -57,11 +57,14 @@ class Compressors:
 
     def compress(self, data: bytes, bits: int) -> bytes:
         """Return `data` as the payload of a compressed message."""
-        compressor = self._by_bits.get(bits)
+        # Out of its place meanwhile: should memory run out in between, what is left in it would
+        # stand in the next connection's message.
+        compressor = self._by_bits.pop(bits, None)
         if compressor is None:
             compressor = zlib.compressobj(self._level, zlib.DEFLATED, -bits)
-            self._by_bits[bits] = compressor
-        return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)[:-4]
+        out = compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)[:-4]
+        self._by_bits[bits] = compressor
+        return out
 
 
 class _Inflater:
@@ -92,18 +95,21 @@ class _Inflater:
         return out
 
     def finish(self, most: int) -> bytes:
-        """Return the rest of the message, bounded as in `inflate`, and let go of the window.
+        """Return the rest of the message, bounded as in `inflate`; let go of a window not kept.
 
         Raises zlib.error, also for a message that stops within a block.
         """
-        if self._keep:
-            return self.inflate(_TAIL, most)
         assert self._zlib is not None  # every frame's payload has passed `inflate`
-        out = b"" if self._zlib.eof else self.inflate(_TAIL + _FINAL_BLOCK, most)
-        ended = self._zlib.eof
-        self._zlib = None
-        if not ended and len(out) <= most:
-            raise zlib.error("the message stops within a block")
+        out = b"" if self._zlib.eof else self.inflate(_TAIL, most)
+        if len(out) <= most:
+            # An empty last block ends the stream only at a block's boundary. A window that is
+            # kept must not end, so a copy is asked.
+            probe = self._zlib.copy() if self._keep else self._zlib
+            probe.decompress(_FINAL_BLOCK, 1)
+            if not probe.eof:
+                raise zlib.error("the message stops within a block")
+        if not self._keep:
+            self._zlib = None
         return out
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.headers import checked, is_token, token_list, values_of
 from wsgate.protocol.negotiation import Agreement, DeflateSettings, negotiated
+from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import Request
 from wsgate.types import Header
 
@@ -42,11 +43,14 @@ def is_asked_for(request: Request) -> bool:
     return request.version != "1.0" and b"websocket" in token_list(request.headers, b"upgrade")
 
 
-def judge(request: Request, settings: DeflateSettings | None) -> Handshake:
+def judge(
+    request: Request, settings: DeflateSettings | None, origins: Origins | None = None
+) -> Handshake:
     """Return the handshake that the request makes.
 
-    settings: how this side does permessage-deflate, None where it does not.
-    Raises RequestRefused: 400, or 426 with the version spoken here.
+    settings: how this side does permessage-deflate, None where it does not. origins: those whose
+    pages may connect, None for any.
+    Raises RequestRefused: 400, 426 with the version spoken here, or 403 for another origin.
     """
     headers = request.headers
     if request.method != "GET":
@@ -56,6 +60,8 @@ def judge(request: Request, settings: DeflateSettings | None) -> Handshake:
     if values_of(headers, b"transfer-encoding") or _has_length(headers):
         raise RequestRefused(400, "a WebSocket handshake has no body")
     _check_version(headers)
+    if origins is not None and not origins.allow(values_of(headers, b"origin")):
+        raise RequestRefused(403, "this origin may not connect")
     return Handshake(
         _key(headers),
         _subprotocols(headers),

@@ -75,12 +75,14 @@ def split_quoted(value: str, separator: str) -> Iterator[str]:
     yield value[start:]
 
 
-def checked(headers: Iterable[Iterable[bytes]]) -> list[Header]:
+def checked(headers: object) -> list[Header]:
     """Return the app's headers with lower-case names.
 
     Raises InvalidMessage for a header that is not a pair of bytes, a name that is no token and a
     value with a control character: with CR LF in it, a value would become a header of its own.
     """
+    if not isinstance(headers, Iterable):
+        raise InvalidMessage(f"headers are a list of pairs, not {headers!r}")
     return [_checked(*_pair(header)) for header in headers]
 
 

@@ -13,6 +13,7 @@ import h11
 
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol import handshake
+from wsgate.protocol.framing import Framing, Length, framing_of
 from wsgate.protocol.request import HeadLimits, Request, judged
 from wsgate.types import Header
 
@@ -61,11 +62,23 @@ class Http1:
     to what was pipelined behind it.
     """
 
-    __slots__ = ("_buffer", "_closing", "_eof", "_h11", "_is_head", "_limits", "_scanned")
+    __slots__ = (
+        "_buffer",
+        "_closing",
+        "_eof",
+        "_failed",
+        "_framing",
+        "_h11",
+        "_is_head",
+        "_limits",
+        "_scanned",
+    )
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.size)
+        self._framing: Framing = Length(0)
+        self._failed = False
         self._buffer = bytearray()
         self._scanned = 0
         self._eof = False
@@ -96,6 +109,15 @@ class Http1:
         Raises RequestRefused for what must not be served; the connection is to be closed behind
         the answer.
         """
+        if self._failed:
+            return None  # what follows a doubtful request cannot be told apart from it
+        try:
+            return self._taken()
+        except RequestRefused:
+            self._failed = True
+            raise
+
+    def _taken(self) -> Event | None:
         their_state = self._h11.their_state
         if their_state is h11.IDLE:
             return self._take_head()
@@ -135,7 +157,8 @@ class Http1:
         return seen
 
     def _too_long(self) -> RequestRefused:
-        line = self._buffer.find(b"\r\n", 0, self._limits.target + 100)
+        # No further than a head may go, so that the answer does not hang on what came with it.
+        line = self._buffer.find(b"\r\n", 0, min(self._limits.target + 100, self._limits.size + 1))
         if line < 0:
             return RequestRefused(414, "the request target is too long")
         return RequestRefused(431, f"the request head is over {self._limits.size} bytes")
@@ -153,7 +176,9 @@ class Http1:
             raise RequestRefused(414, "the request target is too long")
         if len(event.headers) > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} headers")
-        return judged(event.method, event.target, event.http_version, list(event.headers))
+        request = judged(event.method, event.target, event.http_version, list(event.headers))
+        self._framing = framing_of(request, self._limits)
+        return request
 
     def _take_body(self) -> Event | None:
         while True:
@@ -162,10 +187,11 @@ class Http1:
                 return Body(bytes(event.data))
             if type(event) is h11.EndOfMessage:
                 return End()
-            if not self._buffer:
+            count = self._framing.passable(self._buffer, _BODY_SLICE)
+            if not count:
                 return Closed() if self._eof else None
-            self._h11.receive_data(bytes(self._buffer[:_BODY_SLICE]))
-            del self._buffer[:_BODY_SLICE]
+            self._h11.receive_data(bytes(self._buffer[:count]))
+            del self._buffer[:count]
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -250,4 +276,5 @@ class Http1:
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
+        self._is_head = False
         return True

@@ -1,8 +1,8 @@
 """When to ping and when to give a peer up, without a clock: `step` is told the time.
 
 Any byte that comes in is a sign of life, for a client in the middle of one huge frame cannot send
-a Pong. The wait for it starts when our Ping has left the write buffer, and stands still while we do
-not read; but a pause has a longest time.
+a Pong. The wait for it starts when our Ping has left the write buffer, and anew while we do not
+read.
 """
 
 from enum import Enum
@@ -29,19 +29,16 @@ class Step(NamedTuple):
 class Keepalive:
     """The pings of one connection.
 
-    interval: seconds between Pings. timeout: seconds for a sign of life behind each. max_pause:
-    seconds that reading may stand still. first: when the first Ping is due, as a share of the
-    interval, so that connections opened together do not ping together. All times are of one clock.
+    interval: seconds between Pings. timeout: seconds for a sign of life behind each. first: when
+    the first Ping is due, as a share of the interval, so that connections opened together do not
+    ping together. All times are of one clock.
     """
 
-    __slots__ = ("_dead_at", "_flushing", "_interval", "_max_pause", "_ping_at", "_timeout")
+    __slots__ = ("_dead_at", "_flushing", "_interval", "_ping_at", "_timeout")
 
-    def __init__(
-        self, now: float, interval: float, timeout: float, max_pause: float, first: float = 1.0
-    ) -> None:
+    def __init__(self, now: float, interval: float, timeout: float, first: float = 1.0) -> None:
         self._interval = interval
         self._timeout = timeout
-        self._max_pause = max_pause
         self._ping_at = now + interval * first
         self._flushing = False
         self._dead_at: float | None = None  # while a sign of life is awaited
@@ -51,17 +48,14 @@ class Keepalive:
         self._flushing = False
         self._dead_at = None
 
-    def step(self, now: float, *, flushed: bool, paused_for: float) -> Step:
+    def step(self, now: float, *, flushed: bool, paused: bool) -> Step:
         """Return what is due at `now`.
 
-        flushed: nothing is left in the write buffer. paused_for: seconds since reading was paused,
-        0 while it is not.
+        flushed: nothing is left in the write buffer. paused: we do not read.
         """
-        if paused_for > self._max_pause:
-            return Step(Action.FAIL, now)
         if self._flushing and flushed:
             self._flushing, self._dead_at = False, now + self._timeout
-        if self._dead_at is not None and paused_for:
+        if self._dead_at is not None and paused:
             self._dead_at = now + self._timeout
         if self._dead_at is not None and now >= self._dead_at:
             return Step(Action.FAIL, now)
@@ -78,4 +72,7 @@ class Keepalive:
     def _next_at(self, now: float) -> float:
         if self._flushing:
             return now + _FLUSH_CHECK
-        return self._ping_at if self._dead_at is None else self._dead_at
+        if self._dead_at is None:
+            return self._ping_at
+        # A byte may come before, and then the next Ping is due first.
+        return min(self._dead_at, max(self._ping_at, now + _FLUSH_CHECK))

@@ -27,13 +27,17 @@ class DeflateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What both sides agreed on (RFC 7692 section 7.1); the defaults are those of the RFC."""
+    """What both sides agreed on (RFC 7692 section 7.1); the defaults are those of the RFC.
+
+    server_window_asked: the client named a window for the server, so the response must too.
+    """
 
     settings: DeflateSettings
     server_no_context_takeover: bool = False
     client_no_context_takeover: bool = False
     server_max_window_bits: int = MAX_WINDOW_BITS
     client_max_window_bits: int = MAX_WINDOW_BITS
+    server_window_asked: bool = False
 
     def header(self) -> bytes:
         """Return the value of Sec-WebSocket-Extensions in the response."""
@@ -42,7 +46,9 @@ class Agreement:
             parts.append("server_no_context_takeover")
         if self.client_no_context_takeover:
             parts.append("client_no_context_takeover")
-        if self.server_max_window_bits < MAX_WINDOW_BITS:
+        # RFC 7692 section 7.1.2.1: "A server accepts an extension negotiation offer with this
+        # parameter by including the "server_max_window_bits" extension parameter", 15 as well.
+        if self.server_window_asked or self.server_max_window_bits < MAX_WINDOW_BITS:
             parts.append(f"server_max_window_bits={self.server_max_window_bits}")
         if self.client_max_window_bits < MAX_WINDOW_BITS:
             parts.append(f"client_max_window_bits={self.client_max_window_bits}")
@@ -86,6 +92,7 @@ def _agreed(parameters: list[str], settings: DeflateSettings) -> Agreement | Non
         not settings.context_takeover or "client_no_context_takeover" in offered,
         min(server_bits, settings.server_max_window_bits),
         client_bits,
+        "server_max_window_bits" in offered,
     )
 
 

@@ -120,13 +120,16 @@ def _check_host(headers: list[Header], *, old: bool) -> None:
 
 
 def _target(method: bytes, target: bytes) -> _Target:
+    # RFC 9112 section 3.2.3: a CONNECT has the authority-form, and this is no proxy.
+    if method == b"CONNECT":
+        raise RequestRefused(400, "this is no proxy to CONNECT through")
     if target.startswith(b"/") and b"#" not in target:
         path, _, query = target.partition(b"?")
         return _Target(None, path, query)
     if target == b"*" and method == b"OPTIONS":
         return _Target(None, b"*", b"")
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute and method != b"CONNECT" and is_host(absolute["authority"]):
+    if absolute and is_host(absolute["authority"]):
         path, _, query = absolute["rest"].partition(b"?")
         return _Target(absolute["authority"], path or b"/", query)
     raise RequestRefused(400, "the request target is invalid")

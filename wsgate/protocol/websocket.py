@@ -151,8 +151,9 @@ class Session:
     def _peer_closed(self, close: PeerClose) -> None:
         if self.state is State.OPEN:
             # RFC 6455 section 5.5.1: "When sending a Close frame in response, the endpoint
-            # typically echos the status code it received."
-            self._replies = self.replies() + self._codec.close(close.code, "")
+            # typically echos the status code it received." Pings that came just before it stay
+            # unanswered: section 5.5.2 asks for a Pong only "unless it already received a Close".
+            self._replies = self._codec.close(close.code, "")
         self._end(Cause.CLOSE_RECEIVED, close.code, close.reason)
 
     def _end_if_lost(self) -> None:
@@ -168,19 +169,20 @@ class Session:
 
     # -- what goes out -------------------------------------------------------------------------
 
-    def replies(self, *, latest_only: bool = False) -> bytes:
+    def replies(self, *, hold_pongs: bool = False) -> bytes:
         """Return what the session itself has to say to the bytes taken so far, once.
 
-        latest_only: answer the last Ping alone and leave the others. RFC 6455 section 5.5.3: an
-        endpoint "MAY elect to send a Pong frame for only the most recently processed Ping frame".
+        hold_pongs: keep the answer to the last Ping for later, and drop those before it. RFC 6455
+        section 5.5.3: an endpoint "MAY elect to send a Pong frame for only the most recently
+        processed Ping frame".
         """
-        out = self._replies
-        if self._pings:
-            if self.state is State.OPEN:
-                pings = self._pings[-1:] if latest_only else self._pings
+        out, self._replies = self._replies, b""
+        if hold_pongs and self.can_send:
+            del self._pings[:-1]
+        else:
+            pings, self._pings = self._pings, []
+            if self.can_send:
                 out = b"".join(map(self._codec.pong, pings)) + out
-            self._pings = []
-        self._replies = b""
         self.bytes_out += len(out)
         return out
 
@@ -204,7 +206,9 @@ class Session:
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping, or nothing where none can be sent any more."""
-        return self._codec.ping(payload) if self.can_send else b""
+        frame = self._codec.ping(payload) if self.can_send else b""
+        self.bytes_out += len(frame)
+        return frame
 
     def close(self, code: int, reason: str) -> bytes:
         """Return our Close, or nothing where one is out already.
@@ -215,7 +219,8 @@ class Session:
             return b""
         if self.state is State.FAILING:
             code, reason = self.close_code, self.close_reason
-        frame = self.replies() + self._codec.close(code, reason)
+        pongs = self.replies()
+        frame = self._codec.close(code, reason)
         self.bytes_out += len(frame)
         self._end(Cause.CLOSE_SENT, code, reason)
-        return frame
+        return pongs + frame

@@ -9,6 +9,7 @@ from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
+from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
 
 HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
@@ -27,6 +28,9 @@ class Driver(Protocol):
     def lost(self) -> None:
         """Take note that the connection is gone."""
 
+    def writable(self) -> None:
+        """Take note that the write buffer has fallen below its mark."""
+
     def check(self, now: float) -> float:
         """Do what is due at `now`; return when to ask again, infinity for never."""
 
@@ -35,18 +39,24 @@ class Driver(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, from accept to its end. driver: who has it now."""
+    """One connection, from accept to its end.
+
+    driver: who has it now. gate: where senders wait. paused_since: since when nothing is read, None
+    while it is. bucket: where `Deadlines` has filed it.
+    """
 
     __slots__ = (
         "_eof",
-        "_paused_since",
+        "_read_at",
         "_transport",
+        "_unsent",
         "bucket",
         "context",
         "driver",
         "endpoint",
         "gate",
         "is_lost",
+        "paused_since",
     )
 
     def __init__(self, context: Context) -> None:
@@ -55,7 +65,9 @@ class Connection(asyncio.Protocol):
         self.bucket: int | None = None
         self.is_lost = False
         self._eof = False
-        self._paused_since: float | None = None
+        self.paused_since: float | None = None
+        self._unsent = 0  # bytes in the write buffer when last looked at
+        self._read_at = -math.inf  # when they were last seen to become fewer
         self._transport: asyncio.Transport
         self.endpoint: Endpoint
         self.driver: Driver
@@ -69,7 +81,9 @@ class Connection(asyncio.Protocol):
         self.endpoint = _endpoint(self._transport, self.context)
         self.context.connections.add(self)
         self.driver = HttpDriver(self)
-        if self.context.stopping:
+        if not self.context.admission.enter(self.endpoint.client):
+            self.driver.turn_away()
+        elif self.context.stopping:
             self.driver.stop()
 
     def data_received(self, data: bytes) -> None:
@@ -88,17 +102,20 @@ class Connection(asyncio.Protocol):
         self.gate.open()
         self.driver.lost()
         self.driver = _GONE
+        self.context.admission.leave(self.endpoint.client)
         self.context.connection_ended(self)
 
     def pause_writing(self) -> None:
         """Let senders wait: the write buffer is above its mark."""
         now = self.context.clock()
         self.gate.shut(now)
+        self._watch_reader(now)
         self.look_at(now)
 
     def resume_writing(self) -> None:
         """Let senders go on."""
         self.gate.open()
+        self.driver.writable()
 
     # -- its driver speaks -----------------------------------------------------------------------
 
@@ -106,6 +123,14 @@ class Connection(asyncio.Protocol):
         """Send bytes, without waiting."""
         if data and not self.is_lost:
             self._transport.write(data)
+            if self._transport.is_closing():
+                # It is broken, of which connection_lost will tell once senders let the loop go on.
+                self.pause_writing()
+
+    @property
+    def has_eof(self) -> bool:
+        """Whether the client has ended its half."""
+        return self._eof
 
     @property
     def is_flushed(self) -> bool:
@@ -114,19 +139,15 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Take no more bytes in for now."""
-        if self._paused_since is None and not self.is_lost:
-            self._paused_since = self.context.clock()
+        if self.paused_since is None and not self.is_lost:
+            self.paused_since = self.context.clock()
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes in again."""
-        if self._paused_since is not None and not self.is_lost:
-            self._paused_since = None
+        if self.paused_since is not None and not self.is_lost:
+            self.paused_since = None
             self._transport.resume_reading()
-
-    def paused_for(self, now: float) -> float:
-        """Return for how many seconds no bytes have been taken in, 0 while they are."""
-        return 0.0 if self._paused_since is None else now - self._paused_since
 
     def look_at(self, at: float) -> None:
         """Have `check` called at a time, or before."""
@@ -134,7 +155,26 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> float:
         """Do what is due; return when to ask again."""
-        return math.inf if self.is_lost else self.driver.check(now)
+        if self.is_lost:
+            return math.inf
+        if self._transport.get_write_buffer_size() < self._unsent:
+            self._watch_reader(now)
+        return self.driver.check(now)
+
+    def _watch_reader(self, now: float) -> None:
+        """Begin a client's time to read anew: it is counted from the last byte that went out."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self._read_at = now
+
+    @property
+    def sends_until(self) -> float:
+        """When a client that reads nothing more is given up."""
+        return self._read_at + self.context.config.ws_send_timeout
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the connection speaks WebSocket."""
+        return isinstance(self.driver, WebSocketDriver)
 
     def close(self, *, seconds: float = LINGER) -> None:
         """End the connection once all is written, its client given some seconds for its part.
@@ -145,9 +185,10 @@ class Connection(asyncio.Protocol):
         """
         if self.is_lost or isinstance(self.driver, _Lingering):
             return
-        until = self.context.clock() + seconds
-        self.driver = _Lingering(self, until)
-        self.look_at(until)
+        now = self.context.clock()
+        self._watch_reader(now)
+        self.driver = _Lingering(self, now, seconds)
+        self.look_at(now + seconds)
         self.resume_reading()
         if self._transport.can_write_eof() and not self._eof:
             self._transport.write_eof()
@@ -166,11 +207,16 @@ class Connection(asyncio.Protocol):
 
 
 class _Lingering:
-    """A connection whose end is written; what still comes in is thrown away."""
+    """A connection whose end is written; what still comes in is thrown away.
 
-    def __init__(self, connection: Connection, until: float) -> None:
+    The client's seconds count from when all has left; until then it has a reader's time.
+    """
+
+    def __init__(self, connection: Connection, now: float, seconds: float) -> None:
         self._connection = connection
-        self._until = until
+        self._seconds = seconds
+        self._until = now + seconds
+        self._was_flushed = connection.is_flushed
 
     def data(self, data: bytes) -> None:
         pass
@@ -181,11 +227,18 @@ class _Lingering:
     def lost(self) -> None:
         pass
 
+    def writable(self) -> None:
+        pass
+
     def check(self, now: float) -> float:
         if now < self._until:
             return self._until
-        self._connection.abort()
-        return math.inf
+        if self._was_flushed or now >= self._connection.sends_until:
+            self._connection.abort()
+            return math.inf
+        self._was_flushed = self._connection.is_flushed
+        self._until = now + self._seconds
+        return self._until
 
     def stop(self) -> None:
         pass
@@ -201,6 +254,9 @@ class _Gone:
         pass
 
     def lost(self) -> None:
+        pass
+
+    def writable(self) -> None:
         pass
 
     def check(self, now: float) -> float:  # noqa: ARG002  # there is nothing to look at

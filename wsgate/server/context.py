@@ -1,6 +1,7 @@
 """What all connections of one worker share."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -8,41 +9,58 @@ from typing import TYPE_CHECKING, Any
 
 from wsgate._version import __version__
 from wsgate.config import Config
+from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.protocol.deflate import Compressors, MessageLimits
+from wsgate.protocol.headers import checked
 from wsgate.protocol.negotiation import DeflateSettings
+from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import HeadLimits
+from wsgate.server import logs
+from wsgate.server.admission import Admission, default_limit
 from wsgate.server.deadlines import TICK, Deadlines
 from wsgate.server.flow import Waiters
+from wsgate.server.watchdog import BLOCKED
 from wsgate.types import App, Header
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
 
+# What says how a response is framed stands there by the server's own hand.
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
+
+
 class Context:
     """One worker's app, settings, clock, and what is under way.
 
-    clock: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
+    time: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
-    taken. default_headers: what stands in every response.
+    taken. default_headers: what stands in every response. Raises ConfigError for a bad --header.
     """
 
     def __init__(
-        self, app: App, config: Config, clock: Callable[[], float] = time.monotonic
+        self, app: App, config: Config, time: Callable[[], float] = time.monotonic
     ) -> None:
         self.app = app
         self.config = config
-        self.clock = clock
+        self._time = time
+        self._stood_still = 0.0  # seconds that the loop was blocked, in all
+        self._due = math.inf  # when the next tick should come
         self.deadlines = Deadlines()
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
-        self.head_limits = HeadLimits(size=config.h11_max_incomplete_event_size)
-        self.message_limits = MessageLimits(size=config.ws_max_size)
-        self.deflate = DeflateSettings() if config.ws_per_message_deflate else None
-        self.compressors = Compressors(DeflateSettings().level)
+        self.origins = Origins(config.ws_origins) if config.ws_origins else None
+        self.admission = Admission(
+            config.limit_connections or default_limit(), config.limit_connections_per_ip
+        )
+        self.head_limits = HeadLimits(size=config.limit_request_head)
+        self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
+        deflate = _deflate_settings(config)
+        self.deflate = deflate if config.ws_per_message_deflate else None
+        self.compressors = Compressors(deflate.level)
         self._fixed_headers = _fixed_headers(config)
         self._second = -1
         self.default_headers: list[Header] = []
@@ -64,10 +82,24 @@ class Context:
         dated = [(b"date", date)] if self.config.date_header else []
         self.default_headers = dated + self._fixed_headers
 
+    def clock(self) -> float:
+        """Return the time, which stands still while the loop is blocked.
+
+        Deadlines are measured by it: what came in meanwhile has not been looked at, so nobody may
+        be held to have been silent.
+        """
+        return self._time() - self._stood_still
+
     def tick(self) -> float:
         """Do what is due now; return the seconds until this is to be called again."""
+        late = self._time() - self._due
+        if late > BLOCKED:
+            self._stood_still += late
+            logs.error.warning("The event loop stood still for %.1f s; deadlines wait", late)
         self.refresh()
-        return 0.0 if self.deadlines.sweep(self.clock()) else TICK
+        pause = 0.0 if self.deadlines.sweep(self.clock()) else TICK
+        self._due = self._time() + pause
+        return pause
 
     def connection_ended(self, connection: "Connection") -> None:
         """Forget a connection."""
@@ -81,10 +113,24 @@ class Context:
         self.ended.wake()
 
 
+def _deflate_settings(config: Config) -> DeflateSettings:
+    bits = config.ws_deflate_window_bits
+    return DeflateSettings(
+        threshold=config.ws_deflate_threshold,
+        context_takeover=config.ws_deflate_context_takeover,
+        server_max_window_bits=bits,
+        client_max_window_bits=bits,
+    )
+
+
 def _fixed_headers(config: Config) -> list[Header]:
-    own = [
-        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.headers
-    ]
+    try:
+        own = checked((n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers)
+    except (InvalidMessage, UnicodeEncodeError) as error:
+        raise ConfigError(f"--header: {error}") from None
+    for name, _ in own:
+        if name in _FRAMING:
+            raise ConfigError(f"--header: {name.decode()} is the server's own")
     if not config.server_header or any(name == b"server" for name, _ in own):
         return own
     return [(b"server", b"wsgate/" + __version__.encode("ascii")), *own]

@@ -42,8 +42,7 @@ class Deadlines:
         """Forget `item`."""
         if item.bucket is None:
             return
-        if items := self._buckets.get(item.bucket):
-            items.discard(item)
+        self._buckets[item.bucket].discard(item)
         item.bucket = None
 
     def sweep(self, now: float) -> bool:
@@ -53,6 +52,8 @@ class Deadlines:
         for bucket in sorted(b for b in self._buckets if b <= last):
             items = self._buckets[bucket]
             for item in list(islice(items, room)):
+                if item not in items:
+                    continue  # another's check has filed it elsewhere
                 items.discard(item)
                 item.bucket = None
                 self.arm(item, max(item.check(now), now))

@@ -55,10 +55,10 @@ class Exchange:
 
     async def receive(self) -> HTTPEvent:
         """Return the next piece of the body, then, once it has come, the end of the client."""
-        self._connection.write(self._http1.proceed())
         while True:
             if self._has_left or self.is_answered:
                 return {"type": "http.disconnect"}
+            self._connection.write(self._http1.proceed())
             message = self._next_piece()
             if message is not None:
                 return message
@@ -72,7 +72,7 @@ class Exchange:
             self._peeked = self._take()
             self._driver.body_came()
             if isinstance(self._peeked, End):
-                self._request_ended = True
+                self._peeked, self._request_ended = None, True
             return request_event(event.data, more=not self._request_ended)
         if isinstance(event, End):
             self._driver.body_came()
@@ -86,9 +86,9 @@ class Exchange:
     def _take(self) -> Event | None:
         if self._peeked is not None:
             event, self._peeked = self._peeked, None
-            return None if self._request_ended else event
+            return event
         if self._request_ended:
-            return Closed() if self._http1.at_eof else None
+            return Closed() if self._connection.has_eof else None
         try:
             return self._http1.take()
         except RequestRefused as refused:
@@ -127,20 +127,27 @@ class Exchange:
         self._came.wake()
 
     def too_slow(self) -> None:
-        """End a request whose body does not come."""
-        self._fail(RequestRefused(408, "the request's body took too long"))
-        self._came.wake()
+        """End a request whose body does not come, though the app waits for it or has answered."""
+        if self._came or self.is_answered:
+            self._fail(RequestRefused(408, "the request's body took too long"))
 
     # -- the end ---------------------------------------------------------------------------------
 
     def _answered(self) -> None:
-        self.is_answered = True
-        logs.request_done(self._connection.endpoint.client, self._request, self._response.status)
-        self._came.wake()
+        self._end()
+        self._log(self._response.status)
         self._driver.answered()
 
+    def _end(self) -> None:
+        self.is_answered = True
+        self._came.wake()
+
+    def _log(self, status: int) -> None:
+        logs.request_done(self._connection.endpoint.client, self._request, status)
+
     def _fail(self, refused: RequestRefused) -> None:
-        self.is_answered = self._has_left = True
+        self._has_left = True
+        self._end()
         if self._response.left:
             self._connection.close()
         else:
@@ -148,17 +155,23 @@ class Exchange:
 
     def _done(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a whole response."""
+        left = self._has_left or self._connection.is_lost
         if error is not None:
-            cycle.report(error, client_left=self._has_left or self._connection.is_lost)
-        if self.is_answered or self._connection.is_lost:
+            cycle.report(error, client_left=left)
+        if self.is_answered:
             return
-        if error is None:
+        self._end()
+        if error is None and not left:
             logs.error.error("ASGI callable returned without completing its response")
-        self.is_answered = True
-        status = self._response.status if self._response.left else 500
-        logs.request_done(self._connection.endpoint.client, self._request, status)
-        refused = RequestRefused(500, "the application failed")
-        self._connection.write(
-            self._http1.refusal(refused, self._connection.context.default_headers)
-        )
+        if self._response.left:
+            self._log(self._response.status)
+        elif error is not None or not left:
+            self._answer_500()
         self._connection.close()
+
+    def _answer_500(self) -> None:
+        if not self._connection.is_lost:
+            refused = RequestRefused(500, "the application failed")
+            defaults = self._connection.context.default_headers
+            self._connection.write(self._http1.refusal(refused, defaults))
+            self._log(500)

@@ -23,10 +23,15 @@ class Waiters:
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self) -> None:
-        """Wait for the next `wake`."""
+    def next(self) -> asyncio.Future[None]:
+        """Return what is done with the next `wake`."""
         future = asyncio.get_running_loop().create_future()
         self._futures.append(future)
+        return future
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`."""
+        future = self.next()
         try:
             await future
         except asyncio.CancelledError:

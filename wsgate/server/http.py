@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 65_536  # bytes that may wait to be parsed before reading is paused
 DRAIN = 65_536  # bytes of an unread body that are thrown away so that the connection can go on
+_FULL = RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])
 
 
 class HttpDriver:
@@ -30,7 +31,7 @@ class HttpDriver:
         self._drained = 0
         self._is_idle = True  # not a byte of the next request has come
         # A connection's first request has the time of a head; later ones may take their time.
-        self._give(connection.context.config.timeout_request_head)
+        self._give(connection.context.config.ws_handshake_timeout)
 
     def _give(self, seconds: float) -> None:
         self._deadline = self._connection.context.clock() + seconds
@@ -53,11 +54,13 @@ class HttpDriver:
         if self._exchange is not None:
             self._exchange.lost()
 
+    def writable(self) -> None:
+        """Do nothing: who sends waits at the gate."""
+
     def check(self, now: float) -> float:
         """Judge the client's pace; return when to ask again."""
-        shut_since = self._connection.gate.shut_since
-        if shut_since is not None:
-            until = shut_since + self._connection.context.config.timeout_send
+        if self._connection.gate.is_shut:
+            until = self._connection.sends_until
             if now >= until:
                 self._connection.abort()
                 return math.inf
@@ -69,7 +72,7 @@ class HttpDriver:
 
     def stop(self) -> None:
         """Let the response under way be the last; without one, close."""
-        if self._exchange is None:
+        if self._exchange is None or self._exchange.is_answered:
             self._connection.close()
         else:
             self._http1.close_behind()
@@ -83,8 +86,11 @@ class HttpDriver:
             self._drain()
         else:
             self._exchange.more_came()
-            if self._http1.buffered >= READ_AHEAD:
-                self._connection.pause_reading()
+            self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
+        if self._http1.buffered >= READ_AHEAD:
+            self._connection.pause_reading()
 
     def _next(self) -> None:
         try:
@@ -102,7 +108,7 @@ class HttpDriver:
             self._connection.close()
         elif self._http1.buffered and self._is_idle:
             self._is_idle = False
-            self._give(self._connection.context.config.timeout_request_head)
+            self._give(self._connection.context.config.ws_handshake_timeout)
 
     def _begin(self, request: Request) -> None:
         try:
@@ -113,6 +119,7 @@ class HttpDriver:
             return
         self._deadline = math.inf
         self._exchange = Exchange(self, self._connection, self._http1, request)
+        self._pause_if_full()
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
@@ -120,16 +127,25 @@ class HttpDriver:
         connection = self._connection
         try:
             self._refuse_if_full()
-            agreed = handshake.judge(upgrade.request, connection.context.deflate)
+            context = connection.context
+            agreed = handshake.judge(upgrade.request, context.deflate, context.origins)
         except RequestRefused as refused:
             logs.websocket_refused(connection.endpoint.client, upgrade.request, refused.status)
             self._answer(refused)
             return
         connection.driver = WebSocketDriver(connection, self._http1, upgrade, agreed)
+        if connection.has_eof:
+            connection.driver.eof()  # it came while a request in front was being answered
 
     def _refuse_if_full(self) -> None:
-        if self._connection.context.is_full:
-            raise RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])
+        context = self._connection.context
+        if context.is_full:
+            raise _FULL
+
+    def turn_away(self) -> None:
+        """Answer a connection that is one too many, whatever it asks for."""
+        logs.throttled.warning("A limit of connections is reached: answering with 503")
+        self._answer(_FULL)
 
     def refuse(self, refused: RequestRefused) -> None:
         """Answer what must not be served, log it, and close."""
@@ -173,7 +189,7 @@ class HttpDriver:
             self._finish()
         else:
             self._drained = 0
-            self._give(self._connection.context.config.timeout_request_head)
+            self._give(self._connection.context.config.ws_handshake_timeout)
             self._connection.resume_reading()
             self._drain()
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from wsgate.config import Config
+from wsgate.protocol.rate import MessageRate
 from wsgate.protocol.websocket import Session, State
 from wsgate.server.flow import ReceiveQueue
 
@@ -17,10 +19,11 @@ _ANY = 1_000  # messages in one go where they are only thrown away
 class Inbox:
     """The messages of one session on their way to the app.
 
-    progress: called when messages have come in or the session's state has moved.
+    progress: called when messages have come in or the session's state has moved. is_over_rate:
+    the client has sent more than --ws-max-message-rate allows; what was over it is dropped.
     """
 
-    __slots__ = ("_connection", "_progress", "_queue", "_session", "_turn")
+    __slots__ = ("_connection", "_progress", "_queue", "_rate", "_session", "_turn", "is_over_rate")
 
     def __init__(
         self, connection: "Connection", session: Session, progress: Callable[[], None]
@@ -31,6 +34,8 @@ class Inbox:
         self._progress = progress
         self._queue = ReceiveQueue(config.ws_max_queue, config.ws_max_queue_size)
         self._turn: asyncio.Handle | None = None
+        self._rate = _rate(config, connection.context.clock())
+        self.is_over_rate = False
 
     def feed(self, data: bytes) -> None:
         """Take bytes that came in."""
@@ -38,9 +43,11 @@ class Inbox:
         self.pump()
 
     def pop(self) -> str | bytes | None:
-        """Return the next message, None where there is none yet."""
-        if not self._queue and self._session.pending:
-            self.pump()
+        """Return the next message, None where there is none yet.
+
+        What is still to be parsed waits for a turn of the loop, so that an app which finds its
+        queue full again and again does not keep everyone else from theirs.
+        """
         if not self._queue:
             return None
         message = self._queue.pop()
@@ -58,13 +65,26 @@ class Inbox:
         session = self._session
         slices = TURN
         while slices and session.pending and (room := self._room):
-            for message in session.take(room):
+            messages = session.take(room)
+            if messages and not self._within_rate(len(messages)):
+                self.is_over_rate = True
+                break
+            for message in messages:
                 self._queue.put(message)
             slices -= 1
-        self._connection.write(session.replies(latest_only=self._connection.gate.is_shut))
-        if self._queue or session.state is not State.OPEN:
+        self.reply()
+        if self._queue or self.is_over_rate or session.state is not State.OPEN:
             self._progress()
         self._pace()
+
+    def _within_rate(self, messages: int) -> bool:
+        if self._rate is None or self._session.state is not State.OPEN:
+            return True
+        return self._rate.allows(messages, self._connection.context.clock())
+
+    def reply(self) -> None:
+        """Answer Pings and the peer's Close; above the write mark the latest Ping has to wait."""
+        self._connection.write(self._session.replies(hold_pongs=self._connection.gate.is_shut))
 
     def _pace(self) -> None:
         """Go on with what is left in a later turn, or read on."""
@@ -82,3 +102,10 @@ class Inbox:
     def _next_turn(self) -> None:
         self._turn = None
         self.pump()
+
+
+def _rate(config: Config, now: float) -> MessageRate | None:
+    rate = config.ws_max_message_rate
+    if not rate:
+        return None
+    return MessageRate(rate, config.ws_max_message_burst or max(1, int(2 * rate)), now)

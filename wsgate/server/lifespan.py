@@ -40,6 +40,7 @@ class Lifespan:
             await self.abandon()
             raise
         if self._life.state is State.FAILED:
+            await self.abandon()
             raise StartupFailed(self._life.failure or "the application's startup failed")
         if self._life.state is State.STARTING and self._mode == "on":
             raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
@@ -73,13 +74,11 @@ class Lifespan:
             await self._app(
                 cast("dict[str, Any]", lifespan_scope(self._state)), self._receive, self._send
             )
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  # whatever an app raises ends its lifespan alone
             if self._life.state is State.STARTING and self._mode == "auto":
                 logs.error.info("ASGI 'lifespan' protocol appears unsupported.")
-            elif isinstance(error, Exception):
+            else:
                 logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
-            if not isinstance(error, Exception):
-                raise
 
     async def _receive(self) -> Message:
         return {"type": await self._events.get()}

@@ -3,6 +3,8 @@
 import logging
 import logging.config
 import sys
+import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -69,6 +71,25 @@ def _handler(formatter: str, stream: str) -> dict[str, str]:
         "formatter": formatter,
         "stream": f"ext://sys.{stream}",
     }
+
+
+class Throttled:
+    """Warnings that may come a thousand times a second and are told once in that time."""
+
+    def __init__(self, seconds: float = 1.0, time: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._time = time
+        self._told: dict[str, float] = {}
+
+    def warning(self, text: str) -> None:
+        """Log a text, unless it was logged just now."""
+        now = self._time()
+        if now - self._told.get(text, -self._seconds) >= self._seconds:
+            self._told[text] = now
+            error.warning(text)
+
+
+throttled = Throttled()
 
 
 def escaped(text: str) -> str:

@@ -1,6 +1,9 @@
 """A server as a whole program, and as a call within another one."""
 
 import asyncio
+import contextlib
+import errno
+import resource
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -25,10 +28,12 @@ def run(
     modules are looked for first. options: those of `Config`.
     Raises ConfigError and StartupFailed.
     """
-    config = Config(**options)
+    config = _config(options)
     logs.configure(config.log_level, access_log=config.access_log)
     loaded = load(app, factory=factory, app_dir=app_dir)
+    _raise_file_limit()
     loop = _loop_factory(config.loop)()
+    loop.set_exception_handler(_on_loop_error)
     try:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(_served(loaded, config))
@@ -42,11 +47,33 @@ async def serve(app: App | str, *, handle_signals: bool = True, **options: Any) 
     options: those of `Config`; its `loop` has no meaning here. Raises ConfigError and
     StartupFailed.
     """
-    await Server(load(app), Config(**options)).serve(handle_signals=handle_signals)
+    await Server(load(app), _config(options)).serve(handle_signals=handle_signals)
+
+
+def _config(options: dict[str, Any]) -> Config:
+    """Return the settings, one of which may come under the name that uvicorn gives it."""
+    if "h11_max_incomplete_event_size" in options:
+        options["limit_request_head"] = options.pop("h11_max_incomplete_event_size")
+    return Config(**options)
 
 
 async def _served(app: App, config: Config) -> None:
     await Server(app, config).serve()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets this process have: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems refuse what they have offered
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        logs.throttled.warning("No file descriptor is left to accept a connection (ulimit -n)")
+    else:
+        loop.default_exception_handler(context)
 
 
 def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 
 from wsgate.config import Config
+from wsgate.errors import ConfigError
 from wsgate.server import logs, sockets
 from wsgate.server.connection import Connection
 from wsgate.server.context import Context
 from wsgate.server.lifespan import Lifespan
+from wsgate.server.watchdog import Watchdog
 from wsgate.types import App
 
+ACCEPT_AT_ONCE = 16  # connections that asyncio accepts in one turn of the loop
+DRAIN_STEP = 0.02  # seconds between the closings of a drain
 LAST_WORD = 1.0  # seconds for tasks that were cancelled, and for transports that were aborted
 
 
@@ -35,6 +39,8 @@ class Server:
         self._lifespan = Lifespan(app, self.config.lifespan, self.context.state)
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._is_running = False
+        self._watchdog = Watchdog()
         self._stop_asked = asyncio.Event()
 
     async def serve(self, *, handle_signals: bool = True) -> None:
@@ -42,12 +48,29 @@ class Server:
 
         Raises ConfigError where it cannot listen, StartupFailed where the app refuses to start.
         """
-        await self.start()
         with self._signals() if handle_signals else contextlib.nullcontext():
-            await self._stop_asked.wait()
-            await self.stop()
+            try:
+                if await self._started():
+                    await self._stop_asked.wait()
+            finally:
+                await self.stop()
 
     # -- start -----------------------------------------------------------------------------------
+
+    async def _started(self) -> bool:
+        """Start; False where that was given up because a stop was asked for meanwhile."""
+        start = asyncio.create_task(self.start())
+        asked = asyncio.create_task(self._stop_asked.wait())
+        try:
+            await asyncio.wait([start, asked], return_when=asyncio.FIRST_COMPLETED)
+            if not start.done():
+                return False
+            start.result()
+            return True
+        finally:
+            asked.cancel()
+            start.cancel()
+            await asyncio.wait([start, asked])
 
     async def start(self) -> None:
         """Bind, start the app, and accept connections. Raises as `serve`."""
@@ -58,7 +81,10 @@ class Server:
                 self._servers.append(await self._accept_on(sock))
         except BaseException:
             await self._close_sockets()
+            await self._lifespan.stop()
             raise
+        self._is_running = True
+        self._watchdog.start()
         self._tick()
         for sock in self.sockets:
             logs.error.info("wsgate running on %s (Press CTRL+C to quit)", sockets.name_of(sock))
@@ -69,11 +95,20 @@ class Server:
         create = loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = loop.create_unix_server  # type: ignore[assignment]  # the same arguments here
-        return await create(
-            lambda: Connection(self.context), sock=sock, backlog=self.config.backlog
-        )
+        try:
+            server = await create(
+                lambda: Connection(self.context), sock=sock, backlog=ACCEPT_AT_ONCE
+            )
+        except OSError as error:  # another process was quicker, or an inherited socket is in use
+            reason = error.strerror or error
+            raise ConfigError(f"cannot listen on {sockets.name_of(sock)}: {reason}") from None
+        # For the kernel it is the backlog; for asyncio also how many it accepts in one turn, and
+        # how often it complains in one turn when there are no more file descriptors.
+        sock.listen(self.config.backlog)
+        return server
 
     def _tick(self) -> None:
+        self._watchdog.beat()
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self.context.tick(), self._tick)
 
@@ -85,17 +120,37 @@ class Server:
 
     async def stop(self) -> None:
         """Accept no more, let what is under way end within its time, shut the app down."""
+        if not self._is_running:
+            return
+        self._is_running = False
         logs.error.info("Shutting down")
         self.context.stopping = True
         await self._close_sockets()
         for connection in list(self.context.connections):
-            connection.driver.stop()
+            if not connection.is_websocket:
+                connection.driver.stop()
+        await self._drain(self.config.drain_seconds)
         if not await self._ended_within(self.config.timeout_graceful_shutdown):
             await self._cut()
         if self._timer is not None:
             self._timer.cancel()
+        self._watchdog.stop()
         await self._lifespan.stop()
         logs.error.info("Stopped")
+
+    async def _drain(self, seconds: float) -> None:
+        """Close the WebSockets, evenly over some seconds, so that they do not come back at once."""
+        waiting = [c for c in self.context.connections if c.is_websocket]
+        loop = asyncio.get_running_loop()
+        begun, closed = loop.time(), 0
+        while closed < len(waiting) and self.context.connections:
+            share = (loop.time() - begun) / seconds if seconds else 1.0
+            due = min(len(waiting), int(len(waiting) * share) + 1)
+            for connection in waiting[closed:due]:
+                connection.driver.stop()
+            closed = due
+            if closed < len(waiting):
+                await asyncio.sleep(DRAIN_STEP)
 
     async def _close_sockets(self) -> None:
         for server in self._servers:

@@ -1,6 +1,7 @@
 """The sockets that a server listens on, opened with errors an operator can read."""
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -33,21 +34,32 @@ def listen(config: Config) -> list[socket.socket]:
 
 def _inherited(fd: int) -> socket.socket:
     try:
-        return socket.socket(fileno=fd)
+        sock = socket.socket(fileno=fd)
     except OSError as error:
         raise ConfigError(f"--fd {fd} is no socket: {error.strerror}") from None
+    if sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise ConfigError(f"--fd {fd} is no stream socket")
+    return sock
 
 
 def _unix(path: str) -> socket.socket:
-    _remove_stale(path)
+    try:
+        _remove_stale(path)
+        return _bound_unix(path)
+    except OSError as error:
+        raise ConfigError(f"--uds {path}: {error.strerror or error}") from None
+
+
+def _bound_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
         # A proxy that runs as another user has to reach it.
         os.chmod(path, 0o666)  # noqa: S103, PTH101  # uvicorn's default too
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise ConfigError(f"--uds {path}: {error.strerror or error}") from None
+        raise
     return sock
 
 
@@ -59,7 +71,8 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(path) == 0:
+        probe.setblocking(False)  # one whose backlog is full would keep us
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise ConfigError(f"--uds {path} is in use by another server")
     os.unlink(path)  # noqa: PTH108  # a plain path is given
 
@@ -69,10 +82,10 @@ def _tcp(host: str, port: int) -> list[socket.socket]:
     try:
         for family, address in _resolved(host, port):
             sockets.append(_bound(family, address))  # those bound are closed below
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
         for sock in sockets:
             sock.close()
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot listen on {host}:{port}: {reason}") from None
     return sockets
 

@@ -1,22 +1,21 @@
 """A connection that speaks WebSocket: the app's receive and send, and the session's deadlines."""
 
 import math
-import random
 from typing import TYPE_CHECKING
 
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.asgi.scope import websocket_scope
-from wsgate.errors import ClientDisconnected, RequestRefused
+from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Deflate
 from wsgate.protocol.handshake import Handshake, response as switching_protocols
 from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.keepalive import Action, Keepalive
 from wsgate.protocol.websocket import ABNORMAL, Session, State
 from wsgate.server import cycle, logs
 from wsgate.server.flow import Waiters
 from wsgate.server.inbox import Inbox
+from wsgate.server.watch import Watch
 from wsgate.types import Message, WebSocketEvent
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 EARLY = 65_536  # bytes that may come before the app accepts until reading is paused
 FAULT_GRACE = 5.0  # seconds for the answers to what came before a bad frame
-MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
 # A slice inflates to a thousand times its size at the most: 4 MiB take some 15 ms.
 SLICE, DEFLATED_SLICE = 16_384, 4_096
 
@@ -43,10 +41,10 @@ class WebSocketDriver:
         "_http1",
         "_inbox",
         "_is_told",
-        "_keepalive",
         "_opened_at",
         "_request",
         "_session",
+        "_watch",
         "_woken",
     )
 
@@ -62,12 +60,13 @@ class WebSocketDriver:
         self._early = bytearray(upgrade.trailing)
         self._session: Session | None = None
         self._inbox: Inbox | None = None
-        self._keepalive: Keepalive | None = None
+        self._watch: Watch | None = None
         self._woken = Waiters()
         self._deadline = math.inf
         self._is_told = False  # the app has had its websocket.connect
         self._ended: tuple[int, str] | None = None  # how it ended without a session
         self._opened_at = 0.0
+        self._give(connection.context.config.ws_handshake_timeout)
         scope = websocket_scope(self._request, connection.endpoint, handshake.subprotocols)
         cycle.start(connection.context, scope, self.receive, self.send, self._done)
 
@@ -108,7 +107,11 @@ class WebSocketDriver:
         gate = self._connection.gate
         if gate.is_shut:
             await self._keep_pace()
-        self._connection.write(self._opened.message(payload))
+        try:
+            frame = self._opened.message(payload)
+        except UnicodeEncodeError:
+            raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
+        self._connection.write(frame)
         if gate.is_shut:
             await self._keep_pace()
 
@@ -138,35 +141,25 @@ class WebSocketDriver:
 
     def _accept(self, wish: asgi.Accept) -> None:
         connection, context = self._connection, self._connection.context
-        headers = [*context.default_headers, *wish.headers]
+        names = {name for name, _ in wish.headers}
+        defaults = [header for header in context.default_headers if header[0] not in names]
+        headers = [*defaults, *wish.headers]
         connection.write(switching_protocols(self._handshake, wish.subprotocol, headers))
         deflate = Deflate(context.message_limits, self._handshake.deflate, context.compressors)
         slice_size = DEFLATED_SLICE if self._handshake.deflate else SLICE
         self._session = Session(WsprotoCodec(deflate), slice_size)
         self._inbox = Inbox(connection, self._session, self._progress)
         self._opened_at = context.clock()
-        self._start_keepalive()
+        self._deadline = math.inf
+        self._watch = Watch(connection, self._session, self._close)
         logs.websocket_opened(connection.endpoint.client, self._request)
         early = bytes(self._early)
         self._early.clear()
         self._inbox.feed(early)
 
-    def _start_keepalive(self) -> None:
-        config = self._connection.context.config
-        if config.ws_ping_interval:
-            self._keepalive = Keepalive(
-                self._opened_at,
-                config.ws_ping_interval,
-                config.ws_ping_timeout,
-                MAX_PAUSE,
-                # Connections that were opened together do not ping together.
-                first=random.uniform(0.5, 1.0),  # noqa: S311  # no secret
-            )
-        self._connection.look_at(self._opened_at)
-
     def _refuse(self, refused: RequestRefused) -> None:
         """Answer the handshake with a response of the server's own."""
-        self._conversation.state = asgi.State.CLOSED
+        self._deadline = math.inf
         self._ended = (ABNORMAL, "")
         logs.websocket_refused(self._connection.endpoint.client, self._request, refused.status)
         defaults = self._connection.context.default_headers
@@ -178,10 +171,17 @@ class WebSocketDriver:
         """Send a piece of the app's own response to the handshake."""
         gate = self._connection.gate
         if self._denial is None:
+            self._deadline = math.inf  # it has decided in time
             self._denial = Response(self._http1, "GET", asgi.DENIAL)
         if gate.is_shut:
             await gate.passed()
-        self._connection.write(self._denial.send(message, self._connection.context.default_headers))
+        try:
+            data = self._denial.send(message, self._connection.context.default_headers)
+        except InvalidMessage:
+            if self._denial.state is ResponseState.WAITING:
+                self._conversation.state = asgi.State.CONNECTING  # it stays as it was
+            raise
+        self._connection.write(data)
         if self._denial.state is ResponseState.COMPLETE:
             self._denied(self._denial.status)
         if gate.is_shut:
@@ -203,20 +203,27 @@ class WebSocketDriver:
             if len(self._early) >= EARLY:
                 self._connection.pause_reading()
             return
-        if self._keepalive is not None:
-            self._keepalive.heard()
+        if self._watch is not None:
+            self._watch.heard()
         self._inbox.feed(data)
 
     def eof(self) -> None:
         """Take the client's half-close for its end: a WebSocket has no use for half of one."""
         self._leave()
-        if self._session is not None and self._session.state is State.CLOSED:
+        if self._session is None:
             self._connection.close()
+        else:
+            self._settle()
 
     def lost(self) -> None:
         """Tell the app that its client is gone, once it has had what came before."""
         self._leave()
         self._log_end()
+
+    def writable(self) -> None:
+        """Answer the Ping that had to wait."""
+        if self._inbox is not None:
+            self._inbox.reply()
 
     def _leave(self) -> None:
         if self._session is None:
@@ -233,8 +240,11 @@ class WebSocketDriver:
 
     def _progress(self) -> None:
         """Let the app look at what has come, and do what the session's state asks for."""
+        if self._inbox is not None and self._inbox.is_over_rate:
+            self._close(1008, "message rate exceeded")
         if self._opened.state is not State.OPEN:
             self._settle()
+            self._connection.gate.wake()
         self._woken.wake()
 
     def _settle(self) -> None:
@@ -268,7 +278,8 @@ class WebSocketDriver:
         self._connection.gate.wake()
         if session.state is State.CLOSED:
             self._settle()
-        elif self._inbox is not None:
+        else:
+            assert self._inbox is not None  # it came with the session
             self._inbox.pump()  # the peer's Close may wait behind what had no room
 
     def stop(self) -> None:
@@ -314,43 +325,28 @@ class WebSocketDriver:
 
     def check(self, now: float) -> float:
         """Do what is due; return when to ask again."""
-        if self._session is None:
-            return math.inf
         if now >= self._deadline:
+            self._deadline = math.inf
             self._out_of_time()
+        if self._session is None:
+            return min(self._deadline, self._check_denial(now))
+        if self._watch is None or not self._session.can_send:
             return self._deadline
-        if self._session.state is not State.OPEN:
-            return self._deadline
-        return min(self._deadline, self._check_reader(now), self._check_peer(now))
+        at = self._watch.check(now)
+        return min(self._deadline, at)  # which may be new: the watch may have closed
 
     def _out_of_time(self) -> None:
-        if self._opened.state is State.FAILING:
+        if self._session is None:
+            self._refuse(RequestRefused(503, "the application did not accept in time"))
+        elif self._session.state is State.FAILING:
             self._close(*self._fault)
         else:
             self._connection.abort()
-            self._deadline = math.inf
 
-    def _check_reader(self, now: float) -> float:
-        """Give a client up that does not read what it is sent."""
-        shut_since = self._connection.gate.shut_since
-        if shut_since is None:
+    def _check_denial(self, now: float) -> float:
+        """Drop a client that does not read the denial that it is sent."""
+        if not self._connection.gate.is_shut:
             return math.inf
-        until = shut_since + self._connection.context.config.timeout_send
-        if now >= until:
-            self._close(1013, "slow consumer")
-        return until
-
-    def _check_peer(self, now: float) -> float:
-        """Ping, and give a peer up that gives no sign of life."""
-        if self._keepalive is None or not self._opened.can_send:
-            return math.inf
-        step = self._keepalive.step(
-            now,
-            flushed=self._connection.is_flushed,
-            paused_for=self._connection.paused_for(now),
-        )
-        if step.action is Action.PING:
-            self._connection.write(self._opened.ping(b""))
-        elif step.action is Action.FAIL:
-            self._close(1011, "keepalive ping timeout")
-        return step.next_at
+        if now >= self._connection.sends_until:
+            self._connection.abort()
+        return self._connection.sends_until

@@ -36,6 +36,7 @@ class MemoryTransport(asyncio.Transport):
         self._high, self._low = 65_536, 16_384
         self._is_shut = False
         self._closing = False
+        self._eof = False  # the server's half is closed, or will be behind what is not read yet
         self.is_paused = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -49,8 +50,10 @@ class MemoryTransport(asyncio.Transport):
 
     # -- the server's side -----------------------------------------------------------------------
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         """Send to the client, or keep it while the client does not read."""
+        if self._eof:
+            raise RuntimeError("Cannot call write() after write_eof()")  # as asyncio's does
         if self._closing:
             return
         self._unread += data
@@ -63,6 +66,8 @@ class MemoryTransport(asyncio.Transport):
         if self._client.reads:
             self._client.take(bytes(self._unread))
             self._unread.clear()
+        if self._eof and not self._unread:
+            self._client.end()
         if self._is_shut and len(self._unread) <= self._low:
             self._is_shut = False
             self.get_protocol().resume_writing()
@@ -72,6 +77,12 @@ class MemoryTransport(asyncio.Transport):
         self._flush()
         if self._closing and not self._unread:
             self._end()
+
+    def flush_some(self, count: int) -> None:
+        """Deliver the first bytes of what was kept, and keep the rest."""
+        self._client.take(bytes(self._unread[:count]))
+        del self._unread[:count]
+        self._flush()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the marks."""
@@ -87,8 +98,9 @@ class MemoryTransport(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Close the server's half."""
-        self._client.end()
+        """Close the server's half once the client has read all."""
+        self._eof = True
+        self._flush()
 
     def pause_reading(self) -> None:
         """Take nothing from the client."""
@@ -136,6 +148,7 @@ class MemoryClient:
         self.reads = True
         self.transport = MemoryTransport(self)
         self._outbox = bytearray()
+        self._has_eof = False  # the client's half is closed, and the server is yet to be told
         self._changed = asyncio.Event()
         self._connection = Connection(context)
         self.transport.set_protocol(self._connection)
@@ -149,8 +162,9 @@ class MemoryClient:
         self.deliver()
 
     def eof(self) -> None:
-        """Close the client's half."""
-        self._connection.eof_received()
+        """Close the client's half behind what it has sent."""
+        self._has_eof = True
+        self.deliver()
 
     def drop(self) -> None:
         """Break the connection, as a reset does."""
@@ -164,6 +178,10 @@ class MemoryClient:
         """Read again, what was kept first."""
         self.reads = True
         self.transport.flush()
+
+    def read_some(self, count: int) -> None:
+        """Read so many bytes of what was kept, and then stop again."""
+        self.transport.flush_some(count)
 
     async def advance(self, seconds: float) -> None:
         """Turn the clock, with the server looking at its deadlines all the way."""
@@ -211,10 +229,17 @@ class MemoryClient:
         self._changed.set()
 
     def deliver(self) -> None:
-        """Hand the server what it has not taken yet, unless it has paused."""
-        if self._outbox and not self.transport.is_paused and not self.is_lost:
+        """Hand the server what it has not taken yet, unless it has paused or closed."""
+        if self._outbox and self._is_taken_from:
             data, self._outbox = bytes(self._outbox), bytearray()
             self._connection.data_received(data)
+        if self._has_eof and self._is_taken_from:
+            self._has_eof = False
+            self._connection.eof_received()
+
+    @property
+    def _is_taken_from(self) -> bool:
+        return not (self.transport.is_paused or self.transport.is_closing() or self.is_lost)
 
     def end(self) -> None:
         """Take the server's half-close."""

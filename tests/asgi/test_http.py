@@ -1,0 +1,326 @@
+from array import array
+from typing import Any
+
+import h11
+import pytest
+
+from wsgate.asgi.http import Response, State, request_event
+from wsgate.asgi.websocket import DENIAL
+from wsgate.errors import IllegalMessage, InvalidMessage
+from wsgate.protocol.http1 import Http1
+from wsgate.protocol.request import HeadLimits, Request
+
+DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
+Parsed = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+class Exchange:
+    """A request that has come, and the bytes of the response to it."""
+
+    def __init__(self, method: str = "GET", *, version: str = "1.1", **names: Any) -> None:
+        self.method = method
+        http1 = Http1(HeadLimits())
+        http1.feed(f"{method} / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+        assert isinstance(http1.take(), Request)
+        http1.take()
+        self.response = Response(http1, method, **names)
+        self.out = b""
+
+    @property
+    def state(self) -> State:
+        return self.response.state
+
+    @property
+    def left(self) -> bool:
+        return self.response.left
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    def start(self, status: Any = 200, headers: Any = (), **more: Any) -> bytes:
+        return self.send(
+            {"type": "http.response.start", "status": status, "headers": headers} | more
+        )
+
+    def body(self, body: Any = b"", **more: Any) -> bytes:
+        return self.send({"type": "http.response.body", "body": body} | more)
+
+    def send(self, message: dict[str, Any]) -> bytes:
+        out = self.response.send(message, DEFAULTS)
+        self.out += out
+        return out
+
+    def parsed(self) -> Parsed:
+        """Return the status, headers and body that a client reads."""
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method=self.method, target="/", headers=[("Host", "a")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(self.out)
+        head = client.next_event()
+        assert isinstance(head, h11.Response)
+        body = b""
+        while isinstance(event := client.next_event(), h11.Data):
+            body += bytes(event.data)
+        if event is h11.NEED_DATA:
+            client.receive_data(b"")
+            event = client.next_event()
+        assert isinstance(event, h11.EndOfMessage)
+        return head.status_code, list(head.headers), body
+
+
+# -- the head is held back -------------------------------------------------------------------------
+
+
+def test_the_head_leaves_with_the_first_piece_of_the_body() -> None:
+    exchange = Exchange()
+    assert (exchange.state, exchange.status) == (State.WAITING, 0)
+    assert exchange.start(201, [(b"X-Mine", b"1")]) == b""
+    assert (exchange.state, exchange.status) == (State.HELD, 201)
+    assert not exchange.left
+    assert exchange.body(b"hello") == (
+        b"HTTP/1.1 201 Created\r\n"
+        b"date: today\r\nserver: wsgate\r\nx-mine: 1\r\ncontent-length: 5\r\n\r\nhello"
+    )
+    assert exchange.state is State.COMPLETE
+    assert exchange.left
+
+
+def test_a_body_in_pieces_is_chunked() -> None:
+    exchange, states = Exchange(), list[State]()
+    exchange.start()
+    for piece, more, out in [
+        (b"", True, b"transfer-encoding: chunked\r\n\r\n"),
+        (b"ab", True, b"2\r\nab\r\n"),
+        (b"c", False, b"1\r\nc\r\n0\r\n\r\n"),
+    ]:
+        assert exchange.body(piece, more_body=more).lower().endswith(out)
+        assert exchange.left
+        states.append(exchange.state)
+    assert states == [State.STREAMING, State.STREAMING, State.COMPLETE]
+    assert exchange.parsed()[2] == b"abc"
+
+
+def test_a_body_in_pieces_ends_with_the_connection_in_http_1_0() -> None:
+    exchange = Exchange(version="1.0")
+    exchange.start()
+    assert exchange.body(b"ab", more_body=True).lower().endswith(b"connection: close\r\n\r\nab")
+    assert exchange.body() == b""
+    assert exchange.parsed()[2] == b"ab"
+
+
+def test_a_length_that_the_app_gives_is_kept() -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"Content-Length", b"3")])
+    assert exchange.body(b"ab", more_body=True).endswith(b"content-length: 3\r\n\r\nab")
+    assert exchange.body(b"c") == b"c"
+
+
+def test_status_headers_and_body_have_defaults() -> None:
+    exchange = Exchange()
+    exchange.send({"type": "http.response.start", "status": 200})
+    exchange.send({"type": "http.response.body"})
+    assert exchange.parsed() == (200, [*DEFAULTS, (b"content-length", b"0")], b"")
+
+
+def test_a_header_of_the_app_replaces_every_default_of_its_name() -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"Server", b"mine"), (b"set-cookie", b"a"), (b"set-cookie", b"b")])
+    exchange.body()
+    assert exchange.parsed()[1] == [
+        (b"date", b"today"),
+        (b"server", b"mine"),
+        (b"set-cookie", b"a"),
+        (b"set-cookie", b"b"),
+        (b"content-length", b"0"),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"body", bytearray(b"body"), memoryview(b"body")])
+def test_a_body_is_any_kind_of_bytes(body: Any) -> None:
+    exchange = Exchange()
+    exchange.start()
+    exchange.body(body)
+    assert exchange.parsed()[2] == b"body"
+
+
+def test_a_memoryview_counts_in_bytes() -> None:
+    exchange = Exchange()
+    exchange.start()
+    numbers = array("I", [1, 2, 3])
+    exchange.body(memoryview(numbers))
+    assert exchange.parsed()[2] == numbers.tobytes()
+
+
+# -- framing is the server's -----------------------------------------------------------------------
+
+
+def test_a_transfer_encoding_of_the_app_is_ignored() -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"Transfer-Encoding", b"chunked")])
+    exchange.body(b"whole")
+    assert exchange.parsed() == (200, [*DEFAULTS, (b"content-length", b"5")], b"whole")
+
+
+@pytest.mark.parametrize(
+    ("status", "line"), [(204, b"HTTP/1.1 204 No Content"), (304, b"HTTP/1.1 304 Not Modified")]
+)
+def test_a_status_without_a_body_has_none(status: int, line: bytes) -> None:
+    exchange = Exchange()
+    exchange.start(status)
+    assert exchange.body(b"dropped") == line + b"\r\ndate: today\r\nserver: wsgate\r\n\r\n"
+    assert exchange.state is State.COMPLETE
+
+
+def test_a_204_has_no_length_and_a_304_may_have_one() -> None:
+    no_content, not_modified = Exchange(), Exchange()
+    no_content.start(204, [(b"content-length", b"0")])
+    no_content.body()
+    not_modified.start(304, [(b"content-length", b"12")])
+    not_modified.body()
+    assert no_content.parsed()[1] == DEFAULTS
+    assert not_modified.parsed()[1] == [*DEFAULTS, (b"content-length", b"12")]
+
+
+def test_the_response_to_head_has_the_headers_alone() -> None:
+    exchange = Exchange("HEAD")
+    exchange.start(headers=[(b"content-length", b"5")])
+    exchange.body(b"hello")
+    assert exchange.parsed() == (200, [*DEFAULTS, (b"content-length", b"5")], b"")
+
+
+def test_the_response_to_head_may_come_in_pieces() -> None:
+    exchange = Exchange("HEAD")
+    exchange.start()
+    exchange.body(b"a", more_body=True)
+    assert exchange.body(b"b", more_body=True) == b""
+    exchange.body(b"c")
+    assert exchange.parsed()[2] == b""
+
+
+def test_two_lengths_are_refused_before_anything_leaves() -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"content-length", b"1"), (b"content-length", b"2")])
+    with pytest.raises(InvalidMessage, match="Content-Length"):
+        exchange.body(b"a")
+    assert not exchange.left
+
+
+@pytest.mark.parametrize(("body", "message"), [(b"long", "Too much"), (b"", "Too little")])
+def test_a_whole_body_of_another_length_than_announced_is_refused_in_time(
+    body: bytes, message: str
+) -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"content-length", b"2")])
+    with pytest.raises(InvalidMessage, match=message):
+        exchange.body(body)
+    assert not exchange.left  # so that a 500 can still be sent
+
+
+@pytest.mark.parametrize(("body", "message"), [(b"long", "Too much"), (b"", "Too little")])
+def test_a_body_in_pieces_of_another_length_than_announced_is_refused(
+    body: bytes, message: str
+) -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"content-length", b"2")])
+    exchange.body(b"a", more_body=True)
+    with pytest.raises(InvalidMessage, match=message):
+        exchange.body(body)
+    assert exchange.left
+
+
+# -- which message when ----------------------------------------------------------------------------
+
+
+def test_the_body_does_not_come_first() -> None:
+    exchange = Exchange()
+    with pytest.raises(IllegalMessage) as raised:
+        exchange.body()
+    assert str(raised.value) == (
+        "'http.response.body' cannot be sent in the state waiting for a response"
+    )
+
+
+def test_a_response_starts_once() -> None:
+    exchange = Exchange()
+    exchange.start()
+    with pytest.raises(IllegalMessage, match=r"in the state response started$"):
+        exchange.start(500)
+    assert exchange.status == 200
+    exchange.body(b"", more_body=True)
+    with pytest.raises(IllegalMessage, match=r"in the state streaming the response$"):
+        exchange.start(500)
+
+
+@pytest.mark.parametrize("kind", ["http.response.start", "http.response.body"])
+def test_nothing_follows_a_complete_response(kind: str) -> None:
+    exchange = Exchange()
+    exchange.start()
+    exchange.body()
+    with pytest.raises(IllegalMessage, match=f"^'{kind}' .* in the state response complete$"):
+        exchange.send({"type": kind, "status": 200})
+
+
+@pytest.mark.parametrize("kind", [None, "websocket.send", "http.response.trailers", 7])
+def test_other_messages_have_no_place(kind: object) -> None:
+    exchange = Exchange()
+    exchange.start()
+    with pytest.raises(IllegalMessage) as raised:
+        exchange.send({"type": kind})
+    assert str(raised.value) == f"{kind!r} cannot be sent in the state response started"
+
+
+def test_the_names_may_be_those_of_a_denial() -> None:
+    exchange = Exchange(names=DENIAL)
+    with pytest.raises(IllegalMessage):
+        exchange.start()
+    exchange.send({"type": "websocket.http.response.start", "status": 401})
+    exchange.send({"type": "websocket.http.response.body", "body": b"who?"})
+    assert exchange.parsed() == (401, [*DEFAULTS, (b"content-length", b"4")], b"who?")
+
+
+# -- what a message may hold -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [None, "200", 100, 101, 199, 1000, 200.0, True])
+def test_a_status_is_a_number_in_its_range(status: object) -> None:
+    exchange = Exchange()
+    with pytest.raises(InvalidMessage) as raised:
+        exchange.start(status)
+    assert str(raised.value) == f"the status of a response is 200 to 999, not {status!r}"
+    assert exchange.state is State.WAITING
+
+
+@pytest.mark.parametrize("status", [200, 418, 599, 999])
+def test_a_status_need_not_be_a_known_one(status: int) -> None:
+    exchange = Exchange()
+    exchange.start(status)
+    exchange.body()
+    assert exchange.parsed()[0] == status
+
+
+@pytest.mark.parametrize("headers", [[(b"a b", b"c")], [(b"a", b"b\r\nc: d")], [("a", "b")], [7]])
+def test_headers_that_would_break_the_head_are_refused(headers: list[Any]) -> None:
+    exchange = Exchange()
+    with pytest.raises(InvalidMessage):
+        exchange.start(headers=headers)
+    assert exchange.state is State.WAITING
+
+
+@pytest.mark.parametrize(("body", "kind"), [("text", "str"), (None, "NoneType"), (5, "int")])
+def test_a_body_is_bytes(body: object, kind: str) -> None:
+    exchange = Exchange()
+    exchange.start()
+    with pytest.raises(InvalidMessage) as raised:
+        exchange.body(body)
+    assert str(raised.value) == f"a response body is bytes, not {kind}"
+    assert exchange.state is State.HELD
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_piece_of_the_request_s_body(more: bool) -> None:
+    assert request_event(b"data", more=more) == {
+        "type": "http.request",
+        "body": b"data",
+        "more_body": more,
+    }

@@ -1,0 +1,217 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from wsgate.asgi.websocket import (
+    DENIAL,
+    Accept,
+    Close,
+    Conversation,
+    Deny,
+    Refuse,
+    State,
+    disconnect_event,
+    may_be_sent,
+    payload_of,
+    receive_event,
+)
+from wsgate.errors import IllegalMessage, InvalidMessage
+from wsgate.protocol.handshake import Handshake
+
+ACCEPT = {"type": "websocket.accept"}
+SEND = {"type": "websocket.send", "text": "hello"}
+CLOSE = {"type": "websocket.close"}
+DENY_START = {"type": DENIAL[0], "status": 401}
+DENY_BODY = {"type": DENIAL[1], "body": b"who?"}
+MESSAGES = [ACCEPT, SEND, CLOSE, DENY_START, DENY_BODY, {"type": "http.response.start"}, {}]
+
+
+def conversation(state: State = State.CONNECTING) -> Conversation:
+    made = Conversation(Handshake(b"dGhlIHNhbXBsZSBub25jZQ==", ["v2", "v1"], None))
+    assert made.state is State.CONNECTING
+    made.state = state
+    return made
+
+
+NEXT = {
+    (State.CONNECTING, "websocket.accept"): State.OPEN,
+    (State.CONNECTING, "websocket.close"): State.CLOSED,
+    (State.CONNECTING, "websocket.http.response.start"): State.DENYING,
+    (State.DENYING, "websocket.http.response.body"): State.DENYING,
+    (State.OPEN, "websocket.send"): State.OPEN,
+    (State.OPEN, "websocket.close"): State.CLOSED,
+}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.get("type", "no type"))
+def test_every_message_in_every_state(state: State, message: dict[str, Any]) -> None:
+    talk = conversation(state)
+    kind = message.get("type", "")
+    if (state, kind) in NEXT:
+        talk.say(message)
+        assert talk.state is NEXT[state, kind]
+        return
+    with pytest.raises(IllegalMessage) as raised:
+        talk.say(message)
+    assert str(raised.value) == (
+        f"{message.get('type')!r} cannot be sent in the state {state.value}"
+    )
+    assert talk.state is state
+
+
+# -- accept ----------------------------------------------------------------------------------------
+
+
+def test_accept_needs_nothing() -> None:
+    assert conversation().say(ACCEPT) == Accept(None, [])
+
+
+def test_accept_takes_a_subprotocol_and_headers() -> None:
+    wish = conversation().say(
+        ACCEPT | {"subprotocol": "v1", "headers": [(b"Set-Cookie", b"a"), (b"x", b" b ")]}
+    )
+    assert wish == Accept("v1", [(b"set-cookie", b"a"), (b"x", b"b")])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"subprotocol": "v3"}, "the subprotocol 'v3' is not one offered: ['v2', 'v1']"),
+        ({"subprotocol": b"v1"}, "the subprotocol b'v1' is not one offered: ['v2', 'v1']"),
+        (
+            {"headers": [(b"Upgrade", b"websocket")]},
+            "the header 'upgrade' is the server's in an accept",
+        ),
+        ({"headers": [(b"x", "text")]}, "a header's name and value are bytes, not (b'x', 'text')"),
+    ],
+)
+def test_an_accept_that_cannot_be_leaves_the_choice(more: dict[str, Any], message: str) -> None:
+    talk = conversation()
+    with pytest.raises(InvalidMessage) as raised:
+        talk.say(ACCEPT | more)
+    assert str(raised.value) == message
+    assert talk.state is State.CONNECTING
+    assert talk.say(CLOSE) == Refuse()
+
+
+# -- send ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "payload"),
+    [
+        ({"text": "hällo"}, "hällo"),
+        ({"text": ""}, ""),
+        ({"text": "a", "bytes": None}, "a"),
+        ({"bytes": b"\x00"}, b"\x00"),
+        ({"bytes": b""}, b""),
+        ({"text": None, "bytes": b"a"}, b"a"),
+        ({"bytes": bytearray(b"a")}, b"a"),
+        ({"bytes": memoryview(b"a")}, b"a"),
+    ],
+)
+def test_a_send_has_one_payload(message: dict[str, Any], payload: str | bytes) -> None:
+    wish = conversation(State.OPEN).say({"type": "websocket.send", **message})
+    assert wish == payload
+    assert type(wish) is type(payload)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({}, "websocket.send has exactly one of text and bytes"),
+        ({"text": None, "bytes": None}, "websocket.send has exactly one of text and bytes"),
+        ({"text": "", "bytes": b""}, "websocket.send has exactly one of text and bytes"),
+        ({"text": b"a"}, "text is a str, not bytes"),
+        ({"bytes": "a"}, "bytes is bytes, not str"),
+        ({"bytes": [1]}, "bytes is bytes, not list"),
+    ],
+)
+def test_a_send_of_something_else(message: dict[str, Any], told: str) -> None:
+    talk = conversation(State.OPEN)
+    with pytest.raises(InvalidMessage) as raised:
+        talk.say({"type": "websocket.send", **message})
+    assert str(raised.value) == told
+    assert talk.state is State.OPEN
+    with pytest.raises(InvalidMessage):
+        payload_of(message)
+
+
+# -- close -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "close"),
+    [
+        ({}, Close(1000, "")),
+        ({"code": 4001}, Close(4001, "")),
+        ({"code": 1001, "reason": "bye"}, Close(1001, "bye")),
+        ({"reason": None}, Close(1000, "")),
+        ({"reason": "x" * 123}, Close(1000, "x" * 123)),
+        ({"reason": "é" * 61}, Close(1000, "é" * 61)),
+    ],
+)
+def test_a_close_has_a_code_and_a_reason(message: dict[str, Any], close: Close) -> None:
+    assert conversation(State.OPEN).say(CLOSE | message) == close
+
+
+@pytest.mark.parametrize("reason", ["x" * 124, "é" * 62, b"bye", 7, "\ud800"])
+@pytest.mark.parametrize("state", [State.OPEN, State.CONNECTING])
+def test_a_reason_that_does_not_fit(reason: object, state: State) -> None:
+    talk = conversation(state)
+    with pytest.raises(InvalidMessage) as raised:
+        talk.say(CLOSE | {"reason": reason})
+    assert str(raised.value) == "a close reason is text of at most 123 bytes in UTF-8"
+    assert talk.state is state
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, "1000", None, True])
+def test_a_code_that_no_endpoint_may_send(code: object) -> None:
+    talk = conversation(State.OPEN)
+    with pytest.raises(InvalidMessage) as raised:
+        talk.say(CLOSE | {"code": code})
+    assert str(raised.value) == f"{code!r} is no close code that an endpoint may send"
+    assert talk.state is State.OPEN
+
+
+def test_the_codes_that_may_be_sent() -> None:
+    # RFC 6455 section 7.4 and IANA's registry of WebSocket close codes.
+    registered = [*range(1000, 1004), *range(1007, 1015)]
+    assert [c for c in range(-1, 6000) if may_be_sent(c)] == [*registered, *range(3000, 5000)]
+
+
+def test_a_close_before_the_accept_refuses() -> None:
+    talk = conversation()
+    assert talk.say(CLOSE | {"code": 4001, "reason": "no"}) == Refuse()
+    assert talk.state is State.CLOSED
+
+
+# -- denial ----------------------------------------------------------------------------------------
+
+
+def test_a_denial_hands_on_the_app_s_own_response() -> None:
+    talk = conversation()
+    assert talk.say(DENY_START) == Deny(DENY_START)
+    assert talk.say(DENY_BODY | {"more_body": True}) == Deny(DENY_BODY | {"more_body": True})
+    assert talk.say(DENY_BODY) == Deny(DENY_BODY)
+
+
+# -- what the app receives -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "event"),
+    [
+        (lambda: receive_event("text"), {"type": "websocket.receive", "text": "text"}),
+        (lambda: receive_event(""), {"type": "websocket.receive", "text": ""}),
+        (lambda: receive_event(b""), {"type": "websocket.receive", "bytes": b""}),
+        (
+            lambda: disconnect_event(1001, "away"),
+            {"type": "websocket.disconnect", "code": 1001, "reason": "away"},
+        ),
+    ],
+)
+def test_what_the_app_receives(make: Callable[[], object], event: dict[str, Any]) -> None:
+    assert make() == event

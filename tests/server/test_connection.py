@@ -1,0 +1,109 @@
+"""The connection around every protocol: its first moment, its last, and the names of its ends."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from wsgate.config import Config
+from wsgate.server import connection as connection_module
+from wsgate.server.connection import Connection
+from wsgate.server.context import Context
+from wsgate.types import Receive, Scope, Send
+
+
+async def test_connection_that_comes_while_the_server_stops_is_closed() -> None:
+    context = Context(_never, Config())
+    context.stopping = True
+    transport = _Transport()
+    connection = Connection(context)
+    connection.connection_made(transport)
+    assert transport.calls == ["write_eof"]
+    connection.driver.stop()
+    connection.connection_lost(None)
+    assert not context.connections
+
+
+async def test_nothing_happens_behind_the_end() -> None:
+    transport = _Transport()
+    connection = Connection(Context(_never, Config()))
+    connection.connection_made(transport)
+    connection.connection_lost(None)
+    connection.data_received(b"GET")
+    connection.eof_received()
+    connection.driver.lost()
+    connection.driver.stop()
+    assert connection.driver.check(0.0) == connection.check(0.0) == float("inf")
+    assert connection.is_flushed
+    connection.write(b"a")
+    connection.pause_reading()
+    connection.resume_reading()
+    connection.close()
+    connection.end()
+    connection.abort()
+    assert transport.calls == []
+
+
+async def test_transport_without_halves_is_closed_whole() -> None:
+    transport = _Transport(halves=False)
+    connection = Connection(Context(_never, Config()))
+    connection.connection_made(transport)
+    connection.close()
+    connection.close()
+    assert transport.calls == ["close"]
+
+
+@pytest.mark.parametrize(
+    ("family", "names", "client", "server"),
+    [
+        (socket.AF_INET, [("a", 1), ("b", 2)], ("a", 1), ("b", 2)),
+        (socket.AF_INET6, [("::1", 1, 0, 0), ("::2", 2, 0, 0)], ("::1", 1), ("::2", 2)),
+        (socket.AF_UNIX, ["", "/run/x"], None, ("/run/x", None)),
+        (socket.AF_UNIX, ["", ""], None, None),
+        (socket.AF_UNIX, ["", ("odd", 1)], None, None),
+        (None, [None, None], None, None),
+    ],
+)
+async def test_endpoint_names_both_ends(
+    family: int | None, names: list[Any], client: Any, server: Any
+) -> None:
+    transport = _Transport(family, *names)
+    endpoint = connection_module._endpoint(transport, Context(_never, Config()))
+    assert (endpoint.client, endpoint.server) == (client, server)
+
+
+async def _never(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("the app is not called")
+
+
+class _Family:
+    def __init__(self, family: int) -> None:
+        self.family = family
+
+
+class _Transport(asyncio.Transport):
+    """A transport that notes what is asked of it."""
+
+    def __init__(
+        self, family: int | None = None, peer: Any = None, name: Any = None, *, halves: bool = True
+    ) -> None:
+        sock = None if family is None else _Family(family)
+        super().__init__({"peername": peer, "sockname": name, "socket": sock})
+        self.calls: list[str] = []
+        self._halves = halves
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return self._halves
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+
+    def close(self) -> None:
+        self.calls.append("close")

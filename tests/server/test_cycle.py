@@ -1,0 +1,161 @@
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from wsgate.config import Config
+from wsgate.errors import ClientDisconnected
+from wsgate.server import cycle
+from wsgate.server.context import Context
+from wsgate.types import App, Message, Receive, Scope, Send
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the records come to caplog, whatever the log was set up for."""
+    monkeypatch.setattr(logging.getLogger("wsgate"), "propagate", True)
+    caplog.set_level(logging.DEBUG, "wsgate")
+
+
+async def receive() -> Message:
+    return {"type": "http.request"}
+
+
+async def send(message: Message) -> None:
+    """Take it."""
+
+
+class Call:
+    """A call of an app, and what its server was told of its end."""
+
+    def __init__(self, app: App) -> None:
+        self.context = Context(app, Config())
+        self.ends: list[BaseException | None] = []
+
+    def start(self) -> asyncio.Task[None]:
+        return cycle.start(self.context, {"type": "http"}, receive, send, self.ends.append)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(10):
+        await task
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+async def test_an_app_is_called_in_a_task_that_the_context_keeps() -> None:
+    given: list[Any] = []
+
+    async def app(*args: Any) -> None:
+        given.extend(args)
+
+    call = Call(app)
+    task = call.start()
+    assert call.context.tasks == {task}
+    assert given == []  # not before the loop's next turn
+    ending = asyncio.create_task(call.context.ended.wait())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await ending
+    assert given == [{"type": "http"}, receive, send]
+    assert call.ends == [None]
+    assert call.context.tasks == set()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+)
+async def test_whatever_an_app_raises_ends_its_call_alone(error: BaseException) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    call = Call(app)
+    await ended(call.start())
+    assert call.ends == [error]
+
+
+async def test_a_call_that_is_cancelled_says_so() -> None:
+    called = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        called.set()
+        await asyncio.Event().wait()
+
+    call = Call(app)
+    task = call.start()
+    async with asyncio.timeout(10):
+        await called.wait()
+    task.cancel("the server stops")
+    await ended(task)
+    (error,) = call.ends
+    assert isinstance(error, asyncio.CancelledError)
+
+
+async def test_a_call_whose_loop_is_gone_tells_nobody() -> None:
+    class Forever:
+        def __await__(self) -> Any:
+            yield
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Forever()
+
+    call = Call(app)
+    run = cycle._run(call.context, {}, receive, send, call.ends.append)
+    run.send(None)
+    run.close()
+    assert call.ends == []
+
+
+# -- report ----------------------------------------------------------------------------------------
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+
+
+@pytest.mark.parametrize("client_left", [True, False])
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), OSError("not the client's")])
+def test_an_error_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture, error: BaseException, client_left: bool
+) -> None:
+    cycle.report(error, client_left=client_left)
+    assert lines(caplog) == ["ERROR Exception in ASGI application"]
+    (record,) = caplog.records
+    assert record.name == "wsgate.error"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+LEFT = ClientDisconnected("the client has left")
+GROUP = BaseExceptionGroup("", [LEFT, BaseExceptionGroup("", [LEFT])])
+
+
+@pytest.mark.parametrize("error", [LEFT, GROUP])
+def test_a_client_that_has_left_is_nothing_to_log(
+    caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    cycle.report(error, client_left=True)
+    assert lines(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "client_left"),
+    [
+        (LEFT, False),  # the app has made it up
+        (BaseExceptionGroup("", [LEFT, ValueError("no")]), True),
+    ],
+)
+def test_what_only_looks_like_it_is_logged(
+    caplog: pytest.LogCaptureFixture, error: BaseException, client_left: bool
+) -> None:
+    cycle.report(error, client_left=client_left)
+    assert lines(caplog) == ["ERROR Exception in ASGI application"]
+
+
+@pytest.mark.parametrize("client_left", [True, False])
+def test_a_cancelled_call_is_a_warning(caplog: pytest.LogCaptureFixture, client_left: bool) -> None:
+    cycle.report(asyncio.CancelledError(), client_left=client_left)
+    assert lines(caplog) == ["WARNING An app's call was cancelled before it ended"]
+    assert caplog.records[0].exc_info is None

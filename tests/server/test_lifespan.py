@@ -1,0 +1,254 @@
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Literal
+
+import pytest
+
+from wsgate.errors import IllegalMessage, StartupFailed
+from wsgate.server.lifespan import Lifespan
+from wsgate.types import App, Receive, Scope, Send
+
+COMPLETE = {"type": "lifespan.startup.complete"}
+GONE = {"type": "lifespan.shutdown.complete"}
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the records come to caplog, whatever the log was set up for."""
+    monkeypatch.setattr(logging.getLogger("wsgate"), "propagate", True)
+    caplog.set_level(logging.DEBUG, "wsgate")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+
+
+def lifespan(
+    app: App, mode: Literal["auto", "on", "off"] = "auto", state: dict[str, Any] | None = None
+) -> Lifespan:
+    return Lifespan(app, mode, {} if state is None else state)
+
+
+async def within_reason(work: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(10):
+        await work
+
+
+class WholeApp:
+    """An app with a lifespan, and what it was told."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.scope: Scope = {}
+        self.received: list[str] = []
+        self.ended = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        try:
+            for answer in self.answers:
+                self.received.append((await receive())["type"])
+                await send(answer)
+            await receive()
+        except asyncio.CancelledError:
+            self.ended = "cancelled"
+            raise
+
+
+async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+    """Know no lifespan."""
+    raise KeyError(scope["type"])
+
+
+async def returns(scope: Scope, receive: Receive, send: Send) -> None:
+    """Know no lifespan, politely."""
+
+
+# -- a whole life ----------------------------------------------------------------------------------
+
+
+async def test_a_whole_life(caplog: pytest.LogCaptureFixture) -> None:
+    app, state = WholeApp(COMPLETE, GONE), dict[str, Any]()
+    life = lifespan(app, "on", state)
+    await within_reason(life.start())
+    assert app.received == ["lifespan.startup"]
+    assert app.scope == {
+        "type": "lifespan",
+        "asgi": {"version": "3.0", "spec_version": "2.0"},
+        "state": state,
+    }
+    assert app.scope["state"] is state
+    await within_reason(life.stop())
+    assert app.received == ["lifespan.startup", "lifespan.shutdown"]
+    assert app.ended == "cancelled"  # it waited for more than there is
+    assert lines(caplog) == []
+
+
+async def test_an_app_may_take_its_time_to_start() -> None:
+    may_go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await may_go_on.wait()
+        await send(COMPLETE)
+        await receive()
+        await send(GONE)
+
+    life = lifespan(app)
+    starting = asyncio.create_task(life.start())
+    await asyncio.sleep(0)
+    assert not starting.done()
+    may_go_on.set()
+    async with asyncio.timeout(10):
+        await starting
+    await within_reason(life.stop())
+    assert life._task is not None
+    assert life._task.done()
+
+
+async def test_off_calls_nothing() -> None:
+    life = lifespan(fails, "off")
+    await within_reason(life.start())
+    await within_reason(life.stop())
+    await within_reason(life.abandon())
+    assert life._task is None
+
+
+# -- an app without lifespan -----------------------------------------------------------------------
+
+
+async def test_auto_goes_on_without(caplog: pytest.LogCaptureFixture) -> None:
+    life = lifespan(fails)
+    await within_reason(life.start())
+    assert lines(caplog) == ["INFO ASGI 'lifespan' protocol appears unsupported."]
+    await within_reason(life.stop())
+
+
+async def test_auto_goes_on_with_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
+    life = lifespan(returns)
+    await within_reason(life.start())
+    await within_reason(life.stop())
+    assert lines(caplog) == []
+
+
+async def test_on_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(StartupFailed) as raised:
+        await within_reason(lifespan(fails, "on").start())
+    assert str(raised.value) == "the application has no lifespan, which --lifespan on asks for"
+    assert lines(caplog) == ["ERROR Exception in 'lifespan' protocol"]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], KeyError)
+
+
+async def test_on_does_not_take_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(StartupFailed, match="no lifespan"):
+        await within_reason(lifespan(returns, "on").start())
+    assert lines(caplog) == []
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({"message": "no database"}, "no database"),
+        ({}, "the application's startup failed"),
+    ],
+)
+async def test_a_startup_that_fails(
+    mode: Literal["auto", "on"], message: dict[str, Any], told: str
+) -> None:
+    app = WholeApp({"type": "lifespan.startup.failed", **message})
+    life = lifespan(app, mode)
+    with pytest.raises(StartupFailed) as raised:
+        await within_reason(life.start())
+    assert str(raised.value) == told
+    assert app.ended == "cancelled"  # nothing of it is left
+    assert life._task is not None
+    assert life._task.done()
+
+
+async def test_a_startup_that_fails_and_raises(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise ConnectionError("refused")
+
+    with pytest.raises(StartupFailed, match=r"^no database$"):
+        await within_reason(lifespan(app).start())
+    assert lines(caplog) == ["ERROR Exception in 'lifespan' protocol"]
+
+
+async def test_a_shutdown_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    failed = {"type": "lifespan.shutdown.failed", "message": "a lock is held"}
+    life = lifespan(WholeApp(COMPLETE, failed))
+    await within_reason(life.start())
+    await within_reason(life.stop())
+    assert lines(caplog) == ["ERROR Application shutdown failed. a lock is held"]
+
+
+async def test_an_app_that_raises_at_its_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(COMPLETE)
+        await receive()
+        raise OSError("disk full")
+
+    life = lifespan(app)
+    await within_reason(life.start())
+    await within_reason(life.stop())
+    assert lines(caplog) == ["ERROR Exception in 'lifespan' protocol"]
+
+
+async def test_an_app_that_has_ended_is_not_shut_down(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(COMPLETE)
+
+    life = lifespan(app)
+    await within_reason(life.start())
+    assert life._task is not None
+    async with asyncio.timeout(10):
+        await life._task
+    await within_reason(life.stop())
+    assert lines(caplog) == []
+
+
+async def test_an_app_that_speaks_out_of_turn_hears_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(COMPLETE)
+        with pytest.raises(IllegalMessage, match=r"in the state running$"):
+            await send(COMPLETE)
+        await receive()
+        await receive()
+        await send(GONE)
+
+    life = lifespan(app)
+    await within_reason(life.start())
+    await within_reason(life.stop())
+    assert lines(caplog) == []
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    called, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        called.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    life = lifespan(app)
+    starting = asyncio.create_task(life.start())
+    async with asyncio.timeout(10):
+        await called.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    assert cancelled.is_set()
+    assert lines(caplog) == []

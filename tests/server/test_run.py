@@ -1,0 +1,243 @@
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from wsgate.config import Config
+from wsgate.errors import ConfigError, StartupFailed
+from wsgate.server import run as module
+from wsgate.server.run import run, serve
+from wsgate.server.server import Server
+from wsgate.types import Receive, Scope, Send
+
+LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[None]:
+    """Put the log back as it was."""
+    kept = [(lg, lg.handlers[:], lg.level, lg.propagate) for lg in LOGGERS]
+    yield
+    for logger, handlers, level, propagate in kept:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Do nothing."""
+
+
+async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse to start."""
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+class Stub:
+    """A server that does what a test wants in place of serving."""
+
+    made: "Stub"
+    loop: asyncio.AbstractEventLoop
+    handle_signals: bool | None = None
+
+    def __init__(self, app: Any, config: Config) -> None:
+        self.app, self.config = app, config
+        type(self).made = self
+
+    async def serve(self, *, handle_signals: bool = True) -> None:
+        self.handle_signals = handle_signals
+        type(self).loop = asyncio.get_running_loop()
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
+    class Fresh(Stub):
+        pass
+
+    monkeypatch.setattr(module, "Server", Fresh)
+    monkeypatch.setattr(module, "LAST_WORD", 0.001)
+    return Fresh
+
+
+# -- a whole program -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("asyncio", asyncio.SelectorEventLoop), ("uvloop", uvloop.Loop)]
+)
+def test_a_program_has_its_app_its_settings_and_its_loop(
+    stub: type[Stub], name: str, kind: type
+) -> None:
+    run(app, loop=name, port=0, ws_max_queue=3)
+    assert stub.made.app is app
+    assert stub.made.config == Config(loop=name, port=0, ws_max_queue=3)  # type: ignore[arg-type]
+    assert stub.made.handle_signals
+    assert isinstance(stub.loop, kind)
+    assert stub.loop.is_closed()
+
+
+def test_a_program_sets_up_the_log(stub: type[Stub], capsys: pytest.CaptureFixture[str]) -> None:
+    run(app, log_level="warning", access_log=False)
+    logging.getLogger("wsgate.error").warning("told")
+    assert capsys.readouterr() == ("", "WARNING:  told\n")
+
+
+def test_a_program_finds_its_app(
+    stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "wsg_run.py").write_text("def app(): pass\ndef make(): return app")
+    run("wsg_run:make", factory=True, app_dir=str(tmp_path))
+    assert stub.made.app is sys.modules["wsg_run"].app
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_app_that_refuses_to_start(loop: str) -> None:
+    with pytest.raises(StartupFailed, match=r"^no database$"):
+        run(refuses, port=0, loop=loop)
+
+
+def test_settings_are_looked_at_first() -> None:
+    with pytest.raises(ConfigError, match="--port"):
+        run("nowhere.at.all:app", port=-1)
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+
+def test_the_loop_is_the_one_asked_for() -> None:
+    assert module._loop_factory("asyncio") is asyncio.new_event_loop
+    assert module._loop_factory("uvloop") is uvloop.new_event_loop
+    assert module._loop_factory("auto") is uvloop.new_event_loop
+
+
+def test_uvloop_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert module._loop_factory("auto") is asyncio.new_event_loop
+    with pytest.raises(ConfigError) as raised:
+        module._loop_factory("uvloop")
+    assert str(raised.value) == "--loop uvloop: uvloop is not installed"
+
+
+# -- the end of the loop ---------------------------------------------------------------------------
+
+
+def test_what_is_left_of_tasks_is_cancelled(stub: type[Stub]) -> None:
+    ends: list[str] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def left() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append("cancelled")
+
+    async def serve(self: Stub) -> None:
+        tasks.append(asyncio.create_task(left()))
+        await asyncio.sleep(0)
+        stub.loop = asyncio.get_running_loop()
+
+    stub.serve = serve  # type: ignore[method-assign,assignment]
+    run(app, loop="asyncio")
+    assert ends == ["cancelled"]
+    assert tasks[0].cancelled()
+    assert stub.loop.is_closed()
+
+
+def test_a_task_that_ignores_its_cancellation_does_not_keep_the_program(stub: type[Stub]) -> None:
+    stubborn: list[asyncio.Task[None]] = []
+    may_end: list[asyncio.Future[None]] = []
+
+    async def left() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await may_end[0]
+
+    async def serve(self: Stub) -> None:
+        may_end.append(asyncio.get_running_loop().create_future())
+        stubborn.append(asyncio.create_task(left()))
+        await asyncio.sleep(0)
+        stub.loop = asyncio.get_running_loop()
+
+    stub.serve = serve  # type: ignore[method-assign,assignment]
+    run(app, loop="asyncio")
+    assert not stubborn[0].done()
+    assert stub.loop.is_closed()
+    stubborn[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it has no loop to end in
+
+
+def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_WORD", 10)
+    kept: list[AsyncIterator[int]] = []
+    ends: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            ends.append("ended")
+
+    async def serve(self: Stub) -> None:
+        kept.append(numbers())
+        await anext(kept[0])
+
+    stub.serve = serve  # type: ignore[method-assign,assignment]
+    run(app, loop="asyncio")
+    assert ends == ["ended"]
+
+
+def test_an_error_of_the_server_is_not_lost(stub: type[Stub]) -> None:
+    async def serve(self: Stub) -> None:
+        stub.loop = asyncio.get_running_loop()
+        raise ConfigError("no place to listen")
+
+    stub.serve = serve  # type: ignore[method-assign,assignment]
+    with pytest.raises(ConfigError, match="no place to listen"):
+        run(app)
+    assert stub.loop.is_closed()
+
+
+# -- within another program ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handle_signals", [True, False])
+async def test_a_call_within_another_program(stub: type[Stub], handle_signals: bool) -> None:
+    await serve(app, handle_signals=handle_signals, port=0)
+    assert stub.made.app is app
+    assert stub.made.config == Config(port=0)
+    assert stub.made.handle_signals is handle_signals
+    assert stub.loop is asyncio.get_running_loop()
+
+
+async def test_a_call_serves_until_it_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
+
+    class Noted(Server):
+        async def start(self) -> None:
+            await super().start()
+            started.set_result(self)
+
+    monkeypatch.setattr(module, "Server", Noted)
+    serving = asyncio.create_task(serve(app, handle_signals=False, port=0))
+    async with asyncio.timeout(30):
+        server = await started
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.ask_to_stop()
+        await serving
+    assert answer.startswith(b"HTTP/1.1 500 ")  # the app says nothing
+
+
+async def test_a_call_within_another_program_finds_its_app(stub: type[Stub]) -> None:
+    with pytest.raises(ConfigError, match="there is none"):
+        await serve("wsg_nowhere:app")

@@ -1,0 +1,295 @@
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsgate.config import Config
+from wsgate.errors import ConfigError
+from wsgate.server import sockets
+
+LINUX = sys.platform == "linux"
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def listening(**options: Any) -> Iterator[list[socket.socket]]:
+    opened = sockets.listen(Config(**options))
+    try:
+        yield opened
+    finally:
+        for sock in opened:
+            sock.close()
+
+
+def told(**options: Any) -> str:
+    """Return what `listen` says of a place where it cannot."""
+    with pytest.raises(ConfigError) as raised, listening(**options):
+        pass
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a new folder, so that a Unix socket's path stays short."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# -- TCP -------------------------------------------------------------------------------------------
+
+
+def test_a_free_port_is_taken() -> None:
+    with listening(port=0) as (sock,):
+        host, port = sock.getsockname()
+        assert (host, port > 0) == ("127.0.0.1", True)
+        assert sockets.name_of(sock) == f"http://127.0.0.1:{port}"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+
+
+@pytest.mark.skipif(not LINUX, reason="the options are Linux's")
+def test_the_kernel_watches_over_the_connections() -> None:
+    with listening(port=0) as (listener,):
+        listener.listen()
+        with (
+            socket.create_connection(listener.getsockname()),
+            contextlib.closing(listener.accept()[0]) as accepted,
+        ):
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            tcp = {
+                name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in sockets._KEEP_ALIVE
+            }
+    assert tcp == {
+        "TCP_KEEPIDLE": 60,
+        "TCP_KEEPINTVL": 10,
+        "TCP_KEEPCNT": 6,
+        "TCP_USER_TIMEOUT": 60_000,
+    }
+
+
+@pytest.mark.skipif(not LINUX, reason="the options are Linux's")
+def test_other_systems_keep_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "darwin")
+        with listening(port=0) as (sock,):
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert told(port=port) == (
+            f"cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}"
+        )
+
+
+def test_a_host_that_cannot_be_one() -> None:
+    host = "a" * 70 + ".example"
+    assert told(host=host, port=0).startswith(f"cannot listen on {host}:0: ")
+
+
+def test_a_host_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", not_found)
+    assert told(host="nowhere.example", port=80) == (
+        "cannot listen on nowhere.example:80: Name or service not known"
+    )
+
+
+def test_a_host_that_is_not_ours() -> None:
+    # RFC 5737: 192.0.2.0/24 is for documentation, so no machine has it.
+    assert told(host="192.0.2.1", port=0) == (
+        f"cannot listen on 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}"
+    )
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    found = [(*stream, address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_a_host_with_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, ("127.0.0.1", 0), ("127.0.0.2", 0), ("127.0.0.1", 0))
+    with listening(host="several.example") as opened:
+        assert [sock.getsockname()[0] for sock in opened] == ["127.0.0.1", "127.0.0.2"]
+
+
+def test_no_socket_stays_open_where_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[socket.socket] = []
+    bind = sockets._bound
+
+    def noting(*args: Any) -> socket.socket:
+        bound.append(bind(*args))
+        return bound[-1]
+
+    monkeypatch.setattr(sockets, "_bound", noting)
+    resolve_to(monkeypatch, ("127.0.0.1", 0), ("192.0.2.1", 0))
+    told(host="several.example", port=0)
+    assert [sock.fileno() for sock in bound] == [-1]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_has_its_own_sockets() -> None:
+    with listening(host="::1", port=0) as (sock,):
+        assert sock.family == socket.AF_INET6
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        assert sockets.name_of(sock) == f"http://[::1]:{sock.getsockname()[1]}"
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_no_host_is_every_address() -> None:
+    with listening(host="", port=0) as opened:
+        assert {sock.getsockname()[0] for sock in opened} == {"0.0.0.0", "::"}
+
+
+# -- an inherited socket ---------------------------------------------------------------------------
+
+
+def test_an_inherited_socket() -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    address = given.getsockname()
+    with listening(fd=given.detach()) as (sock,):
+        assert sock.getsockname() == address
+        assert sockets.name_of(sock) == f"http://127.0.0.1:{address[1]}"
+
+
+def test_an_inherited_socket_may_be_of_unix() -> None:
+    given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with listening(fd=given.detach()) as (sock,):
+        assert sockets.name_of(sock) == "unix socket (unnamed)"
+
+
+def test_what_is_not_open_is_no_socket() -> None:
+    fd = 2**31 - 1
+    assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.EBADF)}"
+
+
+def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        fd = file.fileno()
+        assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.ENOTSOCK)}"
+        file.write("still")
+
+
+def test_a_datagram_socket_does_not_listen() -> None:
+    fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    assert told(fd=fd) == f"--fd {fd} is no stream socket"
+
+
+# -- a Unix socket ---------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_is_there_for_everyone(here: Path) -> None:
+    with listening(uds="app.sock") as (sock,):
+        mode = (here / "app.sock").stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o666
+        assert sockets.name_of(sock) == "unix socket app.sock"
+        sock.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect("app.sock")
+
+
+def test_the_socket_of_a_server_that_is_gone_is_replaced(here: Path) -> None:
+    for _ in range(2):
+        with listening(uds="app.sock") as (sock,):
+            sock.listen()
+    assert (here / "app.sock").exists()
+
+
+def in_use(kind: int) -> socket.socket:
+    other = socket.socket(socket.AF_UNIX, kind)
+    other.bind("app.sock")
+    return other
+
+
+def test_the_socket_of_a_server_that_runs_is_not(here: Path) -> None:
+    with in_use(socket.SOCK_STREAM) as other:
+        other.listen()
+        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect("app.sock")
+
+
+@pytest.fixture
+def _impatient() -> Iterator[None]:
+    """Have no socket wait for long that should not wait at all."""
+    socket.setdefaulttimeout(5)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_nor_is_that_of_one_that_is_too_busy_to_answer(here: Path) -> None:
+    with in_use(socket.SOCK_STREAM) as other, contextlib.ExitStack() as clients:
+        other.listen(0)
+        while True:
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            if client.connect_ex("app.sock"):
+                break
+        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
+
+
+def test_nor_is_that_of_something_that_takes_datagrams(here: Path) -> None:
+    with in_use(socket.SOCK_DGRAM) as other:
+        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.sendto(b"log", "app.sock")
+        assert other.recv(3) == b"log"
+
+
+def test_a_file_is_not_replaced(here: Path) -> None:
+    (here / "app.sock").write_text("mine")
+    assert told(uds="app.sock") == "--uds app.sock exists and is no socket"
+    assert (here / "app.sock").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nowhere/app.sock", os.strerror(errno.ENOENT)),
+        ("file/app.sock", os.strerror(errno.ENOTDIR)),
+        ("x" * 200, "AF_UNIX path too long"),
+    ],
+)
+def test_a_path_that_cannot_be(here: Path, path: str, reason: str) -> None:
+    (here / "file").touch()
+    assert told(uds=path) == f"--uds {path}: {reason}"
+
+
+def test_a_unix_socket_that_cannot_be_opened_up(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", denied)
+    assert told(uds="app.sock") == "--uds app.sock: Operation not permitted"
+
+
+def test_a_path_is_removed_behind_its_server(here: Path) -> None:
+    with listening(uds="app.sock"):
+        sockets.remove("app.sock")
+        assert not (here / "app.sock").exists()
+        sockets.remove("app.sock")

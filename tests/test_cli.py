@@ -1,0 +1,515 @@
+import contextlib
+import dataclasses
+import http.client
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import wsgate
+from wsgate import cli
+from wsgate.config import Config
+from wsgate.errors import ConfigError, StartupFailed
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60.0  # seconds for a process on a loaded machine
+FIELDS = [field.name for field in dataclasses.fields(Config)]
+VERSION = (
+    f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
+    f"{platform.python_version()} on {platform.system()}\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what the environment of the tests may set."""
+    for name in list(os.environ):
+        if name.startswith("WSGATE_"):
+            monkeypatch.delenv(name)
+
+
+# -- reading the command line ----------------------------------------------------------------------
+
+
+class Calls(list[tuple[str, dict[str, Any]]]):
+    """The calls of `run`, and what each of them raises."""
+
+    error: Exception | None = None
+
+    def __call__(self, app: str, **options: Any) -> None:
+        self.append((app, options))
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options of the only call."""
+        ((_, options),) = self
+        return options
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls = Calls()
+    monkeypatch.setattr(cli, "run", calls)
+    return calls
+
+
+def invoke(*args: str, **env: str) -> Result:
+    return CliRunner().invoke(cli.main, args, env=env, prog_name="wsgate")
+
+
+def option_of(setting: str) -> str:
+    return "--header" if setting == "headers" else "--" + setting.replace("_", "-")
+
+
+# Another value than the default for each setting, as it is written and as it is read.
+SAMPLES: dict[str, tuple[str, Any]] = {
+    "host": ("::1", "::1"),
+    "port": ("0", 0),
+    "uds": ("app.sock", "app.sock"),
+    "fd": ("3", 3),
+    "backlog": ("7", 7),
+    "loop": ("asyncio", "asyncio"),
+    "lifespan": ("on", "on"),
+    "root_path": ("/api", "/api"),
+    "log_level": ("debug", "debug"),
+    "access_log": ("false", False),
+    "limit_connections": ("7", 7),
+    "limit_connections_per_ip": ("7", 7),
+    "limit_concurrency": ("7", 7),
+    "limit_request_head": ("7", 7),
+    "ws_handshake_timeout": ("0.5", 0.5),
+    "timeout_request_body": ("0.5", 0.5),
+    "timeout_keep_alive": ("0.5", 0.5),
+    "timeout_graceful_shutdown": ("0.5", 0.5),
+    "drain_seconds": ("0.5", 0.5),
+    "headers": ("X-Name: a value", (("X-Name", "a value"),)),
+    "date_header": ("false", False),
+    "server_header": ("false", False),
+    "ws_origins": ("https://a.example, none", ("https://a.example", "none")),
+    "ws_max_size": ("7", 7),
+    "ws_max_fragments": ("7", 7),
+    "ws_max_queue": ("7", 7),
+    "ws_max_queue_size": ("7", 7),
+    "ws_max_message_rate": ("0.5", 0.5),
+    "ws_max_message_burst": ("7", 7),
+    "ws_ping_interval": ("0.5", 0.5),
+    "ws_ping_timeout": ("0.5", 0.5),
+    "ws_idle_timeout": ("0.5", 0.5),
+    "ws_max_lifetime": ("0.5", 0.5),
+    "ws_send_timeout": ("0.5", 0.5),
+    "ws_close_timeout": ("0.5", 0.5),
+    "ws_per_message_deflate": ("false", False),
+    "ws_deflate_threshold": ("7", 7),
+    "ws_deflate_context_takeover": ("true", True),
+    "ws_deflate_window_bits": ("9", 9),
+}
+SWITCHES = {"access_log", "date_header", "server_header"}
+
+
+def test_every_setting_has_a_sample() -> None:
+    assert list(SAMPLES) == FIELDS
+    assert all(getattr(Config(), name) != value for name, (_, value) in SAMPLES.items())
+
+
+def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
+    assert invoke("main:app").exit_code == 0
+    assert calls == [("main:app", {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()))]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
+    written, value = SAMPLES[name]
+    option = option_of(name)
+    args = ["--no-" + option[2:]] if name in SWITCHES else [option, written]
+    assert invoke("main:app", *args).output == ""
+    assert calls.options == (
+        {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()) | {name: value}
+    )
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_may_stand_in_the_environment(calls: Calls, name: str) -> None:
+    written, value = SAMPLES[name]
+    variable = "WSGATE_" + option_of(name)[2:].replace("-", "_").upper()
+    assert invoke("main:app", **{variable: written}).output == ""
+    assert calls.options[name] == value
+
+
+def test_the_app_may_stand_in_the_environment(calls: Calls) -> None:
+    invoke(WSGATE_APP="main:make", WSGATE_FACTORY="1", WSGATE_APP_DIR="src")
+    ((app, options),) = calls
+    assert (app, options["factory"], options["app_dir"]) == ("main:make", True, "src")
+
+
+def test_an_option_goes_before_the_environment(calls: Calls) -> None:
+    invoke("main:app", "--port", "1", WSGATE_PORT="2")
+    assert calls.options["port"] == 1
+
+
+def test_an_empty_variable_is_none(calls: Calls) -> None:
+    assert invoke("main:app", WSGATE_LOG_LEVEL="", WSGATE_UDS="").exit_code == 0
+    assert (calls.options["log_level"], calls.options["uds"]) == ("info", None)
+
+
+def test_a_version_in_the_environment_is_not_an_option(calls: Calls) -> None:
+    assert invoke("main:app", WSGATE_VERSION="0.1.0").output == ""
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("variable", ["WSGATE_HEADER", "WSGATE_HEADERS"])
+def test_headers_in_the_environment_have_a_line_each(calls: Calls, variable: str) -> None:
+    invoke("main:app", **{variable: "X-One: a b\nX-Two:c:d"})
+    assert calls.options["headers"] == (("X-One", "a b"), ("X-Two", "c:d"))
+
+
+def test_headers_may_be_given_several_times(calls: Calls) -> None:
+    invoke("main:app", "--header", "X-One: a b ", "--header", "X-Two:c:d", "--header", "Empty:")
+    assert calls.options["headers"] == (("X-One", "a b"), ("X-Two", "c:d"), ("Empty", ""))
+
+
+def test_headers_may_have_been_read_already() -> None:
+    assert cli._HeaderType().convert(("X-One", "a"), None, None) == ("X-One", "a")
+
+
+def test_factory_and_folder(calls: Calls) -> None:
+    invoke("main:make", "--factory", "--app-dir", "src")
+    assert (calls.options["factory"], calls.options["app_dir"]) == (True, "src")
+
+
+# -- help and version ------------------------------------------------------------------------------
+
+
+def test_help_lists_every_setting() -> None:
+    result = invoke("--help")
+    assert result.exit_code == 0
+    listed = set(re.findall(r"(?m)^  (--[-a-z0-9]+)", result.output))
+    settings = {option_of(name) for name in FIELDS}
+    assert listed == settings | {"--factory", "--app-dir", "--version", "--help"}
+    assert {"--no-" + option_of(name)[2:] for name in SWITCHES} <= set(
+        re.findall(r"--no-[-a-z]+", result.output)
+    )
+
+
+def test_help_tells_the_defaults() -> None:
+    told = " ".join(invoke("--help").output.split())
+    for default in ("127.0.0.1", "8000", "2048", "auto", "info", "16777216", "20.0", "(here)"):
+        assert f"[default: {default}]" in told
+    assert "None" not in told
+
+
+def test_version(calls: Calls) -> None:
+    result = invoke("--version")
+    assert (result.exit_code, result.output) == (0, VERSION)
+    assert calls == []
+
+
+def test_version_does_not_disturb_completion() -> None:
+    context = cli.main.make_context("wsgate", ["--version"], resilient_parsing=True)
+    assert context.params["app"] is None
+
+
+def test_older_clicks_have_parameters_that_are_not_generic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class NotGeneric(click.ParamType):  # type: ignore[type-arg]
+        __class_getitem__ = None  # type: ignore[assignment]
+
+    monkeypatch.setattr(click, "ParamType", NotGeneric)
+    spec = importlib.util.spec_from_file_location("wsgate_cli_again", cli.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    assert again._HeaderType().convert("a:b", None, None) == ("a", "b")
+
+
+# -- what cannot be --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--port", "http"], "Invalid value for '--port': 'http' is not a valid integer."),
+        (["--loop", "trio"], "Invalid value for '--loop': 'trio' is not one of "),
+        (["--log-level", "loud"], "Invalid value for '--log-level': 'loud' is not one of "),
+        (["--ws-ping-timeout", "soon"], "Invalid value for '--ws-ping-timeout': 'soon' is not a "),
+        (["--header", "x"], "Invalid value for '--header': 'x' is not of the form NAME:VALUE"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read(calls: Calls, args: list[str], line: str) -> None:
+    result = invoke("main:app", *args)
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].startswith(f"Error: {line}")
+    assert calls == []
+
+
+def test_no_app_at_all() -> None:
+    result = invoke()
+    assert result.exit_code == 2
+    assert result.output.endswith("Error: Missing argument 'APP'.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ConfigError("--port must be free"), 1, "Error: --port must be free\n"),
+        (StartupFailed("no database"), 3, "Error: startup failed: no database\n"),
+    ],
+)
+def test_each_failure_has_its_status(
+    calls: Calls, error: Exception, status: int, line: str
+) -> None:
+    calls.error = error
+    result = invoke("main:app")
+    assert (result.exit_code, result.output) == (status, line)
+
+
+# -- real processes --------------------------------------------------------------------------------
+
+APPS = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": repr(scope["server"]).encode()})
+
+async def refuses(scope, receive, send):
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+def make():
+    return app
+
+def fails():
+    raise LookupError("no settings")
+
+number = 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make a folder with apps, and some that are none."""
+    (tmp_path / "apps.py").write_text(APPS)
+    (tmp_path / "broken.py").write_text("import wsg_nowhere")
+    (tmp_path / "wrong.py").write_text("def app(:")
+    return tmp_path
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return one in which wsgate is found from any folder."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+COMMAND = (sys.executable, "-m", "wsgate")
+
+
+def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
+    """Run the command to its end; return its exit status and what stands on stderr."""
+    done = subprocess.run(
+        [*COMMAND, *args],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+        **options,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["nowhere:app"], r'could not import module "nowhere": there is none'),
+        (
+            ["broken:app"],
+            r'could not import "broken": ModuleNotFoundError: .*wsg_nowhere.*broken\.py, line 1\)',
+        ),
+        (["wrong:app"], r'could not import "wrong": SyntaxError: .*wrong\.py, line 1\)'),
+        (["apps"], r'"apps" is not of the form "module:attribute"'),
+        (["apps:nothing"], r'attribute "nothing" not found in "apps"'),
+        (["apps:number"], r"'apps:number' is not callable, so it is no ASGI app"),
+        (
+            ["apps:fails", "--factory"],
+            r"the app's factory failed: LookupError: no settings \(.*apps\.py, line 15\)",
+        ),
+        (["apps:app", "--uds", "apps.py"], r"--uds apps\.py exists and is no socket"),
+        (["apps:app", "--fd", "0"], r"--fd 0 is no socket: .+"),
+        (["apps:app", "--fd", "-1"], r"--fd must be 0 to 2147483647"),
+        (["apps:app", "--port", "65536"], r"--port must be 0 to 65535"),
+        (["apps:app", "--ws-max-size", "0"], r"--ws-max-size must be greater than 0"),
+        (["apps:app", "--header", "a b:c"], r"--header: b'a b' is no header name .*"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_served_is_one_line(folder: Path, args: list[str], line: str) -> None:
+    status, err = ended(folder, *args)
+    assert re.fullmatch(f"Error: {line}\n", err), err
+    assert status == 1
+
+
+def test_a_port_in_use_is_one_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        status, err = ended(folder, "apps:app", "--port", port)
+    assert re.fullmatch(rf"Error: cannot listen on 127\.0\.0\.1:{port}: .+\n", err), err
+    assert status == 1
+
+
+def test_a_startup_that_fails_has_its_message_and_status(folder: Path) -> None:
+    status, err = ended(folder, "apps:refuses", "--port", "0")
+    assert (status, err) == (3, "Error: startup failed: no database\n")
+
+
+def test_the_installed_command_is_the_same() -> None:
+    command = Path(sys.executable).with_name("wsgate")
+    if not command.exists():
+        pytest.skip("wsgate is not installed beside this Python")
+    done = subprocess.run(
+        [command, "--version"], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert (done.stdout, done.stderr) == (VERSION, "")
+
+
+def test_to_import_the_command_does_not_run_it() -> None:
+    assert importlib.import_module("wsgate.__main__").main is cli.main
+
+
+class Running:
+    """A server that runs in a process of its own; where: what its line says."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.where = ""
+
+    def wait(self) -> Self:
+        """Wait for the line that says where it runs."""
+        assert self._process.stderr is not None
+        seen = []
+        for line in self._process.stderr:
+            seen.append(line)
+            if match := re.search(r"wsgate running on (.+) \(Press CTRL\+C to quit\)$", line):
+                self.where = match[1]
+                return self
+        raise AssertionError("".join(seen))
+
+    def stop(self, number: signal.Signals) -> tuple[int, str, str]:
+        """Send a signal; return the exit status and what stands on stdout and stderr."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._process.send_signal(number)
+        err, out = self._process.stderr.read(), self._process.stdout.read()
+        return self._process.wait(), out, err
+
+
+@contextlib.contextmanager
+def running(folder: Path, *args: str, **options: Any) -> Iterator[Running]:
+    """Run the command while the context lasts, and no longer than a test may wait."""
+    with subprocess.Popen(
+        [*COMMAND, *args],
+        cwd=folder,
+        env=environment(**options.pop("env", {})),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    ) as process:
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            yield Running(process).wait()
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def answer(sock: socket.socket) -> str:
+    """Return the body of what a server answers on a connection, and end that."""
+    with contextlib.closing(sock):
+        sock.settimeout(PATIENCE)
+        sock.sendall(b"GET /path HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        assert response.status == 200
+        return response.read().decode()
+
+
+def connected(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    return socket.create_connection((host, int(port)), PATIENCE)
+
+
+STOPPED = "INFO:     Shutting down\nINFO:     Stopped\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_on_a_free_port_stops_well(
+    folder: Path, loop_name: str, number: signal.Signals
+) -> None:
+    # The answer comes from a loop that is up, signals and all; the line may be a moment earlier.
+    with running(folder, "apps:app", "--port", "0", "--loop", loop_name) as server:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.where)
+        port = server.where.rsplit(":", 1)[1]
+        assert answer(connected(server.where)) == f"('127.0.0.1', {port})"
+        status, out, err = server.stop(number)
+    assert (status, err) == (0, STOPPED)
+    assert re.fullmatch(r'INFO:     127\.0\.0\.1:\d+ - "GET /path HTTP/1\.1" 200 OK\n', out)
+
+
+def test_a_server_on_a_unix_socket_removes_it(
+    folder: Path, loop_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)  # the whole path may be too long for a Unix socket
+    with running(folder, "apps:app", "--uds", "app.sock", "--loop", loop_name) as server:
+        assert server.where == "unix socket app.sock"
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        sock.connect("app.sock")
+        assert answer(sock) == "('app.sock', None)"
+        status, out, err = server.stop(signal.SIGTERM)
+    assert (status, out, err) == (
+        0,
+        'INFO:      - "GET /path HTTP/1.1" 200 OK\n',
+        STOPPED,
+    )
+    assert not (folder / "app.sock").exists()
+
+
+def test_a_server_on_an_inherited_socket(folder: Path, loop_name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        fd, address = given.fileno(), given.getsockname()
+        args = ("apps:make", "--factory", "--fd", str(fd), "--loop", loop_name)
+        with running(folder, *args, pass_fds=[fd]) as server:
+            assert server.where == f"http://127.0.0.1:{address[1]}"
+            assert answer(connected(server.where)) == repr(address)
+            assert server.stop(signal.SIGINT)[0] == 0
+
+
+def test_a_server_with_its_settings_in_the_environment(folder: Path, tmp_path: Path) -> None:
+    env = {"WSGATE_APP": "apps:app", "WSGATE_PORT": "0", "WSGATE_ACCESS_LOG": "false"}
+    (tmp_path / "elsewhere").mkdir()
+    env["WSGATE_APP_DIR"] = os.pardir
+    with running(tmp_path / "elsewhere", env=env) as server:
+        answer(connected(server.where))
+        assert server.stop(signal.SIGTERM) == (0, "", STOPPED)

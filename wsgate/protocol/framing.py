@@ -1,0 +1,116 @@
+"""Where a request's body ends on the wire, and that its chunks are framed without doubt.
+
+h11 takes a bare LF, control characters and stray blanks in chunk lines and trailers, where a proxy
+in front may see another end of the message; so lines are judged here before h11 has them, and it
+is never given a byte of the next request.
+Source: RFC 9112 sections 6.2 and 7.1.
+"""
+
+import re
+from typing import Protocol
+
+from wsgate.errors import RequestRefused
+from wsgate.protocol.request import HeadLimits, Request
+
+_TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})"
+    rb"(?:[ \t]*;[ \t]*"
+    + _TOKEN
+    + rb'(?:[ \t]*=[ \t]*(?:"[\t\x20-\x7e\x80-\xff]*"|'
+    + _TOKEN
+    + rb"))?)*"
+)
+_TRAILER_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
+
+
+class Framing(Protocol):
+    """The end of one body."""
+
+    def passable(self, buffer: bytearray, most: int) -> int:
+        """Return how many bytes at the buffer's start belong to the body and are well framed.
+
+        Raises RequestRefused.
+        """
+
+
+class Length:
+    """A body of known length, which may be none."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def passable(self, buffer: bytearray, most: int) -> int:
+        """Return how many bytes at the buffer's start belong to the body, at most `most`."""
+        count = min(self._left, len(buffer), most)
+        self._left -= count
+        return count
+
+
+class Chunked:
+    """A body in chunks, with trailers behind them, which are judged and then ignored."""
+
+    __slots__ = ("_data_left", "_ended", "_in_trailers", "_limits", "_trailer_size", "_trailers")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._data_left = 0  # of a chunk, with the CRLF that ends it, which h11 judges
+        self._in_trailers = False
+        self._trailers = self._trailer_size = 0
+        self._ended = False
+
+    def passable(self, buffer: bytearray, most: int) -> int:
+        """Return how many bytes at the buffer's start are a line, or data of a chunk."""
+        if self._ended:
+            return 0
+        if self._data_left:
+            count = min(self._data_left, len(buffer), most)
+            self._data_left -= count
+            return count
+        end = buffer.find(b"\r\n", 0, self._limits.size)
+        if end < 0:
+            if len(buffer) >= self._limits.size:
+                raise RequestRefused(431, f"a chunk's line is over {self._limits.size} bytes")
+            return 0
+        self._judge(bytes(buffer[:end]))
+        return end + 2
+
+    def _judge(self, line: bytes) -> None:
+        if not self._in_trailers:
+            self._judge_chunk_line(line)
+            return
+        self._trailer_size += len(line) + 2
+        if self._trailer_size > self._limits.size:
+            raise RequestRefused(431, f"the trailers are over {self._limits.size} bytes")
+        if line:
+            self._judge_trailer(line)
+        else:
+            self._ended = True
+
+    def _judge_chunk_line(self, line: bytes) -> None:
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise RequestRefused(400, "a chunk's line is malformed")
+        size = int(match[1], 16)
+        self._in_trailers = not size
+        self._data_left = size + 2 if size else 0
+
+    def _judge_trailer(self, line: bytes) -> None:
+        if not _TRAILER_LINE.fullmatch(line):
+            raise RequestRefused(400, "a trailer is malformed")
+        self._trailers += 1
+        if self._trailers > self._limits.headers:
+            raise RequestRefused(431, f"more than {self._limits.headers} trailers")
+
+
+def framing_of(request: Request, limits: HeadLimits) -> Framing:
+    """Return how a judged request's body is framed (RFC 9112 section 6.3)."""
+    length = 0
+    for name, value in request.headers:
+        if name == b"transfer-encoding":
+            return Chunked(limits)
+        if name == b"content-length":
+            length = int(value)
+    return Length(length)

@@ -1,0 +1,124 @@
+"""The deadlines of one open WebSocket: signs of life, a reader's pace, idleness, age."""
+
+import math
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from wsgate.protocol.keepalive import Action, Keepalive
+from wsgate.protocol.websocket import Session
+
+if TYPE_CHECKING:
+    from wsgate.server.connection import Connection
+
+MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
+_IDLE_LOOKS = 8  # looks in the time of --ws-idle-timeout, so that it is exact to an eighth
+
+
+class Watch:
+    """Looks after one session while it is open. close: ends it, with a code and a reason."""
+
+    __slots__ = (
+        "_active_at",
+        "_close",
+        "_connection",
+        "_keepalive",
+        "_life_ends",
+        "_messages",
+        "_session",
+    )
+
+    def __init__(
+        self, connection: "Connection", session: Session, close: Callable[[int, str], None]
+    ) -> None:
+        now = connection.context.clock()
+        self._connection = connection
+        self._session = session
+        self._close = close
+        self._keepalive = self._pings(now)
+        self._messages = 0
+        self._active_at = now
+        lifetime = connection.context.config.ws_max_lifetime
+        # Connections that were opened together do not end together.
+        self._life_ends = now + lifetime * _between(0.9, 1.1) if lifetime else math.inf
+        connection.look_at(now)
+
+    def _pings(self, now: float) -> Keepalive | None:
+        config = self._connection.context.config
+        if not config.ws_ping_interval:
+            return None
+        first = _between(0.5, 1.0)  # nor do they ping together
+        return Keepalive(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
+
+    def heard(self) -> None:
+        """Note that bytes came in."""
+        if self._keepalive is not None:
+            self._keepalive.heard()
+
+    def check(self, now: float) -> float:
+        """Do what is due; return when to ask again."""
+        looks = (
+            self._check_reader,
+            self._check_app,
+            self._check_peer,
+            self._check_idle,
+            self._check_age,
+        )
+        return min([look(now) for look in looks if self._session.can_send], default=math.inf)
+
+    def _check_reader(self, now: float) -> float:
+        """Give a client up that does not read what it is sent."""
+        shut_since = self._connection.gate.shut_since
+        if shut_since is None:
+            return math.inf
+        until = shut_since + self._connection.context.config.ws_send_timeout
+        if now >= until:
+            self._close(1013, "slow consumer")
+        return until
+
+    def _check_app(self, now: float) -> float:
+        """Give an app up that does not receive: it hides its client's end, too."""
+        paused_since = self._connection.paused_since
+        if paused_since is None:
+            return now + MAX_PAUSE
+        if now >= paused_since + MAX_PAUSE:
+            self._close(1011, "the application does not receive")
+        return paused_since + MAX_PAUSE
+
+    def _check_peer(self, now: float) -> float:
+        """Ping, and give a peer up that gives no sign of life."""
+        if self._keepalive is None:
+            return math.inf
+        step = self._keepalive.step(
+            now,
+            flushed=self._connection.is_flushed,
+            paused=self._connection.paused_since is not None,
+        )
+        if step.action is Action.PING:
+            self._connection.write(self._session.ping(b""))
+        elif step.action is Action.FAIL:
+            self._close(1011, "keepalive ping timeout")
+        return step.next_at
+
+    def _check_idle(self, now: float) -> float:
+        """End a WebSocket on which nobody says anything; the messages are counted already."""
+        timeout = self._connection.context.config.ws_idle_timeout
+        if not timeout:
+            return math.inf
+        messages = self._session.received + self._session.sent
+        if messages != self._messages:
+            self._messages, self._active_at = messages, now
+        until = self._active_at + timeout
+        if now >= until:
+            self._close(1001, "idle timeout")
+        return min(until, now + timeout / _IDLE_LOOKS)
+
+    def _check_age(self, now: float) -> float:
+        """End a WebSocket that has lived long enough, so that its client comes back elsewhere."""
+        if now >= self._life_ends:
+            self._close(1012, "lifetime reached")
+        return self._life_ends
+
+
+def _between(low: float, high: float) -> float:
+    return random.uniform(low, high)  # noqa: S311  # no secret
