@@ -1,0 +1,181 @@
+"""What must hold for any bytes in any pieces; the fuzz targets and the tests share it.
+
+An input's first byte chooses among settings, its second is the size of the pieces, the rest is what
+a client sends.
+"""
+
+import re
+from collections.abc import Iterator
+
+from wsgate.errors import ClientDisconnected, RequestRefused
+from wsgate.protocol.codec import Fail, Item, PeerClose
+from wsgate.protocol.codec_wsproto import WsprotoCodec
+from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
+from wsgate.protocol.negotiation import Agreement, DeflateSettings
+from wsgate.protocol.request import HeadLimits, Request
+from wsgate.protocol.websocket import Session, State
+
+LIMITS = MessageLimits(size=4_096, fragments=64)
+HEAD = HeadLimits(size=2_048, target=512, headers=20)
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_COMPRESSORS = Compressors(1)
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """Yield the data in pieces of a size, whole for 0."""
+    for start in range(0, len(data), size or len(data) or 1):
+        yield data[start : start + (size or len(data))]
+
+
+# -- HTTP ----------------------------------------------------------------------------------------
+
+
+def http_events(data: bytes, size: int) -> list[Event | int]:
+    """Return the events of a connection's bytes, bodies joined; a refusal is its status."""
+    http1 = Http1(HEAD)
+    events: list[Event | int] = []
+    try:
+        for piece in pieces(data, size):
+            http1.feed(piece)
+            _serve(http1, events)
+        http1.feed_eof()
+        _serve(http1, events)
+    except RequestRefused as refused:
+        events.append(refused.status)
+    return events
+
+
+def _serve(http1: Http1, events: list[Event | int]) -> None:
+    """Take what there is, and answer each request as it ends."""
+    while (event := http1.take()) is not None:
+        _collect(events, event)
+        if isinstance(event, Closed | Upgrade):
+            return
+        if isinstance(event, End):
+            http1.response(200, [(b"content-length", b"0")])
+            http1.end()
+            http1.next_request()
+
+
+def _collect(events: list[Event | int], event: Event) -> None:
+    last = events[-1] if events else None
+    if isinstance(event, Body) and isinstance(last, Body):
+        events[-1] = Body(last.data + event.data)
+    elif not isinstance(event, Closed) or not isinstance(last, Closed):
+        events.append(event)
+
+
+def check_http(data: bytes) -> None:
+    """Hold a connection's bytes against what HTTP/1.1 allows."""
+    size, data = data[1] if len(data) > 1 else 0, data[2:]
+    events = http_events(data, size)
+    for event in events:
+        if isinstance(event, Upgrade):
+            _check_request(event.request)
+        elif isinstance(event, Request):
+            _check_request(event)
+        elif isinstance(event, int):
+            assert event in (400, 414, 431, 501, 505), event
+    whole = http_events(data, 0)
+    if not any(isinstance(event, Upgrade) for event in events):
+        # Which doubt is met first may depend on the pieces; what is served before does not.
+        assert _served(events) == _served(whole), (events, whole)
+
+
+def _served(events: list[Event | int]) -> list[Event | bool]:
+    return [isinstance(e, int) if isinstance(e, int) else e for e in events]
+
+
+def _check_request(request: Request) -> None:
+    names = [name for name, _ in request.headers]
+    assert _TOKEN.fullmatch(request.method)
+    assert all(_TOKEN.fullmatch(name.decode("ascii")) for name in names)
+    assert not any(re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value) for _, value in request.headers)
+    assert names.count(b"host") == 1 or (request.version == "1.0" and b"host" not in names)
+    assert not (b"content-length" in names and b"transfer-encoding" in names)
+    assert request.version == "1.1" or b"transfer-encoding" not in names
+    assert request.raw_path.startswith(b"/") or request.raw_path == b"*"
+
+
+# -- frames --------------------------------------------------------------------------------------
+
+
+def agreement(options: int) -> Agreement | None:
+    """Return what an input's first byte chooses."""
+    if options & 1:
+        return None
+    return Agreement(
+        DeflateSettings(threshold=8),
+        server_no_context_takeover=not options & 2,
+        client_no_context_takeover=not options & 4,
+    )
+
+
+def codec(options: int) -> WsprotoCodec:
+    """Return a codec with what an input's first byte chooses."""
+    return WsprotoCodec(Deflate(LIMITS, agreement(options), _COMPRESSORS))
+
+
+def items(options: int, data: bytes, size: int) -> list[Item]:
+    """Return all that a codec makes of the bytes."""
+    reader, found = codec(options), []
+    for piece in pieces(data, size):
+        reader.feed(piece)
+        while batch := reader.take(4):
+            found += batch
+    return found
+
+
+def check_codec(data: bytes) -> None:
+    """Hold a codec to its contract."""
+    options, size, data = (data + b"\0\0")[0], (data + b"\0\0")[1], data[2:]
+    found = items(options, data, size)
+    endings = [i for i, item in enumerate(found) if isinstance(item, Fail | PeerClose)]
+    assert endings in ([], [len(found) - 1]), found
+    for item in found:
+        if isinstance(item, str):
+            assert len(item.encode()) <= LIMITS.size
+        elif isinstance(item, bytes):
+            assert len(item) <= LIMITS.size
+        elif isinstance(item, Fail):
+            assert item.code in (1002, 1007, 1009)
+    assert items(options, data, 0) == found
+
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+def check_session(data: bytes) -> None:
+    """Hold a session to its table, whatever either side does and when."""
+    session = Session(codec((data + b"\0")[0]), slice_size=16)
+    rest = data[1:]
+    while rest:
+        step, rest = rest[0], rest[1:]
+        if step < 160:  # noqa: PLR2004  # most steps are the peer's
+            session.feed(rest[: step % 32])
+            rest = rest[step % 32 :]
+        _step(session, step)
+        assert session.pending <= (session.state in (State.OPEN, State.CLOSING))
+    session.feed_eof()
+    while session.pending:
+        session.take(16)
+    assert session.state in (State.CLOSED, State.FAILING)
+
+
+def _step(session: Session, step: int) -> None:
+    before = session.state
+    if step % 5 == 0:
+        try:
+            session.message("text" if step % 2 else b"bytes")
+        except ClientDisconnected:
+            assert before in (State.CLOSING, State.CLOSED)
+    elif step % 5 == 1:
+        frame = session.close(1000, "")
+        assert bool(frame) is (before in (State.OPEN, State.FAILING))
+        assert session.state in (State.CLOSING, State.CLOSED)
+    else:
+        taken = session.take(step % 5)
+        assert len(taken) <= step % 5
+        assert not taken or before is State.OPEN
+        session.replies()
