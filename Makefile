@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help chat test check lint types format autobahn clean
+# Seconds for each fuzz target.
+FUZZ_TIME ?= 60
+FUZZ_FOUND ?= build/fuzz
+
+.PHONY: help chat test check lint types format autobahn fuzz clean
 
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
 	@echo "make test      set up, then run all tests, with coverage"
 	@echo "make check     set up, then lint and type-check"
-	@echo "make autobahn  run the Autobahn Testsuite against an echo app"
+	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
+	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
 # A file that stands for the virtual environment: made anew when pyproject.toml changes.
 $(VENV)/.ready: pyproject.toml
@@ -44,6 +49,15 @@ format: $(VENV)/.ready
 
 autobahn: $(VENV)/.ready
 	$(BIN)/python -m conformance.autobahn --write docs/autobahn.md
+
+# What is new goes to build/fuzz; an input that breaks a check lies there as crash-*.
+fuzz: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	for target in http codec session; do \
+		mkdir -p $(FUZZ_FOUND)/$$target && \
+		$(BIN)/python -m fuzz.target $$target -max_total_time=$(FUZZ_TIME) -timeout=10 \
+			-artifact_prefix=$(FUZZ_FOUND)/ $(FUZZ_FOUND)/$$target fuzz/corpus/$$target || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache

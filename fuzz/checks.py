@@ -24,8 +24,9 @@ _COMPRESSORS = Compressors(1)
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:
     """Yield the data in pieces of a size, whole for 0."""
-    for start in range(0, len(data), size or len(data) or 1):
-        yield data[start : start + (size or len(data))]
+    step = size or len(data) or 1
+    for start in range(0, len(data), step):
+        yield data[start : start + step]
 
 
 # -- HTTP ----------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def check_http(data: bytes) -> None:
 
 
 def _served(events: list[Event | int]) -> list[Event | bool]:
-    return [isinstance(e, int) if isinstance(e, int) else e for e in events]
+    return [True if isinstance(event, int) else event for event in events]
 
 
 def _check_request(request: Request) -> None:

@@ -1,7 +1,6 @@
-"""Write the seed corpus: python -m fuzz.seeds. The files are kept, so that findings may join them."""
+"""Write the seed corpus: python -m fuzz.seeds. Its files are kept, so findings may join them."""
 
 import base64
-import os
 import zlib
 from pathlib import Path
 
@@ -21,7 +20,9 @@ HTTP = {
     "doubtful": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, websocket\r\nConnection: x\r\n"
-    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n\x81",
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    + KEY
+    + b"\r\n\r\n\x81",
 }
 
 
@@ -71,7 +72,7 @@ def main() -> None:
 
 def _write(target: str, name: str, data: bytes) -> None:
     folder = CORPUS / target
-    os.makedirs(folder, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
 
 

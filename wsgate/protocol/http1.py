@@ -66,11 +66,11 @@ class Http1:
         "_buffer",
         "_closing",
         "_eof",
-        "_failed",
         "_framing",
         "_h11",
         "_is_head",
         "_limits",
+        "_over",
         "_scanned",
     )
 
@@ -78,7 +78,7 @@ class Http1:
         self._limits = limits
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.size)
         self._framing: Framing = Length(0)
-        self._failed = False
+        self._over = False
         self._buffer = bytearray()
         self._scanned = 0
         self._eof = False
@@ -109,12 +109,12 @@ class Http1:
         Raises RequestRefused for what must not be served; the connection is to be closed behind
         the answer.
         """
-        if self._failed:
-            return None  # what follows a doubtful request cannot be told apart from it
+        if self._over:
+            return None  # what follows a doubtful request, or an upgrade, is no HTTP to us
         try:
             return self._taken()
         except RequestRefused:
-            self._failed = True
+            self._over = True
             raise
 
     def _taken(self) -> Event | None:
@@ -140,9 +140,12 @@ class Http1:
         del self._buffer[:end]
         self._scanned = 0
         request = self._parsed(head)
-        if handshake.is_asked_for(request):
-            return Upgrade(request, bytes(self._buffer))
-        return request
+        if not handshake.is_asked_for(request):
+            return request
+        self._over = True
+        trailing = bytes(self._buffer)
+        self._buffer.clear()
+        return Upgrade(request, trailing)
 
     def _head_end(self) -> int | None:
         stop = _STOP.search(self._buffer, self._scanned)

@@ -1,0 +1,205 @@
+"""Hypothesis state machines over HTTP, the codec and a session: whatever comes, and whenever."""
+
+import base64
+
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fuzz.checks import HEAD, LIMITS, agreement, codec
+from tests import frames
+from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
+from wsgate.protocol.codec import Fail, Item, PeerClose
+from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
+from wsgate.protocol.request import Request
+from wsgate.protocol.websocket import NEXT, Session, State
+
+KEY = base64.b64encode(bytes(16))
+HEADS = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+    ]
+)
+BODIES = st.sampled_from([b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"hi"])
+
+
+class HttpMachine(RuleBasedStateMachine):
+    """One connection: its client sends anything, its server answers whenever it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.http1 = Http1(HEAD)
+        self.request: Request | None = None
+        self.ended = self.refused = self.started = self.eof = False
+
+    @rule(data=st.one_of(HEADS, BODIES, st.binary(max_size=30)))
+    @precondition(lambda self: not self.eof)
+    def sends(self, data: bytes) -> None:
+        self.http1.feed(data)
+
+    @rule()
+    def leaves(self) -> None:
+        self.http1.feed_eof()
+        self.eof = True
+
+    def taken(self) -> Event | RequestRefused | None:
+        try:
+            return self.http1.take()
+        except RequestRefused as refused:
+            return refused
+
+    @rule()
+    def takes(self) -> None:
+        event = self.taken()
+        assert event is None or not self.refused, "nothing is served behind a failure"
+        if isinstance(event, RequestRefused):
+            assert event.status in (400, 414, 431, 501, 505)
+            self.refused = True
+        elif isinstance(event, Request):
+            assert self.request is None, "the one before is complete"
+            self.request, self.ended, self.started = event, False, False
+        elif isinstance(event, Body | End):
+            assert self.request is not None
+            assert not self.ended
+            self.ended = isinstance(event, End)
+        elif isinstance(event, Upgrade):
+            self.refused = True  # what follows is not HTTP
+        else:
+            assert event is None or self.eof
+
+    @rule(length=st.sampled_from([None, 0, 3]), status=st.sampled_from([200, 204, 304, 404]))
+    @precondition(lambda self: self.request is not None and not self.started and not self.refused)
+    def answers(self, length: int | None, status: int) -> None:
+        headers = [] if length is None else [(b"content-length", b"%d" % length)]
+        head = self.http1.response(status, headers)
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        self.started = True
+        try:
+            assert self.request is not None
+            if length and status == 200 and self.request.method != "HEAD":
+                self.http1.body(b"abc")
+            self.http1.end()
+        except InvalidMessage:
+            self.refused = True  # a length for a status that has no body
+
+    @rule()
+    @precondition(lambda self: not self.refused)
+    def goes_on(self) -> None:
+        if self.http1.next_request():
+            assert self.ended
+            assert self.started
+            self.request = None
+
+
+FIRSTS = st.one_of(st.sampled_from([0x81, 0x82, 0x01, 0x00, 0x80, 0x88, 0x89, 0xC1, 0x41]))
+
+
+class CodecMachine(RuleBasedStateMachine):
+    """One codec: frames whole and in pieces, good and bad, with either setting of deflate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codec = codec(0)
+        self.over: Item | None = None
+
+    @rule(options=st.integers(0, 7))
+    def begins_anew(self, options: int) -> None:
+        self.codec, self.over = codec(options), None
+        assert (agreement(options) is None) is bool(options & 1)
+
+    @rule(first=FIRSTS, payload=st.binary(max_size=140), cut=st.integers(0, 150))
+    def sends_a_frame(self, first: int, payload: bytes, cut: int) -> None:
+        fin, rsv, opcode = bool(first & 0x80), first >> 4 & 7, first & 15
+        data = frames.frame(opcode, payload, fin=fin, rsv=rsv)
+        self.codec.feed(data[:cut])
+        self.codec.feed(data[cut:])
+
+    @rule(data=st.binary(min_size=1, max_size=30))
+    def sends_anything(self, data: bytes) -> None:
+        self.codec.feed(data)
+
+    @rule(limit=st.integers(1, 5))
+    def takes(self, limit: int) -> None:
+        items = self.codec.take(limit)
+        assert len(items) <= limit
+        assert not items or self.over is None, "nothing behind the end"
+        for position, item in enumerate(items):
+            if isinstance(item, Fail | PeerClose):
+                assert position == len(items) - 1
+                self.over = item
+            elif isinstance(item, str | bytes):
+                assert len(item) <= LIMITS.size
+
+    @rule(payload=st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.binary()))
+    @precondition(lambda self: not isinstance(self.over, PeerClose))
+    def says(self, payload: str | bytes) -> None:
+        (sent,) = frames.parsed(self.codec.message(payload))
+        assert sent.opcode == (frames.TEXT if isinstance(payload, str) else frames.BINARY)
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """One session: either side does anything at any time, and the table is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session = Session(codec(0), slice_size=16)
+        self.before = State.OPEN
+        self.eof = False
+
+    @invariant()
+    def moves_by_its_table(self) -> None:
+        reached, found = {self.before}, {self.before}
+        while found:  # one step of ours may be two of the table's
+            found = {end for (start, _), end in NEXT.items() if start in found} - reached
+            reached |= found
+        assert self.session.state in reached
+        self.before = self.session.state
+
+    @rule(first=FIRSTS, payload=st.binary(max_size=40))
+    @precondition(lambda self: not self.eof)
+    def peer_sends(self, first: int, payload: bytes) -> None:
+        fin, rsv, opcode = bool(first & 0x80), first >> 4 & 7, first & 15
+        self.session.feed(frames.frame(opcode, payload, fin=fin, rsv=rsv))
+
+    @rule()
+    def peer_leaves(self) -> None:
+        self.session.feed_eof()
+        self.eof = True
+
+    @rule(limit=st.integers(1, 5), hold=st.booleans())
+    def we_take(self, limit: int, hold: bool) -> None:
+        state = self.session.state
+        messages = self.session.take(limit)
+        assert len(messages) <= limit
+        assert not messages or state is State.OPEN
+        frames.parsed(self.session.replies(hold_pongs=hold))
+
+    @rule()
+    def we_send(self) -> None:
+        may = self.session.can_send
+        try:
+            frames.parsed(self.session.message("text"))
+            assert may
+        except ClientDisconnected:
+            assert not may
+
+    @rule(code=st.sampled_from([1000, 1011, 1012]))
+    def we_close(self, code: int) -> None:
+        state, may = self.session.state, self.session.can_send
+        sent = frames.parsed(self.session.close(code, ""))
+        assert bool(sent) is may
+        if may:
+            assert sent[-1].opcode == frames.CLOSE
+            assert (self.session.close_code == code) is (state is State.OPEN)
+
+
+TestHttp = HttpMachine.TestCase
+TestCodec = CodecMachine.TestCase
+TestSession = SessionMachine.TestCase
+for case in (TestHttp, TestCodec, TestSession):
+    case.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
