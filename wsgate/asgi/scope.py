@@ -52,12 +52,14 @@ def websocket_scope(
 
 
 def _connection(request: Request, endpoint: Endpoint, scheme: str) -> ConnectionScope:
+    # The target `*` of OPTIONS is no path below which anything could be mounted.
+    root = "" if request.raw_path == b"*" else endpoint.root_path
     return {
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": request.version,
         "scheme": scheme,
-        "path": endpoint.root_path + unquote(request.raw_path.decode("ascii")),
-        "raw_path": quote(endpoint.root_path).encode("ascii") + request.raw_path,
+        "path": root + unquote(request.raw_path.decode("ascii")),
+        "raw_path": quote(root).encode("ascii") + request.raw_path,
         "query_string": request.query,
         "root_path": endpoint.root_path,
         "headers": request.headers,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 65_536  # bytes that may wait to be parsed before reading is paused
 DRAIN = 65_536  # bytes of an unread body that are thrown away so that the connection can go on
-_FULL = RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])
 
 
 class HttpDriver:
@@ -111,11 +110,9 @@ class HttpDriver:
             self._give(self._connection.context.config.ws_handshake_timeout)
 
     def _begin(self, request: Request) -> None:
-        try:
-            self._refuse_if_full()
-        except RequestRefused as refused:
-            logs.request_done(self._connection.endpoint.client, request, refused.status)
-            self._answer(refused)
+        if self._connection.context.is_full:
+            logs.request_done(self._connection.endpoint.client, request, 503)
+            self._answer(_full())
             return
         self._deadline = math.inf
         self._exchange = Exchange(self, self._connection, self._http1, request)
@@ -125,9 +122,10 @@ class HttpDriver:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
         self._http1.close_behind()
         connection = self._connection
+        context = connection.context
         try:
-            self._refuse_if_full()
-            context = connection.context
+            if context.is_full:
+                raise _full()
             agreed = handshake.judge(upgrade.request, context.deflate, context.origins)
         except RequestRefused as refused:
             logs.websocket_refused(connection.endpoint.client, upgrade.request, refused.status)
@@ -137,15 +135,10 @@ class HttpDriver:
         if connection.has_eof:
             connection.driver.eof()  # it came while a request in front was being answered
 
-    def _refuse_if_full(self) -> None:
-        context = self._connection.context
-        if context.is_full:
-            raise _FULL
-
     def turn_away(self) -> None:
         """Answer a connection that is one too many, whatever it asks for."""
         logs.throttled.warning("A limit of connections is reached: answering with 503")
-        self._answer(_FULL)
+        self._answer(_full())
 
     def refuse(self, refused: RequestRefused) -> None:
         """Answer what must not be served, log it, and close."""
@@ -218,3 +211,7 @@ class HttpDriver:
         self._is_idle = True
         self._give(self._connection.context.config.timeout_keep_alive)
         self._next()
+
+
+def _full() -> RequestRefused:
+    return RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])
