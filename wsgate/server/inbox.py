@@ -12,7 +12,8 @@ from wsgate.server.flow import ReceiveQueue
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
-TURN = 4  # slices of input that are parsed before the loop gets its turn
+TURN = 4  # slices of input that are parsed before the loop gets its turn,
+TURN_SECONDS = 0.005  # or fewer, once they have taken this long
 _ANY = 1_000  # messages in one go where they are only thrown away
 
 
@@ -62,8 +63,8 @@ class Inbox:
 
     def pump(self) -> None:
         """Parse what came, as far as the queue has room and the loop's turn goes."""
-        session = self._session
-        slices = TURN
+        session, clock = self._session, self._connection.context.clock
+        slices, until = TURN, clock() + TURN_SECONDS
         while slices and session.pending and (room := self._room):
             messages = session.take(room)
             if messages and not self._within_rate(len(messages)):
@@ -71,7 +72,7 @@ class Inbox:
                 break
             for message in messages:
                 self._queue.put(message)
-            slices -= 1
+            slices = slices - 1 if clock() < until else 0
         self.reply()
         if self._queue or self.is_over_rate or session.state is not State.OPEN:
             self._progress()

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 EARLY = 65_536  # bytes that may come before the app accepts until reading is paused
 FAULT_GRACE = 5.0  # seconds for the answers to what came before a bad frame
-# A slice inflates to a thousand times its size at the most: 4 MiB take some 15 ms.
-SLICE, DEFLATED_SLICE = 16_384, 4_096
+# A slice inflates to a thousand times its size at the most: 2 MiB take some 15 ms, twice that where
+# it is made to be slow.
+SLICE, DEFLATED_SLICE = 16_384, 2_048
 
 
 class WebSocketDriver:
