@@ -34,7 +34,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "server_header": True,
         "ws_origins": (),
         "ws_max_size": 16_777_216,
-        "ws_max_fragments": 16_384,
+        "ws_max_fragments": 131_072,
         "ws_max_queue": 16,
         "ws_max_queue_size": 1_048_576,
         "ws_max_message_rate": 0.0,

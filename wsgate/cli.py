@@ -105,7 +105,9 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--ws-ping-timeout", "Seconds for a sign of life behind a Ping; then 1011.", type=float)
 @_option("--ws-idle-timeout", "Seconds without a message; then 1001; 0 for any.", type=float)
 @_option("--ws-max-lifetime", "Seconds of a WebSocket; then 1012; 0 for any.", type=float)
-@_option("--ws-send-timeout", "Seconds that a client may not read; then 1013.", type=float)
+@_option(
+    "--ws-send-timeout", "Seconds that a client may be behind in reading; then 1013.", type=float
+)
 @_option("--ws-close-timeout", "Seconds for the client's Close behind ours.", type=float)
 @_option("--ws-per-message-deflate", "Agree to permessage-deflate.", type=bool)
 @_option("--ws-deflate-threshold", "Bytes from which messages are compressed.", type=int)

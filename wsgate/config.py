@@ -43,7 +43,8 @@ class Config:
     ws_ping_interval: between Pings; ws_ping_timeout: for a sign of life behind each, then 1011.
     ws_idle_timeout: without a message either way, then 1001. ws_max_lifetime: of a WebSocket, give
     or take a tenth, then 1012. 0 is none for a rate, an interval, and those two.
-    ws_send_timeout: without a byte going out to a client that does not read, then 1013.
+    ws_send_timeout: that the write buffer may stay above its mark, for a client that reads too
+    slowly or not at all, then 1013; a response is dropped after it without a byte going out.
     ws_close_timeout: for the peer's Close behind ours.
     ws_per_message_deflate: agree to permessage-deflate. ws_deflate_threshold: bytes of a message
     below which it is not compressed. ws_deflate_context_takeover: keep windows between messages,
@@ -76,7 +77,7 @@ class Config:
     server_header: bool = True
     ws_origins: Sequence[str] = ()
     ws_max_size: int = 16 * MIB
-    ws_max_fragments: int = 16_384
+    ws_max_fragments: int = 131_072
     ws_max_queue: int = 16
     ws_max_queue_size: int = MIB
     ws_max_message_rate: float = 0.0

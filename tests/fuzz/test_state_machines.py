@@ -9,7 +9,7 @@ from fuzz.checks import HEAD, LIMITS, agreement, codec
 from tests import frames
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.protocol.codec import Fail, Item, PeerClose
-from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
+from wsgate.protocol.http1 import Body, End, Event, Http1, Upgrade
 from wsgate.protocol.request import Request
 from wsgate.protocol.websocket import NEXT, Session, State
 

@@ -288,6 +288,12 @@ def test_the_app_sends_pairs_of_bytes(header: Any) -> None:
         checked([(b"fine", b"yes"), header])
 
 
+@pytest.mark.parametrize("headers", [None, 5, object()])
+def test_headers_that_are_no_list(headers: object) -> None:
+    with pytest.raises(InvalidMessage, match=r"^headers are a list of pairs, not "):
+        checked(headers)
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=6), st.binary(max_size=6)), max_size=3))
 def test_what_passes_makes_exactly_one_line_each(headers: Iterable[tuple[bytes, bytes]]) -> None:

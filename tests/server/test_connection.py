@@ -45,6 +45,30 @@ async def test_nothing_happens_behind_the_end() -> None:
     assert transport.calls == []
 
 
+async def test_a_reset_that_asyncio_tells_of_only_when_half_is_closed() -> None:
+    transport = _Transport()
+    connection = Connection(Context(_never, Config()))
+    connection.connection_made(transport)
+    transport.is_reset = True
+    connection.close()
+    assert transport.calls == ["write_eof", "abort"]
+
+
+async def test_one_too_many_may_read_why_until_there_are_too_many_of_them() -> None:
+    context = Context(_never, Config(limit_connections=1))
+    made = []
+    for _ in range(67):
+        made.append(_Transport())
+        Connection(context).connection_made(made[-1])
+    assert made[0].calls == []
+    answered = ["HTTP/1.1 503", "write_eof"]
+    assert all(transport.calls == answered for transport in made[1:65])
+    assert all(transport.calls == [*answered, "abort"] for transport in made[65:])
+    for connection in list(context.connections):
+        connection.connection_lost(None)
+    assert context.admission.enter(None)
+
+
 async def test_transport_without_halves_is_closed_whole() -> None:
     transport = _Transport(halves=False)
     connection = Connection(Context(_never, Config()))
@@ -92,6 +116,7 @@ class _Transport(asyncio.Transport):
         super().__init__({"peername": peer, "sockname": name, "socket": sock})
         self.calls: list[str] = []
         self._halves = halves
+        self.is_reset = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -104,6 +129,17 @@ class _Transport(asyncio.Transport):
 
     def write_eof(self) -> None:
         self.calls.append("write_eof")
+        if self.is_reset:
+            raise OSError(107, "Transport endpoint is not connected")
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.calls.append(bytes(data[:12]).decode())
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.calls.append("abort")
 
     def close(self) -> None:
         self.calls.append("close")

@@ -28,6 +28,7 @@ from tests.server.puppet import (
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
 from wsgate.server.connection import HIGH_WATER, LINGER, Connection
 from wsgate.server.deadlines import TICK
+from wsgate.server.exchange import PIECES
 from wsgate.server.http import DRAIN, READ_AHEAD
 from wsgate.testing import MemoryClient, connect
 from wsgate.types import App
@@ -474,12 +475,37 @@ async def test_a_request_without_a_body_says_so_at_once() -> None:
 
 async def test_a_chunked_body() -> None:
     async with played(CHUNKED + b"2\r\nab\r\n3;ext=1\r\ncd") as (client, app, call):
-        assert (await call.receive())["body"] == b"ab"
-        assert await call.receive() == {"type": "http.request", "body": b"cd", "more_body": True}
+        # What is there comes at once, whatever the client's chunks.
+        assert await call.receive() == {"type": "http.request", "body": b"abcd", "more_body": True}
         client.send(b"e\r\n0\r\nTrailer: x\r\n\r\n" + GET)
         assert await call.receive() == {"type": "http.request", "body": b"e", "more_body": False}
         await call.answer()
         assert (await app.called()).scope["method"] == "GET"
+
+
+async def test_a_body_in_tiny_chunks_lets_others_have_their_turn() -> None:
+    count = 10 * PIECES
+    async with played(CHUNKED + b"1\r\nx\r\n" * count + b"0\r\n\r\n") as (_, _, call):
+        turned: list[int] = []
+        asyncio.get_running_loop().call_soon(turned.append, 0)
+        size, received = 0, []
+        while True:
+            message = await call.receive()
+            size += len(message["body"])
+            received.append(len(turned))
+            asyncio.get_running_loop().call_soon(turned.append, 0)
+            if not message["more_body"]:
+                break
+        assert size == count
+        assert len(received) >= 10
+        assert received == sorted(set(received)), "the loop has turned before each of them"
+
+
+async def test_a_piece_of_a_body_has_a_bound() -> None:
+    chunk = b"8000\r\n" + bytes(0x8000) + b"\r\n"
+    async with played(CHUNKED + chunk * 3 + b"0\r\n\r\n") as (_, _, call):
+        sizes = [len((await call.receive())["body"]) for _ in range(2)]
+    assert sizes == [0x10000, 0x8000]
 
 
 async def test_the_end_of_a_chunked_body_may_come_by_itself() -> None:
@@ -504,7 +530,9 @@ async def test_two_receives_at_a_time_each_get_something() -> None:
     async with played(CHUNKED) as (client, _, call):
         both = [task_of(call.receive()), task_of(call.receive())]
         assert await waits(both[0])
-        client.send(b"1\r\na\r\n1\r\nb\r\n")
+        client.send(b"1\r\na\r\n")
+        await turns()
+        client.send(b"1\r\nb\r\n")
         bodies = [(await task)["body"] for task in both]
         assert sorted(bodies) == [b"a", b"b"]
 
@@ -1085,7 +1113,7 @@ async def test_a_slow_body_is_refused() -> None:
         coming = task_of(call.receive())
         await client.advance(59)
         assert not coming.done(), "it had its time anew"
-        await client.advance(1 + TICK)
+        await client.advance(1 + 2 * TICK)
         assert await coming == {"type": "http.disconnect"}
         assert (await answer_of(client)).status == 408
         await call.refused(START, ClientDisconnected, "left")

@@ -7,7 +7,7 @@ import pytest
 
 from wsgate.protocol.request import Request
 from wsgate.server import logs
-from wsgate.server.logs import ConsoleFormatter
+from wsgate.server.logs import ConsoleFormatter, Throttled
 
 CLIENT = ("127.0.0.1", 50_000)
 LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
@@ -71,6 +71,23 @@ def test_a_level_with_a_long_name_of_its_own() -> None:
 )
 def test_a_terminal_has_colours(level: int, line: str) -> None:
     assert formatted(level, colours=True) == line
+
+
+def test_a_traceback_that_quotes_a_client() -> None:
+    try:
+        raise ValueError("bad: \r\nINFO:     forged\n\x1b[31m\x9b\u2028\ud800 \u65e5\u672c\t!")  # noqa: TRY301
+    except ValueError:
+        found = sys.exc_info()
+    record = logging.LogRecord("wsgate", logging.ERROR, "", 0, "it failed", (), found)
+    first, *lines = ConsoleFormatter(colours=False).format(record).split("\n")
+    assert first == "ERROR:    it failed"
+    assert lines[0] == "  Traceback (most recent call last):"
+    assert lines[-3:] == [
+        "  ValueError: bad: \\r",
+        "  INFO:     forged",
+        "  \\x1b[31m\\x9b\\u2028\\ud800 \u65e5\u672c\t!",
+    ]
+    assert all(line.startswith("  ") for line in lines)
 
 
 # -- the set-up ------------------------------------------------------------------------------------
@@ -194,3 +211,29 @@ def test_the_end_of_a_websocket(caplog: pytest.LogCaptureFixture, reason: str, t
         '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'
     )
     assert caplog.messages == [line % text]
+
+
+# -- what may come a thousand times a second -------------------------------------------------------
+
+
+def test_a_warning_is_told_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    now = [100.0]
+    throttled = Throttled(time=lambda: now[0])
+    for now[0] in (100.0, 100.5, 100.99, 101.0, 101.5, 102.5):  # turned by hand
+        throttled.warning("full")
+    assert caplog.record_tuples == [("wsgate.error", logging.WARNING, "full")] * 3
+
+
+def test_each_warning_has_its_own_time(caplog: pytest.LogCaptureFixture) -> None:
+    throttled = Throttled(seconds=60)
+    for text in ("full", "empty", "full", "empty"):
+        throttled.warning(text)
+    assert caplog.messages == ["full", "empty"]
+
+
+def test_a_thousand_warnings_by_the_real_clock(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(1_000):
+        logs.Throttled(seconds=3_600).warning("new")
+        logs.throttled.warning("test_logs")
+    assert caplog.messages.count("new") == 1_000
+    assert 1 <= caplog.messages.count("test_logs") <= 60

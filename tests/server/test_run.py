@@ -1,6 +1,9 @@
 import asyncio
 import contextlib
+import errno
 import logging
+import resource
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,9 +12,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.server.puppet import logged
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.server import run as module
+from wsgate.server import logs, run as module
 from wsgate.server.run import run, serve
 from wsgate.server.server import Server
 from wsgate.types import Receive, Scope, Send
@@ -241,3 +245,84 @@ async def test_a_call_serves_until_it_is_asked_to_stop(monkeypatch: pytest.Monke
 async def test_a_call_within_another_program_finds_its_app(stub: type[Stub]) -> None:
     with pytest.raises(ConfigError, match="there is none"):
         await serve("wsg_nowhere:app")
+
+
+# -- open files ------------------------------------------------------------------------------------
+
+
+def test_as_many_files_as_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 512))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    module._raise_file_limit()
+    assert set_to == [(512, 512)]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_system_that_refuses_what_it_has_offered(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    module._raise_file_limit()
+
+
+class Loop:
+    """Keeps what is left to the default handler."""
+
+    def __init__(self) -> None:
+        self.left: list[dict[str, Any]] = []
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.left.append(context)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_no_file_descriptor_is_left(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop: Any = Loop()
+    monkeypatch.setattr(logs, "throttled", logs.Throttled())
+    with logged() as log:
+        for _ in range(100):
+            module._on_loop_error(loop, {"exception": OSError(number, "too many"), "socket": 1})
+    assert log.warnings == ["No file descriptor is left to accept a connection (ulimit -n)"]
+    assert loop.left == []
+
+
+def test_asyncio_tries_once_more_to_accept_on_a_socket_that_is_closed() -> None:
+    handler: Any = Loop()
+    loop = asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda _, context: module._on_loop_error(handler, context))
+    sock = socket.socket()
+    sock.close()
+    # As it does by `call_later` after each accept that had no file descriptor.
+    loop.call_soon(loop._start_serving, asyncio.Protocol, sock)  # type: ignore[attr-defined]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert handler.left == []
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"message": "a task was destroyed"},
+        {"message": "m", "exception": OSError(errno.EPIPE, "broken")},
+        {"message": "m", "exception": ValueError()},
+    ],
+)
+def test_other_errors_are_the_loop_s_own(context: dict[str, Any]) -> None:
+    loop: Any = Loop()
+    module._on_loop_error(loop, context)
+    assert loop.left == [context]
+
+
+# -- a setting under two names ---------------------------------------------------------------------
+
+
+def test_a_setting_may_have_the_name_that_uvicorn_gives_it(stub: type[Stub]) -> None:
+    run(app, h11_max_incomplete_event_size=5_000, loop="asyncio")
+    assert stub.made.config.limit_request_head == 5_000
+    with pytest.raises(ConfigError, match="--limit-request-head"):
+        run(app, h11_max_incomplete_event_size=0)

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import math
 import os
 import socket
 import stat
@@ -63,8 +64,12 @@ def test_a_free_port_is_taken() -> None:
 
 
 @pytest.mark.skipif(not LINUX, reason="the options are Linux's")
-def test_the_kernel_watches_over_the_connections() -> None:
-    with listening(port=0) as (listener,):
+@pytest.mark.parametrize(
+    ("send_timeout", "user_timeout"),
+    [(60.0, 90_000), (1.0, 60_000), (600.0, 630_000), (math.inf, 2_000_000_000)],
+)
+def test_the_kernel_watches_over_the_connections(send_timeout: float, user_timeout: int) -> None:
+    with listening(port=0, ws_send_timeout=send_timeout) as (listener,):
         listener.listen()
         with (
             socket.create_connection(listener.getsockname()),
@@ -73,13 +78,13 @@ def test_the_kernel_watches_over_the_connections() -> None:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             tcp = {
                 name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
-                for name in sockets._KEEP_ALIVE
+                for name in (*sockets._KEEP_ALIVE, "TCP_USER_TIMEOUT")
             }
     assert tcp == {
         "TCP_KEEPIDLE": 60,
         "TCP_KEEPINTVL": 10,
         "TCP_KEEPCNT": 6,
-        "TCP_USER_TIMEOUT": 60_000,
+        "TCP_USER_TIMEOUT": user_timeout,
     }
 
 

@@ -38,7 +38,7 @@ class MessageLimits:
     """Bounds on one incoming message: bytes (whole, inflated) and frames; over them, 1009."""
 
     size: int = 16 * 1024 * 1024
-    fragments: int = 16_384
+    fragments: int = 131_072
 
 
 # -- compression -------------------------------------------------------------------------------

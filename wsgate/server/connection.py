@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_eof",
+        "_is_let_in",
         "_read_at",
         "_transport",
         "_unsent",
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         self.bucket: int | None = None
         self.is_lost = False
         self._eof = False
+        self._is_let_in = False
         self.paused_since: float | None = None
         self._unsent = 0  # bytes in the write buffer when last looked at
         self._read_at = -math.inf  # when they were last seen to become fewer
@@ -81,8 +83,11 @@ class Connection(asyncio.Protocol):
         self.endpoint = _endpoint(self._transport, self.context)
         self.context.connections.add(self)
         self.driver = HttpDriver(self)
-        if not self.context.admission.enter(self.endpoint.client):
+        self._is_let_in = self.context.admission.enter(self.endpoint.client)
+        if not self._is_let_in:
             self.driver.turn_away()
+            if self.context.admission.is_swamped:
+                self.abort()  # without the time to read the answer: files are short
         elif self.context.stopping:
             self.driver.stop()
 
@@ -102,7 +107,7 @@ class Connection(asyncio.Protocol):
         self.gate.open()
         self.driver.lost()
         self.driver = _GONE
-        self.context.admission.leave(self.endpoint.client)
+        self.context.admission.leave(self.endpoint.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 
     def pause_writing(self) -> None:
@@ -191,9 +196,15 @@ class Connection(asyncio.Protocol):
         self.look_at(now + seconds)
         self.resume_reading()
         if self._transport.can_write_eof() and not self._eof:
-            self._transport.write_eof()
+            self._write_eof()
         else:
             self._transport.close()
+
+    def _write_eof(self) -> None:
+        try:
+            self._transport.write_eof()
+        except OSError:  # asyncio's lets it out: the client has reset what we have just read
+            self._transport.abort()
 
     def end(self) -> None:
         """End the connection once all is written, but for the client's half of it."""

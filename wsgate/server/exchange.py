@@ -1,5 +1,6 @@
 """One HTTP request and its response: what the app awaits."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from wsgate.asgi.http import Response, State, request_event
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from wsgate.server.connection import Connection
     from wsgate.server.http import HttpDriver
 
+PIECE = 65_536  # bytes of a body that the app gets at once,
+PIECES = 64  # of so many of the client's chunks
+
 
 class Exchange:
     """One request, from its head to the end of the app's call.
@@ -27,6 +31,7 @@ class Exchange:
         "_connection",
         "_driver",
         "_has_left",
+        "_has_received",
         "_http1",
         "_peeked",
         "_request",
@@ -46,6 +51,7 @@ class Exchange:
         self._came = Waiters()
         self._peeked: Event | None = None
         self._request_ended = False
+        self._has_received = False
         self._has_left = False
         self.is_answered = False
         scope = http_scope(request, connection.endpoint)
@@ -55,6 +61,10 @@ class Exchange:
 
     async def receive(self) -> HTTPEvent:
         """Return the next piece of the body, then, once it has come, the end of the client."""
+        if self._has_received and not self._request_ended:
+            # A body in a thousand tiny chunks is there at once: others have their turn in between.
+            await asyncio.sleep(0)
+        self._has_received = True
         while True:
             if self._has_left or self.is_answered:
                 return {"type": "http.disconnect"}
@@ -69,11 +79,11 @@ class Exchange:
     def _next_piece(self) -> HTTPEvent | None:
         event = self._take()
         if isinstance(event, Body):
-            self._peeked = self._take()
+            data = self._joined(event)
             self._driver.body_came()
             if isinstance(self._peeked, End):
                 self._peeked, self._request_ended = None, True
-            return request_event(event.data, more=not self._request_ended)
+            return request_event(data, more=not self._request_ended)
         if isinstance(event, End):
             self._driver.body_came()
             self._request_ended = True
@@ -82,6 +92,17 @@ class Exchange:
             self._has_left = True
             return {"type": "http.disconnect"}
         return None
+
+    def _joined(self, first: Body) -> bytes:
+        """Return a piece with those that are there behind it, and peek at what comes next."""
+        pieces, size = [first.data], len(first.data)
+        while isinstance(event := self._take(), Body):
+            if size + len(event.data) > PIECE or len(pieces) == PIECES:
+                break
+            pieces.append(event.data)
+            size += len(event.data)
+        self._peeked = event
+        return b"".join(pieces)
 
     def _take(self) -> Event | None:
         if self._peeked is not None:

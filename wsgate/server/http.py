@@ -132,6 +132,8 @@ class HttpDriver:
             self._answer(refused)
             return
         connection.driver = WebSocketDriver(connection, self._http1, upgrade, agreed)
+        if len(upgrade.trailing) >= READ_AHEAD:
+            connection.pause_reading()  # enough came with the handshake until the app accepts
         if connection.has_eof:
             connection.driver.eof()  # it came while a request in front was being answered
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from wsgate.protocol.request import Request
 from wsgate.types import Address
@@ -37,6 +37,11 @@ class ConsoleFormatter(logging.Formatter):
             name = f"\033[{self.COLOURS.get(record.levelno, 39)}m{name}\033[0m"
         record.levelprefix = name + ":" + " " * (8 - len(record.levelname))
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
+        """Return a traceback, indented and escaped: it may quote what a client has sent."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join("  " + _printable(line) for line in lines)
 
 
 def configure(level: str, *, access_log: bool) -> None:
@@ -95,6 +100,10 @@ throttled = Throttled()
 def escaped(text: str) -> str:
     """Return a peer's text in printable ASCII, so that it cannot forge a line of the log."""
     return text.encode("unicode_escape").decode("ascii")
+
+
+def _printable(line: str) -> str:
+    return "".join(char if char.isprintable() or char == "\t" else escaped(char) for char in line)
 
 
 def address(client: Address | None) -> str:

@@ -72,8 +72,13 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         logs.throttled.warning("No file descriptor is left to accept a connection (ulimit -n)")
-    else:
+    elif not _is_late_retry(error, context):
         loop.default_exception_handler(context)
+
+
+def _is_late_retry(error: object, context: dict[str, Any]) -> bool:
+    """Tell whether asyncio tries to accept again, a second later, on what was closed meanwhile."""
+    return isinstance(error, ValueError) and "._start_serving(" in context.get("message", "")
 
 
 def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -14,6 +14,7 @@ from wsgate.errors import ConfigError
 from wsgate.server import logs, sockets
 from wsgate.server.connection import Connection
 from wsgate.server.context import Context
+from wsgate.server.deadlines import TICK
 from wsgate.server.lifespan import Lifespan
 from wsgate.server.watchdog import Watchdog
 from wsgate.types import App
@@ -96,6 +97,7 @@ class Server:
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = loop.create_unix_server  # type: ignore[assignment]  # the same arguments here
         try:
+            sock.listen(self.config.backlog)  # by ourselves, for uvloop tells nobody if it fails
             server = await create(
                 lambda: Connection(self.context), sock=sock, backlog=ACCEPT_AT_ONCE
             )
@@ -110,7 +112,12 @@ class Server:
     def _tick(self) -> None:
         self._watchdog.beat()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.context.tick(), self._tick)
+        pause = TICK
+        try:
+            pause = self.context.tick()
+        except Exception:  # noqa: BLE001  # one connection's trouble is not everyone's
+            logs.error.exception("A deadline could not be dealt with; the others go on")
+        self._timer = loop.call_later(pause, self._tick)
 
     # -- stop ------------------------------------------------------------------------------------
 
@@ -132,8 +139,8 @@ class Server:
         await self._drain(self.config.drain_seconds)
         if not await self._ended_within(self.config.timeout_graceful_shutdown):
             await self._cut()
-        if self._timer is not None:
-            self._timer.cancel()
+        assert self._timer is not None  # a server that runs has one
+        self._timer.cancel()
         self._watchdog.stop()
         await self._lifespan.stop()
         logs.error.info("Stopped")

@@ -11,13 +11,15 @@ from wsgate.config import Config
 from wsgate.errors import ConfigError
 
 # A peer that has vanished without a word is noticed by the kernel even where nothing is read or
-# written: 60 s of silence, then six probes ten seconds apart; unacknowledged data for 60 s.
+# written: 60 s of silence, then probes ten seconds apart, until six of them or the user timeout.
 _KEEP_ALIVE = {
     "TCP_KEEPIDLE": 60,
     "TCP_KEEPINTVL": 10,
     "TCP_KEEPCNT": 6,
-    "TCP_USER_TIMEOUT": 60_000,
 }
+_USER_TIMEOUT = 60.0
+_MOST = 2_000_000.0  # in milliseconds it has to fit into 31 bits
+_BEHIND = 30.0  # seconds that the kernel waits for longer than we do
 
 
 def listen(config: Config) -> list[socket.socket]:
@@ -29,7 +31,7 @@ def listen(config: Config) -> list[socket.socket]:
         return [_inherited(config.fd)]
     if config.uds is not None:
         return [_unix(config.uds)]
-    return _tcp(config.host, config.port)
+    return _tcp(config)
 
 
 def _inherited(fd: int) -> socket.socket:
@@ -77,11 +79,15 @@ def _remove_stale(path: str) -> None:
     os.unlink(path)  # noqa: PTH108  # a plain path is given
 
 
-def _tcp(host: str, port: int) -> list[socket.socket]:
+def _tcp(config: Config) -> list[socket.socket]:
+    host, port = config.host, config.port
+    # A client that does not read lets unacknowledged data wait, too: the kernel must not cut it off
+    # before --ws-send-timeout does, and says why.
+    user_timeout = min(max(_USER_TIMEOUT, config.ws_send_timeout + _BEHIND), _MOST)
     sockets: list[socket.socket] = []
     try:
         for family, address in _resolved(host, port):
-            sockets.append(_bound(family, address))  # those bound are closed below
+            sockets.append(_bound(family, address, user_timeout))  # those bound are closed below
     except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
         for sock in sockets:
             sock.close()
@@ -95,13 +101,15 @@ def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[ob
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _bound(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+def _bound(
+    family: socket.AddressFamily, address: tuple[object, ...], user_timeout: float
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _watch(sock)
+        _watch(sock, user_timeout)
         sock.bind(address)
     except OSError:
         sock.close()
@@ -109,12 +117,13 @@ def _bound(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.
     return sock
 
 
-def _watch(sock: socket.socket) -> None:
+def _watch(sock: socket.socket, user_timeout: float) -> None:
     """Have the kernel watch over the connections, which inherit this from their listener."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         for name, value in _KEEP_ALIVE.items():
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
 
 
 def name_of(sock: socket.socket) -> str:

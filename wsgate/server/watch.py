@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
 MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
-_IDLE_LOOKS = 8  # looks in the time of --ws-idle-timeout, so that it is exact to an eighth
+_LOOKS = 8  # looks in a time without progress, so that it is exact to an eighth
 
 
 class Watch:
@@ -25,7 +25,9 @@ class Watch:
         "_keepalive",
         "_life_ends",
         "_messages",
+        "_received",
         "_session",
+        "_stuck_since",
     )
 
     def __init__(
@@ -37,6 +39,8 @@ class Watch:
         self._close = close
         self._keepalive = self._pings(now)
         self._messages = 0
+        self._received = 0
+        self._stuck_since = now
         self._active_at = now
         lifetime = connection.context.config.ws_max_lifetime
         # Connections that were opened together do not end together.
@@ -78,12 +82,11 @@ class Watch:
 
     def _check_app(self, now: float) -> float:
         """Give an app up that does not receive: it hides its client's end, too."""
-        paused_since = self._connection.paused_since
-        if paused_since is None:
-            return now + MAX_PAUSE
-        if now >= paused_since + MAX_PAUSE:
+        if self._connection.paused_since is None or self._session.received != self._received:
+            self._received, self._stuck_since = self._session.received, now
+        if now >= self._stuck_since + MAX_PAUSE:
             self._close(1011, "the application does not receive")
-        return paused_since + MAX_PAUSE
+        return min(self._stuck_since + MAX_PAUSE, now + MAX_PAUSE / _LOOKS)
 
     def _check_peer(self, now: float) -> float:
         """Ping, and give a peer up that gives no sign of life."""
@@ -111,7 +114,7 @@ class Watch:
         until = self._active_at + timeout
         if now >= until:
             self._close(1001, "idle timeout")
-        return min(until, now + timeout / _IDLE_LOOKS)
+        return min(until, now + timeout / _LOOKS)
 
     def _check_age(self, now: float) -> float:
         """End a WebSocket that has lived long enough, so that its client comes back elsewhere."""

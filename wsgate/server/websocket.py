@@ -199,13 +199,12 @@ class WebSocketDriver:
 
     def data(self, data: bytes) -> None:
         """Take frames, or what comes before the app has accepted."""
-        if self._inbox is None:
+        if self._inbox is None or self._watch is None:  # they come together
             self._early += data
             if len(self._early) >= EARLY:
                 self._connection.pause_reading()
             return
-        if self._watch is not None:
-            self._watch.heard()
+        self._watch.heard()
         self._inbox.feed(data)
 
     def eof(self) -> None:

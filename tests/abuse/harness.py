@@ -1,0 +1,315 @@
+"""The abuse suite's hand: a server's process as seen from outside, and a client of bare bytes.
+
+A test module says `pytestmark = pytest.mark.asyncio(loop_scope="module")` and takes the fixture
+`server`, a `Target`. What a test opens with `server.connect()` is closed behind it; what it leaves
+behind in the server is found by `Target.calm`, which runs after each test.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from websockets.asyncio.client import connect as ws_connect
+
+from tests import frames
+from tests.frames import ServerFrame
+from tests.processes import ServerProcess, running
+from tests.server.wsclient import close_code, handshake
+
+PATIENCE = 60.0  # seconds after which what a test waits for will not come, on a loaded machine
+PROMPT = 1.0  # seconds in which a good client has its echo
+_T = TypeVar("_T")
+
+
+async def soon(awaitable: Awaitable[_T], seconds: float = PATIENCE) -> _T:
+    """Wait for what comes, but not for ever."""
+    async with asyncio.timeout(seconds):
+        return await awaitable
+
+
+async def pause(seconds: float) -> None:
+    """Let time pass between two looks at what tells of itself by no event."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.Event().wait(), seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer's head and its body, as far as Content-Length tells of one."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+    def get(self, name: str) -> str | None:
+        """Return the only value of a header, given in lower case."""
+        values = [value for key, value in self.headers if key == name]
+        assert len(values) < 2, values
+        return values[0] if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the app of tests/apps/abuse.py tells of its process; the request itself is counted."""
+
+    tasks: int
+    websockets: int
+    messages: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A process's resident memory in bytes: now, and the most since `Target.watch_memory`."""
+
+    now: int
+    peak: int
+
+
+@dataclass(slots=True)
+class Pulse:
+    """The turns of the server's loop during a `Target.pulse`, filled in at its end.
+
+    long: how many took over 5 ms of the processor. gap: the longest, in seconds; busy: the longest
+    in seconds of the processor's time, which does not hang on who else has the machine.
+    """
+
+    turns: float = 0
+    long: float = 0
+    gap: float = 0.0
+    busy: float = 0.0
+
+
+class Client:
+    """A TCP connection of bare bytes. Each read is bounded by PATIENCE."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        """Send bytes without waiting for the server to take them."""
+        self.writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait until nearly all that was sent has left."""
+        await soon(self.writer.drain())
+
+    def send_eof(self) -> None:
+        """End our half."""
+        self.writer.write_eof()
+
+    def reset(self) -> None:
+        """Break off with a TCP reset."""
+        sock: socket.socket = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def read_until(self, separator: bytes) -> bytes:
+        """Return what comes, up to and with the separator."""
+        return await soon(self.reader.readuntil(separator))
+
+    async def read_rest(self) -> bytes:
+        """Return what comes until the server ends its half; a reset ends it too."""
+        found = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while piece := await soon(self.reader.read(65_536)):
+                found += piece
+        return bytes(found)
+
+    async def response(self) -> Response:
+        """Return the next answer."""
+        lines = (await self.read_until(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        pairs = (line.partition(":") for line in lines[1:])
+        headers = [(name.lower(), value.strip()) for name, _, value in pairs]
+        found = Response(int(lines[0].split()[1]), headers)
+        size = int(found.get("content-length") or 0)
+        if not size:
+            return found
+        return Response(found.status, headers, await soon(self.reader.readexactly(size)))
+
+    async def ask(self, data: bytes) -> Response:
+        """Send a request of any bytes and return its answer."""
+        self.send(data)
+        return await self.response()
+
+    async def open(self, *headers: str, target: str = "/", behind: bytes = b"") -> Response:
+        """Send a good handshake, and what is to stand behind it at once; see it accepted."""
+        response = await self.ask(handshake(*headers, target=target) + behind)
+        assert response.status == 101, response
+        return response
+
+    async def read_frame(self) -> ServerFrame:
+        """Return the server's next frame."""
+        head = await soon(self.reader.readexactly(2))
+        extended = {126: 2, 127: 8}.get(head[1], 0)
+        head += await soon(self.reader.readexactly(extended))
+        length = int.from_bytes(head[2:], "big") if extended else head[1]
+        (frame,) = frames.parsed(head + await soon(self.reader.readexactly(length)))
+        return frame
+
+    async def read_text(self) -> str:
+        """Return the next text, whole and not compressed; the server's Pings are answered."""
+        while (frame := await self.read_frame()).opcode == frames.PING:
+            self.send(frames.frame(frames.PONG, frame.payload))
+        assert frame.opcode == frames.TEXT, frame
+        assert frame.fin, frame
+        assert not frame.rsv, frame
+        return frame.payload.decode()
+
+    async def read_close(self) -> tuple[int, str]:
+        """Return code and reason of the server's Close, which comes next."""
+        return close_code(await self.read_frame())
+
+    async def read_close_code(self) -> int:
+        """Return the code of the server's Close, whatever frames come before it."""
+        while (frame := await self.read_frame()).opcode != frames.CLOSE:
+            pass
+        return close_code(frame)[0]
+
+    async def echoes(self, text: str = "still here") -> None:
+        """See that the WebSocket still echoes."""
+        self.send(frames.frame(frames.TEXT, text))
+        assert await self.read_text() == text
+
+
+class Target:
+    """A server's process under abuse. process: it. loop: the name of its event loop."""
+
+    def __init__(self, process: ServerProcess, loop: str) -> None:
+        self.process = process
+        self.loop = loop
+        self._tasks = self._files = 0
+        self._looked_at = 0  # lines of the log that were fine
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Client]:
+        """Connect a client of bare bytes, broken off in the end."""
+        reader, writer = await soon(asyncio.open_connection("127.0.0.1", self.process.port))
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await soon(writer.wait_closed())
+
+    @contextlib.asynccontextmanager
+    async def opened(self, *headers: str, target: str = "/") -> AsyncIterator[Client]:
+        """Open a WebSocket of bare bytes, broken off in the end."""
+        async with self.connect() as client:
+            await client.open(*headers, target=target)
+            yield client
+
+    async def ask(self, path: str, method: str = "GET") -> dict[str, float]:
+        """Ask the app for JSON, over a connection that ends with the answer."""
+        async with self.connect() as client:
+            request = f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+            response = await client.ask(request.encode())
+            await client.read_rest()
+        assert response.status == 200, response
+        found: dict[str, float] = json.loads(response.body)
+        return found
+
+    async def stats(self) -> Stats:
+        """Ask the app what there is."""
+        found = await self.ask("/stats")
+        return Stats(**{name: int(value) for name, value in found.items()})
+
+    async def until(self, holds: Callable[[Stats], bool]) -> Stats:
+        """Wait until the app's stats are as wanted; return them."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds(stats := await self.stats()):
+                await pause(0.01)
+        return stats
+
+    @contextlib.asynccontextmanager
+    async def pulse(self) -> AsyncIterator[Pulse]:
+        """Measure the turns of the server's loop meanwhile."""
+        pulse = Pulse()
+        await self.ask("/pulse", "POST")
+        try:
+            yield pulse
+        finally:
+            for name, value in (await self.ask("/pulse", "DELETE")).items():
+                setattr(pulse, name, value)
+
+    def files(self) -> list[str]:
+        """Return what the process has open, sockets among it."""
+        found = []
+        for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                found.append(str(Path(entry.path).readlink()))
+        return found
+
+    def memory(self) -> Memory:
+        """Return how much memory the process has."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        now, peak = (
+            int(re.findall(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+            for name in ("VmRSS", "VmHWM")
+        )
+        return Memory(now, peak)
+
+    def watch_memory(self) -> int:
+        """Begin to look for the peak anew; return the memory now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self.memory().now
+
+    async def echo(self) -> float:
+        """See that a fresh good client has its echo; return the seconds that it took."""
+        began = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            async with ws_connect(self.process.ws_url, proxy=None) as ws:
+                await ws.send("good")
+                assert await ws.recv() == "good"
+                took = time.monotonic() - began
+        return took
+
+    async def settled(self) -> None:
+        """Note what the process holds at rest, once it has served a client."""
+        await self.echo()
+        self._tasks = (await self.stats()).tasks
+        self._files = len(self.files())
+
+    async def calm(self) -> None:
+        """See that good clients are served, and that nothing is left of what was done."""
+        tries = [await self.echo()]
+        while tries[-1] > PROMPT and len(tries) < 5:  # others may have had the processor
+            tries.append(await self.echo())
+        assert tries[-1] <= PROMPT, f"an echo took {tries} s"
+        deadline = time.monotonic() + PATIENCE
+        while left := await self._left():
+            assert time.monotonic() < deadline, left
+            await pause(0.05)
+        lines = self.process.log[self._looked_at :]
+        self._looked_at = len(self.process.log)
+        assert not any("Traceback" in line for line in lines), "\n".join(lines)
+
+    async def _left(self) -> str:
+        """Tell what is there that was not there at rest."""
+        stats = await self.stats()
+        if stats.tasks > self._tasks or stats.websockets:
+            return f"{stats}, and {self._tasks} tasks at rest"
+        files = self.files()
+        return f"{self._files} files at rest, now {files}" if len(files) > self._files else ""
+
+
+@contextlib.asynccontextmanager
+async def targeted(
+    loop: str, *options: str, app: str = "tests.apps.abuse:app"
+) -> AsyncIterator[Target]:
+    """Run a server process of a test's own; see that nothing is left in it at the end."""
+    async with running(app, "--loop", loop, *options) as process:
+        target = Target(process, loop)
+        await target.settled()
+        yield target
+        await target.calm()

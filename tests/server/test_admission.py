@@ -1,0 +1,129 @@
+"""Who is let in."""
+
+import resource
+from collections import Counter
+
+import pytest
+from hypothesis import given, strategies as st
+
+from wsgate.server.admission import Admission, default_limit
+from wsgate.types import Address
+
+ONE, OTHER = ("192.0.2.1", 1), ("192.0.2.2", 1)
+
+
+@pytest.mark.parametrize(
+    ("soft", "limit"),
+    [(8, 6), (64, 48), (512, 384), (1_024, 896), (1_048_576, 1_048_448)],
+)
+def test_the_limit_of_open_files_leaves_room(
+    monkeypatch: pytest.MonkeyPatch, soft: int, limit: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, resource.RLIM_INFINITY))
+    assert default_limit() == limit
+
+
+def test_a_system_without_a_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    infinity = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: infinity)
+    assert default_limit() == 1_000_000
+
+
+def test_connections_in_all() -> None:
+    admission = Admission(2, None)
+    assert admission.enter(ONE)
+    assert admission.enter(OTHER)
+    assert not admission.enter(ONE)
+    admission.leave(ONE, was_let_in=False)
+    assert not admission.enter(None), "the one that was turned away made no room"
+    admission.leave(ONE, was_let_in=True)
+    assert admission.enter(None)
+
+
+def test_connections_from_one_address() -> None:
+    admission = Admission(100, 2)
+    assert admission.enter(ONE)
+    assert admission.enter(("192.0.2.1", 2))
+    assert not admission.enter(("192.0.2.1", 3))
+    assert admission.enter(OTHER)
+    admission.leave(ONE, was_let_in=True)
+    assert admission.enter(ONE)
+
+
+def test_the_limit_in_all_stands_above_that_of_an_address() -> None:
+    admission = Admission(1, 5)
+    assert admission.enter(ONE)
+    assert not admission.enter(OTHER)
+
+
+def test_an_address_with_too_many_does_not_use_up_the_limit_of_all() -> None:
+    admission = Admission(3, 2)
+    assert [admission.enter(ONE) for _ in range(9)] == [True] * 2 + [False] * 7
+    assert admission.enter(OTHER)
+
+
+def test_clients_without_an_address_are_not_told_apart() -> None:
+    admission = Admission(3, 1)
+    assert [admission.enter(None) for _ in range(4)] == [True] * 3 + [False]
+    admission.leave(None, was_let_in=True)
+    assert admission.enter(None)
+
+
+def test_so_many_turned_away_that_they_may_not_linger() -> None:
+    admission = Admission(1, None)
+    admission.enter(ONE)
+    for _ in range(64):
+        admission.enter(OTHER)
+        assert not admission.is_swamped
+    admission.enter(OTHER)
+    assert admission.is_swamped
+    admission.leave(OTHER, was_let_in=False)
+    assert not admission.is_swamped
+
+
+@pytest.mark.parametrize(
+    ("host", "other", "is_one"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("::1", "::2", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.10", False),
+    ],
+)
+def test_what_is_one_address(host: str, other: str, is_one: bool) -> None:
+    admission = Admission(100, 1)
+    assert admission.enter((host, 1))
+    assert admission.enter((other, 1)) is not is_one
+    admission.leave((host, 1), was_let_in=True)
+    admission.leave((other, 1), was_let_in=not is_one)
+    assert not admission._of, "an address that has left takes no memory"
+
+
+_CLIENTS: st.SearchStrategy[Address | None] = st.none() | st.tuples(
+    st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1"]), st.integers(1, 9)
+)
+
+
+@given(st.integers(1, 5), st.none() | st.integers(1, 3), st.lists(_CLIENTS, max_size=20))
+def test_any_comings_and_goings(most: int, each: int | None, clients: list[Address | None]) -> None:
+    admission = Admission(most, each)
+    inside: list[tuple[Address | None, bool]] = []
+    for at, client in enumerate(clients):
+        admitted = [other for other, is_in in inside if is_in]
+        of_one = sum(
+            other is not None and client is not None and other[0] == client[0] for other in admitted
+        )
+        fits = len(admitted) < most and (client is None or each is None or of_one < each)
+        assert admission.enter(client) is fits
+        inside.append((client, fits))
+        if at % 3 == 2:
+            leaver, was_in = inside.pop(at % len(inside))
+            admission.leave(leaver, was_let_in=was_in)
+        assert admission._total == sum(is_in for _, is_in in inside)
+        assert admission.turned_away == sum(not is_in for _, is_in in inside)
+    for client, was_in in inside:
+        admission.leave(client, was_let_in=was_in)
+    assert (admission._total, admission.turned_away, admission._of) == (0, 0, Counter())

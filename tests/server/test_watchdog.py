@@ -1,0 +1,106 @@
+"""The thread that tells what blocks the event loop."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from tests.server.puppet import Lines, logged
+from wsgate.server import watchdog as module
+from wsgate.server.watchdog import BLOCKED, Watchdog
+
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Lines]:
+    with logged() as lines:
+        yield lines
+
+
+def test_a_beat_that_is_missing_is_told_once(log: Lines) -> None:
+    watchdog = Watchdog()
+    last = watchdog._beat
+    watchdog.look(last + BLOCKED - 0.01)
+    assert log.warnings == []
+    watchdog.look(last + 1.25)
+    watchdog.look(last + 2)
+    (line,) = log.warnings
+    assert line.startswith("The event loop has been blocked for 1.2 s by look (watchdog.py, line ")
+    # Three calls, the innermost first.
+    assert line.count(" < ") == 2
+    assert " < test_a_beat_that_is_missing_is_told_once (test_watchdog.py, line " in line
+
+
+def test_a_beat_makes_it_look_anew(log: Lines) -> None:
+    watchdog = Watchdog()
+    watchdog.look(watchdog._beat + 1)
+    watchdog.beat()
+    watchdog.look(watchdog._beat + 0.9)
+    assert len(log.warnings) == 1
+    watchdog.look(watchdog._beat + 1)
+    assert len(log.warnings) == 2
+
+
+def test_a_thread_without_a_stack(log: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_current_frames", dict)
+    watchdog = Watchdog()
+    watchdog.look(watchdog._beat + 3)
+    assert log.warnings == ["The event loop has been blocked for 3.0 s by an unknown call"]
+
+
+def test_it_ends_though_it_was_never_started() -> None:
+    Watchdog().stop()
+
+
+def test_it_looks_at_the_thread_that_started_it(
+    log: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCKED", 0.0)
+    monkeypatch.setattr(module, "_PERIOD", 0.05)
+    told = threading.Event()
+    watchdog = Watchdog()
+
+    def blocks() -> None:
+        watchdog.start()
+        assert told.wait(PATIENCE)
+
+    class Ears:
+        def warning(self, text: str, *more: object) -> None:
+            log.records[:] = []
+            lines.append(text % more)
+            told.set()
+
+    lines: list[str] = []
+    monkeypatch.setattr(module, "logs", SimpleNamespace(error=Ears()))
+    thread = threading.Thread(target=blocks)
+    thread.start()
+    assert told.wait(PATIENCE)
+    thread.join(PATIENCE)
+    watchdog.stop()
+    assert not watchdog._thread.is_alive()
+    assert "blocks (test_watchdog.py, line " in lines[0]
+
+
+def test_a_thread_that_was_late_itself_says_nothing(
+    log: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([10.0, 10.25, 12.0, 12.25])
+    turned = SimpleNamespace(monotonic=lambda: next(times))
+    watchdog = Watchdog()
+    looks: list[float] = []
+    waits = iter([False, False, False, True])
+    monkeypatch.setattr(watchdog, "look", looks.append)
+    monkeypatch.setattr(watchdog, "_stopped", SimpleNamespace(wait=lambda _: next(waits)))
+    monkeypatch.setattr(module, "time", turned)
+    watchdog._watch()
+    assert looks == [10.25, 12.25]
+
+
+def test_the_real_clock_is_a_monotonic_one() -> None:
+    before = time.monotonic()
+    watchdog = Watchdog()
+    assert before <= watchdog._beat <= time.monotonic()
