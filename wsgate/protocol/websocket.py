@@ -11,6 +11,8 @@ from wsgate.protocol.codec import Fail, FrameCodec, PeerClose, Ping, Pong
 
 NO_STATUS = 1005
 ABNORMAL = 1006
+# 2 KiB are 340 frames at the most, some 4 ms of wsproto's, or inflate to 2 MiB in some 15 ms.
+SLICE = 2_048
 
 
 class State(Enum):
@@ -77,7 +79,7 @@ class Session:
         "state",
     )
 
-    def __init__(self, codec: FrameCodec, slice_size: int = 16_384) -> None:
+    def __init__(self, codec: FrameCodec, slice_size: int = SLICE) -> None:
         self._codec = codec
         self._slice = slice_size
         self._input = bytearray()

@@ -12,8 +12,8 @@ from wsgate.server.flow import ReceiveQueue
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
-TURN = 4  # slices of input that are parsed before the loop gets its turn,
-TURN_SECONDS = 0.005  # or fewer, once they have taken this long
+TURN = 0.005  # seconds of parsing after which the loop gets its turn,
+TURN_SLICES = 64  # or so many slices
 _ANY = 1_000  # messages in one go where they are only thrown away
 
 
@@ -64,7 +64,7 @@ class Inbox:
     def pump(self) -> None:
         """Parse what came, as far as the queue has room and the loop's turn goes."""
         session, clock = self._session, self._connection.context.clock
-        slices, until = TURN, clock() + TURN_SECONDS
+        slices, until = TURN_SLICES, clock() + TURN
         while slices and session.pending and (room := self._room):
             messages = session.take(room)
             if messages and not self._within_rate(len(messages)):

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 EARLY = 65_536  # bytes that may come before the app accepts until reading is paused
 FAULT_GRACE = 5.0  # seconds for the answers to what came before a bad frame
-# A slice inflates to a thousand times its size at the most: 2 MiB take some 15 ms, twice that where
-# it is made to be slow.
-SLICE, DEFLATED_SLICE = 16_384, 2_048
 
 
 class WebSocketDriver:
@@ -147,8 +144,7 @@ class WebSocketDriver:
         headers = [*defaults, *wish.headers]
         connection.write(switching_protocols(self._handshake, wish.subprotocol, headers))
         deflate = Deflate(context.message_limits, self._handshake.deflate, context.compressors)
-        slice_size = DEFLATED_SLICE if self._handshake.deflate else SLICE
-        self._session = Session(WsprotoCodec(deflate), slice_size)
+        self._session = Session(WsprotoCodec(deflate))
         self._inbox = Inbox(connection, self._session, self._progress)
         self._opened_at = context.clock()
         self._deadline = math.inf
