@@ -9,13 +9,14 @@ PORT ?= 8000
 FUZZ_TIME ?= 60
 FUZZ_FOUND ?= build/fuzz
 
-.PHONY: help chat test check lint types format autobahn fuzz clean
+.PHONY: help chat test check lint types format autobahn reliability fuzz clean
 
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
 	@echo "make test      set up, then run all tests, with coverage"
 	@echo "make check     set up, then lint and type-check"
 	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
+	@echo "make reliability  run the abuse suite and write docs/reliability.md"
 	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
 # A file that stands for the virtual environment: made anew when pyproject.toml changes.
@@ -49,6 +50,12 @@ format: $(VENV)/.ready
 
 autobahn: $(VENV)/.ready
 	$(BIN)/python -m conformance.autobahn --write docs/autobahn.md
+
+# One run, so that the figures are of one machine and one day.
+reliability: $(VENV)/.ready
+	mkdir -p build && rm -f build/abuse.jsonl
+	WSGATE_ABUSE_RESULTS=$(CURDIR)/build/abuse.jsonl $(BIN)/python -m pytest -q tests/abuse
+	$(BIN)/python -m conformance.reliability build/abuse.jsonl docs/reliability.md
 
 # What is new goes to build/fuzz; an input that breaks a check lies there as crash-*.
 fuzz: $(VENV)/.ready
