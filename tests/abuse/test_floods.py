@@ -24,7 +24,7 @@ OPTIONS = ("--no-access-log", "--ws-ping-interval", "0")
 MIB = 2**20
 
 PINGS = 100_000
-BATCHES, FRAMES = 10, 100_000
+BATCHES, FRAMES = 50, 20_000
 GOOD = 10  # clients, while others flood
 PROMPT = 0.25  # seconds, for 99 of 100 of their echoes
 WARM_UP, ROUNDS, RECONNECTS, THREADS = 2, 20, 1_000, 4

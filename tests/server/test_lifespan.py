@@ -79,7 +79,7 @@ async def test_a_whole_life(caplog: pytest.LogCaptureFixture) -> None:
         "state": state,
     }
     assert app.scope["state"] is state
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert app.received == ["lifespan.startup", "lifespan.shutdown"]
     assert app.ended == "cancelled"  # it waited for more than there is
     assert lines(caplog) == []
@@ -102,7 +102,7 @@ async def test_an_app_may_take_its_time_to_start() -> None:
     may_go_on.set()
     async with asyncio.timeout(10):
         await starting
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert life._task is not None
     assert life._task.done()
 
@@ -110,7 +110,7 @@ async def test_an_app_may_take_its_time_to_start() -> None:
 async def test_off_calls_nothing() -> None:
     life = lifespan(fails, "off")
     await within_reason(life.start())
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     await within_reason(life.abandon())
     assert life._task is None
 
@@ -122,13 +122,13 @@ async def test_auto_goes_on_without(caplog: pytest.LogCaptureFixture) -> None:
     life = lifespan(fails)
     await within_reason(life.start())
     assert lines(caplog) == ["INFO ASGI 'lifespan' protocol appears unsupported."]
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
 
 
 async def test_auto_goes_on_with_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
     life = lifespan(returns)
     await within_reason(life.start())
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert lines(caplog) == []
 
 
@@ -186,7 +186,7 @@ async def test_a_shutdown_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     failed = {"type": "lifespan.shutdown.failed", "message": "a lock is held"}
     life = lifespan(WholeApp(COMPLETE, failed))
     await within_reason(life.start())
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert lines(caplog) == ["ERROR Application shutdown failed. a lock is held"]
 
 
@@ -199,8 +199,28 @@ async def test_an_app_that_raises_at_its_shutdown(caplog: pytest.LogCaptureFixtu
 
     life = lifespan(app)
     await within_reason(life.start())
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert lines(caplog) == ["ERROR Exception in 'lifespan' protocol"]
+
+
+async def test_an_app_that_hangs_at_its_shutdown_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(COMPLETE)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    life = lifespan(app)
+    await within_reason(life.start())
+    await within_reason(life.stop(0.01))
+    assert ended.is_set()
+    assert lines(caplog) == ["ERROR Application shutdown did not end within 0.0 s"]
 
 
 async def test_an_app_that_has_ended_is_not_shut_down(caplog: pytest.LogCaptureFixture) -> None:
@@ -212,7 +232,7 @@ async def test_an_app_that_has_ended_is_not_shut_down(caplog: pytest.LogCaptureF
     assert life._task is not None
     async with asyncio.timeout(10):
         await life._task
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert lines(caplog) == []
 
 
@@ -229,7 +249,7 @@ async def test_an_app_that_speaks_out_of_turn_hears_of_it(
 
     life = lifespan(app)
     await within_reason(life.start())
-    await within_reason(life.stop())
+    await within_reason(life.stop(5.0))
     assert lines(caplog) == []
 
 

@@ -361,3 +361,23 @@ async def test_one_too_many_is_answered_whatever_it_asks_for(log: Lines) -> None
     await turns()
     assert app.calls.empty()
     assert log.warnings in ([], ["A limit of connections is reached: answering with 503"])
+
+
+async def test_one_deadline_that_raises_does_not_end_the_others(log: Lines) -> None:
+    server = Server(Puppet(), Config(port=0, lifespan="off"))
+    await server.start()
+    ticked = asyncio.Event()
+
+    def fail() -> float:
+        server.context.tick = succeed  # type: ignore[method-assign]  # to fail once
+        raise RuntimeError("of this one")
+
+    def succeed() -> float:
+        ticked.set()
+        return 0.25
+
+    server.context.tick = fail  # type: ignore[method-assign]  # to fail once
+    async with asyncio.timeout(PATIENCE):
+        await ticked.wait()
+    await server.stop()
+    assert [r.exc_info is not None for r in log.records if r.levelname == "ERROR"] == [True]

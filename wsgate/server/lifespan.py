@@ -45,13 +45,17 @@ class Lifespan:
         if self._life.state is State.STARTING and self._mode == "on":
             raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
 
-    async def stop(self) -> None:
-        """Shut the app down, if it came up."""
+    async def stop(self, seconds: float) -> None:
+        """Shut the app down, if it came up, and give it some seconds for it."""
         if self._task is None or self._task.done() or not self._life.is_running:
             return
         self._life.stop()
         self._events.put_nowait("lifespan.shutdown")
-        await self._change(State.STOPPING)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._change(State.STOPPING)
+        except TimeoutError:
+            logs.error.error("Application shutdown did not end within %.1f s", seconds)
         if self._life.state is State.FAILED:
             logs.error.error("Application shutdown failed. %s", self._life.failure)
         await self.abandon()

@@ -82,7 +82,7 @@ class Server:
                 self._servers.append(await self._accept_on(sock))
         except BaseException:
             await self._close_sockets()
-            await self._lifespan.stop()
+            await self._lifespan.stop(max(self.config.timeout_graceful_shutdown, LAST_WORD))
             raise
         self._is_running = True
         self._watchdog.start()
@@ -142,7 +142,7 @@ class Server:
         assert self._timer is not None  # a server that runs has one
         self._timer.cancel()
         self._watchdog.stop()
-        await self._lifespan.stop()
+        await self._lifespan.stop(max(self.config.timeout_graceful_shutdown, LAST_WORD))
         logs.error.info("Stopped")
 
     async def _drain(self, seconds: float) -> None:
