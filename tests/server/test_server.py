@@ -381,3 +381,16 @@ async def test_one_deadline_that_raises_does_not_end_the_others(log: Lines) -> N
         await ticked.wait()
     await server.stop()
     assert [r.exc_info is not None for r in log.records if r.levelname == "ERROR"] == [True]
+
+
+async def test_a_server_in_a_thread_leaves_the_signals_alone() -> None:
+    server = Server(Puppet(), Config(port=0, lifespan="off"))
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def serve() -> None:
+        asyncio.get_running_loop().call_soon(server.ask_to_stop)
+        await server.serve()
+
+    await asyncio.to_thread(asyncio.run, serve())
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert server.context.stopping
