@@ -187,10 +187,11 @@ async def _admitted(server: Target, source: str = "127.0.0.1") -> None:
                 await client.read_end()
 
 
-async def test_connections_over_the_limit_get_503_and_harm_nobody(
-    loop_name: str, measured: Measured
+@pytest.mark.parametrize("option", ["--limit-connections", "--limit-concurrency"])
+async def test_those_over_a_limit_get_503_and_harm_nobody(
+    option: str, loop_name: str, measured: Measured
 ) -> None:
-    async with serving(loop_name, "--limit-connections", "10") as server:
+    async with serving(loop_name, option, "10") as server:
         async with contextlib.AsyncExitStack() as stack:
             good = [await stack.enter_async_context(server.opened()) for _ in range(10)]
             began = time.monotonic()
@@ -200,7 +201,7 @@ async def test_connections_over_the_limit_get_503_and_harm_nobody(
             for client in good:
                 await client.echoes()
         await _admitted(server)
-    measured("500 connections over --limit-connections", "503 each", f"503 each, in {took:.2f} s")
+    measured(f"500 connections over {option}", "503 each", f"503 each, in {took:.2f} s")
 
 
 async def test_connections_over_the_limit_of_an_address_get_503_and_others_are_served(
@@ -219,22 +220,6 @@ async def test_connections_over_the_limit_of_an_address_get_503_and_others_are_s
             took = time.monotonic() - began
         await _admitted(server, source="127.0.0.2")
     measured("500 connections over --limit-connections-per-ip", "503 each", f"{took:.2f} s")
-
-
-async def test_calls_over_the_limit_get_503_and_are_taken_again_behind_it(
-    loop_name: str, measured: Measured
-) -> None:
-    async with serving(loop_name, "--limit-concurrency", "10") as server:
-        async with contextlib.AsyncExitStack() as stack:
-            good = [await stack.enter_async_context(server.opened()) for _ in range(10)]
-            began = time.monotonic()
-            for _ in range(FLOOD):
-                await _refused(server)
-            took = time.monotonic() - began
-            for client in good:
-                await client.echoes()
-        await _admitted(server)
-    measured("500 calls over --limit-concurrency", "503 each", f"503 each, in {took:.2f} s")
 
 
 async def test_an_address_over_its_limit_does_not_use_up_the_limit_of_all(

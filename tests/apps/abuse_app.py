@@ -160,7 +160,7 @@ async def _stubborn(receive: Any, send: Any) -> None:
     await send(ACCEPT)
     while True:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(3_600)
+            await asyncio.Event().wait()
 
 
 async def _block(receive: Any, send: Any) -> None:

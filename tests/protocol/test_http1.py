@@ -627,12 +627,12 @@ def test_what_is_pipelined_behind_a_body_is_kept_and_counted(body: bytes) -> Non
     assert [http1.take(), http1.take()] == [Body(b"hello"), End()]
     assert http1.buffered == len(NEXT)
     http1.feed_eof()
-    ends = [http1.at_eof]
+    assert http1.buffered > 0
     http1.response(204, [])
     http1.end()
     assert http1.next_request()
     assert [http1.take(), http1.take()] == NEXT_SEEN
-    assert [*ends, http1.at_eof] == [False, True]
+    assert http1.buffered == 0
 
 
 def test_a_head_pipelined_behind_a_body_is_held_to_the_rules(whole: bool) -> None:
@@ -785,10 +785,10 @@ def test_what_came_before_the_end_is_served_first() -> None:
     http1 = Http1(LIMITS)
     http1.feed(POST + b"Content-Length: 5\r\n\r\nhello")
     http1.feed_eof()
-    ends = [http1.at_eof]
+    assert http1.buffered > 0
     assert isinstance(http1.take(), Request)
     assert [http1.take(), http1.take(), http1.take()] == [Body(b"hello"), End(), None]
-    assert [*ends, http1.at_eof] == [False, True]
+    assert http1.buffered == 0
     out = http1.response(200, [(b"content-length", b"0")]) + http1.end()
     assert out.startswith(b"HTTP/1.1 200 OK\r\n")
     assert http1.next_request()

@@ -98,11 +98,6 @@ class Http1:
         """How many bytes wait to be parsed."""
         return len(self._buffer)
 
-    @property
-    def at_eof(self) -> bool:
-        """Whether the client has ended its side and nothing of it is left to parse."""
-        return self._eof and not self._buffer
-
     def take(self) -> Event | None:
         """Return the next event, or None while there is none to be had.
 

@@ -9,7 +9,6 @@ from enum import Enum
 from wsgate.errors import ClientDisconnected
 from wsgate.protocol.codec import Fail, FrameCodec, PeerClose, Ping, Pong
 
-NO_STATUS = 1005
 ABNORMAL = 1006
 # 2 KiB are 340 frames at the most, some 4 ms of wsproto's, or inflate to 2 MiB in some 15 ms.
 SLICE = 2_048

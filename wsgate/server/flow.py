@@ -23,15 +23,10 @@ class Waiters:
             if not future.done():
                 future.set_result(None)
 
-    def next(self) -> asyncio.Future[None]:
-        """Return what is done with the next `wake`."""
-        future = asyncio.get_running_loop().create_future()
-        self._futures.append(future)
-        return future
-
     async def wait(self) -> None:
         """Wait for the next `wake`."""
-        future = self.next()
+        future = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
         try:
             await future
         except asyncio.CancelledError:
