@@ -9,7 +9,11 @@ PORT ?= 8000
 FUZZ_TIME ?= 60
 FUZZ_FOUND ?= build/fuzz
 
-.PHONY: help chat test check lint types format autobahn reliability fuzz clean
+# The peers live apart; BENCH has the benchmarks' arguments, as in: make bench BENCH=--report
+BENCH ?=
+BENCH_VENV ?= build/bench-venv
+
+.PHONY: help chat test check lint types format autobahn reliability bench fuzz clean
 
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
@@ -17,6 +21,7 @@ help:
 	@echo "make check     set up, then lint and type-check"
 	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
+	@echo "make bench     measure wsgate and its peers (25 minutes), write docs/performance.md"
 	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
 # A file that stands for the virtual environment: made anew when pyproject.toml changes.
@@ -56,6 +61,16 @@ reliability: $(VENV)/.ready
 	mkdir -p build && rm -f build/abuse.jsonl
 	WSGATE_ABUSE_RESULTS=$(CURDIR)/build/abuse.jsonl $(BIN)/python -m pytest -q tests/abuse
 	$(BIN)/python -m conformance.reliability build/abuse.jsonl docs/reliability.md
+
+$(BENCH_VENV)/.ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# wsgate is installed each time, so that its extension is built from the sources as they are.
+bench: $(BENCH_VENV)/.ready
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast]'
+	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
 # What is new goes to build/fuzz; an input that breaks a check lies there as crash-*.
 fuzz: $(VENV)/.ready

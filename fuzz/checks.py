@@ -7,11 +7,15 @@ a client sends.
 import re
 from collections.abc import Iterator
 
+from tests.plain import plain_codec
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.protocol.codec import Fail, Item, PeerClose
+from wsgate.protocol.codec import SLICE, Fail, FrameCodec, Item, PeerClose
+from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
 from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
+from wsgate.protocol.http1_h11 import H11Http1
+from wsgate.protocol.http1_httptools import HttptoolsHttp1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.request import HeadLimits, Request
 from wsgate.protocol.websocket import Session, State
@@ -32,10 +36,15 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 # -- HTTP ----------------------------------------------------------------------------------------
 
 
-def http_events(data: bytes, size: int) -> list[Event | int]:
-    """Return the events of a connection's bytes, bodies joined; a refusal is its status."""
-    http1 = Http1(HEAD)
-    events: list[Event | int] = []
+Events = list[Event | int | bytes]
+
+
+def http_events(http1: Http1, data: bytes, size: int) -> Events:
+    """Return the events of a connection's bytes, bodies joined, with the answers it gives.
+
+    A refusal is its status.
+    """
+    events: Events = []
     try:
         for piece in pieces(data, size):
             http1.feed(piece)
@@ -43,23 +52,22 @@ def http_events(data: bytes, size: int) -> list[Event | int]:
         http1.feed_eof()
         _serve(http1, events)
     except RequestRefused as refused:
-        events.append(refused.status)
+        events += [refused.status, http1.refusal(refused, [])]
     return events
 
 
-def _serve(http1: Http1, events: list[Event | int]) -> None:
+def _serve(http1: Http1, events: Events) -> None:
     """Take what there is, and answer each request as it ends."""
     while (event := http1.take()) is not None:
         _collect(events, event)
         if isinstance(event, Closed | Upgrade):
             return
         if isinstance(event, End):
-            http1.response(200, [(b"content-length", b"0")])
-            http1.end()
+            events.append(http1.response(200, [(b"content-length", b"0")]) + http1.end())
             http1.next_request()
 
 
-def _collect(events: list[Event | int], event: Event) -> None:
+def _collect(events: Events, event: Event) -> None:
     last = events[-1] if events else None
     if isinstance(event, Body) and isinstance(last, Body):
         events[-1] = Body(last.data + event.data)
@@ -70,7 +78,8 @@ def _collect(events: list[Event | int], event: Event) -> None:
 def check_http(data: bytes) -> None:
     """Hold a connection's bytes against what HTTP/1.1 allows."""
     size, data = data[1] if len(data) > 1 else 0, data[2:]
-    events = http_events(data, size)
+    events = http_events(H11Http1(HEAD), data, size)
+    assert http_events(HttptoolsHttp1(HEAD), data, size) == events
     for event in events:
         if isinstance(event, Upgrade):
             _check_request(event.request)
@@ -78,14 +87,16 @@ def check_http(data: bytes) -> None:
             _check_request(event)
         elif isinstance(event, int):
             assert event in (400, 414, 431, 501, 505), event
-    whole = http_events(data, 0)
+    whole = http_events(H11Http1(HEAD), data, 0)
+    assert http_events(HttptoolsHttp1(HEAD), data, 0) == whole
     if not any(isinstance(event, Upgrade) for event in events):
         # Which doubt is met first may depend on the pieces; what is served before does not.
         assert _served(events) == _served(whole), (events, whole)
 
 
-def _served(events: list[Event | int]) -> list[Event | bool]:
-    return [True if isinstance(event, int) else event for event in events]
+def _served(events: Events) -> list[Event | bool]:
+    served = [event for event in events if not isinstance(event, bytes)]
+    return [True if isinstance(event, int) else event for event in served]
 
 
 def _check_request(request: Request) -> None:
@@ -113,25 +124,35 @@ def agreement(options: int) -> Agreement | None:
     )
 
 
-def codec(options: int) -> WsprotoCodec:
-    """Return a codec with what an input's first byte chooses."""
-    return WsprotoCodec(Deflate(LIMITS, agreement(options), _COMPRESSORS))
+def codecs(options: int, slice_size: int = SLICE) -> list[FrameCodec]:
+    """Return the codecs, which are to read the same, with what an input's first byte chooses."""
+    agreed = agreement(options)
+    return [
+        WsprotoCodec(Deflate(LIMITS, agreed, _COMPRESSORS), slice_size),
+        fast_codec(LIMITS, agreed, _COMPRESSORS),
+        plain_codec(LIMITS, agreed, _COMPRESSORS),
+    ]
 
 
-def items(options: int, data: bytes, size: int) -> list[Item]:
+def codec(options: int, slice_size: int = SLICE) -> FrameCodec:
+    """Return one of them."""
+    return codecs(options, slice_size)[options // 8 % 3]
+
+
+def items(reader: FrameCodec, data: bytes, size: int) -> list[Item]:
     """Return all that a codec makes of the bytes."""
-    reader, found = codec(options), []
+    found: list[Item] = []
     for piece in pieces(data, size):
         reader.feed(piece)
-        while batch := reader.take(4):
-            found += batch
+        while reader.pending:
+            found += reader.take(4)
     return found
 
 
 def check_codec(data: bytes) -> None:
-    """Hold a codec to its contract."""
+    """Hold the codecs to their contract, and to each other."""
     options, size, data = (data + b"\0\0")[0], (data + b"\0\0")[1], data[2:]
-    found = items(options, data, size)
+    found = items(codecs(options)[0], data, size)
     endings = [i for i, item in enumerate(found) if isinstance(item, Fail | PeerClose)]
     assert endings in ([], [len(found) - 1]), found
     for item in found:
@@ -141,7 +162,9 @@ def check_codec(data: bytes) -> None:
             assert len(item) <= LIMITS.size
         elif isinstance(item, Fail):
             assert item.code in (1002, 1007, 1009)
-    assert items(options, data, 0) == found
+    for pieces_of in (size, 0):
+        for reader in codecs(options):
+            assert items(reader, data, pieces_of) == found, reader
 
 
 # -- sessions ------------------------------------------------------------------------------------
@@ -149,8 +172,8 @@ def check_codec(data: bytes) -> None:
 
 def check_session(data: bytes) -> None:
     """Hold a session to its table, whatever either side does and when."""
-    session = Session(codec((data + b"\0")[0]), slice_size=16)
-    rest = data[1:]
+    options, rest = (data + b"\0")[0], data[1:]
+    session = Session(codec(options, slice_size=16))
     while rest:
         step, rest = rest[0], rest[1:]
         if step < 160:  # noqa: PLR2004  # most steps are the peer's

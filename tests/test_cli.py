@@ -84,6 +84,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "fd": ("3", 3),
     "backlog": ("7", 7),
     "loop": ("asyncio", "asyncio"),
+    "http": ("h11", "h11"),
     "lifespan": ("on", "on"),
     "root_path": ("/api", "/api"),
     "log_level": ("debug", "debug"),
@@ -117,8 +118,9 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_deflate_threshold": ("7", 7),
     "ws_deflate_context_takeover": ("true", True),
     "ws_deflate_window_bits": ("9", 9),
+    "ws_fast_lane": ("false", False),
 }
-SWITCHES = {"access_log", "date_header", "server_header"}
+SWITCHES = {"access_log", "date_header", "server_header", "ws_fast_lane"}
 
 
 def test_every_setting_has_a_sample() -> None:

@@ -16,6 +16,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "fd": None,
         "backlog": 2048,
         "loop": "auto",
+        "http": "auto",
         "lifespan": "auto",
         "root_path": "",
         "log_level": "info",
@@ -49,6 +50,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "ws_deflate_threshold": 1_024,
         "ws_deflate_context_takeover": False,
         "ws_deflate_window_bits": 15,
+        "ws_fast_lane": True,
     }
 
 
@@ -72,6 +74,7 @@ def test_a_config_does_not_change() -> None:
         {"uds": "app.sock", "port": 1},
         *({"log_level": level} for level in ("critical", "error", "warning", "info", "debug")),
         *({"loop": loop} for loop in ("auto", "asyncio", "uvloop")),
+        *({"http": http} for http in ("auto", "h11", "httptools")),
         *({"lifespan": lifespan} for lifespan in ("auto", "on", "off")),
     ],
     ids=str,

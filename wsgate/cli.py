@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import click
 
 import wsgate
-from wsgate.config import Config, Lifespan, LogLevel, Loop
+from wsgate.config import Config, Http, Lifespan, LogLevel, Loop
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.server.run import run
 
@@ -66,6 +66,7 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @click.option("--app-dir", default="", help="Look for APP in this folder.", show_default="here")
 @_option("--lifespan", "The app's lifespan.", type=click.Choice(get_args(Lifespan)))
 @_option("--loop", "The event loop.", type=click.Choice(get_args(Loop)))
+@_option("--http", "What parses HTTP.", type=click.Choice(get_args(Http)))
 @_option("--log-level", "Log this and what is graver.", type=click.Choice(get_args(LogLevel)))
 @_option("--access-log/--no-access-log", "Log requests and WebSockets.", is_flag=True)
 @_option("--root-path", "Where the app is mounted: put before each path.", type=str)
@@ -113,6 +114,9 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--ws-deflate-threshold", "Bytes from which messages are compressed.", type=int)
 @_option("--ws-deflate-context-takeover", "Keep windows between messages.", type=bool)
 @_option("--ws-deflate-window-bits", "The largest window, 9 to 15.", type=int)
+@_option(
+    "--ws-fast-lane/--no-ws-fast-lane", "Read and write usual frames without wsproto.", is_flag=True
+)
 @click.option(
     "--header",
     "headers",

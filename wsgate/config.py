@@ -8,6 +8,7 @@ from wsgate.errors import ConfigError
 
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
+Http = Literal["auto", "h11", "httptools"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 MIB = 1024 * 1024
@@ -22,6 +23,7 @@ class Config:
 
     host, port: where to listen; port 0 takes a free one. uds: a Unix socket's path instead; fd: an
     inherited socket instead. backlog: connections the kernel holds before they are accepted.
+    http: what parses requests; auto is httptools where it is installed, else h11.
     lifespan: whether the app has one. root_path: where the app is mounted.
 
     limit_connections: open at a time, 503 above; None is what the limit of open files leaves.
@@ -49,6 +51,7 @@ class Config:
     ws_per_message_deflate: agree to permessage-deflate. ws_deflate_threshold: bytes of a message
     below which it is not compressed. ws_deflate_context_takeover: keep windows between messages,
     some 300 KiB a connection. ws_deflate_window_bits: 9 to 15, the largest window.
+    ws_fast_lane: read and write usual frames without wsproto.
 
     Raises ConfigError, which names the option.
     """
@@ -59,6 +62,7 @@ class Config:
     fd: int | None = None
     backlog: int = 2048
     loop: Loop = "auto"
+    http: Http = "auto"
     lifespan: Lifespan = "auto"
     root_path: str = ""
     log_level: LogLevel = "info"
@@ -92,6 +96,7 @@ class Config:
     ws_deflate_threshold: int = 1_024
     ws_deflate_context_takeover: bool = False
     ws_deflate_window_bits: int = 15
+    ws_fast_lane: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -114,6 +119,7 @@ class Config:
 
 _CHOICES = {
     "loop": get_args(Loop),
+    "http": get_args(Http),
     "lifespan": get_args(Lifespan),
     "log_level": get_args(LogLevel),
 }

@@ -25,6 +25,7 @@ from tests.frames import ServerFrame
 from tests.processes import ServerProcess, running
 from tests.server.wsclient import close_code, handshake
 
+HTTP = {"asyncio": "h11", "uvloop": "httptools"}  # each parser, beside one of the loops
 PATIENCE = 60.0  # seconds after which what a test waits for will not come, on a loaded machine
 PROMPT = 1.0  # seconds in which a good client has its echo
 _T = TypeVar("_T")
@@ -308,7 +309,7 @@ async def targeted(
     loop: str, *options: str, app: str = "tests.apps.abuse:app"
 ) -> AsyncIterator[Target]:
     """Run a server process of a test's own; see that nothing is left in it at the end."""
-    async with running(app, "--loop", loop, *options) as process:
+    async with running(app, "--loop", loop, "--http", HTTP[loop], *options) as process:
         target = Target(process, loop)
         await target.settled()
         yield target

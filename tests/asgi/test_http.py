@@ -4,6 +4,7 @@ from typing import Any
 import h11
 import pytest
 
+from tests.drivers import DRIVERS, Chosen, http1 as connection
 from wsgate.asgi.http import Response, State, request_event
 from wsgate.asgi.websocket import DENIAL
 from wsgate.errors import IllegalMessage, InvalidMessage
@@ -14,12 +15,18 @@ DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
 Parsed = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
+@pytest.fixture(scope="module", params=list(DRIVERS.values()), ids=list(DRIVERS), autouse=True)
+def driver(request: pytest.FixtureRequest) -> type[Http1]:
+    Chosen.driver = request.param
+    return Chosen.driver
+
+
 class Exchange:
     """A request that has come, and the bytes of the response to it."""
 
     def __init__(self, method: str = "GET", *, version: str = "1.1", **names: Any) -> None:
         self.method = method
-        http1 = Http1(HeadLimits())
+        http1 = connection(HeadLimits())
         http1.feed(f"{method} / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
         assert isinstance(http1.take(), Request)
         http1.take()

@@ -3,13 +3,14 @@
 import base64
 
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fuzz.checks import HEAD, LIMITS, agreement, codec
 from tests import frames
+from tests.drivers import DRIVERS
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.protocol.codec import Fail, Item, PeerClose
-from wsgate.protocol.http1 import Body, End, Event, Http1, Upgrade
+from wsgate.protocol.http1 import Body, End, Event, Upgrade
 from wsgate.protocol.request import Request
 from wsgate.protocol.websocket import NEXT, Session, State
 
@@ -33,9 +34,13 @@ class HttpMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.http1 = Http1(HEAD)
+        self.begins("h11")
         self.request: Request | None = None
         self.ended = self.refused = self.started = self.eof = False
+
+    @initialize(driver=st.sampled_from(sorted(DRIVERS)))
+    def begins(self, driver: str) -> None:
+        self.http1 = DRIVERS[driver](HEAD)
 
     @rule(data=st.one_of(HEADS, BODIES, st.binary(max_size=30)))
     @precondition(lambda self: not self.eof)
@@ -107,7 +112,7 @@ class CodecMachine(RuleBasedStateMachine):
         self.codec = codec(0)
         self.over: Item | None = None
 
-    @rule(options=st.integers(0, 7))
+    @rule(options=st.integers(0, 23))
     def begins_anew(self, options: int) -> None:
         self.codec, self.over = codec(options), None
         assert (agreement(options) is None) is bool(options & 1)
@@ -147,7 +152,11 @@ class SessionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.session = Session(codec(0), slice_size=16)
+        self.begins(0)
+
+    @initialize(options=st.integers(0, 23))
+    def begins(self, options: int) -> None:
+        self.session = Session(codec(options, slice_size=16))
         self.before = State.OPEN
         self.eof = False
 

@@ -32,7 +32,9 @@ from tests.frames import (
     parsed,
     ways,
 )
+from tests.plain import plain_codec
 from wsgate.protocol.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
+from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
@@ -59,7 +61,21 @@ def wsproto_codec(
     return WsprotoCodec(Deflate(limits, agreement, Compressors(6)))
 
 
-CODECS: dict[str, MakeCodec] = {"wsproto": wsproto_codec}
+def with_fast_lane(
+    agreement: Agreement | None = None, limits: MessageLimits = DEFAULT
+) -> FrameCodec:
+    return fast_codec(limits, agreement, Compressors(6))
+
+
+def uncompiled(agreement: Agreement | None = None, limits: MessageLimits = DEFAULT) -> FrameCodec:
+    return plain_codec(limits, agreement, Compressors(6))
+
+
+CODECS: dict[str, MakeCodec] = {
+    "wsproto": wsproto_codec,
+    "fast": with_fast_lane,
+    "plain": uncompiled,
+}
 EAGER = DeflateSettings(threshold=0)
 FRESH = Agreement(EAGER, server_no_context_takeover=True, client_no_context_takeover=True)
 TAKEOVER = Agreement(DeflateSettings(threshold=0, context_takeover=True))
@@ -82,20 +98,32 @@ def deflate(request: pytest.FixtureRequest) -> Agreement:
 
 
 def read(codec: FrameCodec, pieces: Iterable[bytes], limit: int = 1_000) -> list[Item]:
-    """Feed the pieces one by one and take all there is behind each."""
+    """Take the pieces one by one, and all there is behind each."""
     items: list[Item] = []
     for piece in pieces:
-        codec.feed(piece)
-        while True:
-            taken = codec.take(limit)
-            assert len(taken) <= limit
-            items += taken
-            if len(taken) < limit:
-                break
+        taken = codec.take(limit, piece)
+        assert len(taken) <= limit
+        items += [*taken, *all_of(codec, limit)]
     for item in items:
         assert type(item) in (str, bytes, Ping, Pong, PeerClose, Fail)
         assert not isinstance(item, (Ping, Pong)) or type(item.payload) is bytes
     return items
+
+
+def all_of(codec: FrameCodec, limit: int = 1_000) -> list[Item]:
+    items: list[Item] = []
+    while codec.pending:
+        taken = codec.take(limit)
+        assert len(taken) <= limit
+        items += taken
+    return items
+
+
+def fed(codec: FrameCodec, pieces: Iterable[bytes]) -> list[Item]:
+    """Feed all the pieces before the first is looked at."""
+    for piece in pieces:
+        codec.feed(piece)
+    return all_of(codec)
 
 
 def items_of(
@@ -113,6 +141,7 @@ def items_of(
     items = read(make(agreement, limits), [data])
     for pieces in ways(data):
         assert read(make(agreement, limits), pieces) == items
+    assert fed(make(agreement, limits), [data[:3], data[3:]]) == items
     assert read(make(agreement, limits), [data], limit=1) == items
     ended = bool(items) and isinstance(items[-1], (Fail, PeerClose))
     if ended or is_whole:
@@ -224,16 +253,17 @@ def test_take_of_all_there_is_says_nothing_of_more(make: MakeCodec) -> None:
     codec = make()
     codec.feed(frame(TEXT, "a") + frame(TEXT, "b"))
     assert codec.take(2) == ["a", "b"]
-    assert codec.take(2) == []
+    assert not codec.take(2)
     codec.feed(frame(TEXT, "c"))
     assert codec.take(2) == ["c"]
 
 
 def test_nothing_fed_nothing_taken(make: MakeCodec) -> None:
     codec = make()
-    assert codec.take(1) == []
+    assert not codec.take(1)
     codec.feed(b"")
-    assert codec.take(1) == []
+    assert not codec.take(1)
+    assert not codec.take(1, b"")
 
 
 # -- 1002 --------------------------------------------------------------------------------------

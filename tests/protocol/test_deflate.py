@@ -40,7 +40,8 @@ def codec(
     limits: MessageLimits = DEFAULT,
     compressors: Compressors | None = None,
 ) -> WsprotoCodec:
-    return WsprotoCodec(Deflate(limits, agreement, compressors or Compressors(6)))
+    deflate = Deflate(limits, agreement, compressors or Compressors(6))
+    return WsprotoCodec(deflate, slice_size=1 << 30)
 
 
 def read(data: bytes, agreement: Agreement = FRESH, limits: MessageLimits = DEFAULT) -> list[Item]:

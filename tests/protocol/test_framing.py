@@ -9,7 +9,7 @@ from hypothesis import example, given, strategies as st
 from tests.frames import ways
 from wsgate.errors import RequestRefused
 from wsgate.protocol.framing import Chunked, Framing, Length, framing_of
-from wsgate.protocol.request import HeadLimits, Request
+from wsgate.protocol.request import HeadLimits
 from wsgate.types import Header
 
 LIMITS = HeadLimits(size=64, headers=3)
@@ -49,10 +49,6 @@ def refused_in_all_ways(data: bytes, limits: HeadLimits = LIMITS) -> tuple[int, 
 # -- which framing ---------------------------------------------------------------------------------
 
 
-def request(*headers: Header) -> Request:
-    return Request("POST", b"/", b"/", b"", "1.1", [(b"host", b"a"), *headers])
-
-
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
@@ -64,7 +60,7 @@ def request(*headers: Header) -> Request:
 )
 def test_a_request_says_where_its_body_ends(headers: list[Header], body: bytes) -> None:
     data = b"5\r\nabcde\r\n0\r\n\r\n" + NEXT
-    framing = framing_of(request(*headers), LIMITS)
+    framing = framing_of(dict(headers), LIMITS)
     assert passed(framing, [data]) == (body, data[len(body) :])
 
 

@@ -12,10 +12,11 @@ from wsgate.protocol.handshake import (
     accept_headers,
     accept_key,
     check_subprotocol,
-    is_asked_for,
+    is_asked_for as is_asked,
     judge,
     response,
 )
+from wsgate.protocol.headers import combined
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.request import Request
 from wsgate.types import Header
@@ -42,6 +43,10 @@ def asking(
 def instead(name: bytes, *values: bytes) -> Request:
     """Return a good handshake with other lines of one name."""
     return asking(*((name, value) for value in values), without=name)
+
+
+def is_asked_for(request: Request) -> bool:
+    return is_asked(request.version, combined(request.headers))
 
 
 def refusal_of(request: Request) -> RequestRefused:

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage
-from wsgate.protocol.headers import checked, is_host, is_token, split_quoted, token_list, values_of
+from wsgate.protocol.headers import (
+    are_common,
+    checked,
+    combined,
+    has_member,
+    is_host,
+    is_token,
+    lines_in,
+    lower_name,
+    members,
+    split_quoted,
+    values_of,
+)
 
 # RFC 9110 section 5.6.2.
 TCHAR = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
@@ -161,8 +173,43 @@ def test_values_come_in_order_and_only_of_the_name() -> None:
     assert values_of(headers, b"c") == []
 
 
+def test_headers_of_one_name_are_one_list_in_order() -> None:
+    # RFC 9110 section 5.3.
+    assert combined([(b"a", b"1"), (b"ab", b"4")]) == {b"a": b"1", b"ab": b"4"}
+    headers = [(b"a", b"1"), (b"b", b"2"), (b"a", b""), (b"ab", b"4"), (b"a", b"3,5")]
+    assert combined(headers) == {b"a": b"1, , 3,5", b"b": b"2", b"ab": b"4"}
+    assert combined([]) == {}
+
+
+@pytest.mark.parametrize("name", [b"Sec-WebSocket-Key", b"sec-websocket-key", b"SEC-WEBSOCKET-KEY"])
+def test_a_common_name_is_one_object_however_it_is_usually_spelt(name: bytes) -> None:
+    lower = lower_name(name)
+    assert lower == b"sec-websocket-key"
+    assert (lower is lower_name(b"Sec-WebSocket-Key")) is (name != b"SEC-WEBSOCKET-KEY")
+
+
+def test_a_name_is_a_token_in_lower_case() -> None:
+    for byte in range(256):
+        name = b"X-%c" % byte
+        assert lower_name(name) == (name.lower() if is_token(name) else None)
+    assert lower_name(b"") is None
+
+
+def test_common_names() -> None:
+    assert are_common({b"host", b"Host", b"cookie"})
+    assert not are_common({b"host", b"x-mine"})
+
+
+def test_a_head_is_lines_and_nothing_else() -> None:
+    assert lines_in(b"GET / HTTP/1.1\r\nX: a\tb\xe9\r\n\r\n") == 3
+    for byte in range(256):
+        lines = 2 if byte == 0x09 or (byte >= 0x20 and byte != 0x7F) else 0
+        assert lines_in(b"a%cb\r\n\r\n" % byte) == lines
+    assert lines_in(b"a\n\rb") == lines_in(b"a\r\r\n\n") == 0
+
+
 @pytest.mark.parametrize(
-    ("values", "members"),
+    ("values", "expected"),
     [
         ([], []),
         ([b""], []),
@@ -180,17 +227,21 @@ def test_values_come_in_order_and_only_of_the_name() -> None:
     ],
     ids=repr,
 )
-def test_a_field_is_one_list_over_all_its_lines(values: list[bytes], members: list[bytes]) -> None:
+def test_a_field_is_one_list_over_all_its_lines(values: list[bytes], expected: list[bytes]) -> None:
     headers = [(b"other", b"x"), *((b"upgrade", value) for value in values)]
-    assert token_list(headers, b"upgrade") == members
+    fields = combined(headers)
+    assert members(fields.get(b"upgrade", b"").lower()) == expected
+    assert all(has_member(fields, b"upgrade", member) for member in expected)
+    assert not has_member(fields, b"upgrade", b"x")
+    assert not has_member(fields, b"connection", b"upgrade")
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(OWS, st.just("") | TOKENS, OWS), max_size=5), max_size=4))
 def test_any_list_gives_its_members(lines: list[list[tuple[str, str, str]]]) -> None:
     headers = [(b"name", ",".join(map("".join, line)).encode()) for line in lines]
-    members = [token.lower().encode() for line in lines for _, token, _ in line if token]
-    assert token_list(headers, b"name") == members
+    expected = [token.lower().encode() for line in lines for _, token, _ in line if token]
+    assert members(combined(headers).get(b"name", b"").lower()) == expected
 
 
 @pytest.mark.parametrize(

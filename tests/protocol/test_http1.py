@@ -1,6 +1,6 @@
 """HTTP/1.1 on the server's side: bytes in, events out, and the responses as bytes.
 
-Every input is played whole, byte by byte, and with another request behind it.
+Every input is played whole, byte by byte, and with another request behind it, over each driver.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from enum import Enum
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from tests.drivers import DRIVERS, Chosen, http1 as connection
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
 from wsgate.protocol.request import HeadLimits, Request
@@ -20,6 +21,12 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 ASK = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.fixture(scope="module", params=list(DRIVERS.values()), ids=list(DRIVERS), autouse=True)
+def driver(request: pytest.FixtureRequest) -> type[Http1]:
+    Chosen.driver = request.param
+    return Chosen.driver
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def take_all(http1: Http1, seen: list[Seen]) -> None:
 
 def play(pieces: Iterable[bytes], limits: HeadLimits = LIMITS, *, eof: bool = False) -> list[Seen]:
     """Return the events of a connection that is fed so, up to what ends it."""
-    http1 = Http1(limits)
+    http1 = connection(limits)
     seen: list[Seen] = []
     for piece in pieces:
         if is_over(seen):
@@ -342,7 +349,7 @@ def test_a_doubtful_byte_is_refused_before_the_head_is_complete(raw: bytes, whol
 
 
 def test_nothing_of_the_request_is_said_back() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(head(b"<script>: evil"))
     with pytest.raises(RequestRefused) as caught:
         http1.take()
@@ -551,7 +558,7 @@ def test_trailers_are_bounded_as_a_head_is(size: int, way: Way) -> None:
 
 
 def test_a_body_comes_as_it_is_asked_for() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     raw = b"x" * 300_000
     http1.feed(POST + b"Content-Length: 300000\r\n\r\n" + raw)
     assert isinstance(http1.take(), Request)
@@ -598,7 +605,7 @@ def test_pipelined_requests_come_in_order(whole: bool) -> None:
 
 
 def test_what_is_pipelined_waits_for_the_response() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(GET + NEXT)
     assert [http1.take(), http1.take(), http1.take()] == [request(), End(), None]
     assert not http1.next_request()
@@ -621,7 +628,7 @@ def test_what_is_pipelined_waits_for_the_response() -> None:
 )
 def test_what_is_pipelined_behind_a_body_is_kept_and_counted(body: bytes) -> None:
     # h11 has been given some of it along with the body.
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(POST + body + NEXT)
     assert isinstance(http1.take(), Request)
     assert [http1.take(), http1.take()] == [Body(b"hello"), End()]
@@ -641,7 +648,7 @@ def test_a_head_pipelined_behind_a_body_is_held_to_the_rules(whole: bool) -> Non
 
 
 def test_an_unread_body_holds_the_next_request_back() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(POST + b"Content-Length: 5\r\n\r\nhel")
     assert isinstance(http1.take(), Request)
     http1.response(200, [(b"content-length", b"0")])
@@ -674,7 +681,7 @@ def test_an_unread_body_holds_the_next_request_back() -> None:
 )
 def test_a_connection_persists_unless_told_otherwise(raw: bytes, keeps: bool) -> None:
     # RFC 9112 section 9.3.
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(raw + NEXT)
     assert isinstance(http1.take(), Request)
     assert http1.take() == End()
@@ -728,7 +735,7 @@ def test_another_protocol_alone_is_ignored_and_the_request_served(way: Way) -> N
 
 
 def test_a_refused_upgrade_is_answered_and_the_connection_ends() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(ASK + b"\x81\x00")
     assert isinstance(http1.take(), Upgrade)
     refused = RequestRefused(426, "no", [(b"sec-websocket-version", b"13"), (b"upgrade", b"a")])
@@ -782,7 +789,7 @@ def test_the_client_may_end_at_any_byte(raw: bytes, types: list[type], whole: bo
 
 
 def test_what_came_before_the_end_is_served_first() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(POST + b"Content-Length: 5\r\n\r\nhello")
     http1.feed_eof()
     assert http1.buffered > 0
@@ -800,7 +807,7 @@ def test_what_came_before_the_end_is_served_first() -> None:
 
 def asked(raw: bytes = GET) -> Http1:
     """Return a connection whose first request is complete."""
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(raw)
     while http1.take() != End():
         pass
@@ -931,7 +938,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 def begun(raw: bytes) -> Http1:
     """Return a connection that has a request's head."""
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(raw)
     assert isinstance(http1.take(), Request)
     return http1
@@ -1010,7 +1017,7 @@ def refusal(http1: Http1) -> bytes:
     ids=lambda case: repr(case[:30]),
 )
 def test_a_refusal_is_a_whole_response(raw: bytes, line: bytes) -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(raw)
     top, _, body = refusal(http1).partition(b"\r\n\r\n")
     assert top.startswith(b"HTTP/1.1 " + line)
@@ -1024,7 +1031,7 @@ def test_a_refusal_is_a_whole_response(raw: bytes, line: bytes) -> None:
 
 
 def test_a_refused_head_has_no_content() -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
     assert refusal(http1).endswith(b"\r\n\r\n")
 
@@ -1038,13 +1045,13 @@ def test_a_refusal_behind_a_head_has_content_again() -> None:
 
 
 def test_a_silent_client_can_be_refused() -> None:
-    out = Http1(LIMITS).refusal(RequestRefused(408, "the request took too long"), [])
+    out = connection(LIMITS).refusal(RequestRefused(408, "the request took too long"), [])
     assert out.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert out.endswith(b"\r\n\r\n408 Request Timeout: the request took too long\n")
 
 
 def test_a_detail_is_said_in_ascii() -> None:
-    out = Http1(LIMITS).refusal(RequestRefused(499, "café"), [])
+    out = connection(LIMITS).refusal(RequestRefused(499, "café"), [])
     assert out.startswith(b"HTTP/1.1 499 \r\n")
     assert out.endswith(b"499 : caf?\n")
 
@@ -1150,7 +1157,7 @@ def test_any_requests_come_as_they_were_sent(
 @settings(deadline=None)
 @given(raw=STREAMS)
 def test_whatever_was_asked_can_be_refused(raw: bytes) -> None:
-    http1 = Http1(LIMITS)
+    http1 = connection(LIMITS)
     http1.feed(raw)
     refused = RequestRefused(400, "no")
     try:

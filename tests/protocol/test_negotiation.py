@@ -13,13 +13,13 @@ DEFAULT = DeflateSettings()
 
 
 def agreed(*values: str, settings: DeflateSettings = KEEPING) -> Agreement:
-    agreement = negotiated([value.encode() for value in values], settings)
+    agreement = negotiated(", ".join(values).encode(), settings)
     assert agreement is not None
     return agreement
 
 
 def is_declined(*values: str, settings: DeflateSettings = KEEPING) -> bool:
-    return negotiated([value.encode() for value in values], settings) is None
+    return negotiated(", ".join(values).encode(), settings) is None
 
 
 def test_the_plain_offer() -> None:
@@ -325,7 +325,7 @@ ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=30)
 @given(st.lists(OFFERS | ASCII, max_size=3).map(", ".join), SETTINGS)
 @example('permessage-deflate; server_max_window_bits="""', DEFAULT)
 def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSettings) -> None:
-    agreement = negotiated([value.encode()], settings)
+    agreement = negotiated(value.encode(), settings)
     if agreement is None:
         return
     assert 9 <= agreement.server_max_window_bits <= settings.server_max_window_bits
@@ -334,7 +334,7 @@ def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSetting
         assert agreement.server_no_context_takeover
         assert agreement.client_no_context_takeover
     # Read as an offer, with the same settings, our answer leads to itself.
-    again = negotiated([agreement.header()], settings)
+    again = negotiated(agreement.header(), settings)
     assert again == replace(
         agreement, server_window_asked=b"server_max_window_bits" in agreement.header()
     )

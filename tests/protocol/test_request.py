@@ -4,10 +4,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wsgate.errors import RequestRefused
-from wsgate.protocol.request import HeadLimits, Request, judged
+from wsgate.protocol.headers import combined
+from wsgate.protocol.request import HeadLimits, Request, judged as judged_combined
 from wsgate.types import Header
 
 HOST = (b"host", b"example.com")
+
+
+def judged(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
+    return judged_combined(method, target, version, headers, combined(headers))
 
 
 def refused(

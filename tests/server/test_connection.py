@@ -118,6 +118,9 @@ class _Transport(asyncio.Transport):
         self._halves = halves
         self.is_reset = False
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 

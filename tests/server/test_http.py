@@ -44,6 +44,17 @@ UPGRADE = (
 # -- what the tests work with ----------------------------------------------------------------------
 
 
+class Chosen:
+    """What parses HTTP in the tests that run now."""
+
+    http = "auto"
+
+
+@pytest.fixture(scope="module", params=["h11", "httptools"], autouse=True)
+def parser(request: pytest.FixtureRequest) -> None:
+    Chosen.http = request.param
+
+
 @pytest.fixture(autouse=True)
 def log() -> Iterator[Lines]:
     with logged() as lines:
@@ -63,7 +74,7 @@ def is_paused(client: MemoryClient) -> bool:
 @contextlib.asynccontextmanager
 async def connected(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
     """Connect, and see that the connection and its apps are gone behind the test."""
-    async with asyncio.timeout(30), connect(app, **options) as client:
+    async with asyncio.timeout(30), connect(app, http=Chosen.http, **options) as client:
         yield client
     assert not client.context.connections
     assert not client.context.tasks

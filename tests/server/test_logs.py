@@ -205,7 +205,13 @@ def test_a_websocket_that_opened(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne")])
 def test_the_end_of_a_websocket(caplog: pytest.LogCaptureFixture, reason: str, text: str) -> None:
     logs.websocket_closed(
-        CLIENT, request(), code=1001, reason=reason, seconds=2.25, received=(1, 20), sent=(3, 40)
+        CLIENT,
+        request().target,
+        code=1001,
+        reason=reason,
+        seconds=2.25,
+        received=(1, 20),
+        sent=(3, 40),
     )
     line = (
         '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'

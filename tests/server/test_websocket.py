@@ -20,7 +20,7 @@ from tests.server.wsclient import (
     turns,
 )
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
-from wsgate.server.websocket import EARLY
+from wsgate.server.opening import EARLY
 from wsgate.types import Message
 
 MIB = 1 << 20

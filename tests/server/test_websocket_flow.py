@@ -48,7 +48,7 @@ async def test_queue_is_bounded_in_bytes() -> None:
             ws.client.send(frame(BINARY, message))
             await turns(50)
         assert ws.client.transport.is_paused
-        assert len(ws.client._outbox) == 2 * len(frame(BINARY, message))
+        assert len(ws.client._outbox) == 3 * len(frame(BINARY, message))
         assert await ws.app.receives(5) == [message] * 5
         await turns()
         assert not ws.client.transport.is_paused
@@ -86,7 +86,8 @@ async def test_app_with_much_to_receive_leaves_the_others_their_turn() -> None:
         for seen in range(1, 2_001):  # noqa: B007  # the other task looks at it
             assert (await ws.app._receive())["text"] == "a"
         task.cancel()
-        assert max(b - a for a, b in itertools.pairwise(steps)) <= 16
+        # One is handed over, and a queue's worth stands behind it.
+        assert max(b - a for a, b in itertools.pairwise(steps)) <= 17
 
 
 async def test_two_receive_at_once() -> None:

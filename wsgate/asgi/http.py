@@ -8,11 +8,16 @@ Source: ASGI HTTP & WebSocket message format 2.5.
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.headers import checked
+from wsgate.protocol.headers import checked, combined, members
 from wsgate.protocol.http1 import Http1
 from wsgate.types import Header, HTTPRequestEvent, Message
 
 _BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1
+_NO_CONTENT = 204
+# ASGI: "Transfer-Encoding headers sent by the application must be ignored": framing is the
+# server's. RFC 9110 section 8.6: no Content-Length in a 204.
+_DROPPED = frozenset({b"transfer-encoding"})
+_DROPPED_204 = frozenset({b"transfer-encoding", b"content-length"})
 
 
 class State(Enum):
@@ -24,6 +29,9 @@ class State(Enum):
     COMPLETE = "response complete"
 
 
+_WAITING, _HELD, _STREAMING, _COMPLETE = State  # to look a member up is slow in Python 3.11
+
+
 class Response:
     """The response to one request.
 
@@ -31,7 +39,16 @@ class Response:
     has its own pair of them. status: of the head, 0 before it.
     """
 
-    __slots__ = ("_body_type", "_headers", "_http1", "_method", "_start_type", "state", "status")
+    __slots__ = (
+        "_body_type",
+        "_has_body",
+        "_headers",
+        "_http1",
+        "_is_head",
+        "_start_type",
+        "state",
+        "status",
+    )
 
     def __init__(
         self,
@@ -40,16 +57,22 @@ class Response:
         names: tuple[str, str] = ("http.response.start", "http.response.body"),
     ) -> None:
         self._http1 = http1
-        self._method = method
+        self._is_head = method == "HEAD"
+        self._has_body = False
         self._start_type, self._body_type = names
         self._headers: list[Header] = []
-        self.state = State.WAITING
+        self.state = _WAITING
         self.status = 0
 
     @property
     def left(self) -> bool:
         """Whether any of it is on its way to the client."""
-        return self.state in (State.STREAMING, State.COMPLETE)
+        return self.state in (_STREAMING, _COMPLETE)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it is."""
+        return self.state is _COMPLETE
 
     def send(self, message: Message, defaults: list[Header]) -> bytes:
         """Return the bytes that a message of the app makes, which may be none.
@@ -58,10 +81,10 @@ class Response:
         Raises IllegalMessage and InvalidMessage.
         """
         kind = message.get("type")
-        if kind == self._start_type and self.state is State.WAITING:
+        if kind == self._start_type and self.state is _WAITING:
             self._hold(message)
             return b""
-        if kind == self._body_type and self.state in (State.HELD, State.STREAMING):
+        if kind == self._body_type and self.state in (_HELD, _STREAMING):
             return self._send_body(message, defaults)
         raise IllegalMessage(kind, self.state.value)
 
@@ -69,13 +92,12 @@ class Response:
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 999:  # noqa: PLR2004  # 1xx is ours
             raise InvalidMessage(f"the status of a response is 200 to 999, not {status!r}")
-        # ASGI: "Transfer-Encoding headers sent by the application must be ignored": framing is the
-        # server's. RFC 9110 section 8.6: no Content-Length in a 204.
-        dropped = {b"transfer-encoding"} | ({b"content-length"} if status == 204 else set())  # noqa: PLR2004
         headers = checked(message.get("headers", ()))
+        dropped = _DROPPED_204 if status == _NO_CONTENT else _DROPPED
         self._headers = [header for header in headers if header[0] not in dropped]
         self.status = int(status)
-        self.state = State.HELD
+        self._has_body = not self._is_head and status not in _BODILESS
+        self.state = _HELD
 
     def _send_body(self, message: Message, defaults: list[Header]) -> bytes:
         body = message.get("body", b"")
@@ -84,38 +106,39 @@ class Response:
         body = bytes(body)  # a memoryview's len is not its bytes
         more = bool(message.get("more_body", False))
         out = b""
-        if self.state is State.HELD:
-            self._check_length(len(body), more=more)
-            length = None if more else len(body)
-            out = self._head(length, defaults)
-            self.state = State.STREAMING
+        if self.state is _HELD:
+            out = self._head(len(body), defaults, more=more)
+            self.state = _STREAMING
         if body and self._has_body:
             out += self._http1.body(body)
         if not more:
             out += self._http1.end()
-            self.state = State.COMPLETE
+            self.state = _COMPLETE
         return out
 
-    def _check_length(self, size: int, *, more: bool) -> None:
-        """Refuse what contradicts the app's own Content-Length while a 500 can still be sent."""
-        lengths = {value for name, value in self._headers if name == b"content-length"}
-        if not self._has_body or len(lengths) != 1 or not (text := lengths.pop()).isdigit():
-            return  # without one, or h11's to judge
-        if size > int(text):
-            raise InvalidMessage("Too much data for declared Content-Length")
-        if size < int(text) and not more:
-            raise InvalidMessage("Too little data for declared Content-Length")
-
-    @property
-    def _has_body(self) -> bool:
-        return self._method != "HEAD" and self.status not in _BODILESS
-
-    def _head(self, length: int | None, defaults: list[Header]) -> bytes:
-        names = {name for name, _ in self._headers}
-        headers = [header for header in defaults if header[0] not in names] + self._headers
-        if length is not None and self._has_body and b"content-length" not in names:
-            headers.append((b"content-length", b"%d" % length))
+    def _head(self, size: int, defaults: list[Header], *, more: bool) -> bytes:
+        fields = combined(self._headers)
+        headers = [header for header in defaults if header[0] not in fields] + self._headers
+        if self._has_body:
+            length = fields.get(b"content-length")
+            if length is not None:
+                _check_length(length, size, more=more)
+            elif not more:
+                headers.append((b"content-length", b"%d" % size))
         return self._http1.response(self.status, headers)
+
+
+def _check_length(length: bytes, size: int, *, more: bool) -> None:
+    """Refuse what contradicts the app's own Content-Length while a 500 can still be sent."""
+    if not length.isdigit():
+        lengths = set(members(length))
+        length = lengths.pop()
+        if lengths or not length.isdigit():
+            return  # the driver's to judge
+    if size > int(length):
+        raise InvalidMessage("Too much data for declared Content-Length")
+    if size < int(length) and not more:
+        raise InvalidMessage("Too little data for declared Content-Length")
 
 
 def request_event(body: bytes, *, more: bool) -> HTTPRequestEvent:

@@ -5,11 +5,11 @@ Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
 from wsgate.protocol.request import Request
-from wsgate.types import Address, ConnectionScope, HTTPScope, LifespanScope, WebSocketScope
+from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
 _SECURE = {"http": "ws", "https": "wss"}
 
@@ -31,35 +31,33 @@ class Endpoint:
 
 def http_scope(request: Request, endpoint: Endpoint) -> HTTPScope:
     """Return the scope of a request."""
-    return {
-        "type": "http",
-        "method": request.method,
-        **_connection(request, endpoint, endpoint.scheme),
-    }
+    scope = _connection(request, endpoint, endpoint.scheme)
+    scope["type"] = "http"
+    scope["method"] = request.method
+    return cast("HTTPScope", scope)
 
 
 def websocket_scope(
     request: Request, endpoint: Endpoint, subprotocols: list[str]
 ) -> WebSocketScope:
     """Return the scope of a WebSocket, with the denial response extension."""
-    scope: WebSocketScope = {
-        "type": "websocket",
-        "subprotocols": subprotocols,
-        **_connection(request, endpoint, _SECURE[endpoint.scheme]),
-    }
-    scope["extensions"] = {"websocket.http.response": {}}
-    return scope
+    scope = _connection(request, endpoint, _SECURE[endpoint.scheme])
+    scope["type"] = "websocket"
+    scope["subprotocols"] = subprotocols
+    scope["extensions"]["websocket.http.response"] = {}
+    return cast("WebSocketScope", scope)
 
 
-def _connection(request: Request, endpoint: Endpoint, scheme: str) -> ConnectionScope:
+def _connection(request: Request, endpoint: Endpoint, scheme: str) -> dict[str, Any]:
     # The target `*` of OPTIONS is no path below which anything could be mounted.
     root = "" if request.raw_path == b"*" else endpoint.root_path
+    raw_path = request.raw_path
     return {
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": request.version,
         "scheme": scheme,
-        "path": root + unquote(request.raw_path.decode("ascii")),
-        "raw_path": quote(root).encode("ascii") + request.raw_path,
+        "path": root + unquote(raw_path.decode("ascii")),
+        "raw_path": quote(root).encode("ascii") + raw_path if root else raw_path,
         "query_string": request.query,
         "root_path": endpoint.root_path,
         "headers": request.headers,

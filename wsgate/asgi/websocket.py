@@ -23,6 +23,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
+_OPEN = State.OPEN  # asked for with each message, and State.OPEN is a call in CPython 3.11
 _NEXT = {
     (State.CONNECTING, "websocket.accept"): State.OPEN,
     (State.CONNECTING, "websocket.close"): State.CLOSED,
@@ -80,6 +81,8 @@ class Conversation:
         the state stays as it was.
         """
         kind = message.get("type")
+        if kind == "websocket.send" and self.state is _OPEN:  # nearly all there is to say
+            return payload_of(message)
         state = _NEXT.get((self.state, str(kind)))
         if state is None:
             raise IllegalMessage(kind, self.state.value)
@@ -104,6 +107,8 @@ class Conversation:
 def payload_of(message: Message) -> str | bytes:
     """Return what a `websocket.send` carries. Raises InvalidMessage."""
     text, data = message.get("text"), message.get("bytes")
+    if text is None and type(data) is bytes:
+        return data
     if (text is None) is (data is None):
         raise InvalidMessage("websocket.send has exactly one of text and bytes")
     if text is not None:

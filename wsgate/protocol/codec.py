@@ -5,8 +5,9 @@ is rare. Nothing raises for what the peer sent: a bad frame is a `Fail`, after w
 yields nothing more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,63 @@ class Fail:
 
 Item = str | bytes | Ping | Pong | PeerClose | Fail
 
+# 2 KiB are 340 frames at the most, some 4 ms of wsproto's, or inflate to 2 MiB in some 15 ms.
+SLICE = 2_048
+
+
+_PIECES = 512
+
+
+class Pieces:
+    """The pieces of one message, which is text or binary throughout.
+
+    It may come in a million of them: joined now and then, they cost what they hold.
+    """
+
+    __slots__ = ("_few", "_joined")
+
+    def __init__(self) -> None:
+        self._few: list[Any] = []
+        self._joined: list[Any] = []
+
+    def add(self, piece: str | bytes | bytearray) -> None:
+        """Add the next piece."""
+        self._few.append(piece)
+        if len(self._few) >= _PIECES:
+            self._joined.append(piece[:0].join(self._few))
+            self._few = []
+
+    def joined(self) -> str | bytes:
+        """Return the whole message."""
+        pieces = [*self._joined, *self._few]
+        if isinstance(pieces[0], str):
+            return "".join(pieces)
+        return b"".join(pieces)
+
 
 class FrameCodec(Protocol):
     """Frames of one connection, from bytes and to bytes."""
 
     def feed(self, data: bytes) -> None:
-        """Add bytes from the peer."""
+        """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
 
-    def take(self, limit: int) -> list[Item]:
-        """Return the next items, at most `limit`; fewer mean that more bytes are needed."""
+    def take(self, limit: int, data: bytes = b"") -> Sequence[Item]:
+        """Add bytes, look at some of what is there and return the items in it, at most `limit`.
+
+        It looks at a bounded part, so that the loop has its turn: no item is not the end. At least
+        one is asked for.
+        """
+
+    @property
+    def pending(self) -> bool:
+        """Whether `take` has something left to look at; else it needs more bytes."""
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be looked at."""
+
+    def drop(self) -> None:
+        """Forget what waits to be looked at."""
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""

@@ -1,7 +1,5 @@
 """The codec that wsproto drives: bounded, lazy, and the one place that knows wsproto."""
 
-from typing import Any
-
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import (
     BytesMessage,
@@ -13,7 +11,7 @@ from wsproto.events import (
 )
 from wsproto.frame_protocol import CloseReason
 
-from wsgate.protocol.codec import Fail, Item, PeerClose, Ping, Pong
+from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Pieces, Ping, Pong
 from wsgate.protocol.deflate import Deflate
 
 # wsproto's own texts speak of positions within the chunk of bytes that it was fed.
@@ -23,38 +21,52 @@ _REASONS = {
     1009: "message too big",
 }
 _PEER_CLOSED = (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED)
-_PIECES = 512
 
 
 class WsprotoCodec:
     """A `FrameCodec` over wsproto.
 
     deflate: the extension that bounds messages and inflates them; every connection has one.
+    slice_size: bytes that one `take` gives to wsproto at the most, which parses them all.
     """
 
-    __slots__ = ("_parts", "_pieces", "_wsproto")
+    __slots__ = ("_input", "_is_drained", "_pieces", "_slice", "_wsproto")
 
-    def __init__(self, deflate: Deflate) -> None:
+    def __init__(self, deflate: Deflate, slice_size: int = SLICE) -> None:
         # The handshake is done: the connection is made directly with what was agreed.
         self._wsproto = Connection(ConnectionType.SERVER, [deflate])
-        # Of one message, which is text or binary throughout.
-        self._pieces: list[Any] = []
-        self._parts: list[Any] = []
+        self._slice = slice_size
+        self._input = bytearray()
+        self._is_drained = True  # wsproto has no event left
+        self._pieces = Pieces()
 
     def feed(self, data: bytes) -> None:
-        """Add bytes from the peer; what comes behind its Close is ignored."""
-        # RFC 6455 section 5.5.1: after a Close, "any data received MUST be discarded".
-        if self._wsproto.state not in _PEER_CLOSED:
-            self._wsproto.receive_data(data)
+        """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
+        self._input += data
 
-    def take(self, limit: int) -> list[Item]:
-        """Return the next items, at most `limit`; fewer mean that more bytes are needed."""
+    @property
+    def pending(self) -> bool:
+        """Whether `take` has something left to look at; else it needs more bytes."""
+        return bool(self._input) or not self._is_drained
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be looked at."""
+        return len(self._input)
+
+    def take(self, limit: int, data: bytes = b"") -> list[Item]:
+        """Add bytes and return the items of one slice, at most `limit`."""
+        self._input += data
+        if self._is_drained and self._input:
+            self._parse(bytes(self._input[: self._slice]))
+            del self._input[: self._slice]
         items: list[Item] = []
         for event in self._wsproto.events():
             if isinstance(event, Message):
-                self._collect(event.data)
+                self._pieces.add(event.data)
                 if event.message_finished:
-                    items.append(self._whole(event.data))
+                    items.append(self._pieces.joined())
+                    self._pieces = Pieces()
             elif isinstance(event, PingEvent):
                 items.append(Ping(bytes(event.payload)))
             elif isinstance(event, PongEvent):
@@ -64,20 +76,13 @@ class WsprotoCodec:
                 items.append(self._ending(event))
             if len(items) >= limit:
                 break
+        self._is_drained = len(items) < limit
         return items
 
-    def _collect(self, data: str | bytes) -> None:
-        # A message may come in a million pieces: joined now and then, they cost what they hold.
-        self._pieces.append(data)
-        if len(self._pieces) >= _PIECES:
-            self._parts.append(data[:0].join(self._pieces))
-            self._pieces = []
-
-    def _whole(self, data: str | bytes) -> str | bytes:
-        pieces = [*self._parts, *self._pieces]
-        self._parts, self._pieces = [], []
-        whole = data[:0].join(pieces)
-        return whole if isinstance(whole, str) else bytes(whole)
+    def _parse(self, data: bytes) -> None:
+        # RFC 6455 section 5.5.1: after a Close, "any data received MUST be discarded".
+        if self._wsproto.state not in _PEER_CLOSED:
+            self._wsproto.receive_data(data)
 
     def _ending(self, event: CloseConnection) -> Fail | PeerClose:
         # wsproto reports a parse error with the event of a peer's Close; only its state tells.
@@ -85,6 +90,11 @@ class WsprotoCodec:
         if self._wsproto.state in _PEER_CLOSED:
             return PeerClose(code, event.reason or "")
         return Fail(code, _REASONS[code])
+
+    def drop(self) -> None:
+        """Forget what waits to be looked at."""
+        self._input.clear()
+        self._is_drained = True
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692) and the bounds on a message, as one wsproto extension.
+"""permessage-deflate (RFC 7692), and with the bounds on a message as one wsproto extension.
 
 wsproto asks its extensions about every frame's header and hands them every piece of payload, which
 makes this the place where sizes are counted before anything is kept. So the extension is always
@@ -67,6 +67,62 @@ class Compressors:
         return out
 
 
+class Compression:
+    """Compresses the messages of one connection, where that was agreed and pays.
+
+    threshold: bytes of a message below which it does not.
+    """
+
+    __slots__ = ("_agreement", "_compressor", "_compressors", "threshold")
+
+    def __init__(self, agreement: Agreement, compressors: Compressors) -> None:
+        self.threshold = agreement.settings.threshold
+        self._agreement = agreement
+        self._compressors = compressors
+        self._compressor: zlib._Compress | None = None  # only with context takeover
+
+    def compressed(self, data: bytes) -> bytes | None:
+        """Return `data` as the payload of a compressed message, None where it is sent as it is."""
+        agreement = self._agreement
+        if len(data) < self.threshold:
+            return None
+        if not agreement.server_no_context_takeover:
+            return self._with_context(data)
+        smaller = self._compressors.compress(data, agreement.server_max_window_bits)
+        return smaller if len(smaller) < len(data) else None
+
+    def _with_context(self, data: bytes) -> bytes:
+        if self._compressor is None:
+            self._compressor = zlib.compressobj(
+                self._agreement.settings.level,
+                zlib.DEFLATED,
+                -self._agreement.server_max_window_bits,
+            )
+        return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
+# -- inflating ---------------------------------------------------------------------------------
+
+
+def client_bits(agreement: Agreement) -> int:
+    """Return the window that the client's messages need: told 8 bits, zlib compresses with 9."""
+    return max(agreement.client_max_window_bits, MIN_WINDOW_BITS)
+
+
+def inflated(data: bytes, bits: int, most: int) -> bytes | None:
+    """Return what one message inflates to that needs no window from before.
+
+    None where that is more than `most` bytes, no deflate data, or holds a final block: whoever has
+    to know which takes an `_Inflater`.
+    """
+    inflater = zlib.decompressobj(-bits)
+    try:
+        out = inflater.decompress(data + _TAIL + _FINAL_BLOCK, most + 1)
+    except zlib.error:
+        return None
+    return out if inflater.eof and not inflater.unused_data and len(out) <= most else None
+
+
 class _Inflater:
     """Turns the compressed payload of messages back, never past a bound."""
 
@@ -74,8 +130,7 @@ class _Inflater:
 
     def __init__(self, agreement: Agreement) -> None:
         self._keep = not agreement.client_no_context_takeover
-        # A sender that was told 8 bits and uses zlib compresses with 9.
-        self._bits = max(agreement.client_max_window_bits, MIN_WINDOW_BITS)
+        self._bits = client_bits(agreement)
         self._zlib: zlib._Decompress | None = None
 
     def inflate(self, data: bytes, most: int) -> bytes:
@@ -122,8 +177,7 @@ class Deflate(Extension):
     __slots__ = (
         "_agreement",
         "_compressed",
-        "_compressor",
-        "_compressors",
+        "_compression",
         "_fragments",
         "_inflater",
         "_last",
@@ -139,8 +193,7 @@ class Deflate(Extension):
     ) -> None:
         self._limits = limits
         self._agreement = agreement
-        self._compressors = compressors
-        self._compressor: zlib._Compress | None = None  # only with context takeover
+        self._compression = Compression(agreement, compressors) if agreement else None
         self._inflater: _Inflater | None = None
         self._within: Opcode | None = None  # the kind of message under way
         self._compressed = False
@@ -236,7 +289,7 @@ class Deflate(Extension):
         if self._within is Opcode.TEXT and data:
             end = self._last + data[-2:]
             self._last = data[-1:]
-            if _ends_in_surrogate(end):
+            if ends_in_surrogate(end):
                 return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         return data
 
@@ -251,20 +304,10 @@ class Deflate(Extension):
         fin: bool,  # noqa: ARG002  # our messages are one frame each
     ) -> tuple[RsvBits, bytes]:
         """Compress a message where that was agreed and pays."""
-        agreement = self._agreement
-        if agreement is None or opcode.iscontrol() or len(data) < agreement.settings.threshold:
+        if self._compression is None or opcode.iscontrol():
             return rsv, data
-        if not agreement.server_no_context_takeover:
-            return _RSV1, self._compress_with_context(agreement, data)
-        smaller = self._compressors.compress(data, agreement.server_max_window_bits)
-        return (_RSV1, smaller) if len(smaller) < len(data) else (rsv, data)
-
-    def _compress_with_context(self, agreement: Agreement, data: bytes) -> bytes:
-        if self._compressor is None:
-            self._compressor = zlib.compressobj(
-                agreement.settings.level, zlib.DEFLATED, -agreement.server_max_window_bits
-            )
-        return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+        compressed = self._compression.compressed(data)
+        return (rsv, data) if compressed is None else (_RSV1, compressed)
 
 
 def _header(proto: FrameDecoder | FrameProtocol) -> FrameHeader:
@@ -273,7 +316,8 @@ def _header(proto: FrameDecoder | FrameProtocol) -> FrameHeader:
     return proto.header
 
 
-def _ends_in_surrogate(data: bytes) -> bool:
+def ends_in_surrogate(data: bytes) -> bool:
+    """Tell whether the last two octets begin what no UTF-8 has."""
     # ED A0 to ED BF begin a surrogate, which is no UTF-8 (RFC 3629 section 3). CPython's decoder
     # waits for the third byte before it says so; Autobahn and RFC 6455 section 8.1 want it now.
     return len(data) > 1 and data[-2] == 0xED and data[-1] >= 0xA0  # noqa: PLR2004  # octets

@@ -1,8 +1,8 @@
 """Where a request's body ends on the wire, and that its chunks are framed without doubt.
 
-h11 takes a bare LF, control characters and stray blanks in chunk lines and trailers, where a proxy
-in front may see another end of the message; so lines are judged here before h11 has them, and it
-is never given a byte of the next request.
+Parsers take a bare LF, control characters and stray blanks in chunk lines and trailers, where a
+proxy in front may see another end of the message; so every line is judged here. h11 is given what
+has passed, and never a byte of the next request; llhttp is given no body at all.
 Source: RFC 9112 sections 6.2 and 7.1.
 """
 
@@ -10,7 +10,8 @@ import re
 from typing import Protocol
 
 from wsgate.errors import RequestRefused
-from wsgate.protocol.request import HeadLimits, Request
+from wsgate.protocol.headers import Fields
+from wsgate.protocol.request import HeadLimits
 
 # Possessive, and a quoted string ends at its first quote (RFC 9110 section 5.6.4): a line that may
 # be split in many ways is tried in all of them, which takes for ever.
@@ -25,7 +26,16 @@ _TRAILER_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 
 
 class Framing(Protocol):
-    """The end of one body."""
+    """The end of one body.
+
+    is_over: all of it has passed. is_data: what passed last is data, not what frames it.
+    """
+
+    @property
+    def is_over(self) -> bool: ...  # noqa: D102
+
+    @property
+    def is_data(self) -> bool: ...  # noqa: D102
 
     def passable(self, buffer: bytearray, most: int) -> int:
         """Return how many bytes at the buffer's start belong to the body and are well framed.
@@ -38,9 +48,15 @@ class Length:
     """A body of known length, which may be none."""
 
     __slots__ = ("_left",)
+    is_data = True
 
     def __init__(self, length: int) -> None:
         self._left = length
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it has passed."""
+        return not self._left
 
     def passable(self, buffer: bytearray, most: int) -> int:
         """Return how many bytes at the buffer's start belong to the body, at most `most`."""
@@ -52,23 +68,44 @@ class Length:
 class Chunked:
     """A body in chunks, with trailers behind them, which are judged and then ignored."""
 
-    __slots__ = ("_data_left", "_ended", "_in_trailers", "_limits", "_trailer_size", "_trailers")
+    __slots__ = (
+        "_data_left",
+        "_in_trailers",
+        "_is_framed",
+        "_limits",
+        "_trailer_size",
+        "_trailers",
+        "is_data",
+        "is_over",
+    )
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        self._data_left = 0  # of a chunk, with the CRLF that ends it, which h11 judges
+        self._data_left = 0
+        self._is_framed = True  # no CRLF is due that ends a chunk
         self._in_trailers = False
         self._trailers = self._trailer_size = 0
-        self._ended = False
+        self.is_over = self.is_data = False
 
     def passable(self, buffer: bytearray, most: int) -> int:
         """Return how many bytes at the buffer's start are a line, or data of a chunk."""
-        if self._ended:
+        if self.is_over:
             return 0
-        if self._data_left:
+        self.is_data = self._data_left > 0
+        if self.is_data:
             count = min(self._data_left, len(buffer), most)
             self._data_left -= count
             return count
+        return self._line(buffer) if self._is_framed else self._chunk_end(buffer)
+
+    def _chunk_end(self, buffer: bytearray) -> int:
+        end = bytes(buffer[:2])
+        if not b"\r\n".startswith(end):
+            raise RequestRefused(400, "a chunk is longer than it says")
+        self._is_framed = len(end) == 2  # noqa: PLR2004  # CR LF
+        return 2 if self._is_framed else 0
+
+    def _line(self, buffer: bytearray) -> int:
         end = buffer.find(b"\r\n", 0, self._limits.size)
         if end < 0:
             if len(buffer) >= self._limits.size:
@@ -87,7 +124,7 @@ class Chunked:
         if line:
             self._judge_trailer(line)
         else:
-            self._ended = True
+            self.is_over = True
 
     def _judge_chunk_line(self, line: bytes) -> None:
         match = _CHUNK_LINE.fullmatch(line)
@@ -95,7 +132,8 @@ class Chunked:
             raise RequestRefused(400, "a chunk's line is malformed")
         size = int(match[1], 16)
         self._in_trailers = not size
-        self._data_left = size + 2 if size else 0
+        self._data_left = size
+        self._is_framed = not size
 
     def _judge_trailer(self, line: bytes) -> None:
         if not _TRAILER_LINE.fullmatch(line):
@@ -105,12 +143,12 @@ class Chunked:
             raise RequestRefused(431, f"more than {self._limits.headers} trailers")
 
 
-def framing_of(request: Request, limits: HeadLimits) -> Framing:
-    """Return how a judged request's body is framed (RFC 9112 section 6.3)."""
-    length = 0
-    for name, value in request.headers:
-        if name == b"transfer-encoding":
-            return Chunked(limits)
-        if name == b"content-length":
-            length = int(value)
-    return Length(length)
+def framing_of(fields: Fields, limits: HeadLimits) -> Framing:
+    """Return how the body of a request with these headers, judged, is framed (RFC 9112 6.3)."""
+    if b"transfer-encoding" in fields:
+        return Chunked(limits)
+    length = fields.get(b"content-length")
+    return NO_BODY if length is None else Length(int(length))
+
+
+NO_BODY = Length(0)  # nothing passes, so it is never another

@@ -3,14 +3,21 @@
 Sources: RFC 6455 sections 4.2 (requirements), 1.3 (the accept key), 9.1 (extensions).
 """
 
-import base64
 import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.protocol.headers import checked, is_token, token_list, values_of
+from wsgate.protocol.headers import (
+    Fields,
+    checked,
+    combined,
+    has_member,
+    is_token,
+    members,
+    values_of,
+)
 from wsgate.protocol.negotiation import Agreement, DeflateSettings, negotiated
 from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import Request
@@ -34,13 +41,15 @@ class Handshake:
     deflate: Agreement | None
 
 
-def is_asked_for(request: Request) -> bool:
-    """Tell whether the request asks for a WebSocket, well or badly.
+def is_asked_for(version: str, fields: Fields) -> bool:
+    """Tell whether a request of this version and headers asks for a WebSocket, well or badly.
 
     RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
     HTTP/1.0 request"; protocols other than ours may stand beside it.
     """
-    return request.version != "1.0" and b"websocket" in token_list(request.headers, b"upgrade")
+    return (
+        b"upgrade" in fields and version != "1.0" and has_member(fields, b"upgrade", b"websocket")
+    )
 
 
 def judge(
@@ -52,32 +61,28 @@ def judge(
     pages may connect, None for any.
     Raises RequestRefused: 400, 426 with the version spoken here, or 403 for another origin.
     """
-    headers = request.headers
+    fields = combined(request.headers)
     if request.method != "GET":
         raise RequestRefused(400, "a WebSocket handshake is a GET")
-    if b"upgrade" not in token_list(headers, b"connection"):
+    if not has_member(fields, b"connection", b"upgrade"):
         raise RequestRefused(400, "Connection: Upgrade is missing")
-    if values_of(headers, b"transfer-encoding") or _has_length(headers):
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"").strip(b"0"):
         raise RequestRefused(400, "a WebSocket handshake has no body")
-    _check_version(headers)
-    if origins is not None and not origins.allow(values_of(headers, b"origin")):
+    _check_version(fields)
+    if origins is not None and not origins.allow(values_of(request.headers, b"origin")):
         raise RequestRefused(403, "this origin may not connect")
     return Handshake(
-        _key(headers),
-        _subprotocols(headers),
-        negotiated(values_of(headers, b"sec-websocket-extensions"), settings) if settings else None,
+        _key(fields),
+        _subprotocols(fields),
+        _deflate(request.headers, settings) if settings is not None else None,
     )
 
 
-def _has_length(headers: list[Header]) -> bool:
-    return any(value.strip(b"0") for value in values_of(headers, b"content-length"))
-
-
-def _check_version(headers: list[Header]) -> None:
+def _check_version(fields: Fields) -> None:
     # RFC 6455 section 4.2.2: "If the value of this header field does not match a version
     # understood by the server, the server MUST abort [...] and instead send an appropriate HTTP
     # error code (such as 426 Upgrade Required) and a |Sec-WebSocket-Version| header field".
-    if values_of(headers, b"sec-websocket-version") != [b"13"]:
+    if fields.get(b"sec-websocket-version") != b"13":
         raise RequestRefused(
             426,
             "WebSocket version 13 is spoken here",
@@ -89,34 +94,44 @@ def _check_version(headers: list[Header]) -> None:
         )
 
 
-def _key(headers: list[Header]) -> bytes:
+def _key(fields: Fields) -> bytes:
     # RFC 6455 section 4.2.1: "a base64-encoded value that, when decoded, is 16 bytes in length".
-    keys = values_of(headers, b"sec-websocket-key")
-    if len(keys) != 1:
+    # Two of them, combined, are not base64.
+    key = fields.get(b"sec-websocket-key")
+    if key is None:
         raise RequestRefused(400, "exactly one Sec-WebSocket-Key is needed")
     try:
-        nonce = base64.b64decode(keys[0], validate=True)
+        nonce = binascii.a2b_base64(key, strict_mode=True)
     except binascii.Error:
         nonce = b""
     if len(nonce) != _KEY_BYTES:
         raise RequestRefused(400, "Sec-WebSocket-Key is not 16 bytes in base64")
-    return keys[0]
+    return key
 
 
-def _subprotocols(headers: list[Header]) -> list[str]:
+def _subprotocols(fields: Fields) -> list[str]:
     # RFC 6455 section 4.1: "The elements that comprise this value MUST be non-empty strings
     # [...] and MUST all be unique strings."
-    values = values_of(headers, b"sec-websocket-protocol")
-    offered = [m for m in (m.strip(b" \t") for v in values for m in v.split(b",")) if m]
+    offered = members(fields.get(b"sec-websocket-protocol", b""))
     if len(set(offered)) != len(offered) or not all(map(is_token, offered)):
         raise RequestRefused(400, "Sec-WebSocket-Protocol is not a list of unique tokens")
     return [member.decode("ascii") for member in offered]
 
 
+def _deflate(headers: list[Header], settings: DeflateSettings) -> Agreement | None:
+    # Line by line, for a quoted string that never ends must not swallow the lines behind its own.
+    for offers in values_of(headers, b"sec-websocket-extensions"):
+        agreement = negotiated(offers, settings)
+        if agreement is not None:
+            return agreement
+    return None
+
+
 def accept_key(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2, 5.4)."""
     # The hash only shows that the server read the handshake; it secures nothing.
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return binascii.b2a_base64(digest, newline=False)
 
 
 def accept_headers(headers: Iterable[Iterable[bytes]]) -> list[Header]:

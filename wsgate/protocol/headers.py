@@ -5,15 +5,20 @@ Sources: RFC 9110 section 5.6 (tokens, lists, quoted strings), RFC 3986 section 
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 
 from wsgate.errors import InvalidMessage
 from wsgate.types import Header
+
+Fields = Mapping[bytes, bytes]
+"""A head's headers by name, each with one value; see `combined`."""
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 5.5: "Field values containing CR, LF, or NUL characters are invalid and
 # dangerous"; the other control characters but HTAB are no part of a field-value either.
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROLS = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)  # noqa: PLR2004  # HTAB
+_USUAL_HOST = re.compile(rb"[-A-Za-z0-9.]+(?::[0-9]{1,4})?")
 _HOST = re.compile(
     rb"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[-A-Za-z0-9._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+))"
     rb"(?::(?P<port>[0-9]*))?"
@@ -27,6 +32,10 @@ def is_token(value: bytes) -> bool:
 
 def is_host(value: bytes) -> bool:
     """Tell whether `value` is `uri-host [ ":" port ]` (RFC 9110 section 7.2), not empty."""
+    return _USUAL_HOST.fullmatch(value) is not None or _is_host(value)
+
+
+def _is_host(value: bytes) -> bool:
     match = _HOST.fullmatch(value)
     if match is None:
         return False
@@ -44,23 +53,86 @@ def _is_ipv6(value: bytes) -> bool:
     return True
 
 
-def values_of(headers: Iterable[Header], name: bytes) -> list[bytes]:
+def _shared_names() -> dict[bytes, bytes]:
+    """Return the common names as clients spell them, each with its one object in lower case."""
+    names = {name.lower(): name.lower() for name in _COMMON}
+    return {spelling: names[name.lower()] for name in _COMMON for spelling in (name, name.lower())}
+
+
+# Each connection's scope holds its header names: these are there once for all of them.
+_COMMON = (
+    b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Length "
+    b"Content-Type Cookie DNT Date ETag Expect Host If-Modified-Since If-None-Match Keep-Alive "
+    b"Location Origin Pragma Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform "
+    b"Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-GPC Sec-WebSocket-Extensions "
+    b"Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version Server Set-Cookie "
+    b"Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Vary Via X-Forwarded-For "
+    b"X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID"
+).split()
+NAMES = _shared_names()
+
+
+def are_common(names: AbstractSet[bytes]) -> bool:
+    """Tell whether all of these are common names, which are tokens."""
+    return names <= NAMES.keys()
+
+
+def lower_name(name: bytes) -> bytes | None:
+    """Return a header's name in lower case, None where it is no token."""
+    return NAMES.get(name) or (name.lower() if is_token(name) else None)
+
+
+def lines_in(head: bytes) -> int:
+    """Return how many lines a head has, 0 where another control character than HTAB is in them."""
+    breaks = head.count(b"\r\n")
+    return breaks if len(head) - len(head.translate(None, _CONTROLS)) == 2 * breaks else 0
+
+
+def combined(headers: list[Header]) -> Fields:
+    """Return the headers by name, several of one name as one.
+
+    RFC 9110 section 5.3: "A recipient MAY combine multiple field lines within a field section that
+    have the same field name into one field line, without changing the semantics of the message, by
+    appending each subsequent field line value to the initial field line value in order, separated
+    by a comma (",") and optional whitespace". What must not be a list is none with a comma in it.
+    """
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            values.setdefault(name, []).append(value)
+        fields = {name: b", ".join(lines) for name, lines in values.items()}
+    return fields
+
+
+def values_of(headers: list[Header], name: bytes) -> list[bytes]:
     """Return the values of all headers called `name`, in order."""
     return [value for key, value in headers if key == name]
 
 
-def token_list(headers: Iterable[Header], name: bytes) -> list[bytes]:
-    """Return the members of a comma-separated field, in lower case.
+def members(value: bytes) -> list[bytes]:
+    """Return the members of a comma-separated value.
 
-    RFC 9110 section 5.3: several lines of one name are one list; section 5.6.1.2: "a recipient
-    MUST parse and ignore a reasonable number of empty list elements".
+    RFC 9110 section 5.6.1.2: "a recipient MUST parse and ignore a reasonable number of empty list
+    elements".
     """
-    members = (m.strip(b" \t") for v in values_of(headers, name) for m in v.split(b","))
-    return [m.lower() for m in members if m]
+    return [m for m in (m.strip(b" \t") for m in value.split(b",")) if m]
+
+
+def has_member(fields: Fields, name: bytes, member: bytes) -> bool:
+    """Tell whether the list called `name` has a member, which is given in lower case."""
+    value = fields.get(name)
+    if value is None:
+        return False
+    value = value.lower()
+    return value == member or (b"," in value and member in members(value))
 
 
 def split_quoted(value: str, separator: str) -> Iterator[str]:
     """Split at `separator` where it stands outside a quoted string (RFC 9110 section 5.6.4)."""
+    if '"' not in value:
+        yield from value.split(separator)
+        return
     start, quoted, escaped = 0, False, False
     for i, char in enumerate(value):
         if escaped:
@@ -81,24 +153,24 @@ def checked(headers: object) -> list[Header]:
     Raises InvalidMessage for a header that is not a pair of bytes, a name that is no token and a
     value with a control character: with CR LF in it, a value would become a header of its own.
     """
-    if not isinstance(headers, Iterable):
+    if not isinstance(headers, (list, tuple, Iterable)):
         raise InvalidMessage(f"headers are a list of pairs, not {headers!r}")
-    return [_checked(*_pair(header)) for header in headers]
+    clean = []
+    for header in headers:
+        name, value = header if type(header) is tuple and len(header) == 2 else _pair(header)  # noqa: PLR2004  # a pair
+        if not isinstance(name, bytes) or not isinstance(value, bytes):
+            raise InvalidMessage(f"a header's name and value are bytes, not {header!r}")
+        lower = NAMES.get(name) or lower_name(name)
+        if lower is None:
+            raise InvalidMessage(f"{name!r} is no header name (RFC 9110 section 5.1)")
+        if _NOT_IN_VALUE.search(value):
+            raise InvalidMessage(f"the value of the header {name!r} has a control character")
+        clean.append((lower, value.strip(b" \t")))
+    return clean
 
 
-def _pair(header: object) -> Header:
+def _pair(header: object) -> list[object]:
     # What an app sends may be anything, whatever the type checker was told.
     if not isinstance(header, Iterable) or len(pair := list(header)) != 2:  # noqa: PLR2004  # a pair
         raise InvalidMessage(f"a header is a pair of name and value, not {header!r}")
-    name, value = pair
-    if not isinstance(name, bytes) or not isinstance(value, bytes):
-        raise InvalidMessage(f"a header's name and value are bytes, not {header!r}")
-    return name, value
-
-
-def _checked(name: bytes, value: bytes) -> Header:
-    if not is_token(name):
-        raise InvalidMessage(f"{name!r} is no header name (RFC 9110 section 5.1)")
-    if _NOT_IN_VALUE.search(value):
-        raise InvalidMessage(f"the value of the header {name!r} has a control character")
-    return name.lower(), value.strip(b" \t")
+    return pair

@@ -1,6 +1,7 @@
 """What both sides agree on of permessage-deflate (RFC 7692 sections 5 and 7.1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from wsgate.protocol.headers import is_token, split_quoted
 
@@ -38,9 +39,16 @@ class Agreement:
     server_max_window_bits: int = MAX_WINDOW_BITS
     client_max_window_bits: int = MAX_WINDOW_BITS
     server_window_asked: bool = False
+    _header: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_header", self._written())
 
     def header(self) -> bytes:
         """Return the value of Sec-WebSocket-Extensions in the response."""
+        return self._header
+
+    def _written(self) -> bytes:
         parts = [NAME]
         if self.server_no_context_takeover:
             parts.append("server_no_context_takeover")
@@ -55,19 +63,20 @@ class Agreement:
         return "; ".join(parts).encode("ascii")
 
 
-def negotiated(values: list[bytes], settings: DeflateSettings) -> Agreement | None:
+# Browsers make one and the same offer, so all their connections share one agreement.
+@lru_cache(maxsize=16)
+def negotiated(offers: bytes, settings: DeflateSettings) -> Agreement | None:
     """Return what is agreed of the offers in Sec-WebSocket-Extensions, None for nothing.
 
     RFC 7692 section 5.1: the offers stand in order of preference; one with an unknown, repeated or
     malformed parameter is declined, and the next one looked at.
     """
-    for value in values:
-        for offer in split_quoted(value.decode("ascii"), ","):
-            name, *parameters = (part.strip(" \t") for part in split_quoted(offer, ";"))
-            if name == NAME:
-                agreement = _agreed(parameters, settings)
-                if agreement is not None:
-                    return agreement
+    for offer in split_quoted(offers.decode("ascii"), ","):
+        name, *parameters = (part.strip(" \t") for part in split_quoted(offer, ";"))
+        if name == NAME:
+            agreement = _agreed(parameters, settings)
+            if agreement is not None:
+                return agreement
     return None
 
 

@@ -6,10 +6,9 @@ Sources: RFC 9112 sections 3.2 (targets), 6.1 to 6.3 (framing); RFC 9110 section
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from wsgate.errors import RequestRefused
-from wsgate.protocol.headers import is_host, values_of
+from wsgate.protocol.headers import Fields, is_host
 from wsgate.types import Header
 
 _ABSOLUTE = re.compile(rb"(?i:https?|wss?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)")
@@ -40,7 +39,7 @@ class HeadLimits:
     headers: int = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One request's head.
 
@@ -57,81 +56,73 @@ class Request:
     headers: list[Header]
 
 
-class _Target(NamedTuple):
-    authority: bytes | None
-    path: bytes
-    query: bytes
-
-
-def judged(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
+def judged(
+    method: bytes, target: bytes, version: bytes, headers: list[Header], fields: Fields
+) -> Request:
     """Return the request that a parsed head makes.
 
-    version: as in `HTTP/1.1`, without the name. headers: lower-case names.
+    version: as in `HTTP/1.1`, without the name. headers: lower-case names; fields: the same
+    combined.
     Raises RequestRefused: 400 where the framing, the Host or the target is in doubt, 505 for
     another major version.
     """
     if not version.startswith(b"1."):
         raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     old = version == b"1.0"
-    _check_ascii(headers)
-    _check_framing(headers, old=old)
-    _check_host(headers, old=old)
-    form = _target(method, target)
-    if form.authority is not None:
-        headers = _with_host(headers, form.authority)
-    return Request(
-        method.decode("ascii"),
-        target,
-        form.path,
-        form.query,
-        "1.0" if old else "1.1",
-        headers,
-    )
+    _check_ascii(fields)
+    if b"transfer-encoding" in fields:
+        _check_framing(fields, old=old)
+    _check_host(fields, old=old)
+    authority, path, query = _parts(method, target)
+    if authority is not None:
+        headers = _with_host(headers, authority)
+    return Request(method.decode("ascii"), target, path, query, "1.0" if old else "1.1", headers)
 
 
-def _check_ascii(headers: list[Header]) -> None:
-    for name, value in headers:
-        if name in _ASCII_ONLY and not value.isascii():
+def _check_ascii(fields: Fields) -> None:
+    if b"".join(fields.values()).isascii():
+        return
+    for name in _ASCII_ONLY & fields.keys():
+        if not fields[name].isascii():
             raise RequestRefused(400, f"a byte above 0x7f in {name.decode()}")
 
 
-def _check_framing(headers: list[Header], *, old: bool) -> None:
-    if not values_of(headers, b"transfer-encoding"):
-        return
+def _check_framing(fields: Fields, *, old: bool) -> None:
     # RFC 9112 section 6.1: "A server MAY reject a request that contains both Content-Length and
     # Transfer-Encoding"; "A server or client that receives an HTTP/1.0 message containing a
     # Transfer-Encoding header field MUST treat the message as if the framing is faulty".
-    if values_of(headers, b"content-length"):
+    if b"content-length" in fields:
         raise RequestRefused(400, "both Content-Length and Transfer-Encoding")
     if old:
         raise RequestRefused(400, "Transfer-Encoding in an HTTP/1.0 request")
 
 
-def _check_host(headers: list[Header], *, old: bool) -> None:
+def _check_host(fields: Fields, *, old: bool) -> None:
     # RFC 9112 section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any
     # HTTP/1.1 request message that lacks a Host header field and to any request message that
     # contains more than one Host header field line or a Host header field with an invalid field
     # value."
-    hosts = values_of(headers, b"host")
-    if len(hosts) > 1 or (not hosts and not old):
+    host = fields.get(b"host")
+    if host is None and not old:
         raise RequestRefused(400, "exactly one Host header is needed")
-    if hosts and not is_host(hosts[0]):
+    if host is not None and not is_host(host):  # as two of them, combined, are not
         raise RequestRefused(400, "the Host header is invalid")
 
 
-def _target(method: bytes, target: bytes) -> _Target:
+def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes]:
+    """Return a target's authority, if it has one, its path and its query."""
     # RFC 9112 section 3.2.3: a CONNECT has the authority-form, and this is no proxy.
     if method == b"CONNECT":
         raise RequestRefused(400, "this is no proxy to CONNECT through")
     if target.startswith(b"/") and b"#" not in target:
         path, _, query = target.partition(b"?")
-        return _Target(None, path, query)
+        return (None, path, query)
     if target == b"*" and method == b"OPTIONS":
-        return _Target(None, b"*", b"")
+        return (None, b"*", b"")
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute and is_host(absolute["authority"]):
         path, _, query = absolute["rest"].partition(b"?")
-        return _Target(absolute["authority"], path or b"/", query)
+        return (absolute["authority"], path or b"/", query)
     raise RequestRefused(400, "the request target is invalid")
 
 

@@ -4,14 +4,13 @@ The session answers Pings and Closes by itself (`replies`) and never raises for 
 Source: RFC 6455 sections 5.5 (control frames) and 7 (closing).
 """
 
+from collections.abc import Sequence
 from enum import Enum
 
 from wsgate.errors import ClientDisconnected
-from wsgate.protocol.codec import Fail, FrameCodec, PeerClose, Ping, Pong
+from wsgate.protocol.codec import Fail, FrameCodec, Item, PeerClose, Ping
 
 ABNORMAL = 1006
-# 2 KiB are 340 frames at the most, some 4 ms of wsproto's, or inflate to 2 MiB in some 15 ms.
-SLICE = 2_048
 
 
 class State(Enum):
@@ -26,6 +25,9 @@ class State(Enum):
     FAILING = "failing"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+OPEN = State.OPEN  # asked for with each message, and State.OPEN is a call in CPython 3.11
 
 
 class Cause(Enum):
@@ -55,38 +57,35 @@ NEXT: dict[tuple[State, Cause], State] = {
 class Session:
     """One session.
 
-    codec: reads and writes the frames. slice_size: bytes that one `take` parses at the most.
+    codec: reads and writes the frames.
     close_code and close_reason: what the app is to be told of the end, once it has come; the code
     is the first that either side gave, 1006 when there was none.
-    received, sent: messages. bytes_in, bytes_out: of frames, on the wire.
+    is_stirred: the last bytes were more than whole messages: something is left to be parsed, to be
+    answered, or to be ended. received, sent: messages. bytes_in, bytes_out: of frames, on the wire.
     """
 
     __slots__ = (
         "_codec",
-        "_drained",
         "_eof",
-        "_input",
         "_pings",
         "_replies",
-        "_slice",
         "bytes_in",
         "bytes_out",
         "close_code",
         "close_reason",
+        "is_stirred",
         "received",
         "sent",
         "state",
     )
 
-    def __init__(self, codec: FrameCodec, slice_size: int = SLICE) -> None:
+    def __init__(self, codec: FrameCodec) -> None:
         self._codec = codec
-        self._slice = slice_size
-        self._input = bytearray()
-        self._drained = True  # the codec has said that it needs more
         self._eof = False
-        self._pings: list[bytes] = []
+        self._pings: Sequence[bytes] = ()
         self._replies = b""
         self.state = State.OPEN
+        self.is_stirred = False
         self.close_code = ABNORMAL
         self.close_reason = ""
         self.received = self.sent = 0
@@ -96,10 +95,9 @@ class Session:
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; they are parsed by `take`."""
-        if self.state in (State.FAILING, State.CLOSED):
-            return
-        self.bytes_in += len(data)
-        self._input += data
+        if self.state is State.OPEN or self.state is State.CLOSING:
+            self.bytes_in += len(data)
+            self._codec.feed(data)
 
     def feed_eof(self) -> None:
         """Note that the TCP connection has ended; what came before is still there to `take`."""
@@ -109,41 +107,56 @@ class Session:
     @property
     def pending(self) -> bool:
         """Whether `take` has something left to look at."""
-        parsing = self.state in (State.OPEN, State.CLOSING)
-        return parsing and (bool(self._input) or not self._drained)
+        return self._codec.pending and (self.state is State.OPEN or self.state is State.CLOSING)
 
     @property
     def buffered(self) -> int:
         """How many bytes wait to be parsed."""
-        return len(self._input)
+        return self._codec.buffered
 
-    def take(self, limit: int) -> list[str | bytes]:
-        """Parse one slice of the input and return its messages, at most `limit`.
+    def take(self, limit: int, data: bytes = b"") -> Sequence[str | bytes]:
+        """Add bytes, parse a bounded part of what is there; return at most `limit` messages.
 
-        An empty list is not the end: as long as `pending`, there is more to look at.
+        No message is not the end: as long as `pending`, there is more to look at.
         """
-        if not self.pending:
-            return []
-        if self._drained:
-            self._codec.feed(bytes(self._input[: self._slice]))
-            del self._input[: self._slice]
-        items = self._codec.take(limit)
-        self._drained = len(items) < limit
-        messages: list[str | bytes] = []
+        if self.state is not OPEN:
+            return self._take_ending(limit, data)
+        self.bytes_in += len(data)
+        items = self._codec.take(limit, data)
         for item in items:
-            if isinstance(item, (str, bytes)):
-                if self.state is State.OPEN:
-                    messages.append(item)
-            else:
-                self._control(item)
+            if item.__class__ is not str and item.__class__ is not bytes:
+                return self._sorted(items)
+        self.received += len(items)
+        self.is_stirred = self._codec.pending
+        if self._eof:
+            self._end_if_lost()
+        return items  # type: ignore[return-value]  # as the loop has seen
+
+    def _sorted(self, items: Sequence[Item]) -> Sequence[str | bytes]:
+        """Return the messages among the items, and do what the others ask for."""
+        messages = [item for item in items if isinstance(item, (str, bytes))]
         self.received += len(messages)
+        self._obey(items)
         self._end_if_lost()
         return messages
 
-    def _control(self, item: Ping | Pong | PeerClose | Fail) -> None:
+    def _take_ending(self, limit: int, data: bytes) -> Sequence[str | bytes]:
+        """Look for the peer's Close; behind ours its messages reach nobody."""
+        self.feed(data)
+        if self.pending:
+            self._obey(self._codec.take(limit))
+            self._end_if_lost()
+        return ()
+
+    def _obey(self, items: Sequence[Item]) -> None:
+        self.is_stirred = True
+        for item in items:
+            self._control(item)
+
+    def _control(self, item: Item) -> None:
         if isinstance(item, Ping):
             if self.state is State.OPEN:
-                self._pings.append(item.payload)
+                self._pings = [*self._pings, item.payload]
         elif isinstance(item, PeerClose):
             self._peer_closed(item)
         elif isinstance(item, Fail):
@@ -165,8 +178,9 @@ class Session:
         if self.state is State.OPEN:
             self.close_code, self.close_reason = code, reason
         self.state = NEXT[self.state, cause]
+        self.is_stirred = True
         if self.state is not State.CLOSING:
-            self._input.clear()  # nothing of it is parsed any more
+            self._codec.drop()  # nothing more is parsed
 
     # -- what goes out -------------------------------------------------------------------------
 
@@ -179,9 +193,9 @@ class Session:
         """
         out, self._replies = self._replies, b""
         if hold_pongs and self.can_send:
-            del self._pings[:-1]
+            self._pings = self._pings[-1:]
         else:
-            pings, self._pings = self._pings, []
+            pings, self._pings = self._pings, ()
             if self.can_send:
                 out = b"".join(map(self._codec.pong, pings)) + out
         self.bytes_out += len(out)
@@ -198,12 +212,16 @@ class Session:
         Raises ClientDisconnected once the session is closing, UnicodeEncodeError for a lone
         surrogate.
         """
-        if not self.can_send:
-            raise ClientDisconnected(f"the WebSocket is {self.state.value}")
+        if self.state is not OPEN or self._eof:
+            self._check_can_send()
         frame = self._codec.message(payload)
         self.sent += 1
         self.bytes_out += len(frame)
         return frame
+
+    def _check_can_send(self) -> None:
+        if not self.can_send:
+            raise ClientDisconnected(f"the WebSocket is {self.state.value}")
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping, or nothing where none can be sent any more."""

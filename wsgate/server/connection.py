@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-import socket
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
@@ -12,7 +11,11 @@ from wsgate.server.http import HttpDriver
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
+_NEVER = -math.inf
 LINGER = 2.0  # seconds for the client to close behind our half of the connection
 
 
@@ -53,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_unsent",
         "bucket",
         "context",
+        "data_received",
         "driver",
         "endpoint",
         "gate",
@@ -69,10 +73,11 @@ class Connection(asyncio.Protocol):
         self._is_let_in = False
         self.paused_since: float | None = None
         self._unsent = 0  # bytes in the write buffer when last looked at
-        self._read_at = -math.inf  # when they were last seen to become fewer
+        self._read_at = _NEVER  # when they were last seen to become fewer
         self._transport: asyncio.Transport
         self.endpoint: Endpoint
         self.driver: Driver
+        self.data_received: Callable[[bytes], None]  # type: ignore[assignment]  # its driver's
 
     # -- the transport speaks --------------------------------------------------------------------
 
@@ -82,18 +87,15 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self.endpoint = _endpoint(self._transport, self.context)
         self.context.connections.add(self)
-        self.driver = HttpDriver(self)
+        driver = HttpDriver(self)
+        self.hand_to(driver)
         self._is_let_in = self.context.admission.enter(self.endpoint.client)
         if not self._is_let_in:
-            self.driver.turn_away()
+            driver.turn_away()
             if self.context.admission.is_swamped:
                 self.abort()  # without the time to read the answer: files are short
         elif self.context.stopping:
             self.driver.stop()
-
-    def data_received(self, data: bytes) -> None:
-        """Hand on what came in."""
-        self.driver.data(data)
 
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""
@@ -107,6 +109,7 @@ class Connection(asyncio.Protocol):
         self.gate.open()
         self.driver.lost()
         self.driver = _GONE
+        self.data_received = _GONE.data  # and with that no driver is held
         self.context.admission.leave(self.endpoint.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 
@@ -123,6 +126,12 @@ class Connection(asyncio.Protocol):
         self.driver.writable()
 
     # -- its driver speaks -----------------------------------------------------------------------
+
+    def hand_to(self, driver: Driver) -> None:
+        """Have another driver go on; what comes in reaches it without a call in between."""
+        self.driver = driver
+        self.data_received = driver.data
+        self._transport.set_protocol(self)  # transports keep hold of the protocol's methods
 
     def write(self, data: bytes) -> None:
         """Send bytes, without waiting."""
@@ -192,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         now = self.context.clock()
         self._watch_reader(now)
-        self.driver = _Lingering(self, now, seconds)
+        self.hand_to(_Lingering(self, now, seconds))
         self.look_at(now + seconds)
         self.resume_reading()
         if self._transport.can_write_eof() and not self._eof:
@@ -281,9 +290,11 @@ _GONE = _Gone()
 
 
 def _endpoint(transport: asyncio.Transport, context: Context) -> Endpoint:
+    client = _address(transport.get_extra_info("peername"))
+    name = transport.get_extra_info("sockname")
     return Endpoint(
-        client=_address(transport.get_extra_info("peername")),
-        server=_server_address(transport),
+        client=client,
+        server=context.shared(_address(name) if client else _path(name)),
         scheme="http",
         root_path=context.config.root_path,
         state=context.state,
@@ -296,11 +307,7 @@ def _address(name: object) -> Address | None:
     return None  # the client of a Unix socket has no name
 
 
-def _server_address(transport: asyncio.Transport) -> Address | None:
-    name = transport.get_extra_info("sockname")
-    if isinstance(name, str) and name:
+def _path(name: object) -> Address | None:
+    if name and isinstance(name, str):
         return name, None  # ASGI: the path of a Unix socket, and None
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
-        return None
-    return _address(name)
+    return None  # or an unnamed one

@@ -8,11 +8,16 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from wsgate._version import __version__
-from wsgate.config import Config
+from wsgate.config import Config, Http
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.protocol.deflate import Compressors, MessageLimits
+from wsgate.protocol.codec import FrameCodec
+from wsgate.protocol.codec_fast import fast_codec
+from wsgate.protocol.codec_wsproto import WsprotoCodec
+from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
 from wsgate.protocol.headers import checked
-from wsgate.protocol.negotiation import DeflateSettings
+from wsgate.protocol.http1 import Http1
+from wsgate.protocol.http1_h11 import H11Http1
+from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import HeadLimits
 from wsgate.server import logs
@@ -20,7 +25,7 @@ from wsgate.server.admission import Admission, default_limit
 from wsgate.server.deadlines import TICK, Deadlines
 from wsgate.server.flow import Waiters
 from wsgate.server.watchdog import BLOCKED
-from wsgate.types import App, Header
+from wsgate.types import Address, App, Header
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
@@ -35,7 +40,8 @@ class Context:
 
     time: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
-    taken. default_headers: what stands in every response. Raises ConfigError for a bad --header.
+    taken. http1: makes what speaks HTTP/1.1. default_headers: what stands in every response.
+    Raises ConfigError for a bad --header, and where httptools is asked for and not installed.
     """
 
     def __init__(
@@ -52,10 +58,12 @@ class Context:
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
+        self._server: Address | None = None
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
+        self.http1 = _http1_driver(config.http)
         self.head_limits = HeadLimits(size=config.limit_request_head)
         self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
         deflate = _deflate_settings(config)
@@ -65,6 +73,18 @@ class Context:
         self._second = -1
         self.default_headers: list[Header] = []
         self.refresh()
+
+    def codec(self, agreement: Agreement | None) -> FrameCodec:
+        """Return what reads and writes the frames of a connection with this agreement."""
+        if self.config.ws_fast_lane:
+            return fast_codec(self.message_limits, agreement, self.compressors)
+        return WsprotoCodec(Deflate(self.message_limits, agreement, self.compressors))
+
+    def shared(self, server: Address | None) -> Address | None:
+        """Return the server's address, the same object as long as it is the same address."""
+        if server != self._server:
+            self._server = server
+        return self._server
 
     @property
     def is_full(self) -> bool:
@@ -110,7 +130,20 @@ class Context:
     def task_ended(self, task: asyncio.Task[None]) -> None:
         """Forget an app's task."""
         self.tasks.discard(task)
-        self.ended.wake()
+        if self.ended:
+            self.ended.wake()
+
+
+def _http1_driver(name: Http) -> Callable[[HeadLimits], Http1]:
+    if name == "h11":
+        return H11Http1
+    try:
+        from wsgate.protocol.http1_httptools import HttptoolsHttp1  # noqa: PLC0415  # where it is
+    except ImportError:
+        if name == "httptools":
+            raise ConfigError("--http httptools: httptools is not installed") from None
+        return H11Http1
+    return HttptoolsHttp1
 
 
 def _deflate_settings(config: Config) -> DeflateSettings:

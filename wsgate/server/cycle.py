@@ -19,7 +19,9 @@ def start(
     context: Context, scope: Mapping[str, Any], receive: Receive, send: Send, done: Done
 ) -> asyncio.Task[None]:
     """Call the app in a task of its own; the context keeps it until it ends."""
-    task = asyncio.get_running_loop().create_task(_run(context, scope, receive, send, done))
+    loop = asyncio.get_running_loop()
+    # One name for all: asyncio would keep one of its own for each.
+    task = loop.create_task(_run(context, scope, receive, send, done), name="wsgate app")
     context.tasks.add(task)
     task.add_done_callback(context.task_ended)
     return task

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from wsgate.asgi.http import Response, State, request_event
+from wsgate.asgi.http import Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
 from wsgate.protocol.http1 import Body, Closed, End, Event, Http1
@@ -48,7 +48,7 @@ class Exchange:
         self._http1 = http1
         self._request = request
         self._response = Response(http1, request.method)
-        self._came = Waiters()
+        self._came: Waiters | None = None  # for an app that waits, which many never do
         self._peeked: Event | None = None
         self._request_ended = False
         self._has_received = False
@@ -74,6 +74,7 @@ class Exchange:
                 return message
             if not self._request_ended:
                 self._driver.body_wanted()
+            self._came = self._came or Waiters()
             await self._came.wait()
 
     def _next_piece(self) -> HTTPEvent | None:
@@ -121,31 +122,32 @@ class Exchange:
         gate = self._connection.gate
         if gate.is_shut:
             await gate.passed()
-        if self._has_gone:
+        response = self._response
+        # A client that only ended its half may still read: `_has_left` alone does not end sending.
+        if self._connection.is_lost or (self.is_answered and not response.is_complete):
             raise ClientDisconnected("the client has left")
-        data = self._response.send(message, self._connection.context.default_headers)
-        self._connection.write(data)
-        if self._response.state is State.COMPLETE:
+        data = response.send(message, self._connection.context.default_headers)
+        if data:
+            self._connection.write(data)
+        if response.is_complete:
             self._answered()
         if gate.is_shut:
             await gate.passed()
-
-    @property
-    def _has_gone(self) -> bool:
-        # A client that only ended its half may still read: `_has_left` alone does not end sending.
-        cut = self.is_answered and self._response.state is not State.COMPLETE
-        return self._connection.is_lost or cut
 
     # -- the driver tells ------------------------------------------------------------------------
 
     def more_came(self) -> None:
         """Have the app look: bytes, or the client's end."""
-        self._came.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._came is not None:
+            self._came.wake()
 
     def lost(self) -> None:
         """Tell the app that its client is gone."""
         self._has_left = True
-        self._came.wake()
+        self._wake()
 
     def too_slow(self) -> None:
         """End a request whose body does not come, though the app waits for it or has answered."""
@@ -161,7 +163,7 @@ class Exchange:
 
     def _end(self) -> None:
         self.is_answered = True
-        self._came.wake()
+        self._wake()
 
     def _log(self, status: int) -> None:
         logs.request_done(self._connection.endpoint.client, self._request, status)

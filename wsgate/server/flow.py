@@ -3,6 +3,10 @@
 import asyncio
 from collections import deque
 from sys import getsizeof
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Waiters:
@@ -11,14 +15,14 @@ class Waiters:
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
+        self._futures: Sequence[asyncio.Future[None]] = ()
 
     def __bool__(self) -> bool:
         return bool(self._futures)
 
     def wake(self) -> None:
         """Let everyone look."""
-        futures, self._futures = self._futures, []
+        futures, self._futures = self._futures, ()
         for future in futures:
             if not future.done():
                 future.set_result(None)
@@ -26,39 +30,34 @@ class Waiters:
     async def wait(self) -> None:
         """Wait for the next `wake`."""
         future = asyncio.get_running_loop().create_future()
-        self._futures.append(future)
+        self._futures = [*self._futures, future]
         try:
             await future
         except asyncio.CancelledError:
-            if future in self._futures:
-                self._futures.remove(future)
+            self._futures = [other for other in self._futures if other is not future]
             raise
 
 
 class Gate(Waiters):
     """Open while the transport's write buffer is below its mark; senders wait while it is shut.
 
-    shut_since: when it was shut, None while it is open.
+    is_shut: a sender has to wait. shut_since: when it was shut, None while it is open.
     """
 
-    __slots__ = ("shut_since",)
+    __slots__ = ("is_shut", "shut_since")
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_shut = False  # kept beside the time, for each message asks
         self.shut_since: float | None = None
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether a sender has to wait."""
-        return self.shut_since is not None
 
     def shut(self, now: float) -> None:
         """Let senders wait from now on."""
-        self.shut_since = now
+        self.is_shut, self.shut_since = True, now
 
     def open(self) -> None:
         """Let everyone through."""
-        self.shut_since = None
+        self.is_shut, self.shut_since = False, None
         self.wake()
 
     async def passed(self) -> None:
@@ -92,6 +91,11 @@ class ReceiveQueue:
     def put(self, message: str | bytes) -> None:
         """Add a message."""
         self._messages.append(message)
+        self._size += getsizeof(message)
+
+    def put_back(self, message: str | bytes) -> None:
+        """Add a message in front of all others."""
+        self._messages.appendleft(message)
         self._size += getsizeof(message)
 
     def pop(self) -> str | bytes:

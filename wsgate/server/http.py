@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from wsgate.errors import RequestRefused
 from wsgate.protocol import handshake
-from wsgate.protocol.http1 import Body, Closed, Event, Http1, Upgrade
+from wsgate.protocol.http1 import Body, Closed, Event, Upgrade
 from wsgate.protocol.request import Request
 from wsgate.server import logs
 from wsgate.server.exchange import Exchange
@@ -25,7 +25,7 @@ class HttpDriver:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self._http1 = Http1(connection.context.head_limits)
+        self._http1 = connection.context.http1(connection.context.head_limits)
         self._exchange: Exchange | None = None
         self._drained = 0
         self._is_idle = True  # not a byte of the next request has come
@@ -116,7 +116,8 @@ class HttpDriver:
             return
         self._deadline = math.inf
         self._exchange = Exchange(self, self._connection, self._http1, request)
-        self._pause_if_full()
+        if self._http1.buffered:
+            self._pause_if_full()
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
@@ -131,7 +132,7 @@ class HttpDriver:
             logs.websocket_refused(connection.endpoint.client, upgrade.request, refused.status)
             self._answer(refused)
             return
-        connection.driver = WebSocketDriver(connection, self._http1, upgrade, agreed)
+        WebSocketDriver(connection, self._http1, upgrade, agreed)  # the connection is its own now
         if len(upgrade.trailing) >= READ_AHEAD:
             connection.pause_reading()  # enough came with the handshake until the app accepts
         if connection.has_eof:
@@ -184,9 +185,11 @@ class HttpDriver:
             self._finish()
         else:
             self._drained = 0
-            self._give(self._connection.context.config.ws_handshake_timeout)
             self._connection.resume_reading()
+            exchange = self._exchange
             self._drain()
+            if self._exchange is exchange:  # the rest of its body is yet to come
+                self._give(self._connection.context.config.ws_handshake_timeout)
 
     def _finish(self) -> None:
         self._exchange = None
@@ -212,7 +215,8 @@ class HttpDriver:
         self._exchange = None
         self._is_idle = True
         self._give(self._connection.context.config.timeout_keep_alive)
-        self._next()
+        if self._http1.buffered or self._connection.has_eof:
+            self._next()
 
 
 def _full() -> RequestRefused:

@@ -1,112 +1,203 @@
 """What comes in on a WebSocket: parsed lazily into the app's queue, reading paused behind it."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from wsgate.config import Config
 from wsgate.protocol.rate import MessageRate
 from wsgate.protocol.websocket import Session, State
+from wsgate.server.context import Context
 from wsgate.server.flow import ReceiveQueue
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
+Arrival = asyncio.Future[str | bytes | None]
+"""Of a message, or of None where only the session's state has moved."""
+
 TURN = 0.005  # seconds of parsing after which the loop gets its turn,
-TURN_SLICES = 64  # or so many slices
-_ANY = 1_000  # messages in one go where they are only thrown away
+TURN_TAKES = 64  # or so many looks at what is there
+
+
+class Owner(Protocol):
+    """Whoever looks after the session."""
+
+    def progress(self) -> None:
+        """Do what the session's state asks for."""
 
 
 class Inbox:
     """The messages of one session on their way to the app.
 
-    progress: called when messages have come in or the session's state has moved. is_over_rate:
-    the client has sent more than --ws-max-message-rate allows; what was over it is dropped.
+    owner: told when the session has moved, or is_over_rate: the client has sent more messages
+    than --ws-max-message-rate allows; what was over it is dropped. queue: those that nobody waited
+    for, None without any.
     """
 
-    __slots__ = ("_connection", "_progress", "_queue", "_rate", "_session", "_turn", "is_over_rate")
+    __slots__ = (
+        "_connection",
+        "_loop",
+        "_most",
+        "_owner",
+        "_rate",
+        "_receiver",
+        "_receivers",
+        "_session",
+        "_turn",
+        "is_over_rate",
+        "queue",
+    )
 
-    def __init__(
-        self, connection: "Connection", session: Session, progress: Callable[[], None]
-    ) -> None:
-        config = connection.context.config
+    def __init__(self, connection: "Connection", session: Session, owner: Owner) -> None:
+        context = connection.context
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
         self._session = session
-        self._progress = progress
-        self._queue = ReceiveQueue(config.ws_max_queue, config.ws_max_queue_size)
+        self._owner = owner
+        self._most = context.config.ws_max_queue
+        self.queue: ReceiveQueue | None = None  # only while messages wait
+        self._receiver: Arrival | None = None
+        self._receivers: Sequence[Arrival] = ()  # more than one are rare
         self._turn: asyncio.Handle | None = None
-        self._rate = _rate(config, connection.context.clock())
+        self._rate = _rate(context)
         self.is_over_rate = False
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes that came in."""
-        self._session.feed(data)
-        self.pump()
+    # -- the app's side ----------------------------------------------------------------------------
 
-    def pop(self) -> str | bytes | None:
-        """Return the next message, None where there is none yet.
+    def pop(self) -> str | bytes:
+        """Return the next message of the queue.
 
         What is still to be parsed waits for a turn of the loop, so that an app which finds its
         queue full again and again does not keep everyone else from theirs.
         """
-        if not self._queue:
-            return None
-        message = self._queue.pop()
-        if self._session.pending:
+        assert self.queue is not None  # who calls has looked
+        message = self.queue.pop()
+        if not self.queue:
+            self.queue = None
+        if self._session.pending or self._connection.paused_since is not None:
             self._go_on()
         return message
 
-    @property
-    def _room(self) -> int:
-        # Behind our Close the messages are thrown away: the peer's Close is all that matters.
-        return _ANY if self._session.state is State.CLOSING else self._queue.room
+    def arrival(self) -> Arrival:
+        """Return the arrival of what comes next."""
+        future = self._loop.create_future()
+        if self._receiver is None or self._receiver.done():
+            self._receiver = future
+        else:
+            self._receivers = [*(one for one in self._receivers if not one.done()), future]
+        return future
+
+    def give_back(self, arrival: Arrival) -> None:
+        """Keep the message of a receiver that was cancelled just as it came."""
+        if arrival.cancelled() or not arrival.done() or (message := arrival.result()) is None:
+            return
+        receiver = self._next_receiver()
+        if receiver is not None:
+            receiver.set_result(message)
+        else:
+            self._queued().put_back(message)
+
+    def wake(self) -> None:
+        """Let all receivers look at the session's state."""
+        while (receiver := self._next_receiver()) is not None:
+            receiver.set_result(None)
+
+    def _next_receiver(self) -> Arrival | None:
+        """Return the first of those who wait, who waits no more."""
+        receiver, self._receiver = self._receiver, None
+        if self._receivers:
+            receiver = self._line_up(receiver)
+        return receiver if receiver is not None and not receiver.done() else None
+
+    def _line_up(self, first: Arrival | None) -> Arrival | None:
+        """Have those behind the first move up; return the first who still waits."""
+        behind = [one for one in self._receivers if not one.done()]
+        if first is None or first.done():
+            first = behind.pop(0) if behind else None
+        self._receiver = behind.pop(0) if behind else None
+        self._receivers = behind
+        return first
+
+    def _queued(self) -> ReceiveQueue:
+        if self.queue is None:
+            config = self._connection.context.config
+            self.queue = ReceiveQueue(config.ws_max_queue, config.ws_max_queue_size)
+        return self.queue
+
+    # -- the client's side -------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes that came in; whatever is usual about them ends here."""
+        session = self._session
+        if self.queue is None:
+            self._put(session.take(self._most, data))
+        else:
+            session.feed(data)
+        if self.queue is not None or session.is_stirred or self.is_over_rate:
+            self.pump()
 
     def pump(self) -> None:
         """Parse what came, as far as the queue has room and the loop's turn goes."""
         session, clock = self._session, self._connection.context.clock
-        slices, until = TURN_SLICES, clock() + TURN
-        while slices and session.pending and (room := self._room):
-            messages = session.take(room)
-            if messages and not self._within_rate(len(messages)):
-                self.is_over_rate = True
-                break
-            for message in messages:
-                self._queue.put(message)
-            slices = slices - 1 if clock() < until else 0
+        takes, until = TURN_TAKES, clock() + TURN
+        while takes and session.pending and (room := self._room) and self._put(session.take(room)):
+            takes = takes - 1 if clock() < until else 0
         self.reply()
-        if self._queue or self.is_over_rate or session.state is not State.OPEN:
-            self._progress()
+        if self.is_over_rate or session.state is not State.OPEN:
+            self._owner.progress()
         self._pace()
 
-    def _within_rate(self, messages: int) -> bool:
-        if self._rate is None or self._session.state is not State.OPEN:
-            return True
-        return self._rate.allows(messages, self._connection.context.clock())
+    def _put(self, messages: Sequence[str | bytes]) -> bool:
+        """Let messages in; False where they are over the rate."""
+        if self._rate is not None and messages and not self._is_within(self._rate, len(messages)):
+            self.is_over_rate = True
+            return False
+        for message in messages:
+            receiver, self._receiver = self._receiver, None
+            if self._receivers:
+                receiver = self._line_up(receiver)
+            if receiver is not None and not receiver.done():
+                receiver.set_result(message)
+            else:
+                self._queued().put(message)
+        return True
+
+    @property
+    def _room(self) -> int:
+        # Behind our Close the messages are thrown away: the peer's Close is all that matters.
+        if self._session.state is State.CLOSING or self.queue is None:
+            return self._most
+        return self.queue.room
+
+    def _is_within(self, rate: MessageRate, messages: int) -> bool:
+        return rate.allows(messages, self._connection.context.clock())
 
     def reply(self) -> None:
         """Answer Pings and the peer's Close; above the write mark the latest Ping has to wait."""
         self._connection.write(self._session.replies(hold_pongs=self._connection.gate.is_shut))
 
     def _pace(self) -> None:
-        """Go on with what is left in a later turn, or read on."""
-        if not self._session.pending:
+        """Read on, or stop while the queue is full; what is left has its turn later."""
+        has_room = self._room > 0
+        if has_room and not self._session.pending:
             self._connection.resume_reading()
             return
         self._connection.pause_reading()
-        if self._room:
+        if has_room:
             self._go_on()
 
     def _go_on(self) -> None:
         if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
+            self._turn = self._loop.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None
         self.pump()
 
 
-def _rate(config: Config, now: float) -> MessageRate | None:
-    rate = config.ws_max_message_rate
+def _rate(context: Context) -> MessageRate | None:
+    config, rate = context.config, context.config.ws_max_message_rate
     if not rate:
         return None
-    return MessageRate(rate, config.ws_max_message_burst or max(1, int(2 * rate)), now)
+    burst = config.ws_max_message_burst or max(1, int(2 * rate))
+    return MessageRate(rate, burst, context.clock())

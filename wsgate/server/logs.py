@@ -141,7 +141,7 @@ def websocket_opened(client: Address | None, request: Request) -> None:
 
 def websocket_closed(  # one line tells all of it
     client: Address | None,
-    request: Request,
+    target: bytes,
     *,
     code: int,
     reason: str,
@@ -153,7 +153,7 @@ def websocket_closed(  # one line tells all of it
     access.info(
         '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
         address(client),
-        _target(request),
+        escaped(target.decode("ascii")),
         code,
         f" {escaped(reason)}" if reason else "",
         seconds,

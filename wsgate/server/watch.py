@@ -2,8 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wsgate.protocol.keepalive import Action, Keepalive
 from wsgate.protocol.websocket import Session
@@ -15,29 +14,36 @@ MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
 _LOOKS = 8  # looks in a time without progress, so that it is exact to an eighth
 
 
+class Owner(Protocol):
+    """Whoever can end the session."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send our Close."""
+
+
 class Watch:
-    """Looks after one session while it is open. close: ends it, with a code and a reason."""
+    """Looks after one session while it is open. owner: ends it."""
 
     __slots__ = (
         "_active_at",
-        "_close",
+        "_bytes_in",
         "_connection",
         "_keepalive",
         "_life_ends",
         "_messages",
+        "_owner",
         "_received",
         "_session",
         "_stuck_since",
     )
 
-    def __init__(
-        self, connection: "Connection", session: Session, close: Callable[[int, str], None]
-    ) -> None:
+    def __init__(self, connection: "Connection", session: Session, owner: Owner) -> None:
         now = connection.context.clock()
         self._connection = connection
         self._session = session
-        self._close = close
+        self._owner = owner
         self._keepalive = self._pings(now)
+        self._bytes_in = 0
         self._messages = 0
         self._received = 0
         self._stuck_since = now
@@ -53,11 +59,6 @@ class Watch:
             return None
         first = _between(0.5, 1.0)  # nor do they ping together
         return Keepalive(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
-
-    def heard(self) -> None:
-        """Note that bytes came in."""
-        if self._keepalive is not None:
-            self._keepalive.heard()
 
     def check(self, now: float) -> float:
         """Do what is due; return when to ask again."""
@@ -77,7 +78,7 @@ class Watch:
             return math.inf
         until = shut_since + self._connection.context.config.ws_send_timeout
         if now >= until:
-            self._close(1013, "slow consumer")
+            self._owner.close(1013, "slow consumer")
         return until
 
     def _check_app(self, now: float) -> float:
@@ -85,13 +86,16 @@ class Watch:
         if self._connection.paused_since is None or self._session.received != self._received:
             self._received, self._stuck_since = self._session.received, now
         if now >= self._stuck_since + MAX_PAUSE:
-            self._close(1011, "the application does not receive")
+            self._owner.close(1011, "the application does not receive")
         return min(self._stuck_since + MAX_PAUSE, now + MAX_PAUSE / _LOOKS)
 
     def _check_peer(self, now: float) -> float:
         """Ping, and give a peer up that gives no sign of life."""
         if self._keepalive is None:
             return math.inf
+        if self._session.bytes_in != self._bytes_in:
+            self._bytes_in = self._session.bytes_in
+            self._keepalive.heard()
         step = self._keepalive.step(
             now,
             flushed=self._connection.is_flushed,
@@ -100,7 +104,7 @@ class Watch:
         if step.action is Action.PING:
             self._connection.write(self._session.ping(b""))
         elif step.action is Action.FAIL:
-            self._close(1011, "keepalive ping timeout")
+            self._owner.close(1011, "keepalive ping timeout")
         return step.next_at
 
     def _check_idle(self, now: float) -> float:
@@ -113,13 +117,13 @@ class Watch:
             self._messages, self._active_at = messages, now
         until = self._active_at + timeout
         if now >= until:
-            self._close(1001, "idle timeout")
+            self._owner.close(1001, "idle timeout")
         return min(until, now + timeout / _LOOKS)
 
     def _check_age(self, now: float) -> float:
         """End a WebSocket that has lived long enough, so that its client comes back elsewhere."""
         if now >= self._life_ends:
-            self._close(1012, "lifetime reached")
+            self._owner.close(1012, "lifetime reached")
         return self._life_ends
 
 

@@ -1,0 +1,230 @@
+"""What is measured, on which servers, and what wsgate is held to."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from benchmarks.servers import LIMIT, SOCKETIFY, UVICORN, WSGATE
+
+
+class Figure(Enum):
+    """What a load is about."""
+
+    RATE = "rate"  # messages, handshakes or requests a second; more is better
+    MEMORY = "bytes"  # of memory for a connection; less is better
+    LATENCY = "p99_ms"  # less is better
+
+
+class Deflate(Enum):
+    """What a client does about permessage-deflate."""
+
+    NONE = "none"
+    OFFERED = "offered"  # and messages that are plain, as small ones mostly are
+    COMPRESSED = "compressed"  # each message, as browsers send
+
+
+@dataclass(frozen=True)
+class Load:
+    """One load. size: bytes of a message, as the app sees it. mode: the load generator's.
+
+    servers: those that are measured by default; others: those that --servers may name as well.
+    like: an earlier load; of uvicorn's variants, only the one that was best there is measured.
+    most_rounds, seconds: where they differ from the command line's; what goes in waves, as ten
+    thousand connections do, takes longer. active, rate: see load.c.
+    """
+
+    title: str
+    mode: str
+    servers: tuple[str, ...]
+    connections: int = 64
+    size: int = 64
+    deflate: Deflate = Deflate.NONE
+    figure: Figure = Figure.RATE
+    others: tuple[str, ...] = ()
+    like: str | None = None
+    most_rounds: int | None = None
+    seconds: float | None = None
+    active: int = 0
+    rate: float = 0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a server is held to in a load.
+
+    bound: of its ratio to the best of `against` in the same round; without `against`, of the figure
+    itself. It is the least that is allowed for a rate, and the most for memory and latency.
+    is_above: the bound itself is not enough.
+    """
+
+    load: str
+    bound: float
+    against: tuple[str, ...] = ()
+    server: str = WSGATE
+    is_above: bool = False
+
+
+_GROWTH_ROUNDS = 3
+_SLOW = ("hypercorn", "daphne")
+_FAST = (LIMIT, WSGATE, "socketify", "granian", *UVICORN)
+_DEFLATING = (LIMIT, WSGATE, "socketify-deflate", *UVICORN)
+_GROWING = (LIMIT, WSGATE, "socketify", *UVICORN)
+
+
+def _sized(size: int, title: str, like: str, seconds: float | None = None) -> Load:
+    return Load(
+        f"Echo of {title}, 64 connections",
+        "echo",
+        _GROWING,
+        size=size,
+        like=like,
+        most_rounds=_GROWTH_ROUNDS,
+        seconds=seconds,
+    )
+
+
+def _crowded(connections: int, seconds: float | None = None) -> Load:
+    return Load(
+        f"Echo of 64 B, {connections:,} connection{'s' * (connections > 1)}",
+        "echo",
+        _GROWING,
+        connections=connections,
+        like="echo64",
+        most_rounds=_GROWTH_ROUNDS,
+        seconds=seconds,
+    )
+
+
+def _deflated(size: int, title: str, deflate: Deflate) -> Load:
+    how = "compressed" if deflate is Deflate.COMPRESSED else "plain, deflate agreed"
+    return Load(
+        f"Echo of {title}, {how}, 64 connections",
+        "echo",
+        _DEFLATING,
+        size=size,
+        deflate=deflate,
+        like="echo64-compressed",
+        most_rounds=_GROWTH_ROUNDS,
+    )
+
+
+LOADS = {
+    "echo64": Load(
+        "Echo of 64 B, 64 connections", "echo", (*_FAST, "wsgate-wsproto", *_SLOW), size=64
+    ),
+    "echo16k": Load("Echo of 16 KiB, 64 connections", "echo", (*_FAST, *_SLOW), size=16 * 1024),
+    "connect": Load("Handshakes, 32 at a time", "connect", (*_FAST, *_SLOW), connections=32),
+    "http": Load(
+        "HTTP requests, 32 connections",
+        "http",
+        (LIMIT, WSGATE, "socketify", "granian", "uvicorn-sansio", *_SLOW),
+        connections=32,
+    ),
+    "echo64-compressed": Load(
+        "Echo of 64 B, compressed, 64 connections",
+        "echo",
+        (*_DEFLATING, "granian", *_SLOW),
+        size=64,
+        deflate=Deflate.COMPRESSED,
+    ),
+    "idle-deflate": Load(
+        "Bytes for an idle connection, deflate offered",
+        "idle",
+        (*_FAST, "socketify-deflate", *_SLOW),
+        connections=5000,
+        deflate=Deflate.OFFERED,
+        figure=Figure.MEMORY,
+        most_rounds=3,
+    ),
+    "idle": Load(
+        "Bytes for an idle connection, no deflate",
+        "idle",
+        (*_FAST, *_SLOW),
+        connections=5000,
+        figure=Figure.MEMORY,
+        most_rounds=1,
+    ),
+    "hold": Load(
+        "50,000 connections, 500 of them with 10 messages a second: 99th percentile, ms",
+        "hold",
+        (WSGATE,),
+        others=(LIMIT, *UVICORN, "hypercorn"),
+        connections=50_000,
+        active=500,
+        rate=10,
+        seconds=10,
+        figure=Figure.LATENCY,
+        most_rounds=2,
+    ),
+    "echo64-c1": _crowded(1),
+    "echo64-c1000": _crowded(1000),
+    "echo64-c10000": _crowded(10_000, seconds=4),
+    "echo16": _sized(16, "16 B", "echo64"),
+    "echo1k": _sized(1024, "1 KiB", "echo64"),
+    "echo128k": _sized(128 * 1024, "128 KiB", "echo16k"),
+    "echo1m": _sized(1024 * 1024, "1 MiB", "echo16k", seconds=3),
+    "echo64-deflate": _deflated(64, "64 B", Deflate.OFFERED),
+    "echo16k-deflate": _deflated(16 * 1024, "16 KiB", Deflate.OFFERED),
+    "echo16k-compressed": _deflated(16 * 1024, "16 KiB", Deflate.COMPRESSED),
+}
+
+GOALS = (
+    Goal("echo64", 0.80, (LIMIT,)),
+    Goal("echo64", 1.25, SOCKETIFY),
+    Goal("echo64", 1.7, UVICORN),
+    Goal("echo64", 1.3, ("uvicorn-wsproto",), server="wsgate-wsproto"),
+    Goal("echo16k", 0.80, (LIMIT,)),
+    Goal("echo16k", 1.25, SOCKETIFY),
+    Goal("connect", 0.60, (LIMIT,)),
+    Goal("connect", 1, ("granian",), is_above=True),
+    Goal("connect", 1, SOCKETIFY, is_above=True),
+    Goal("connect", 3, UVICORN),
+    Goal("http", 1, UVICORN),
+    Goal("echo64-compressed", 0.55, (LIMIT,)),
+    Goal("echo64-compressed", 1.5, UVICORN),
+    Goal("idle-deflate", 6000),
+    Goal("idle-deflate", 1, SOCKETIFY, is_above=True),
+    Goal("hold", 50, is_above=True),
+)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A table of how the cost grows: its columns are loads, by what is varied."""
+
+    title: str
+    columns: tuple[tuple[str, str], ...]
+
+
+GROWTHS = (
+    Growth(
+        "connections",
+        (
+            ("1", "echo64-c1"),
+            ("64", "echo64"),
+            ("1,000", "echo64-c1000"),
+            ("10,000", "echo64-c10000"),
+        ),
+    ),
+    Growth(
+        "message size",
+        (
+            ("16 B", "echo16"),
+            ("64 B", "echo64"),
+            ("1 KiB", "echo1k"),
+            ("16 KiB", "echo16k"),
+            ("128 KiB", "echo128k"),
+            ("1 MiB", "echo1m"),
+        ),
+    ),
+    Growth(
+        "compression",
+        (
+            ("64 B, none", "echo64"),
+            ("64 B, agreed, plain", "echo64-deflate"),
+            ("64 B, compressed", "echo64-compressed"),
+            ("16 KiB, none", "echo16k"),
+            ("16 KiB, agreed, plain", "echo16k-deflate"),
+            ("16 KiB, compressed", "echo16k-compressed"),
+        ),
+    ),
+)

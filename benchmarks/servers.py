@@ -1,0 +1,96 @@
+"""The servers that are compared: how each is started, and what it is called.
+
+Each serves the same app with one worker, without an access log, and with the fastest event loop and
+HTTP parser that it offers; all else is as it comes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+APP = "benchmarks.app:app"
+LIMIT = "limit"
+WSGATE = "wsgate"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A command that serves the app.
+
+    command: with {port} to fill in; its first word names a program of the virtual environment.
+    by_fd: the same on a listening socket that it inherits, with {fd}; None where it cannot.
+    label: for people. packages: whose versions say what was measured.
+    """
+
+    label: str
+    command: str
+    by_fd: str | None = None
+    packages: tuple[str, ...] = ()
+
+
+def _uvicorn(ws: str, package: str) -> Server:
+    command = (
+        f"uvicorn {APP} --loop uvloop --http httptools --ws {ws} --log-level warning"
+        " --no-access-log"
+    )
+    return Server(
+        f"uvicorn --ws {ws}",
+        f"{command} --port {{port}}",
+        f"{command} --fd {{fd}}",
+        ("uvicorn", package, "httptools", "uvloop"),
+    )
+
+
+_WSGATE = f"wsgate {APP} --no-access-log --log-level warning"
+_SOCKETIFY = f"python -m socketify {APP} --port {{port}} --disable-listen-log True"
+SERVERS = {
+    LIMIT: Server(
+        "the limit",
+        "python -m benchmarks.limit {port}",
+        "python -m benchmarks.limit --fd {fd}",
+        ("uvloop",),
+    ),
+    WSGATE: Server(
+        "wsgate",
+        f"{_WSGATE} --port {{port}}",
+        f"{_WSGATE} --fd {{fd}}",
+        ("wsgate", "uvloop", "httptools"),
+    ),
+    "wsgate-wsproto": Server(
+        "wsgate --no-ws-fast-lane",
+        f"{_WSGATE} --port {{port}} --no-ws-fast-lane",
+        f"{_WSGATE} --fd {{fd}} --no-ws-fast-lane",
+        ("wsgate", "wsproto", "uvloop"),
+    ),
+    "socketify": Server("socketify", _SOCKETIFY, None, ("socketify",)),
+    "socketify-deflate": Server(
+        "socketify --ws-per-message-deflate",
+        f"{_SOCKETIFY} --ws-per-message-deflate True",
+        None,
+        ("socketify",),
+    ),
+    "granian": Server(
+        "granian",
+        f"granian --interface asgi {APP} --port {{port}} --log-level warning",
+        None,
+        ("granian", "uvloop"),
+    ),
+    "uvicorn-websockets": _uvicorn("websockets", "websockets"),
+    "uvicorn-sansio": _uvicorn("websockets-sansio", "websockets"),
+    "uvicorn-wsproto": _uvicorn("wsproto", "wsproto"),
+    "hypercorn": Server(
+        "hypercorn",
+        f"hypercorn -k uvloop {APP} -b 127.0.0.1:{{port}} --log-level warning",
+        f"hypercorn -k uvloop {APP} -b fd://{{fd}} --log-level warning",
+        ("hypercorn", "wsproto", "uvloop"),
+    ),
+    "daphne": Server(
+        "daphne", f"daphne {APP} -v 0 -p {{port}}", f"daphne {APP} -v 0 --fd {{fd}}", ("daphne",)
+    ),
+}
+UVICORN = ("uvicorn-websockets", "uvicorn-sansio", "uvicorn-wsproto")
+SOCKETIFY = ("socketify", "socketify-deflate")
+
+
+def packages() -> Iterator[str]:
+    """Yield the names of all packages that the servers are made of, once each."""
+    yield from dict.fromkeys(name for server in SERVERS.values() for name in server.packages)

@@ -1,0 +1,82 @@
+"""The load generator: that it compiles without a warning, and counts what a server answers."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wsgate.testing
+from benchmarks import measure
+from benchmarks.app import app
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("load") / "load"
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["cc", *warnings, "-o", program, measure.HERE / "load.c"], check=True)
+    return program
+
+
+async def run(generator: Path, port: int, *arguments: str) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        generator, *arguments, "--port", str(port), "--seconds", "0.1", "--warm-up", "0",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("echo", "--size", "0"),
+        ("echo", "--size", "64", "--text"),
+        ("echo", "--size", "200000", "--offer-deflate"),
+        ("connect",),
+        ("http",),
+    ],
+    ids=" ".join,
+)
+async def test_each_load_gets_its_answers(generator: Path, arguments: tuple[str, ...]) -> None:
+    async with wsgate.testing.serve(app, access_log=False) as server:
+        found = await run(generator, server.port, *arguments, "--connections", "4")
+    assert found["rate"] > 0
+    assert found["deflate"] is ("--offer-deflate" in arguments)
+
+
+async def test_messages_are_compressed_as_the_server_agreed(
+    generator: Path, tmp_path: Path
+) -> None:
+    payload = tmp_path / "payload"
+    payload.write_bytes(measure.compressed(3000))
+    packed = ("--compressed", "--payload", str(payload), "--size", "3000")
+    async with wsgate.testing.serve(app, access_log=False) as server:
+        found = await run(generator, server.port, "echo", *packed)
+    assert found["rate"] > 0
+
+
+async def test_hold_counts_those_that_are_held(generator: Path) -> None:
+    async with wsgate.testing.serve(app, access_log=False) as server:
+        held = ("--connections", "20", "--active", "4", "--rate", "50")
+        found = await run(generator, server.port, "hold", *held)
+    assert found["open"] == 20
+    assert found["p99_ms"] > 0
+
+
+async def test_a_server_that_refuses_is_told_of(generator: Path) -> None:
+    async with wsgate.testing.serve(app, access_log=False, ws_origins=["https://else"]) as server:
+        process = await asyncio.create_subprocess_exec(
+            generator, "echo", "--port", str(server.port), stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.startswith(b"handshake: HTTP/1.1 403")

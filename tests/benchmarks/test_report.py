@@ -1,0 +1,174 @@
+"""What the benchmarks' page and pictures say of results that are given."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from benchmarks import picture, report, results
+from benchmarks.loads import GOALS, GROWTHS, LOADS, Goal
+from benchmarks.results import Results
+from benchmarks.servers import SERVERS, UVICORN
+
+ABOUT = {
+    "machine": {"processor": "Z80", "cores": "1", "memory": "64 KiB", "kernel": "CP/M 2.2"},
+    "versions": {"CPython": "3.11.0", "wsgate": "0.1.0"},
+    "date": "2026-01-02",
+    "seconds": 1.5,
+}
+
+
+def rates(*values: float | None) -> list[dict[str, Any]]:
+    return [
+        {"failed": "no"} if v is None else {"rate": v, "p50_ms": 1, "p99_ms": 2} for v in values
+    ]
+
+
+def record(**servers: list[dict[str, Any]]) -> dict[str, Any]:
+    return ABOUT | {"servers": {name.replace("_", "-"): rounds for name, rounds in servers.items()}}
+
+
+@pytest.fixture
+def found() -> Results:
+    return {
+        "echo64": record(
+            limit=rates(100, 200, 400),
+            wsgate=rates(90, 170, 300),
+            socketify=rates(80, 80, 80),
+            uvicorn_websockets=rates(10, 20, 30),
+            uvicorn_sansio=rates(50, 50, 50),
+            wsgate_wsproto=rates(60, 60, None),
+            daphne=rates(None, None, None),
+        ),
+        "idle-deflate": record(
+            wsgate=[{"bytes": 5000, "deflate": True}, {"bytes": 6100, "deflate": True}],
+            socketify=[{"bytes": 8000, "deflate": False}, {"bytes": 8000, "deflate": False}],
+        ),
+        "hold": record(wsgate=[{"rate": 9, "p50_ms": 1, "p99_ms": 20.0, "server_processes": 3}]),
+    }
+
+
+def goal(load: str, *against: str, server: str = "wsgate") -> Goal:
+    return next(
+        goal
+        for goal in GOALS
+        if (goal.load, goal.server) == (load, server) and goal.against[:1] == against
+    )
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios(found: Results) -> None:
+    assert results.ratio(found, "echo64", "wsgate", "limit") == 0.85
+    assert results.ratio(found, "echo64", "daphne", "limit") is None
+    assert results.ratio(found, "http", "wsgate", "limit") is None
+
+
+def test_the_best_of_several_is_taken(found: Results) -> None:
+    assert results.best(found, "echo64", UVICORN) == "uvicorn-sansio"
+    assert results.best(found, "idle-deflate", ("wsgate", "socketify")) == "wsgate"
+    assert results.best(found, "echo64", ("daphne",)) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "is_met"),
+    [
+        (goal("echo64", "limit"), 0.80, True),
+        (goal("echo64", "limit"), 0.79, False),
+        (goal("connect", "granian"), 1.0, False),
+        (goal("connect", "granian"), 1.1, True),
+        (goal("idle-deflate"), 6000, True),
+        (goal("idle-deflate"), 6001, False),
+        (goal("idle-deflate", "socketify"), 1.0, False),
+        (goal("hold"), 49.9, True),
+        (goal("hold"), 50, False),
+    ],
+)
+def test_a_goal_is_met_or_not(what: Goal, value: float, is_met: bool) -> None:
+    assert results.is_met(what, value) is is_met
+
+
+def test_the_worst_round_counts_where_a_figure_is_bound(found: Results) -> None:
+    assert results.measured(found, goal("idle-deflate")) == 6100
+
+
+def test_the_table_of_goals_says_what_is_met(found: Results) -> None:
+    lines = report.goals(found).splitlines()
+    echo = "| Echo of 64 B, 64 connections |"
+    assert f"{echo} at least 0.8 of the limit | 0.85 | met |" in lines
+    assert f"{echo} at least 1.25 times socketify | 2.12 (socketify) | met |" in lines
+    best = "uvicorn --ws websockets-sansio"
+    assert f"{echo} at least 1.7 times uvicorn's best | 3.4 ({best}) | met |" in lines
+    idle = "| Bytes for an idle connection, deflate offered |"
+    assert f"{idle} at most 6,000 | 6,100 | **not met** |" in lines
+    assert f"{idle} below socketify | 0.694 (socketify) | met |" in lines
+    assert any("below 50, without a failure | 20 | met |" in line for line in lines)
+    assert any("fails: no | **not met** |" in line for line in lines)
+    assert sum("| not measured |" in line for line in lines) == 9
+    assert len(lines) == len(GOALS) + 2
+
+
+def test_a_load_has_a_line_for_each_server_and_drops_none(found: Results) -> None:
+    table = report.lines_of("echo64", found["echo64"])
+    assert "| wsgate | 170 | 90 | 300 | 0.85 | 1 | 2 |" in table
+    assert "| daphne | fails: no |  |  |  |  |  |" in table
+    assert "| wsgate --no-ws-fast-lane (failed in 1 of 3 rounds) | 60 | 60 | 60 |" in table
+    assert "| socketify (declines deflate) | 8,000 |" in report.lines_of(
+        "idle-deflate", found["idle-deflate"]
+    )
+    assert "3 processes on one processor" in report.lines_of("hold", found["hold"])
+
+
+def test_growth_has_the_ratio_to_the_limit(found: Results) -> None:
+    table = report.growth(found, GROWTHS[0])
+    assert "| By connections | 1 | 64 | 1,000 | 10,000 |" in table
+    assert "| wsgate |  | 170 (0.85) |  |  |" in table
+    assert "| uvicorn's best |  | 50 (0.25) |  |  |" in table
+
+
+def test_the_page_names_machine_date_and_versions(found: Results) -> None:
+    text = report.part(found)
+    assert "2026-01-02 on Z80, 1 cores, 64 KiB, CP/M 2.2" in text
+    assert "CPython 3.11.0, wsgate 0.1.0" in text
+
+
+def test_records_of_several_days_are_told_apart(found: Results) -> None:
+    found["hold"] = found["hold"] | {"date": "2026-02-03", "versions": {"wsgate": "0.2.0"}}
+    text = report.about(found, "{dates}, {versions}")
+    assert text == "2026-01-02 to 2026-02-03, CPython 3.11.0, wsgate 0.1.0 and 0.2.0"
+
+
+def test_only_what_lies_between_the_marks_is_replaced() -> None:
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nbehind\n"
+    assert report.replaced(page, "new") == f"before\n{report.BEGIN}\nnew\n{report.END}\nbehind\n"
+    with pytest.raises(ValueError, match="no <!-- bench:begin"):
+        report.replaced("a page", "new")
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_pictures_are_well_formed_and_name_the_servers(found: Results, is_empty: bool) -> None:
+    drawn = picture.pictures({} if is_empty else found, "a < note & more")
+    assert list(drawn) == list(picture.NAMES)
+    for svg in drawn.values():
+        words = [element.text for element in ET.fromstring(svg).iter() if element.text]
+        assert "a < note & more" in words
+        assert is_empty or "wsgate" in words
+    assert is_empty == ("0.85" not in drawn["fast.svg"])
+
+
+def test_results_survive_being_kept(tmp_path: Path, found: Results) -> None:
+    file = tmp_path / "results.json"
+    assert results.load(file) == {}
+    results.save(file, found)
+    assert results.load(file) == found
+    assert '{"rate": 100, "p50_ms": 1, "p99_ms": 2}' in file.read_text()
+
+
+def test_loads_goals_and_growth_name_what_there_is() -> None:
+    for load in LOADS.values():
+        assert {*load.servers, *load.others} <= set(SERVERS)
+        assert load.like is None or load.like in LOADS
+    for wanted in GOALS:
+        assert wanted.server in LOADS[wanted.load].servers
+        assert set(wanted.against) & set(LOADS[wanted.load].servers) or not wanted.against
+    for table in GROWTHS:
+        assert {load for _, load in table.columns} <= set(LOADS)

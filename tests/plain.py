@@ -1,0 +1,30 @@
+"""The fast lane without the compiled part, as it runs where no compiler was found."""
+
+from wsgate.protocol import frames
+from wsgate.protocol.codec_fast import DeflatingCodec, FastCodec
+from wsgate.protocol.deflate import Compressors, MessageLimits
+from wsgate.protocol.negotiation import Agreement
+
+
+class PlainCodec(FastCodec):
+    __slots__ = ()
+
+    _read_messages = staticmethod(frames.read_messages)
+    _unmask = staticmethod(frames.unmask)
+    message = staticmethod(frames.data_frame)
+
+
+class PlainDeflatingCodec(DeflatingCodec):
+    __slots__ = ()
+
+    _read_messages = staticmethod(frames.read_messages)
+    _unmask = staticmethod(frames.unmask)
+    _data_frame = staticmethod(frames.data_frame)
+
+
+def plain_codec(
+    limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
+) -> FastCodec:
+    if agreement is None:
+        return PlainCodec(limits, None, compressors)
+    return PlainDeflatingCodec(limits, agreement, compressors)

@@ -1,0 +1,403 @@
+"""The fast lane: a codec that reads what is usual by itself, and has wsproto read the rest.
+
+Nearly every frame of a chat is one whole message, a Ping, a Pong or a Close. wsproto takes some
+ten microseconds for each; here they take two. What is neither whole nor usual (fragments, large
+compressed messages, whatever is wrong) goes to a wsproto codec from the start of its frame on, up
+to the end of its message: so that faults are judged in one place, and nothing of wsproto is there
+while a connection rests.
+Sources: RFC 6455 section 5 (frames), RFC 7692 section 7.2 (compressed messages).
+"""
+
+import codecs
+from collections.abc import Sequence
+
+from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Pieces, Ping, Pong
+from wsgate.protocol.codec_wsproto import WsprotoCodec
+from wsgate.protocol.deflate import (
+    Compression,
+    Compressors,
+    Deflate,
+    MessageLimits,
+    client_bits,
+    ends_in_surrogate,
+    inflated,
+)
+from wsgate.protocol.frames import BINARY, TEXT, head, measure
+from wsgate.protocol.negotiation import Agreement
+
+try:
+    from wsgate.protocol import _frames as compiled
+except ImportError:  # no compiler was found where wsgate was installed
+    from wsgate.protocol import frames as compiled  # type: ignore[no-redef]  # the same functions
+
+_RSV1 = 0x40
+_CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
+_FIN = _MASKED = 0x80
+_CONTROL = 0x08
+_OCTETS = {126: 2, 127: 8}  # of an extended length
+_NO_STATUS = 1005
+# What browsers and servers send; wsproto judges the others.
+_USUAL_CODES = frozenset({1000, 1001})
+_INVALID_PAYLOAD = Fail(1007, "invalid payload")
+# A larger compressed message is inflated slice by slice, with the loop free in between.
+_COMPRESSED = 65_536
+_INFLATED = 1_048_576
+
+
+class FastCodec:
+    """A `FrameCodec` with a fast lane over wsproto; its own messages are not compressed.
+
+    agreement: of permessage-deflate, None without it. Each connection has one of its own; the
+    other two are shared. pending: whether `take` has something left to look at.
+    """
+
+    __slots__ = (
+        "_agreement",
+        "_at",
+        "_boundaries",
+        "_compressors",
+        "_input",
+        "_is_busy",
+        "_is_over",
+        "_limits",
+        "_most",
+        "_partial",
+        "_wsproto",
+        "pending",
+    )
+
+    # Class attributes, so that the tests can run the plain twin, and a call goes straight there.
+    _read_messages = staticmethod(compiled.read_messages)
+    _unmask = staticmethod(compiled.unmask)
+    message = staticmethod(compiled.data_frame)
+
+    def __init__(
+        self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
+    ) -> None:
+        self._limits = limits
+        self._most = limits.size
+        self._agreement = agreement
+        self._compressors = compressors
+        self._input = b""
+        self._at = 0  # where in the input the next frame begins
+        self._is_busy = False  # there is input, or a message of which the end is still to come
+        self._is_over = False  # nothing more is read
+        self.pending = False
+        self._partial: _Partial | None = None  # a message of which the end is still to come
+        self._wsproto: WsprotoCodec | None = None  # has the input while there are boundaries
+        self._boundaries: _Boundaries | None = None
+
+    # -- what comes in -------------------------------------------------------------------------
+
+    def take(self, limit: int, data: bytes = b"") -> Sequence[Item]:
+        """Add bytes; return the messages that are whole, or what stands there instead."""
+        if self._is_busy:
+            return self._take_more(limit, data)
+        items, at = self._read_messages(data, 0, limit, self._most)
+        if at != len(data):
+            self._is_busy = self.pending = True
+            self._input, self._at = data, at
+            if not items:
+                return self._take_other(data, at)
+        return items
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
+        if not self._is_over:
+            self._input = self._input[self._at :] + data if self._input else data
+            self._at = 0
+            self._is_busy = self.pending = True
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be looked at."""
+        return len(self._input) - self._at
+
+    def drop(self) -> None:
+        """Forget what waits to be looked at."""
+        self._input, self._at, self.pending = b"", 0, False
+
+    def _take_more(self, limit: int, data: bytes) -> Sequence[Item]:
+        """Go on behind what waits already, or in the middle of a message."""
+        self.feed(data)
+        if not self.pending:
+            return ()
+        if self._partial is not None:
+            return self._take_partial(self._partial)
+        if self._boundaries is not None:
+            assert self._wsproto is not None  # they come together
+            return self._take_from_wsproto(self._wsproto, self._boundaries)
+        items, at = self._read_messages(self._input, self._at, limit, self._most)
+        self._advance(at)
+        if self._input and not items:
+            return self._take_other(self._input, at)
+        return items
+
+    def _advance(self, at: int) -> None:
+        """Have the input go on at `at`; at its end, and that of a message, all is as at first."""
+        self._at = at
+        if at == len(self._input):
+            self.drop()
+            self._is_busy = self._partial is not None or self._boundaries is not None
+
+    def _take_other(self, data: bytes, at: int) -> Sequence[Item]:
+        """Take what stands at `at` and is no whole plain message."""
+        if len(data) - at < 2:  # noqa: PLR2004  # the first two octets tell of the rest
+            return self._wait()
+        first, second = data[at], data[at + 1]
+        if second & _MASKED:
+            if first in (TEXT, BINARY):
+                return self._take_cut_short(data, at)
+            if first in (TEXT | _RSV1, BINARY | _RSV1) and self._inflates:
+                return self._take_compressed(data, at)
+            if first in (_CLOSE, _PING, _PONG) and second & 0x7F <= 125:  # noqa: PLR2004  # RFC
+                return self._take_control(data, at)
+        return self._hand_over()
+
+    def _wait(self) -> Sequence[Item]:
+        self.pending = False
+        return ()
+
+    @property
+    def _inflates(self) -> bool:
+        # A window that the client keeps lies with wsproto's extension.
+        return self._agreement is not None and self._agreement.client_no_context_takeover
+
+    # -- control frames ------------------------------------------------------------------------
+
+    def _take_control(self, data: bytes, at: int) -> Sequence[Item]:
+        end = at + 6 + (data[at + 1] & 0x7F)
+        if len(data) < end:
+            return self._wait()
+        first, payload = data[at], self._unmask(data[at + 6 : end], data[at + 2 : at + 6])
+        if first == _CLOSE:
+            return self._take_close(payload)
+        self._advance(end)
+        return (Ping(payload) if first == _PING else Pong(payload),)
+
+    def _take_close(self, payload: bytes) -> Sequence[Item]:
+        code = int.from_bytes(payload[:2], "big") if payload else _NO_STATUS
+        if payload and code not in _USUAL_CODES:
+            return self._hand_over()
+        try:
+            reason = payload[2:].decode()
+        except UnicodeDecodeError:
+            return self._hand_over()
+        return self._end(PeerClose(code, reason))
+
+    def _end(self, item: Fail | PeerClose) -> Sequence[Item]:
+        """Read nothing more."""
+        self._is_over = self._is_busy = True
+        self.drop()
+        return (item,)
+
+    # -- messages that are not whole, or compressed --------------------------------------------
+
+    def _take_cut_short(self, data: bytes, at: int) -> Sequence[Item]:
+        """Begin a plain message of which a part has come; wsproto judges what is wrong with it."""
+        start, length = measure(data, at)
+        if length > self._most or len(data) - start >= length > 0:
+            return self._hand_over()  # too long, or whole, and then no text
+        if len(data) < start:
+            return self._wait()
+        self._partial = _Partial(data[at] == TEXT, data[start - 4 : start], length)
+        self._at = start
+        return self._take_partial(self._partial)
+
+    def _take_partial(self, partial: "_Partial") -> Sequence[Item]:
+        piece = self._input[self._at : self._at + partial.left]
+        is_text_yet = partial.add(self._unmask(piece, partial.mask))
+        if not partial.left:
+            self._partial = None
+        self._advance(self._at + len(piece))
+        if not is_text_yet:
+            return self._end(_INVALID_PAYLOAD)
+        return () if partial.left else (partial.whole(),)
+
+    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:
+        start, length = measure(data, at)
+        if len(data) < start and length < _COMPRESSED:
+            return self._wait()
+        if length > _COMPRESSED or len(data) - start < length:
+            return self._hand_over()
+        payload = self._unmask(data[start : start + length], data[start - 4 : start])
+        assert self._agreement is not None  # without it there are no compressed messages
+        most = min(self._most, _INFLATED)
+        message = inflated(payload, client_bits(self._agreement), most)
+        if message is None:
+            return self._hand_over()
+        item: str | bytes = message
+        if data[at] == TEXT | _RSV1:
+            try:
+                item = message.decode()
+            except UnicodeDecodeError:
+                return self._hand_over()
+        self._advance(start + length)
+        return (item,)
+
+    # -- wsproto's turn ------------------------------------------------------------------------
+
+    def _hand_over(self) -> Sequence[Item]:
+        """Have wsproto read from here on, up to the end of the message."""
+        if self._wsproto is None:
+            deflate = Deflate(self._limits, self._agreement, self._compressors)
+            self._wsproto = WsprotoCodec(deflate)
+        self._boundaries = _Boundaries()
+        return self._take_from_wsproto(self._wsproto, self._boundaries)
+
+    def _take_from_wsproto(
+        self, wsproto: WsprotoCodec, boundaries: "_Boundaries"
+    ) -> Sequence[Item]:
+        items: list[Item] = []
+        end = min(len(self._input), self._at + SLICE)
+        while self._at < end and not items and not boundaries.is_between:
+            piece = boundaries.passed(self._input, self._at, end)
+            self._at += len(piece)
+            wsproto.feed(piece)
+            items += wsproto.take(2)  # a frame makes one item
+        if boundaries.is_between:
+            self._boundaries = None
+            if self._agreement is None or self._inflates:
+                self._wsproto = None  # nothing of it is needed for the next message
+        self._advance(self._at)
+        if items and isinstance(items[-1], (Fail, PeerClose)):
+            return self._end(items[-1])
+        return items
+
+    # -- what goes out -------------------------------------------------------------------------
+
+    def ping(self, payload: bytes) -> bytes:
+        """Return a Ping of at most 125 bytes."""
+        return head(_PING, len(payload)) + payload
+
+    def pong(self, payload: bytes) -> bytes:
+        """Return a Pong of at most 125 bytes."""
+        return head(_PONG, len(payload)) + payload
+
+    def close(self, code: int, reason: str) -> bytes:
+        """Return a Close; 1005 for one without code, then nothing but Close can be sent."""
+        payload = b"" if code == _NO_STATUS else code.to_bytes(2, "big") + reason.encode()
+        return head(_CLOSE, len(payload)) + payload
+
+
+class DeflatingCodec(FastCodec):
+    """The same where permessage-deflate is agreed."""
+
+    __slots__ = ("_compression",)
+
+    _data_frame = staticmethod(compiled.data_frame)
+
+    def __init__(
+        self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
+    ) -> None:
+        super().__init__(limits, agreement, compressors)
+        self._compression = Compression(agreement, compressors)
+
+    def message(self, payload: str | bytes) -> bytes:
+        """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
+        if 4 * len(payload) >= self._compression.threshold:  # a character has up to four octets
+            data = payload.encode() if isinstance(payload, str) else payload
+            compressed = self._compression.compressed(data)
+            if compressed is not None:
+                first = (TEXT if isinstance(payload, str) else BINARY) | _RSV1
+                return head(first, len(compressed)) + compressed
+        return self._data_frame(payload)
+
+
+def fast_codec(
+    limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
+) -> FastCodec:
+    """Return the codec for what was agreed of permessage-deflate, None without it."""
+    if agreement is None:
+        return FastCodec(limits, None, compressors)
+    return DeflatingCodec(limits, agreement, compressors)
+
+
+class _Partial:
+    """A message in one plain frame of which the end is still to come.
+
+    left: bytes that are. mask: for the next of them.
+    """
+
+    __slots__ = ("_is_text", "_pieces", "_undecoded", "left", "mask")
+
+    def __init__(self, is_text: bool, mask: bytes, length: int) -> None:
+        self._is_text = is_text
+        self._pieces = Pieces()
+        self._undecoded = b""  # a character of which the end is still to come
+        self.left = length
+        self.mask = mask
+
+    def add(self, piece: bytes) -> bool:
+        """Add what has come; False where the message can be no text any more."""
+        self.left -= len(piece)
+        turn = len(piece) % 4
+        self.mask = self.mask[turn:] + self.mask[:turn]
+        if self._is_text:
+            return self._decode(self._undecoded + piece)
+        self._pieces.add(piece)
+        return True
+
+    def _decode(self, data: bytes) -> bool:
+        # RFC 6455 section 8.1 has such a connection fail; Autobahn wants it at the first bad octet.
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", not self.left)
+        except UnicodeDecodeError:
+            return False
+        self._pieces.add(text)
+        self._undecoded = data[used:]
+        return not ends_in_surrogate(self._undecoded)
+
+    def whole(self) -> str | bytes:
+        """Return the message."""
+        return self._pieces.joined()
+
+
+class _Boundaries:
+    """Where the frames and messages end that another codec reads.
+
+    is_between: at the end of a message, which is where it begins, too.
+    """
+
+    __slots__ = ("_header", "_is_within", "_left", "is_between")
+
+    def __init__(self) -> None:
+        self._header = b""  # of the frame under way, as far as it has come
+        self._left = 0  # of its payload
+        self._is_within = False  # a message goes on behind it
+        self.is_between = False
+
+    def passed(self, data: bytes, at: int, end: int) -> bytes:
+        """Return what stands between `at` and `end` of one frame, and count it."""
+        start = at
+        if not self._left:
+            at = self._pass_header(data, at, end)
+        size = min(self._left, end - at)
+        self._left -= size
+        if not self._left and len(self._header) >= _header_size(self._header):
+            self._header = b""
+            self.is_between = not self._is_within
+        return data[start : at + size]
+
+    def _pass_header(self, data: bytes, at: int, end: int) -> int:
+        while at < end and (missing := _header_size(self._header) - len(self._header)):
+            piece = data[at : min(end, at + missing)]
+            self._header += piece
+            at += len(piece)
+        header = self._header
+        if len(header) == _header_size(header):
+            octets = _OCTETS.get(header[1] & 0x7F, 0)
+            self._left = (
+                int.from_bytes(header[2 : 2 + octets], "big") if octets else header[1] & 0x7F
+            )
+            if not header[0] & _CONTROL:
+                self._is_within = not header[0] & _FIN
+        return at
+
+
+def _header_size(header: bytes) -> int:
+    """Return how long a header is, of which the beginning is there."""
+    if len(header) < 2:  # noqa: PLR2004  # the second octet tells
+        return 2
+    mask = 4 if header[1] & _MASKED else 0
+    return 2 + _OCTETS.get(header[1] & 0x7F, 0) + mask
