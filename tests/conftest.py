@@ -1,6 +1,12 @@
-"""What all tests share."""
+"""What all tests share, and two options: which codec servers have, and which `_frames` it calls."""
 
+import dataclasses
+import importlib.util
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +16,71 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+HERE = Path(__file__).parent
+FRAMES = "wsgate.protocol._frames"
+# The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
+WEBSOCKETS = (
+    *("abuse", "e2e", "examples", "testing", "test_autobahn.py"),
+    *("server/test_stopping.py", "server/test_watch.py", "server/test_websocket.py"),
+    *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "stopping")),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast-lane",
+        choices=["on", "off", "both"],
+        default="on",
+        help="whether servers read and write usual frames without wsproto; both: each in turn",
+    )
+    parser.addoption(
+        "--frames",
+        metavar="plain|FILE",
+        help="the plain twin in the tests' process, or this build of the extension there",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    frames = config.getoption("--frames")
+    if frames == "plain":
+        sys.modules[FRAMES] = None  # type: ignore[assignment]  # Python refuses to import it
+    elif frames:
+        spec = importlib.util.spec_from_file_location(FRAMES, frames)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[FRAMES] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[FRAMES])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    path = Path(metafunc.definition.path).relative_to(HERE).as_posix()
+    if metafunc.config.getoption("--fast-lane") == "both" and path.startswith(WEBSOCKETS):
+        lanes = ["fast", "wsproto"]
+        metafunc.parametrize("fast_lane", [True, False], ids=lanes, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_lane(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Say whether the servers have the fast lane: those in this process, and those it starts."""
+    is_on = bool(getattr(request, "param", request.config.getoption("--fast-lane") != "off"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if not is_on:
+            _switch_off(monkeypatch)
+        yield is_on
+
+
+def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Config's default stays what it is, for there are tests of that.
+    from wsgate.server.context import Context  # noqa: PLC0415  # not before --frames is seen to
+
+    original = Context.__init__
+
+    def without(self: Context, app: Any, config: Any, *args: Any) -> None:
+        original(self, app, dataclasses.replace(config, ws_fast_lane=False), *args)
+
+    monkeypatch.setattr(Context, "__init__", without)
+    monkeypatch.setenv("WSGATE_WS_FAST_LANE", "false")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

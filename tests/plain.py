@@ -9,6 +9,7 @@ from wsgate.protocol.negotiation import Agreement
 class PlainCodec(FastCodec):
     __slots__ = ()
 
+    read_message = staticmethod(frames.read_message)
     _read_messages = staticmethod(frames.read_messages)
     _unmask = staticmethod(frames.unmask)
     message = staticmethod(frames.data_frame)
@@ -17,6 +18,7 @@ class PlainCodec(FastCodec):
 class PlainDeflatingCodec(DeflatingCodec):
     __slots__ = ()
 
+    read_message = staticmethod(frames.read_message)
     _read_messages = staticmethod(frames.read_messages)
     _unmask = staticmethod(frames.unmask)
     _data_frame = staticmethod(frames.data_frame)

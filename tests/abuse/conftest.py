@@ -27,8 +27,10 @@ def loop_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(request: pytest.FixtureRequest, loop_name: str) -> AsyncIterator[Target]:
-    """Run the module's app with its options in a process, one for all its tests."""
+async def server(
+    request: pytest.FixtureRequest, loop_name: str, fast_lane: bool
+) -> AsyncIterator[Target]:
+    """Run the module's app in a process for all its tests, with its options and either codec."""
     app = getattr(request.module, "APP", "tests.apps.abuse:app")
     options = getattr(request.module, "OPTIONS", ())
     async with targeted(loop_name, *options, app=app) as target:

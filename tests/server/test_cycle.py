@@ -18,14 +18,6 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> No
     caplog.set_level(logging.DEBUG, "wsgate")
 
 
-async def receive() -> Message:
-    return {"type": "http.request"}
-
-
-async def send(message: Message) -> None:
-    """Take it."""
-
-
 class Call:
     """A call of an app, and what its server was told of its end."""
 
@@ -34,7 +26,16 @@ class Call:
         self.ends: list[BaseException | None] = []
 
     def start(self) -> asyncio.Task[None]:
-        return cycle.start(self.context, {"type": "http"}, receive, send, self.ends.append)
+        return cycle.start(self.context, {"type": "http"}, self)
+
+    async def receive(self) -> Message:
+        return {"type": "http.request"}
+
+    async def send(self, message: Message) -> None:
+        """Take it."""
+
+    def done(self, error: BaseException | None) -> None:
+        self.ends.append(error)
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -59,7 +60,7 @@ async def test_an_app_is_called_in_a_task_that_the_context_keeps() -> None:
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
         await ending
-    assert given == [{"type": "http"}, receive, send]
+    assert given == [{"type": "http"}, call.receive, call.send]
     assert call.ends == [None]
     assert call.context.tasks == set()
 
@@ -102,7 +103,7 @@ async def test_a_call_whose_loop_is_gone_tells_nobody() -> None:
         await Forever()
 
     call = Call(app)
-    run = cycle._run(call.context, {}, receive, send, call.ends.append)
+    run = cycle._run(app, {}, call)
     run.send(None)
     run.close()
     assert call.ends == []

@@ -887,10 +887,19 @@ async def test_closing_handshake_is_bounded() -> None:
         )
 
 
-async def test_client_has_its_time_to_close_behind_the_handshake() -> None:
+async def test_server_closes_at_once_behind_the_handshake() -> None:
+    # RFC 6455 section 7.1.1: "the server MUST close the TCP connection immediately".
     async with opened() as ws:
         ws.client.send(frames.close(1000))
         assert await ws.closed() == (1000, "")
+        await ws.gone()
+
+
+async def test_client_has_its_time_to_close_behind_a_fault() -> None:
+    async with opened() as ws:
+        ws.client.send(frames.frame(0x3))
+        assert await ws.disconnected() == (1002, "protocol error")
+        assert await ws.closed() == (1002, "protocol error")
         await ws.client.advance(1.5)
         assert ws.client.is_ended
         assert ws.client.context.connections

@@ -71,8 +71,22 @@ class Conversation:
     __slots__ = ("_handshake", "state")
 
     def __init__(self, handshake: Handshake) -> None:
-        self._handshake = handshake
+        self._handshake: Handshake | None = handshake  # until the app has decided
         self.state = State.CONNECTING
+
+    def payload(self, message: Message) -> str | bytes | None:
+        """Return what a `websocket.send` carries that is legal now, None where `say` has to judge.
+
+        Raises InvalidMessage.
+        """
+        if message.get("type") != "websocket.send" or self.state is not _OPEN:
+            return None
+        text, data = message.get("text"), message.get("bytes")
+        if text is None and type(data) is bytes:
+            return data
+        if data is None and type(text) is str:
+            return text
+        return payload_of(message)
 
     def say(self, message: Message) -> Wish:
         """Return what a message of the app asks for: a payload to send, or one of the wishes.
@@ -81,19 +95,20 @@ class Conversation:
         the state stays as it was.
         """
         kind = message.get("type")
-        if kind == "websocket.send" and self.state is _OPEN:  # nearly all there is to say
-            return payload_of(message)
         state = _NEXT.get((self.state, str(kind)))
         if state is None:
             raise IllegalMessage(kind, self.state.value)
         wish = self._wish(str(kind), message)
         self.state = state
+        if state is _OPEN:
+            self._handshake = None
         return wish
 
     def _wish(self, kind: str, message: Message) -> Wish:
         if kind == "websocket.send":
             return payload_of(message)
         if kind == "websocket.accept":
+            assert self._handshake is not None  # only what is not open can be accepted
             return Accept(
                 check_subprotocol(self._handshake, message.get("subprotocol")),
                 accept_headers(message.get("headers", ())),
@@ -107,8 +122,6 @@ class Conversation:
 def payload_of(message: Message) -> str | bytes:
     """Return what a `websocket.send` carries. Raises InvalidMessage."""
     text, data = message.get("text"), message.get("bytes")
-    if text is None and type(data) is bytes:
-        return data
     if (text is None) is (data is None):
         raise InvalidMessage("websocket.send has exactly one of text and bytes")
     if text is not None:

@@ -91,34 +91,43 @@ read_text(const unsigned char *in, size_t n, const unsigned char *mask)
     return text;
 }
 
+/* The message at `in`, its frame's size in *size; NULL without an exception where there is none. */
+static PyObject *
+read_frame(const unsigned char *in, size_t left, Py_ssize_t most, size_t *size)
+{
+    uint64_t length;
+    size_t header = read_header(in, left, &length);
+    PyObject *message;
+
+    if (header == 0 || length > (uint64_t)most || left - header < length)
+        return NULL;
+    *size = header + (size_t)length;
+    message = (in[0] == TEXT ? read_text : read_binary)(in + header, (size_t)length,
+                                                        in + header - MASK_SIZE);
+    if (message == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+        PyErr_Clear();
+    return message;
+}
+
 /* Append the messages to the list; return where the reading stopped, -1 with an exception set. */
 static Py_ssize_t
 collect(PyObject *messages, const unsigned char *data, Py_ssize_t size, Py_ssize_t start,
         Py_ssize_t limit, Py_ssize_t most)
 {
     while (PyList_GET_SIZE(messages) < limit) {
-        const unsigned char *in = data + start;
-        size_t left = (size_t)(size - start);
-        uint64_t length;
-        size_t header = read_header(in, left, &length);
-        PyObject *message;
+        size_t frame;
+        PyObject *message = read_frame(data + start, (size_t)(size - start), most, &frame);
         int failed;
 
-        if (header == 0 || length > (uint64_t)most || left - header < length)
+        if (message == NULL && PyErr_Occurred())
+            return -1;
+        if (message == NULL)
             break;
-        message = (in[0] == TEXT ? read_text : read_binary)(in + header, (size_t)length,
-                                                            in + header - MASK_SIZE);
-        if (message == NULL) {
-            if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
-                return -1;
-            PyErr_Clear();
-            break;
-        }
         failed = PyList_Append(messages, message);
         Py_DECREF(message);
         if (failed)
             return -1;
-        start += (Py_ssize_t)(header + length);
+        start += (Py_ssize_t)frame;
     }
     return start;
 }
@@ -130,15 +139,16 @@ read_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
     PyObject *messages, *stop, *result = NULL;
 
     (void)module;
-    if (count != 4 || !PyBytes_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "read_messages(data: bytes, start, limit, most)");
+    if (count != 4 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1]) ||
+        !PyLong_Check(args[2]) || !PyLong_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "read_messages(data: bytes, start: int, limit: int, most: int)");
         return NULL;
     }
-    start = PyLong_AsSsize_t(args[1]);
-    limit = PyLong_AsSsize_t(args[2]);
-    most = PyLong_AsSsize_t(args[3]);
-    if (PyErr_Occurred())
-        return NULL;
+    /* A setting may be any number: one that does not fit counts as the largest that does. */
+    start = PyNumber_AsSsize_t(args[1], NULL);
+    limit = PyNumber_AsSsize_t(args[2], NULL);
+    most = PyNumber_AsSsize_t(args[3], NULL);
     if (start < 0 || start > PyBytes_GET_SIZE(args[0]) || most < 0) {
         PyErr_SetString(PyExc_ValueError, "start or most is out of range");
         return NULL;
@@ -154,6 +164,32 @@ read_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
     }
     Py_DECREF(messages);
     return result;
+}
+
+static PyObject *
+read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Py_ssize_t most;
+    size_t frame;
+    PyObject *message;
+
+    (void)module;
+    if (count != 2 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "read_message(data: bytes, most: int)");
+        return NULL;
+    }
+    most = PyNumber_AsSsize_t(args[1], NULL);  /* as above: any number */
+    if (most < 0) {
+        PyErr_SetString(PyExc_ValueError, "most is out of range");
+        return NULL;
+    }
+    message = read_frame((const unsigned char *)PyBytes_AS_STRING(args[0]),
+                         (size_t)PyBytes_GET_SIZE(args[0]), most, &frame);
+    if (message != NULL && frame != (size_t)PyBytes_GET_SIZE(args[0]))
+        Py_CLEAR(message);
+    if (message == NULL && !PyErr_Occurred())
+        Py_RETURN_NONE;
+    return message;
 }
 
 static PyObject *
@@ -224,6 +260,7 @@ data_frame(PyObject *module, PyObject *payload)
 
 static PyMethodDef methods[] = {
     {"read_messages", (PyCFunction)(void (*)(void))read_messages, METH_FASTCALL, NULL},
+    {"read_message", (PyCFunction)(void (*)(void))read_message, METH_FASTCALL, NULL},
     {"unmask", (PyCFunction)(void (*)(void))unmask, METH_FASTCALL, NULL},
     {"data_frame", data_frame, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -5,7 +5,7 @@ is rare. Nothing raises for what the peer sent: a bad frame is a `Fail`, after w
 yields nothing more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,8 +76,16 @@ class Pieces:
         return b"".join(pieces)
 
 
+ReadMessage = Callable[[bytes, int], str | bytes | None]
+"""As `frames.read_message`: data, most -> the one message that it is, or None."""
+
+
 class FrameCodec(Protocol):
     """Frames of one connection, from bytes and to bytes."""
+
+    @property
+    def read_message(self) -> ReadMessage:
+        """What reads a whole message while the codec is at rest, without a word to it."""
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
@@ -92,6 +100,10 @@ class FrameCodec(Protocol):
     @property
     def pending(self) -> bool:
         """Whether `take` has something left to look at; else it needs more bytes."""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no message is under way and nothing waits, so that `take` may be left out."""
 
     @property
     def buffered(self) -> int:

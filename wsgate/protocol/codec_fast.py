@@ -42,6 +42,7 @@ _INVALID_PAYLOAD = Fail(1007, "invalid payload")
 # A larger compressed message is inflated slice by slice, with the loop free in between.
 _COMPRESSED = 65_536
 _INFLATED = 1_048_576
+_LONGEST = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
 
 
 class FastCodec:
@@ -67,6 +68,7 @@ class FastCodec:
     )
 
     # Class attributes, so that the tests can run the plain twin, and a call goes straight there.
+    read_message = staticmethod(compiled.read_message)
     _read_messages = staticmethod(compiled.read_messages)
     _unmask = staticmethod(compiled.unmask)
     message = staticmethod(compiled.data_frame)
@@ -75,7 +77,7 @@ class FastCodec:
         self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
     ) -> None:
         self._limits = limits
-        self._most = limits.size
+        self._most = min(limits.size, _LONGEST)
         self._agreement = agreement
         self._compressors = compressors
         self._input = b""
@@ -103,10 +105,15 @@ class FastCodec:
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
-        if not self._is_over:
+        if data and not self._is_over:
             self._input = self._input[self._at :] + data if self._input else data
             self._at = 0
             self._is_busy = self.pending = True
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no message is under way and nothing waits, so that `take` may be left out."""
+        return not self._is_busy
 
     @property
     def buffered(self) -> int:
@@ -155,6 +162,8 @@ class FastCodec:
         return self._hand_over()
 
     def _wait(self) -> Sequence[Item]:
+        # A frame's beginning is kept, and not all that came in one piece with it.
+        self._input, self._at = self._input[self._at :], 0
         self.pending = False
         return ()
 
@@ -188,6 +197,7 @@ class FastCodec:
     def _end(self, item: Fail | PeerClose) -> Sequence[Item]:
         """Read nothing more."""
         self._is_over = self._is_busy = True
+        self._partial = self._wsproto = self._boundaries = None
         self.drop()
         return (item,)
 

@@ -13,6 +13,7 @@ from wsproto.frame_protocol import CloseReason
 
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Pieces, Ping, Pong
 from wsgate.protocol.deflate import Deflate
+from wsgate.protocol.frames import read_message
 
 # wsproto's own texts speak of positions within the chunk of bytes that it was fed.
 _REASONS = {
@@ -32,6 +33,8 @@ class WsprotoCodec:
 
     __slots__ = ("_input", "_is_drained", "_pieces", "_slice", "_wsproto")
 
+    read_message = staticmethod(read_message)  # which nobody calls, for it is never at rest
+
     def __init__(self, deflate: Deflate, slice_size: int = SLICE) -> None:
         # The handshake is done: the connection is made directly with what was agreed.
         self._wsproto = Connection(ConnectionType.SERVER, [deflate])
@@ -48,6 +51,11 @@ class WsprotoCodec:
     def pending(self) -> bool:
         """Whether `take` has something left to look at; else it needs more bytes."""
         return bool(self._input) or not self._is_drained
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Say that wsproto reads every frame."""
+        return False
 
     @property
     def buffered(self) -> int:

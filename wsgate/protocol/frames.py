@@ -38,6 +38,12 @@ def read_messages(data: bytes, start: int, limit: int, most: int) -> tuple[list[
     return messages, start
 
 
+def read_message(data: bytes, most: int) -> str | bytes | None:
+    """Return the message that `data` is, None where it is anything but one such frame."""
+    messages, end = read_messages(data, 0, 1, most)
+    return messages[0] if messages and end == len(data) else None
+
+
 def measure(data: bytes, start: int) -> tuple[int, int]:
     """Return where the payload of the masked frame at `start` stands, and its length.
 

@@ -112,7 +112,9 @@ def _key(fields: Fields) -> bytes:
 def _subprotocols(fields: Fields) -> list[str]:
     # RFC 6455 section 4.1: "The elements that comprise this value MUST be non-empty strings
     # [...] and MUST all be unique strings."
-    offered = members(fields.get(b"sec-websocket-protocol", b""))
+    if b"sec-websocket-protocol" not in fields:
+        return []
+    offered = members(fields[b"sec-websocket-protocol"])
     if len(set(offered)) != len(offered) or not all(map(is_token, offered)):
         raise RequestRefused(400, "Sec-WebSocket-Protocol is not a list of unique tokens")
     return [member.decode("ascii") for member in offered]

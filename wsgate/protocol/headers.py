@@ -72,6 +72,34 @@ _COMMON = (
 NAMES = _shared_names()
 
 
+class SharedHeaders:
+    """One object for each header that many clients send, such as their Origin and User-Agent.
+
+    An open WebSocket keeps the headers of its handshake for its app, most of which are the same for
+    all. A header that is a secret is not kept, nor one that is another each time.
+    """
+
+    _MOST = 1_024  # headers; then it begins anew
+    _LONGEST = 512  # bytes of a value
+    _APART = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"sec-websocket-key"})
+
+    def __init__(self) -> None:
+        self._known: dict[Header, Header] = {}
+
+    def share(self, headers: list[Header]) -> list[Header]:
+        """Return equal headers, those that are known already as they are there."""
+        known = self._known
+        return [known.get(header) or self._kept(header) for header in headers]
+
+    def _kept(self, header: Header) -> Header:
+        name, value = header
+        if name not in self._APART and len(name) + len(value) <= self._LONGEST:
+            if len(self._known) >= self._MOST:
+                self._known.clear()
+            self._known[header] = header
+        return header
+
+
 def are_common(names: AbstractSet[bytes]) -> bool:
     """Tell whether all of these are common names, which are tokens."""
     return names <= NAMES.keys()

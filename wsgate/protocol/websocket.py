@@ -57,11 +57,14 @@ NEXT: dict[tuple[State, Cause], State] = {
 class Session:
     """One session.
 
-    codec: reads and writes the frames.
-    close_code and close_reason: what the app is to be told of the end, once it has come; the code
-    is the first that either side gave, 1006 when there was none.
-    is_stirred: the last bytes were more than whole messages: something is left to be parsed, to be
-    answered, or to be ended. received, sent: messages. bytes_in, bytes_out: of frames, on the wire.
+    codec: reads and writes the frames. received, sent: messages. bytes_in, bytes_out: of frames, on
+    the wire. close_code and close_reason: what the app is to be told of the end, once it has come;
+    the code is the first that either side gave, 1006 when there was none.
+
+    is_calm: it is open, and all that came is dealt with: a whole message may be read past it by
+    `read_message`, if it is counted. is_stirred: something is left to be parsed, to be answered
+    or to be ended. is_closed_by_both: the closing handshake is done (section 7.1.4), and the peer
+    sends no more.
     """
 
     __slots__ = (
@@ -73,7 +76,10 @@ class Session:
         "bytes_out",
         "close_code",
         "close_reason",
+        "is_calm",
+        "is_closed_by_both",
         "is_stirred",
+        "read_message",
         "received",
         "sent",
         "state",
@@ -81,11 +87,14 @@ class Session:
 
     def __init__(self, codec: FrameCodec) -> None:
         self._codec = codec
+        self.read_message = codec.read_message
         self._eof = False
         self._pings: Sequence[bytes] = ()
         self._replies = b""
         self.state = State.OPEN
+        self.is_calm = codec.is_at_rest
         self.is_stirred = False
+        self.is_closed_by_both = False
         self.close_code = ABNORMAL
         self.close_reason = ""
         self.received = self.sent = 0
@@ -98,10 +107,12 @@ class Session:
         if self.state is State.OPEN or self.state is State.CLOSING:
             self.bytes_in += len(data)
             self._codec.feed(data)
+            self.is_calm = False
 
     def feed_eof(self) -> None:
         """Note that the TCP connection has ended; what came before is still there to `take`."""
         self._eof = True
+        self.is_calm = False
         self._end_if_lost()
 
     @property
@@ -128,6 +139,7 @@ class Session:
                 return self._sorted(items)
         self.received += len(items)
         self.is_stirred = self._codec.pending
+        self.is_calm = self._codec.is_at_rest and not self._eof
         if self._eof:
             self._end_if_lost()
         return items  # type: ignore[return-value]  # as the loop has seen
@@ -152,6 +164,7 @@ class Session:
         self.is_stirred = True
         for item in items:
             self._control(item)
+        self.is_calm = self.state is OPEN and self._codec.is_at_rest and not self._eof
 
     def _control(self, item: Item) -> None:
         if isinstance(item, Ping):
@@ -168,6 +181,7 @@ class Session:
             # typically echos the status code it received." Pings that came just before it stay
             # unanswered: section 5.5.2 asks for a Pong only "unless it already received a Close".
             self._replies = self._codec.close(close.code, "")
+        self.is_closed_by_both = True
         self._end(Cause.CLOSE_RECEIVED, close.code, close.reason)
 
     def _end_if_lost(self) -> None:
@@ -178,7 +192,7 @@ class Session:
         if self.state is State.OPEN:
             self.close_code, self.close_reason = code, reason
         self.state = NEXT[self.state, cause]
-        self.is_stirred = True
+        self.is_stirred, self.is_calm = True, False
         if self.state is not State.CLOSING:
             self._codec.drop()  # nothing more is parsed
 

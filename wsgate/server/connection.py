@@ -197,17 +197,28 @@ class Connection(asyncio.Protocol):
         destroy what it has not read yet, so "servers typically close a connection in stages": our
         half first, and then what still comes is read and thrown away.
         """
-        if self.is_lost or isinstance(self.driver, _Lingering):
+        if not self._linger(seconds):
             return
+        if self._transport.can_write_eof() and not self._eof:
+            self._write_eof()
+        else:
+            self._transport.close()
+
+    def finish(self) -> None:
+        """End the connection once all is written: its client has said that it sends no more."""
+        if self._linger(LINGER):
+            self._transport.close()
+
+    def _linger(self, seconds: float) -> bool:
+        """Throw away what still comes, within bounds; False where that is so already."""
+        if self.is_lost or isinstance(self.driver, _Lingering):
+            return False
         now = self.context.clock()
         self._watch_reader(now)
         self.hand_to(_Lingering(self, now, seconds))
         self.look_at(now + seconds)
         self.resume_reading()
-        if self._transport.can_write_eof() and not self._eof:
-            self._write_eof()
-        else:
-            self._transport.close()
+        return True
 
     def _write_eof(self) -> None:
         try:

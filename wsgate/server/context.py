@@ -1,6 +1,7 @@
 """What all connections of one worker share."""
 
 import asyncio
+import contextvars
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from wsgate.protocol.codec import FrameCodec
 from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
-from wsgate.protocol.headers import checked
+from wsgate.protocol.headers import SharedHeaders, checked
 from wsgate.protocol.http1 import Http1
 from wsgate.protocol.http1_h11 import H11Http1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
@@ -55,10 +56,14 @@ class Context:
         self.deadlines = Deadlines()
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
+        self.variables = contextvars.Context()
+        self.shared_headers = SharedHeaders()
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
         self._server: Address | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
@@ -79,6 +84,13 @@ class Context:
         if self.config.ws_fast_lane:
             return fast_codec(self.message_limits, agreement, self.compressors)
         return WsprotoCodec(Deflate(self.message_limits, agreement, self.compressors))
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that all of it runs in; to ask for it each time costs a call of the system."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def shared(self, server: Address | None) -> Address | None:
         """Return the server's address, the same object as long as it is the same address."""

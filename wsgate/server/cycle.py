@@ -1,43 +1,46 @@
 """One call of the app: its task, and what its end means."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 from wsgate.errors import ClientDisconnected
 from wsgate.server import logs
 from wsgate.server.context import Context
-from wsgate.types import Message
-
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Message], Awaitable[None]]
-Done = Callable[[BaseException | None], None]
-"""Told of the app's end: None when it returned, else what it raised."""
+from wsgate.types import App, Message
 
 
-def start(
-    context: Context, scope: Mapping[str, Any], receive: Receive, send: Send, done: Done
-) -> asyncio.Task[None]:
+class Call(Protocol):
+    """One call of the app, as the server sees it."""
+
+    async def receive(self) -> Any:
+        """Return the app's next message."""
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the app."""
+
+    def done(self, error: BaseException | None) -> None:
+        """Take note of the app's end: None when it returned, else what it raised."""
+
+
+def start(context: Context, scope: Mapping[str, Any], call: Call) -> asyncio.Task[None]:
     """Call the app in a task of its own; the context keeps it until it ends."""
-    loop = asyncio.get_running_loop()
     # One name for all: asyncio would keep one of its own for each.
-    task = loop.create_task(_run(context, scope, receive, send, done), name="wsgate app")
+    task = context.loop.create_task(_run(context.app, scope, call), name="wsgate app")
     context.tasks.add(task)
-    task.add_done_callback(context.task_ended)
+    task.add_done_callback(context.on_task_end, context=context.variables)
     return task
 
 
-async def _run(
-    context: Context, scope: Mapping[str, Any], receive: Receive, send: Send, done: Done
-) -> None:
+async def _run(app: App, scope: Mapping[str, Any], call: Call) -> None:
     try:
-        await context.app(cast("dict[str, Any]", scope), receive, send)
+        await app(cast("dict[str, Any]", scope), call.receive, call.send)
     except GeneratorExit:  # the loop is gone, and with it everything that could be told
         raise
     except BaseException as error:  # noqa: BLE001  # whatever an app raises ends its call alone
-        done(error)
+        call.done(error)
     else:
-        done(None)
+        call.done(None)
 
 
 def report(error: BaseException, *, client_left: bool) -> None:

@@ -28,12 +28,12 @@ class Deadlines:
 
     def arm(self, item: Checked, at: float) -> None:
         """See that `item` is checked at `at`, or earlier."""
-        if at == math.inf:
-            return
+        if at == math.inf or (item.bucket is not None and item.bucket * TICK <= at):
+            return  # never, or it is looked at before and then says itself when next
         bucket = math.ceil(at / TICK)
         if item.bucket is not None:
             if item.bucket <= bucket:
-                return  # it is looked at before, and then says itself when next
+                return
             self.disarm(item)
         item.bucket = bucket
         self._buckets.setdefault(bucket, set()).add(item)

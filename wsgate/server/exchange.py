@@ -55,7 +55,7 @@ class Exchange:
         self._has_left = False
         self.is_answered = False
         scope = http_scope(request, connection.endpoint)
-        cycle.start(connection.context, scope, self.receive, self.send, self._done)
+        cycle.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Exchange:
         else:
             self._driver.refuse(refused)
 
-    def _done(self, error: BaseException | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a whole response."""
         left = self._has_left or self._connection.is_lost
         if error is not None:

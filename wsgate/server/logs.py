@@ -136,7 +136,8 @@ def websocket_refused(client: Address | None, request: Request, status: int) -> 
 
 def websocket_opened(client: Address | None, request: Request) -> None:
     """Log that a WebSocket is open."""
-    access.info('%s - "WebSocket %s" [accepted]', address(client), _target(request))
+    if access.isEnabledFor(logging.INFO):
+        access.info('%s - "WebSocket %s" [accepted]', address(client), _target(request))
 
 
 def websocket_closed(  # one line tells all of it
@@ -150,6 +151,8 @@ def websocket_closed(  # one line tells all of it
     sent: tuple[int, int],
 ) -> None:
     """Log the end of a WebSocket; received and sent: messages, and bytes on the wire."""
+    if not access.isEnabledFor(logging.INFO):
+        return
     access.info(
         '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
         address(client),

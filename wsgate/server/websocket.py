@@ -55,8 +55,10 @@ class WebSocketDriver:
         self._watch: Watch
         self.data: Callable[[bytes], None]
         connection.hand_to(self._opening)
-        scope = websocket_scope(upgrade.request, connection.endpoint, handshake.subprotocols)
-        cycle.start(connection.context, scope, self.receive, self.send, self._done)
+        context, request = connection.context, upgrade.request
+        request.headers = context.shared_headers.share(request.headers)
+        scope = websocket_scope(request, connection.endpoint, handshake.subprotocols)
+        cycle.start(context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
 
@@ -95,20 +97,23 @@ class WebSocketDriver:
         session, connection = self._session, self._connection
         if session.state is not OPEN and self._client_has_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.say(message)
-        if not isinstance(wish, (str, bytes)):
-            assert isinstance(wish, asgi.Close)  # an open conversation has no other wish
-            self.close(wish.code, wish.reason)
+        payload = self._conversation.payload(message)
+        if payload is None:
+            self._obey(self._conversation.say(message))
             return
         if connection.gate.is_shut:
             await self._keep_pace()
         try:
-            frame = session.message(wish)
+            frame = session.message(payload)
         except UnicodeEncodeError:
             raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
         connection.write(frame)
         if connection.gate.is_shut:
             await self._keep_pace()
+
+    def _obey(self, wish: asgi.Wish) -> None:
+        assert isinstance(wish, asgi.Close)  # an open conversation has no other wish
+        self.close(wish.code, wish.reason)
 
     async def _keep_pace(self) -> None:
         """Wait until the client has read enough, or will read nothing more."""
@@ -149,7 +154,8 @@ class WebSocketDriver:
         self._watch = Watch(connection, self._session, self)
         self.data = self._inbox.feed
         connection.hand_to(self)
-        self._inbox.feed(early)
+        if early:
+            self._inbox.feed(early)
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -188,7 +194,10 @@ class WebSocketDriver:
             self._give(FAULT_GRACE)
         elif state is State.CLOSED:
             self._log_end()
-            self._connection.close()
+            if self._session.is_closed_by_both:
+                self._connection.finish()
+            else:
+                self._connection.close()
 
     def _give(self, seconds: float) -> None:
         self._deadline = self._connection.context.clock() + seconds
@@ -214,7 +223,7 @@ class WebSocketDriver:
         """Close with 1012, so that the client comes back."""
         self.close(1012, "service restart")
 
-    def _done(self, error: BaseException | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         """Answer for an app that has ended."""
         left = self._client_has_left or self._connection.is_lost
         if error is not None:
