@@ -13,19 +13,20 @@ FUZZ_FOUND ?= build/fuzz
 BENCH ?=
 BENCH_VENV ?= build/bench-venv
 
-.PHONY: help chat test check lint types format autobahn reliability bench fuzz clean
+.PHONY: help chat test sanitize check lint types format autobahn reliability bench fuzz clean
 
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
 	@echo "make test      set up, then run all tests, with coverage"
+	@echo "make sanitize  set up, then run the tests of the C extension under ASan and UBSan"
 	@echo "make check     set up, then lint and type-check"
 	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
 	@echo "make bench     measure wsgate and its peers (25 minutes), write docs/performance.md"
 	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
-# A file that stands for the virtual environment: made anew when pyproject.toml changes.
-$(VENV)/.ready: pyproject.toml
+# A file that stands for the virtual environment: made anew when what is installed there changes.
+$(VENV)/.ready: pyproject.toml wsgate/protocol/_frames.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "wsgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
@@ -37,8 +38,23 @@ chat: $(VENV)/.ready
 	@echo "The chat is at http://$(ADDRESS):$(PORT) (Ctrl+C ends it)"
 	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
 
+# What speaks WebSocket is run with the fast lane and without it.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report term
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-lane both \
+		--cov --cov-report term
+
+# Leaks are the tests' business: Python itself keeps what it has until its end.
+SANITIZED := build/sanitize/_frames.so
+sanitize: $(VENV)/.ready
+	mkdir -p $(dir $(SANITIZED))
+	$(CC) -fsanitize=address,undefined -fno-sanitize-recover -g -O1 -fPIC -shared \
+		-Wall -Wextra -Wconversion -Werror \
+		-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+		-o $(SANITIZED) wsgate/protocol/_frames.c
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/python -m pytest --frames=$(SANITIZED) tests/protocol/test_frames.py \
+		tests/protocol/test_codec.py tests/protocol/test_codec_fast.py tests/fuzz
 
 check: lint types
 

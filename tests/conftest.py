@@ -21,7 +21,9 @@ HERE = Path(__file__).parent
 FRAMES = "wsgate.protocol._frames"
 # The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
 WEBSOCKETS = (
-    *("abuse", "e2e", "examples", "testing", "test_autobahn.py"),
+    *("e2e", "examples", "testing", "test_autobahn.py"),
+    *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
+    "abuse/test_process.py",
     *("server/test_stopping.py", "server/test_watch.py", "server/test_websocket.py"),
     *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "stopping")),
 )

@@ -18,7 +18,7 @@ class PlainCodec(FastCodec):
 class PlainDeflatingCodec(DeflatingCodec):
     __slots__ = ()
 
-    read_message = staticmethod(frames.read_message)
+    _read_message = staticmethod(frames.read_message)
     _read_messages = staticmethod(frames.read_messages)
     _unmask = staticmethod(frames.unmask)
     _data_frame = staticmethod(frames.data_frame)

@@ -867,6 +867,47 @@ def test_any_bytes_in_any_pieces(
     assert [type(item) for item in items] == [type(item) for item in whole]
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_a_message_that_is_read_past_take_is_what_take_reads(
+    make: MakeCodec, agreement: Agreement | None, data: st.DataObject
+) -> None:
+    one = st.one_of(
+        HEADS,
+        st.binary(max_size=200),
+        st.builds(frame, st.sampled_from([TEXT, BINARY]), st.binary(max_size=150)),
+        st.builds(frame, st.sampled_from([TEXT, BINARY]), st.text(max_size=150).map(str.encode)),
+        st.builds(
+            lambda opcode, text, cut: frame(opcode, deflated(text.encode())[cut:], rsv=RSV1),
+            st.sampled_from([TEXT, BINARY]),
+            st.text(max_size=150),
+            st.sampled_from([0, 0, 1]),
+        ),
+    )
+    sent = data.draw(one) + data.draw(st.sampled_from([b"", b"", b"\x81"]))
+    codec = make(agreement, SMALL)
+    if not codec.is_at_rest:
+        return
+    message = codec.read_message(sent, SMALL.size)
+    if message is not None:
+        assert read(make(agreement, SMALL), [sent]) == [message]
+    assert codec.is_at_rest
+    assert read(codec, [sent]) == read(make(agreement, SMALL), [sent])
+
+
+def test_usual_messages_are_read_past_take(make: MakeCodec) -> None:
+    codec = make(FRESH)
+    if codec.is_at_rest:
+        for sent in (frame(TEXT, "grüß"), frame(TEXT, deflated("grüß".encode()), rsv=RSV1)):
+            assert codec.read_message(sent, 100) == "grüß"
+            assert codec.read_message(sent + b"\x81", 100) is None
+            assert codec.read_message(sent[:-1], 100) is None
+            assert make().read_message(sent, 100) == ("grüß" if sent[0] == 0x81 else None)
+        assert codec.read_message(b"", 100) is None
+        assert codec.read_message(b"\xc1", 100) is None
+        assert make(TAKEOVER).read_message(frame(TEXT, deflated(b"a"), rsv=RSV1), 100) is None
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_conversation_with_wrong_bits(

@@ -259,7 +259,7 @@ WRONG_READS = [
 ]
 
 
-@pytest.mark.parametrize("arguments", WRONG_READS, ids=str)
+@pytest.mark.parametrize("arguments", WRONG_READS)
 def test_wrong_types_to_read(other: Any, arguments: tuple[object, ...]) -> None:
     with pytest.raises(TypeError, match="read_messages"):
         other.read_messages(*arguments)
@@ -270,7 +270,6 @@ def test_wrong_types_to_read(other: Any, arguments: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [(), (b"",), (b"", 1, 1), ("", 1), (bytearray(), 1), (b"", None), (b"", 1.0)],
-    ids=str,
 )
 def test_wrong_types_to_read_one(other: Any, arguments: tuple[object, ...]) -> None:
     with pytest.raises(TypeError, match="read_message"):
@@ -305,20 +304,19 @@ def test_numbers_out_of_range(other: Any, start: int, most: int) -> None:
         (None, None),
         (b"", b"abcd", 1),
     ],
-    ids=str,
 )
 def test_wrong_arguments_to_unmask(other: Any, arguments: tuple[object, ...]) -> None:
     with pytest.raises(TypeError, match="unmask"):
         other.unmask(*arguments)
 
 
-@pytest.mark.parametrize("payload", [None, 1, 1.0, [], [b"x"], object()], ids=str)
+@pytest.mark.parametrize("payload", [None, 1, 1.0, [], [b"x"], object()])
 def test_a_payload_that_is_neither_text_nor_bytes(twin: Any, payload: object) -> None:
     with pytest.raises(TypeError):
         twin.data_frame(payload)
 
 
-@pytest.mark.parametrize("payload", [bytearray(b"x"), memoryview(b"x")], ids=str)
+@pytest.mark.parametrize("payload", [bytearray(b"x"), memoryview(b"x")])
 def test_a_buffer_is_no_payload_to_the_compiled(other: Any, payload: object) -> None:
     with pytest.raises(TypeError, match="data_frame"):
         other.data_frame(payload)

@@ -14,7 +14,7 @@ from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 _SECURE = {"http": "ws", "https": "wss"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Endpoint:
     """What the scopes of one connection share.
 

@@ -22,6 +22,8 @@ class State(Enum):
     OPEN = "open"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # Enum's own is a call of Python's
+
 
 _OPEN = State.OPEN  # asked for with each message, and State.OPEN is a call in CPython 3.11
 _NEXT = {
@@ -34,7 +36,7 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accept:
     """The app takes the WebSocket, with what is fit to stand in the 101."""
 
@@ -42,19 +44,19 @@ class Accept:
     headers: list[Header]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refuse:
     """The app refuses the WebSocket; the server answers 403."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deny:
     """A piece of the app's own response to a WebSocket that it refuses."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Close:
     """The app ends the WebSocket."""
 

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ping:
     """The peer asks for a Pong with the same payload."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pong:
     """The peer's Pong."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PeerClose:
     """The peer's Close frame; code 1005 when it carried none (RFC 6455 section 7.1.5)."""
 
@@ -32,7 +32,7 @@ class PeerClose:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fail:
     """What the peer sent fails the connection (RFC 6455 section 7.1.7) with this code."""
 

@@ -18,7 +18,6 @@ from wsgate.protocol.deflate import (
     Compressors,
     Deflate,
     MessageLimits,
-    client_bits,
     ends_in_surrogate,
     inflated,
 )
@@ -39,6 +38,7 @@ _NO_STATUS = 1005
 # What browsers and servers send; wsproto judges the others.
 _USUAL_CODES = frozenset({1000, 1001})
 _INVALID_PAYLOAD = Fail(1007, "invalid payload")
+_COMPRESSED_ONES = (TEXT | _RSV1, BINARY | _RSV1)
 # A larger compressed message is inflated slice by slice, with the loop free in between.
 _COMPRESSED = 65_536
 _INFLATED = 1_048_576
@@ -155,7 +155,7 @@ class FastCodec:
         if second & _MASKED:
             if first in (TEXT, BINARY):
                 return self._take_cut_short(data, at)
-            if first in (TEXT | _RSV1, BINARY | _RSV1) and self._inflates:
+            if first in _COMPRESSED_ONES and self._inflates:
                 return self._take_compressed(data, at)
             if first in (_CLOSE, _PING, _PONG) and second & 0x7F <= 125:  # noqa: PLR2004  # RFC
                 return self._take_control(data, at)
@@ -230,20 +230,25 @@ class FastCodec:
             return self._wait()
         if length > _COMPRESSED or len(data) - start < length:
             return self._hand_over()
-        payload = self._unmask(data[start : start + length], data[start - 4 : start])
-        assert self._agreement is not None  # without it there are no compressed messages
-        most = min(self._most, _INFLATED)
-        message = inflated(payload, client_bits(self._agreement), most)
-        if message is None:
+        item = self._inflated(data, at, start, start + length)
+        if item is None:
             return self._hand_over()
-        item: str | bytes = message
-        if data[at] == TEXT | _RSV1:
-            try:
-                item = message.decode()
-            except UnicodeDecodeError:
-                return self._hand_over()
         self._advance(start + length)
         return (item,)
+
+    def _inflated(self, data: bytes, at: int, start: int, end: int) -> str | bytes | None:
+        """Return the message in a whole frame, None where wsproto is to judge it."""
+        payload = self._unmask(data[start:end], data[start - 4 : start])
+        assert self._agreement is not None  # without it there are no compressed messages
+        message = inflated(
+            payload, self._agreement.client_max_window_bits, min(self._most, _INFLATED)
+        )
+        if message is None or data[at] == BINARY | _RSV1:
+            return message
+        try:
+            return message.decode()
+        except UnicodeDecodeError:
+            return None
 
     # -- wsproto's turn ------------------------------------------------------------------------
 
@@ -295,6 +300,7 @@ class DeflatingCodec(FastCodec):
 
     __slots__ = ("_compression",)
 
+    _read_message = staticmethod(compiled.read_message)
     _data_frame = staticmethod(compiled.data_frame)
 
     def __init__(
@@ -302,6 +308,15 @@ class DeflatingCodec(FastCodec):
     ) -> None:
         super().__init__(limits, agreement, compressors)
         self._compression = Compression(agreement, compressors)
+
+    def read_message(self, data: bytes, most: int) -> str | bytes | None:
+        """Return the message that `data` is, None where it is anything but one such frame."""
+        if len(data) < 2 or data[0] not in _COMPRESSED_ONES:  # noqa: PLR2004  # see _take_other
+            return self._read_message(data, most)
+        start, length = measure(data, 0)
+        if start + length != len(data) or length > _COMPRESSED or not data[1] & _MASKED:
+            return None
+        return self._inflated(data, 0, start, len(data)) if self._inflates else None
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""

@@ -28,6 +28,7 @@ from wsgate.protocol.negotiation import MIN_WINDOW_BITS, NAME, Agreement
 _TAIL = b"\x00\x00\xff\xff"
 # An empty block with BFINAL: an inflater that stands at a block's boundary ends on it.
 _FINAL_BLOCK = b"\x03\x00"
+_END = _TAIL + _FINAL_BLOCK
 
 _NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
@@ -104,20 +105,15 @@ class Compression:
 # -- inflating ---------------------------------------------------------------------------------
 
 
-def client_bits(agreement: Agreement) -> int:
-    """Return the window that the client's messages need: told 8 bits, zlib compresses with 9."""
-    return max(agreement.client_max_window_bits, MIN_WINDOW_BITS)
-
-
 def inflated(data: bytes, bits: int, most: int) -> bytes | None:
     """Return what one message inflates to that needs no window from before.
 
-    None where that is more than `most` bytes, no deflate data, or holds a final block: whoever has
-    to know which takes an `_Inflater`.
+    bits: of the sender's window. None where that is more than `most` bytes, no deflate data, or
+    holds a final block: whoever has to know which takes an `_Inflater`.
     """
-    inflater = zlib.decompressobj(-bits)
+    inflater = zlib.decompressobj(-max(bits, MIN_WINDOW_BITS))  # told 8 bits, zlib uses 9
     try:
-        out = inflater.decompress(data + _TAIL + _FINAL_BLOCK, most + 1)
+        out = inflater.decompress(data + _END, most + 1)
     except zlib.error:
         return None
     return out if inflater.eof and not inflater.unused_data and len(out) <= most else None
@@ -130,7 +126,8 @@ class _Inflater:
 
     def __init__(self, agreement: Agreement) -> None:
         self._keep = not agreement.client_no_context_takeover
-        self._bits = client_bits(agreement)
+        # A sender that was told 8 bits and uses zlib compresses with 9.
+        self._bits = max(agreement.client_max_window_bits, MIN_WINDOW_BITS)
         self._zlib: zlib._Decompress | None = None
 
     def inflate(self, data: bytes, most: int) -> bytes:

@@ -123,15 +123,19 @@ class Http1(ABC):
     def _take_head(self) -> Event | None:
         # RFC 9112 section 2.2: "a server that is expecting to receive and parse a request-line
         # SHOULD ignore at least one empty line (CRLF) received prior to the request-line."
-        while self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
-            self._scanned = 0
+        if self._buffer.startswith(b"\r\n"):
+            self._skip_empty_lines()
         head = self._whole_head()
         if head is None:
             return Closed() if self._eof else None
         del self._buffer[: len(head)]
         self._scanned = 0
         return self._begun(*self._parsed(head))
+
+    def _skip_empty_lines(self) -> None:
+        while self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
+            self._scanned = 0
 
     def _whole_head(self) -> bytes | None:
         """Return a head once it is complete; refuse it as soon as it is in doubt or too long."""

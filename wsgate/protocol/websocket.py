@@ -26,6 +26,8 @@ class State(Enum):
     CLOSING = "closing"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # Enum's own is a call of Python's
+
 
 OPEN = State.OPEN  # asked for with each message, and State.OPEN is a call in CPython 3.11
 
@@ -37,6 +39,8 @@ class Cause(Enum):
     CLOSE_SENT = "our Close is out"
     CLOSE_RECEIVED = "the peer's Close came"
     LOST = "the TCP connection ended"
+
+    __hash__ = object.__hash__  # as above
 
 
 # A Close that answers a Close, or a fault, ends the session at once: RFC 6455 section 7.1.1 lets

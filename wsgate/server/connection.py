@@ -8,6 +8,7 @@ from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
+from wsgate.server.joined import JoinedWrites, joined
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
 
@@ -22,8 +23,9 @@ LINGER = 2.0  # seconds for the client to close behind our half of the connectio
 class Driver(Protocol):
     """What a connection does with its bytes: HTTP, a WebSocket, or nothing any more."""
 
-    def data(self, data: bytes) -> None:
-        """Take bytes that came in."""
+    @property
+    def data(self) -> "Callable[[bytes], None]":
+        """What takes bytes that came in."""
 
     def eof(self) -> None:
         """Take note that the client sends no more."""
@@ -51,6 +53,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_eof",
         "_is_let_in",
+        "_joined",
         "_read_at",
         "_transport",
         "_unsent",
@@ -75,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0  # bytes in the write buffer when last looked at
         self._read_at = _NEVER  # when they were last seen to become fewer
         self._transport: asyncio.Transport
+        self._joined: JoinedWrites | None
         self.endpoint: Endpoint
         self.driver: Driver
         self.data_received: Callable[[bytes], None]  # type: ignore[assignment]  # its driver's
@@ -85,6 +89,7 @@ class Connection(asyncio.Protocol):
         """Begin with HTTP."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._joined = joined(self._transport, self.context.loop)
         self.endpoint = _endpoint(self._transport, self.context)
         self.context.connections.add(self)
         driver = HttpDriver(self)
@@ -106,6 +111,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
         """End what is left; why the connection went is of no use to anyone."""
         self.is_lost = True
+        if self._joined is not None:
+            self._joined.clear()
         self.gate.open()
         self.driver.lost()
         self.driver = _GONE
@@ -136,7 +143,10 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, without waiting."""
         if data and not self.is_lost:
-            self._transport.write(data)
+            if self._joined is None:
+                self._transport.write(data)
+            else:
+                self._joined.write(data)
             if self._transport.is_closing():
                 # It is broken, of which connection_lost will tell once senders let the loop go on.
                 self.pause_writing()
@@ -149,7 +159,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_flushed(self) -> bool:
         """Whether all that was written has left for the kernel."""
-        return self.is_lost or self._transport.get_write_buffer_size() == 0
+        return self.is_lost or not (self._transport.get_write_buffer_size() or self._joined)
 
     def pause_reading(self) -> None:
         """Take no more bytes in for now."""
@@ -185,6 +195,11 @@ class Connection(asyncio.Protocol):
         """When a client that reads nothing more is given up."""
         return self._read_at + self.context.config.ws_send_timeout
 
+    def session_moved(self) -> None:
+        """Have the WebSocket's driver look at its session, whoever still parses what it got."""
+        if isinstance(self.driver, WebSocketDriver):
+            self.driver.progress()
+
     @property
     def is_websocket(self) -> bool:
         """Whether the connection speaks WebSocket."""
@@ -213,6 +228,8 @@ class Connection(asyncio.Protocol):
         """Throw away what still comes, within bounds; False where that is so already."""
         if self.is_lost or isinstance(self.driver, _Lingering):
             return False
+        if self._joined is not None:
+            self._joined.flush()
         now = self.context.clock()
         self._watch_reader(now)
         self.hand_to(_Lingering(self, now, seconds))

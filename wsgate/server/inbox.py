@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from wsgate.protocol.rate import MessageRate
 from wsgate.protocol.websocket import Session, State
@@ -19,19 +19,11 @@ TURN = 0.005  # seconds of parsing after which the loop gets its turn,
 TURN_TAKES = 64  # or so many looks at what is there
 
 
-class Owner(Protocol):
-    """Whoever looks after the session."""
-
-    def progress(self) -> None:
-        """Do what the session's state asks for."""
-
-
 class Inbox:
     """The messages of one session on their way to the app.
 
-    owner: told when the session has moved, or is_over_rate: the client has sent more messages
-    than --ws-max-message-rate allows; what was over it is dropped. queue: those that nobody waited
-    for, None without any.
+    is_over_rate: the client has sent more messages than --ws-max-message-rate allows; what was over
+    it is dropped. queue: those that nobody waited for, None without any.
     """
 
     __slots__ = (
@@ -39,7 +31,6 @@ class Inbox:
         "_loop",
         "_most",
         "_most_bytes",
-        "_owner",
         "_rate",
         "_receiver",
         "_receivers",
@@ -49,12 +40,11 @@ class Inbox:
         "queue",
     )
 
-    def __init__(self, connection: "Connection", session: Session, owner: Owner) -> None:
+    def __init__(self, connection: "Connection", session: Session) -> None:
         context = connection.context
         self._connection = connection
         self._loop = context.loop
         self._session = session
-        self._owner = owner
         self._most = context.config.ws_max_queue
         self._most_bytes = context.config.ws_max_size
         self.queue: ReceiveQueue | None = None  # only while messages wait
@@ -162,7 +152,7 @@ class Inbox:
             takes = takes - 1 if clock() < until else 0
         self.reply()
         if self.is_over_rate or session.state is not State.OPEN:
-            self._owner.progress()
+            self._connection.session_moved()
         self._pace()
 
     def _put(self, messages: Sequence[str | bytes]) -> bool:

@@ -2,7 +2,8 @@
 
 import math
 import random
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from wsgate.protocol.keepalive import Action, Keepalive
 from wsgate.protocol.websocket import Session
@@ -14,15 +15,12 @@ MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
 _LOOKS = 8  # looks in a time without progress, so that it is exact to an eighth
 
 
-class Owner(Protocol):
-    """Whoever can end the session."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Send our Close."""
+Close = Callable[[int, str], None]
+"""Sends our Close, with a code and a reason."""
 
 
 class Watch:
-    """Looks after one session while it is open. owner: ends it."""
+    """Looks after one session while it is open."""
 
     __slots__ = (
         "_active_at",
@@ -31,17 +29,15 @@ class Watch:
         "_keepalive",
         "_life_ends",
         "_messages",
-        "_owner",
         "_received",
         "_session",
         "_stuck_since",
     )
 
-    def __init__(self, connection: "Connection", session: Session, owner: Owner) -> None:
+    def __init__(self, connection: "Connection", session: Session) -> None:
         now = connection.context.clock()
         self._connection = connection
         self._session = session
-        self._owner = owner
         self._keepalive = self._pings(now)
         self._bytes_in = 0
         self._messages = 0
@@ -60,7 +56,7 @@ class Watch:
         first = _between(0.5, 1.0)  # nor do they ping together
         return Keepalive(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
 
-    def check(self, now: float) -> float:
+    def check(self, now: float, close: Close) -> float:
         """Do what is due; return when to ask again."""
         looks = (
             self._check_reader,
@@ -69,27 +65,27 @@ class Watch:
             self._check_idle,
             self._check_age,
         )
-        return min([look(now) for look in looks if self._session.can_send], default=math.inf)
+        return min([look(now, close) for look in looks if self._session.can_send], default=math.inf)
 
-    def _check_reader(self, now: float) -> float:
+    def _check_reader(self, now: float, close: Close) -> float:
         """Give a client up that does not read what it is sent."""
         shut_since = self._connection.gate.shut_since
         if shut_since is None:
             return math.inf
         until = shut_since + self._connection.context.config.ws_send_timeout
         if now >= until:
-            self._owner.close(1013, "slow consumer")
+            close(1013, "slow consumer")
         return until
 
-    def _check_app(self, now: float) -> float:
+    def _check_app(self, now: float, close: Close) -> float:
         """Give an app up that does not receive: it hides its client's end, too."""
         if self._connection.paused_since is None or self._session.received != self._received:
             self._received, self._stuck_since = self._session.received, now
         if now >= self._stuck_since + MAX_PAUSE:
-            self._owner.close(1011, "the application does not receive")
+            close(1011, "the application does not receive")
         return min(self._stuck_since + MAX_PAUSE, now + MAX_PAUSE / _LOOKS)
 
-    def _check_peer(self, now: float) -> float:
+    def _check_peer(self, now: float, close: Close) -> float:
         """Ping, and give a peer up that gives no sign of life."""
         if self._keepalive is None:
             return math.inf
@@ -104,10 +100,10 @@ class Watch:
         if step.action is Action.PING:
             self._connection.write(self._session.ping(b""))
         elif step.action is Action.FAIL:
-            self._owner.close(1011, "keepalive ping timeout")
+            close(1011, "keepalive ping timeout")
         return step.next_at
 
-    def _check_idle(self, now: float) -> float:
+    def _check_idle(self, now: float, close: Close) -> float:
         """End a WebSocket on which nobody says anything; the messages are counted already."""
         timeout = self._connection.context.config.ws_idle_timeout
         if not timeout:
@@ -117,13 +113,13 @@ class Watch:
             self._messages, self._active_at = messages, now
         until = self._active_at + timeout
         if now >= until:
-            self._owner.close(1001, "idle timeout")
+            close(1001, "idle timeout")
         return min(until, now + timeout / _LOOKS)
 
-    def _check_age(self, now: float) -> float:
+    def _check_age(self, now: float, close: Close) -> float:
         """End a WebSocket that has lived long enough, so that its client comes back elsewhere."""
         if now >= self._life_ends:
-            self._owner.close(1012, "lifetime reached")
+            close(1012, "lifetime reached")
         return self._life_ends
 
 

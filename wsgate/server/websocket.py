@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsgate.asgi import websocket as asgi
@@ -17,8 +18,6 @@ from wsgate.server.watch import Watch
 from wsgate.types import Message, WebSocketEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wsgate.server.connection import Connection
 
 FAULT_GRACE = 5.0  # seconds for the answers to what came before a bad frame
@@ -37,7 +36,6 @@ class WebSocketDriver:
         "_session",
         "_target",
         "_watch",
-        "data",
     )
 
     def __init__(
@@ -53,7 +51,6 @@ class WebSocketDriver:
         self._session: Session
         self._inbox: Inbox
         self._watch: Watch
-        self.data: Callable[[bytes], None]
         connection.hand_to(self._opening)
         context, request = connection.context, upgrade.request
         request.headers = context.shared_headers.share(request.headers)
@@ -149,15 +146,19 @@ class WebSocketDriver:
         early = opening.accept(wish)
         self._opening = None
         self._session = Session(connection.context.codec(opening.handshake.deflate))
-        self._inbox = Inbox(connection, self._session, self)
+        self._inbox = Inbox(connection, self._session)
         self._opened_at = connection.context.clock()
-        self._watch = Watch(connection, self._session, self)
-        self.data = self._inbox.feed
+        self._watch = Watch(connection, self._session)
         connection.hand_to(self)
         if early:
             self._inbox.feed(early)
 
     # -- what comes in ---------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Callable[[bytes], None]:
+        """What takes frames: the connection calls it itself."""
+        return self._inbox.feed
 
     def eof(self) -> None:
         """Take the client's half-close for its end: a WebSocket has no use for half of one."""
@@ -261,7 +262,7 @@ class WebSocketDriver:
             self._out_of_time()
         if not self._session.can_send:
             return self._deadline
-        at = self._watch.check(now)
+        at = self._watch.check(now, self.close)
         return min(self._deadline, at)  # which may be new: the watch may have closed
 
     def _out_of_time(self) -> None:

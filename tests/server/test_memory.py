@@ -1,0 +1,57 @@
+"""What a connection leaves behind: nothing that the garbage collector would have to find."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+import websockets
+
+import wsgate.testing
+from wsgate.protocol.codec_fast import FastCodec
+from wsgate.protocol.websocket import Session
+from wsgate.server.connection import Connection
+from wsgate.server.inbox import Inbox
+from wsgate.server.watch import Watch
+from wsgate.server.websocket import WebSocketDriver
+from wsgate.types import Receive, Scope, Send
+
+KINDS = (Connection, WebSocketDriver, Inbox, Watch, Session, FastCodec)
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "websocket":
+        raise NotImplementedError(scope["type"])
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def alive() -> int:
+    return sum(isinstance(thing, KINDS) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("ending", ["closed", "aborted"])
+async def test_a_websocket_that_has_ended_is_gone(uncollected: None, ending: str) -> None:
+    async with wsgate.testing.serve(echo) as server:
+        before = alive()
+        client = await websockets.connect(server.ws_url)
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        assert alive() >= before + len(KINDS) - 1
+        if ending == "closed":
+            await client.close()
+        else:
+            client.transport.abort()
+        async with asyncio.timeout(10):
+            while alive() > before:  # noqa: ASYNC110  # objects tell nobody when they go
+                await asyncio.sleep(0)

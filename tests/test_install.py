@@ -1,0 +1,106 @@
+"""The C extension is optional: wsgate installs and serves with a compiler that fails, too."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NEEDED = 77  # setuptools, as pyproject.toml has it
+
+
+def _setuptools() -> int:
+    try:
+        return int(importlib.metadata.version("setuptools").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+
+
+pytestmark = pytest.mark.skipif(
+    _setuptools() < NEEDED,
+    reason=f"builds without a download, so setuptools>={NEEDED} must be here",
+)
+
+# What was installed echoes, over a socket, with the functions of the module that is named.
+ECHO = """
+import asyncio, pathlib, sys
+import websockets, wsgate, wsgate.testing
+from wsgate.protocol import codec_fast
+
+site, module = sys.argv[1:]
+assert pathlib.Path(wsgate.__file__).is_relative_to(site), wsgate.__file__
+assert codec_fast.compiled.__name__ == module, codec_fast.compiled
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+async def main():
+    async with wsgate.testing.serve(app, lifespan="off") as server:
+        async with websockets.connect(server.ws_url, proxy=None) as socket:
+            for message in ("grüß" * 1_000, b"\\xff" * 70_000, ""):
+                await socket.send(message)
+                assert await socket.recv() == message
+
+asyncio.run(main())
+print("echoed")
+"""
+
+
+def run(*arguments: str, **environment: str) -> str:
+    """Run Python; return what it prints."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COVERAGE_", "PYTHONPATH"))}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tempfile.gettempdir(),  # not where another wsgate lies
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def installed(folder: Path, **environment: str) -> Path:
+    """Install wsgate from its sources alone, without a download; return where."""
+    source, site = folder / "source", folder / "site"
+    source.mkdir()
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "wsgate", source / "wsgate", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = ("-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation")
+    quiet = ("--disable-pip-version-check", "--quiet", "--no-cache-dir")
+    path = os.environ.get("PYTHONPATH", "")  # setuptools may be there
+    run(*pip, *quiet, "--target", str(site), str(source), PYTHONPATH=path, **environment)
+    return site
+
+
+def echoes(site: Path, module: str) -> None:
+    said = run("-c", ECHO, str(site), module, PYTHONPATH=str(site), PYTHONUTF8="1")
+    assert said == "echoed\n"
+
+
+def test_without_a_compiler_the_plain_twin_is_installed(tmp_path: Path) -> None:
+    failing = shutil.which("false")
+    assert failing is not None
+    site = installed(tmp_path, CC=failing, LDSHARED=failing)
+    assert not list(site.rglob("*.so"))
+    echoes(site, "wsgate.protocol.frames")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
+def test_with_a_compiler_the_extension_is_installed(tmp_path: Path) -> None:
+    site = installed(tmp_path)
+    (extension,) = site.rglob("*.so")
+    assert extension.name.startswith("_frames.")
+    echoes(site, "wsgate.protocol._frames")

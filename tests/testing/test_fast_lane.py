@@ -1,0 +1,19 @@
+"""The tests' own option --fast-lane: it reaches the servers of this process and its children."""
+
+import os
+
+import wsgate.testing
+from tests.apps.echo import app
+from wsgate.config import Config
+from wsgate.protocol.codec_fast import FastCodec
+
+
+async def test_servers_have_the_codec_that_was_asked_for(fast_lane: bool) -> None:
+    async with wsgate.testing.connect(app) as client:
+        codec = client.context.codec(None)
+    assert isinstance(codec, FastCodec) is fast_lane
+    assert os.environ.get("WSGATE_WS_FAST_LANE", "true") == str(fast_lane).lower()
+
+
+def test_a_setting_has_its_default_all_the_same() -> None:
+    assert Config().ws_fast_lane
