@@ -37,7 +37,8 @@ def frame(
     short = {0: length, 2: 126, 8: 127}[length_octets]
     head = bytes([fin << 7 | rsv << 4 | opcode, (mask is not None) << 7 | short])
     extended = {0: b"", 2: struct.pack("!H", length & 0xFFFF), 8: struct.pack("!Q", length)}
-    return head + extended[length_octets] + (b"" if mask is None else mask + masked(payload, mask))
+    sent = payload if mask is None else mask + masked(payload, mask)
+    return head + extended[length_octets] + sent
 
 
 def masked(payload: bytes, mask: bytes) -> bytes:

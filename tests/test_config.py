@@ -112,6 +112,8 @@ POSITIVE = [
         ("fd", -1, "0 to 2147483647"),
         ("fd", 2**31, "0 to 2147483647"),
         ("backlog", 2**31, "at most 2147483647"),
+        ("ws-max-size", 2**62 + 1, "at most 4611686018427387904"),
+        ("ws-max-queue", 2**63, "at most 4611686018427387904"),
         ("loop", "trio", "one of auto, asyncio, uvloop"),
         ("lifespan", "", "one of auto, on, off"),
         ("log-level", "INFO", "one of critical, error, warning, info, debug"),

@@ -76,7 +76,7 @@ def installed(folder: Path, **environment: str) -> Path:
     source.mkdir()
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(ROOT / "wsgate", source / "wsgate", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = ("-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation")
     quiet = ("--disable-pip-version-check", "--quiet", "--no-cache-dir")

@@ -13,6 +13,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 MIB = 1024 * 1024
 _MAX_INT = 2**31 - 1  # what the kernel takes for a number
+_MAX_SIZE = 2**62  # what any machine's size can hold, and one more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,8 @@ class Config:
         for name in _LIMITS:
             limit = getattr(self, name)
             _check(name, limit is None or limit > 0, "greater than 0")
+        for name in _SIZES:
+            _check(name, getattr(self, name) <= _MAX_SIZE, f"at most {_MAX_SIZE}")
         _check("ws_deflate_window_bits", 9 <= self.ws_deflate_window_bits <= 15, "9 to 15")  # noqa: PLR2004
         _check("uds", self.uds is None or self.fd is None, "alone, without --fd")
 
@@ -146,6 +149,7 @@ _NOT_NEGATIVE = (
     "ws_max_lifetime",
     "ws_deflate_threshold",
 )
+_SIZES = ("ws_max_size", "ws_max_queue", "ws_max_queue_size", "limit_request_head")
 _LIMITS = (
     "limit_connections",
     "limit_connections_per_ip",

@@ -178,13 +178,30 @@ async def test_peers_that_never_complete_the_close_are_aborted_at_the_deadline(
     )
 
 
-async def test_a_peer_that_closes_but_keeps_tcp_open_is_aborted_at_the_deadline(
+async def test_a_peer_that_closes_but_keeps_tcp_open_holds_nothing(
     server: Target, measured: Measured
 ) -> None:
+    # RFC 6455 section 7.1.1: behind both Closes the server closes TCP at once.
     name = fresh()
     async with opened(server, f"/talk/{name}") as client:
         await client.send(frames.close(1001))
         assert close_code(await client.read_until(frames.CLOSE)) == (1001, "")
+        await client.read_end()
+        with contextlib.suppress(ConnectionError):
+            while True:  # the kernel answers with a reset, for nobody has the socket any more
+                await client.send(b"x" * 1_000)
+    found = await told(server, "ended", name, 1)
+    assert found == Told(1, 1, 0, 0, {1001: 1}, 1)
+    measured("TCP kept open behind both Closes", "closed at once", "reset")
+
+
+async def test_a_peer_that_keeps_tcp_open_behind_a_fault_is_aborted_at_the_deadline(
+    server: Target, measured: Measured
+) -> None:
+    name = fresh()
+    async with opened(server, f"/talk/{name}") as client:
+        await client.send(frames.frame(0x3))
+        assert close_code(await client.read_until(frames.CLOSE)) == (1002, "protocol error")
         began = time.monotonic()
         await client.read_end()
         with contextlib.suppress(ConnectionError):
@@ -192,9 +209,9 @@ async def test_a_peer_that_closes_but_keeps_tcp_open_is_aborted_at_the_deadline(
                 await client.send(b"x" * 1_000)
         took = time.monotonic() - began
     found = await told(server, "ended", name, 1)
-    assert found == Told(1, 1, 0, 0, {1001: 1}, 1)
+    assert found == Told(1, 1, 0, 0, {1002: 1}, 1)
     assert kept(took, LINGER)
-    measured("TCP kept open behind both Closes", f"aborted after {LINGER} s", f"{took:.2f} s")
+    measured("TCP kept open behind a fault", f"aborted after {LINGER} s", f"{took:.2f} s")
 
 
 # -- resets ------------------------------------------------------------------------------------

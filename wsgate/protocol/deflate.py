@@ -28,7 +28,6 @@ from wsgate.protocol.negotiation import MIN_WINDOW_BITS, NAME, Agreement
 _TAIL = b"\x00\x00\xff\xff"
 # An empty block with BFINAL: an inflater that stands at a block's boundary ends on it.
 _FINAL_BLOCK = b"\x03\x00"
-_END = _TAIL + _FINAL_BLOCK
 
 _NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
@@ -113,10 +112,18 @@ def inflated(data: bytes, bits: int, most: int) -> bytes | None:
     """
     inflater = zlib.decompressobj(-max(bits, MIN_WINDOW_BITS))  # told 8 bits, zlib uses 9
     try:
-        out = inflater.decompress(data + _END, most + 1)
+        out = inflater.decompress(data + _TAIL, most + 1)
+        if len(out) > most or inflater.eof or not _is_between_blocks(inflater):
+            return None
     except zlib.error:
         return None
-    return out if inflater.eof and not inflater.unused_data and len(out) <= most else None
+    return out
+
+
+def _is_between_blocks(inflater: "zlib._Decompress") -> bool:
+    """Tell whether no block is under way; with that the stream ends."""
+    # A stored block that lacks a few octets would take the probe for them, and give it out.
+    return not inflater.decompress(_FINAL_BLOCK, 1) and inflater.eof and not inflater.unused_data
 
 
 class _Inflater:
@@ -157,8 +164,7 @@ class _Inflater:
             # An empty last block ends the stream only at a block's boundary. A window that is
             # kept must not end, so a copy is asked.
             probe = self._zlib.copy() if self._keep else self._zlib
-            probe.decompress(_FINAL_BLOCK, 1)
-            if not probe.eof:
+            if not probe.eof and not _is_between_blocks(probe):
                 raise zlib.error("the message stops within a block")
         if not self._keep:
             self._zlib = None
