@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Pieces, Ping, Pong
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import (
-    Compression,
     Compressors,
     Deflate,
     MessageLimits,
@@ -307,7 +306,7 @@ class DeflatingCodec(FastCodec):
         self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
     ) -> None:
         super().__init__(limits, agreement, compressors)
-        self._compression = Compression(agreement, compressors)
+        self._compression = compressors.compression(agreement)
 
     def read_message(self, data: bytes, most: int) -> str | bytes | None:
         """Return the message that `data` is, None where it is anything but one such frame."""

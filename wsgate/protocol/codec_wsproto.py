@@ -41,7 +41,7 @@ class WsprotoCodec:
         self._slice = slice_size
         self._input = bytearray()
         self._is_drained = True  # wsproto has no event left
-        self._pieces = Pieces()
+        self._pieces: Pieces | None = None  # of a message of which the end is still to come
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
@@ -64,17 +64,19 @@ class WsprotoCodec:
 
     def take(self, limit: int, data: bytes = b"") -> list[Item]:
         """Add bytes and return the items of one slice, at most `limit`."""
-        self._input += data
-        if self._is_drained and self._input:
-            self._parse(bytes(self._input[: self._slice]))
-            del self._input[: self._slice]
+        if self._input or not self._is_drained or len(data) > self._slice:
+            self._input += data
+            self._parse_slice()
+        elif data:
+            self._parse(data)
         items: list[Item] = []
         for event in self._wsproto.events():
             if isinstance(event, Message):
-                self._pieces.add(event.data)
                 if event.message_finished:
-                    items.append(self._pieces.joined())
-                    self._pieces = Pieces()
+                    items.append(self._whole(event.data))
+                else:
+                    self._pieces = self._pieces or Pieces()
+                    self._pieces.add(event.data)
             elif isinstance(event, PingEvent):
                 items.append(Ping(bytes(event.payload)))
             elif isinstance(event, PongEvent):
@@ -86,6 +88,18 @@ class WsprotoCodec:
                 break
         self._is_drained = len(items) < limit
         return items
+
+    def _parse_slice(self) -> None:
+        if self._is_drained:
+            self._parse(bytes(self._input[: self._slice]))
+            del self._input[: self._slice]
+
+    def _whole(self, last: str | bytes | bytearray) -> str | bytes:
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            return last if isinstance(last, str) else bytes(last)
+        pieces.add(last)
+        return pieces.joined()
 
     def _parse(self, data: bytes) -> None:
         # RFC 6455 section 5.5.1: after a Close, "any data received MUST be discarded".

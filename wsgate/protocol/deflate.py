@@ -54,6 +54,16 @@ class Compressors:
     def __init__(self, level: int) -> None:
         self._level = level
         self._by_bits: dict[int, zlib._Compress] = {}
+        self._compression: Compression | None = None
+
+    def compression(self, agreement: Agreement) -> "Compression":
+        """Return what compresses under an agreement; the same for all while it holds no window."""
+        if self._compression is not None and self._compression.agreement is agreement:
+            return self._compression
+        compression = Compression(agreement, self)
+        if agreement.server_no_context_takeover:
+            self._compression = compression
+        return compression
 
     def compress(self, data: bytes, bits: int) -> bytes:
         """Return `data` as the payload of a compressed message."""
@@ -70,20 +80,20 @@ class Compressors:
 class Compression:
     """Compresses the messages of one connection, where that was agreed and pays.
 
-    threshold: bytes of a message below which it does not.
+    agreement: what was agreed. threshold: bytes of a message below which it does not.
     """
 
-    __slots__ = ("_agreement", "_compressor", "_compressors", "threshold")
+    __slots__ = ("_compressor", "_compressors", "agreement", "threshold")
 
     def __init__(self, agreement: Agreement, compressors: Compressors) -> None:
         self.threshold = agreement.settings.threshold
-        self._agreement = agreement
+        self.agreement = agreement
         self._compressors = compressors
         self._compressor: zlib._Compress | None = None  # only with context takeover
 
     def compressed(self, data: bytes) -> bytes | None:
         """Return `data` as the payload of a compressed message, None where it is sent as it is."""
-        agreement = self._agreement
+        agreement = self.agreement
         if len(data) < self.threshold:
             return None
         if not agreement.server_no_context_takeover:
@@ -94,9 +104,9 @@ class Compression:
     def _with_context(self, data: bytes) -> bytes:
         if self._compressor is None:
             self._compressor = zlib.compressobj(
-                self._agreement.settings.level,
+                self.agreement.settings.level,
                 zlib.DEFLATED,
-                -self._agreement.server_max_window_bits,
+                -self.agreement.server_max_window_bits,
             )
         return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
 
@@ -196,7 +206,7 @@ class Deflate(Extension):
     ) -> None:
         self._limits = limits
         self._agreement = agreement
-        self._compression = Compression(agreement, compressors) if agreement else None
+        self._compression = compressors.compression(agreement) if agreement else None
         self._inflater: _Inflater | None = None
         self._within: Opcode | None = None  # the kind of message under way
         self._compressed = False

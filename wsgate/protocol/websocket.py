@@ -65,14 +65,13 @@ class Session:
     the wire. close_code and close_reason: what the app is to be told of the end, once it has come;
     the code is the first that either side gave, 1006 when there was none.
 
-    is_calm: it is open, and all that came is dealt with: a whole message may be read past it by
-    `read_message`, if it is counted. is_stirred: something is left to be parsed, to be answered
-    or to be ended. is_closed_by_both: the closing handshake is done (section 7.1.4), and the peer
-    sends no more.
+    is_calm: it is open, and all that came is dealt with: a whole message may be read past it by the
+    codec's `read_message`, if it is counted. is_stirred: something is left to be parsed, to be
+    answered or to be ended. is_closed_by_both: the closing handshake is done (section 7.1.4), and
+    the peer sends no more.
     """
 
     __slots__ = (
-        "_codec",
         "_eof",
         "_pings",
         "_replies",
@@ -80,18 +79,17 @@ class Session:
         "bytes_out",
         "close_code",
         "close_reason",
+        "codec",
         "is_calm",
         "is_closed_by_both",
         "is_stirred",
-        "read_message",
         "received",
         "sent",
         "state",
     )
 
     def __init__(self, codec: FrameCodec) -> None:
-        self._codec = codec
-        self.read_message = codec.read_message
+        self.codec = codec
         self._eof = False
         self._pings: Sequence[bytes] = ()
         self._replies = b""
@@ -110,7 +108,7 @@ class Session:
         """Add bytes from the peer; they are parsed by `take`."""
         if self.state is State.OPEN or self.state is State.CLOSING:
             self.bytes_in += len(data)
-            self._codec.feed(data)
+            self.codec.feed(data)
             self.is_calm = False
 
     def feed_eof(self) -> None:
@@ -122,12 +120,12 @@ class Session:
     @property
     def pending(self) -> bool:
         """Whether `take` has something left to look at."""
-        return self._codec.pending and (self.state is State.OPEN or self.state is State.CLOSING)
+        return self.codec.pending and (self.state is State.OPEN or self.state is State.CLOSING)
 
     @property
     def buffered(self) -> int:
         """How many bytes wait to be parsed."""
-        return self._codec.buffered
+        return self.codec.buffered
 
     def take(self, limit: int, data: bytes = b"") -> Sequence[str | bytes]:
         """Add bytes, parse a bounded part of what is there; return at most `limit` messages.
@@ -137,13 +135,13 @@ class Session:
         if self.state is not OPEN:
             return self._take_ending(limit, data)
         self.bytes_in += len(data)
-        items = self._codec.take(limit, data)
+        items = self.codec.take(limit, data)
         for item in items:
             if item.__class__ is not str and item.__class__ is not bytes:
                 return self._sorted(items)
         self.received += len(items)
-        self.is_stirred = self._codec.pending
-        self.is_calm = self._codec.is_at_rest and not self._eof
+        self.is_stirred = self.codec.pending
+        self.is_calm = self.codec.is_at_rest and not self._eof
         if self._eof:
             self._end_if_lost()
         return items  # type: ignore[return-value]  # as the loop has seen
@@ -160,7 +158,7 @@ class Session:
         """Look for the peer's Close; behind ours its messages reach nobody."""
         self.feed(data)
         if self.pending:
-            self._obey(self._codec.take(limit))
+            self._obey(self.codec.take(limit))
             self._end_if_lost()
         return ()
 
@@ -168,7 +166,7 @@ class Session:
         self.is_stirred = True
         for item in items:
             self._control(item)
-        self.is_calm = self.state is OPEN and self._codec.is_at_rest and not self._eof
+        self.is_calm = self.state is OPEN and self.codec.is_at_rest and not self._eof
 
     def _control(self, item: Item) -> None:
         if isinstance(item, Ping):
@@ -184,7 +182,7 @@ class Session:
             # RFC 6455 section 5.5.1: "When sending a Close frame in response, the endpoint
             # typically echos the status code it received." Pings that came just before it stay
             # unanswered: section 5.5.2 asks for a Pong only "unless it already received a Close".
-            self._replies = self._codec.close(close.code, "")
+            self._replies = self.codec.close(close.code, "")
         self.is_closed_by_both = True
         self._end(Cause.CLOSE_RECEIVED, close.code, close.reason)
 
@@ -198,7 +196,7 @@ class Session:
         self.state = NEXT[self.state, cause]
         self.is_stirred, self.is_calm = True, False
         if self.state is not State.CLOSING:
-            self._codec.drop()  # nothing more is parsed
+            self.codec.drop()  # nothing more is parsed
 
     # -- what goes out -------------------------------------------------------------------------
 
@@ -215,7 +213,7 @@ class Session:
         else:
             pings, self._pings = self._pings, ()
             if self.can_send:
-                out = b"".join(map(self._codec.pong, pings)) + out
+                out = b"".join(map(self.codec.pong, pings)) + out
         self.bytes_out += len(out)
         return out
 
@@ -232,7 +230,7 @@ class Session:
         """
         if self.state is not OPEN or self._eof:
             self._check_can_send()
-        frame = self._codec.message(payload)
+        frame = self.codec.message(payload)
         self.sent += 1
         self.bytes_out += len(frame)
         return frame
@@ -243,7 +241,7 @@ class Session:
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping, or nothing where none can be sent any more."""
-        frame = self._codec.ping(payload) if self.can_send else b""
+        frame = self.codec.ping(payload) if self.can_send else b""
         self.bytes_out += len(frame)
         return frame
 
@@ -257,7 +255,7 @@ class Session:
         if self.state is State.FAILING:
             code, reason = self.close_code, self.close_reason
         pongs = self.replies()
-        frame = self._codec.close(code, reason)
+        frame = self.codec.close(code, reason)
         self.bytes_out += len(frame)
         self._end(Cause.CLOSE_SENT, code, reason)
         return pongs + frame

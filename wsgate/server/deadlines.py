@@ -24,7 +24,7 @@ class Deadlines:
     """Files everything under its earliest deadline; to file it later than it stands is free."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, set[Checked]] = {}
+        self._buckets: dict[int, tuple[int, set[Checked]]] = {}
 
     def arm(self, item: Checked, at: float) -> None:
         """See that `item` is checked at `at`, or earlier."""
@@ -35,14 +35,16 @@ class Deadlines:
             if item.bucket <= bucket:
                 return
             self.disarm(item)
-        item.bucket = bucket
-        self._buckets.setdefault(bucket, set()).add(item)
+        if bucket not in self._buckets:
+            self._buckets[bucket] = (bucket, set())
+        item.bucket, items = self._buckets[bucket]  # one number for all of them
+        items.add(item)
 
     def disarm(self, item: Checked) -> None:
         """Forget `item`."""
         if item.bucket is None:
             return
-        self._buckets[item.bucket].discard(item)
+        self._buckets[item.bucket][1].discard(item)
         item.bucket = None
 
     def sweep(self, now: float) -> bool:
@@ -50,7 +52,7 @@ class Deadlines:
         last = math.floor(now / TICK)
         room = _TURN
         for bucket in sorted(b for b in self._buckets if b <= last):
-            items = self._buckets[bucket]
+            _, items = self._buckets[bucket]
             for item in list(islice(items, room)):
                 if item not in items:
                     continue  # another's check has filed it elsewhere

@@ -126,7 +126,7 @@ class Inbox:
         """
         session, receiver = self._session, self._receiver
         if session.is_calm and receiver is not None and self._rate is None:
-            message = session.read_message(data, self._most_bytes)
+            message = session.codec.read_message(data, self._most_bytes)
             if message is not None and not receiver.done() and not self._receivers:
                 session.bytes_in += len(data)
                 session.received += 1

@@ -34,8 +34,7 @@ class Watch:
         "_stuck_since",
     )
 
-    def __init__(self, connection: "Connection", session: Session) -> None:
-        now = connection.context.clock()
+    def __init__(self, connection: "Connection", session: Session, now: float) -> None:
         self._connection = connection
         self._session = session
         self._keepalive = self._pings(now)

@@ -148,7 +148,7 @@ class WebSocketDriver:
         self._session = Session(connection.context.codec(opening.handshake.deflate))
         self._inbox = Inbox(connection, self._session)
         self._opened_at = connection.context.clock()
-        self._watch = Watch(connection, self._session)
+        self._watch = Watch(connection, self._session, self._opened_at)
         connection.hand_to(self)
         if early:
             self._inbox.feed(early)
