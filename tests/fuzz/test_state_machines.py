@@ -86,7 +86,7 @@ class HttpMachine(RuleBasedStateMachine):
         self.started = True
         try:
             assert self.request is not None
-            if length and status == 200 and self.request.method != "HEAD":
+            if length and status in (200, 404) and self.request.method != "HEAD":
                 self.http1.body(b"abc")
             self.http1.end()
         except InvalidMessage:
