@@ -906,6 +906,8 @@ def test_usual_messages_are_read_past_take(make: MakeCodec) -> None:
         assert codec.read_message(b"", 100) is None
         assert codec.read_message(b"\xc1", 100) is None
         assert make(TAKEOVER).read_message(frame(TEXT, deflated(b"a"), rsv=RSV1), 100) is None
+    else:
+        assert codec.read_message(frame(TEXT, "a"), 100) is None
 
 
 @settings(deadline=None, max_examples=40)

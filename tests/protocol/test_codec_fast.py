@@ -589,9 +589,9 @@ class Handed:
                 super().__init__(deflate)
                 handed.codecs += 1
 
-            def feed(self, data: bytes) -> None:
+            def take(self, limit: int, data: bytes = b"") -> list[Item]:
                 handed.octets += len(data)
-                super().feed(data)
+                return super().take(limit, data)
 
         monkeypatch.setattr(codec_fast, "WsprotoCodec", Counting)
 

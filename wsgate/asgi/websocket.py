@@ -31,7 +31,6 @@ _NEXT = {
     (State.CONNECTING, "websocket.close"): State.CLOSED,
     (State.CONNECTING, DENIAL[0]): State.DENYING,
     (State.DENYING, DENIAL[1]): State.DENYING,
-    (State.OPEN, "websocket.send"): State.OPEN,
     (State.OPEN, "websocket.close"): State.CLOSED,
 }
 
@@ -96,6 +95,8 @@ class Conversation:
         Raises IllegalMessage where the state forbids it and InvalidMessage where it is malformed;
         the state stays as it was.
         """
+        if (payload := self.payload(message)) is not None:
+            return payload
         kind = message.get("type")
         state = _NEXT.get((self.state, str(kind)))
         if state is None:
@@ -107,8 +108,6 @@ class Conversation:
         return wish
 
     def _wish(self, kind: str, message: Message) -> Wish:
-        if kind == "websocket.send":
-            return payload_of(message)
         if kind == "websocket.accept":
             assert self._handshake is not None  # only what is not open can be accepted
             return Accept(

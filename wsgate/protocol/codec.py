@@ -7,7 +7,7 @@ yields nothing more.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 
 @dataclass(slots=True)
@@ -44,37 +44,6 @@ Item = str | bytes | Ping | Pong | PeerClose | Fail
 
 # 2 KiB are 340 frames at the most, some 4 ms of wsproto's, or inflate to 2 MiB in some 15 ms.
 SLICE = 2_048
-
-
-_PIECES = 512
-
-
-class Pieces:
-    """The pieces of one message, which is text or binary throughout.
-
-    It may come in a million of them: joined now and then, they cost what they hold.
-    """
-
-    __slots__ = ("_few", "_joined")
-
-    def __init__(self) -> None:
-        self._few: list[Any] = []
-        self._joined: list[Any] = []
-
-    def add(self, piece: str | bytes | bytearray) -> None:
-        """Add the next piece."""
-        self._few.append(piece)
-        if len(self._few) >= _PIECES:
-            self._joined.append(piece[:0].join(self._few))
-            self._few = []
-
-    def joined(self) -> str | bytes:
-        """Return the whole message."""
-        pieces = [*self._joined, *self._few]
-        if isinstance(pieces[0], str):
-            return "".join(pieces)
-        return b"".join(pieces)
-
 
 ReadMessage = Callable[[bytes, int], str | bytes | None]
 """As `frames.read_message`: data, most -> the one message that it is, or None."""

@@ -8,20 +8,20 @@ while a connection rests.
 Sources: RFC 6455 section 5 (frames), RFC 7692 section 7.2 (compressed messages).
 """
 
-import codecs
 from collections.abc import Sequence
 
-from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Pieces, Ping, Pong
+from wsgate.protocol.boundaries import Boundaries
+from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import (
     Compressors,
     Deflate,
     MessageLimits,
-    ends_in_surrogate,
     inflated,
 )
 from wsgate.protocol.frames import BINARY, TEXT, head, measure
 from wsgate.protocol.negotiation import Agreement
+from wsgate.protocol.pieces import Partial
 
 try:
     from wsgate.protocol import _frames as compiled
@@ -30,9 +30,7 @@ except ImportError:  # no compiler was found where wsgate was installed
 
 _RSV1 = 0x40
 _CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
-_FIN = _MASKED = 0x80
-_CONTROL = 0x08
-_OCTETS = {126: 2, 127: 8}  # of an extended length
+_MASKED = 0x80
 _NO_STATUS = 1005
 # What browsers and servers send; wsproto judges the others.
 _USUAL_CODES = frozenset({1000, 1001})
@@ -84,9 +82,9 @@ class FastCodec:
         self._is_busy = False  # there is input, or a message of which the end is still to come
         self._is_over = False  # nothing more is read
         self.pending = False
-        self._partial: _Partial | None = None  # a message of which the end is still to come
+        self._partial: Partial | None = None  # a message of which the end is still to come
         self._wsproto: WsprotoCodec | None = None  # has the input while there are boundaries
-        self._boundaries: _Boundaries | None = None
+        self._boundaries: Boundaries | None = None
 
     # -- what comes in -------------------------------------------------------------------------
 
@@ -209,11 +207,11 @@ class FastCodec:
             return self._hand_over()  # too long, or whole, and then no text
         if len(data) < start:
             return self._wait()
-        self._partial = _Partial(data[at] == TEXT, data[start - 4 : start], length)
+        self._partial = Partial(data[at] == TEXT, data[start - 4 : start], length)
         self._at = start
         return self._take_partial(self._partial)
 
-    def _take_partial(self, partial: "_Partial") -> Sequence[Item]:
+    def _take_partial(self, partial: Partial) -> Sequence[Item]:
         piece = self._input[self._at : self._at + partial.left]
         is_text_yet = partial.add(self._unmask(piece, partial.mask))
         if not partial.left:
@@ -256,19 +254,16 @@ class FastCodec:
         if self._wsproto is None:
             deflate = Deflate(self._limits, self._agreement, self._compressors)
             self._wsproto = WsprotoCodec(deflate)
-        self._boundaries = _Boundaries()
+        self._boundaries = Boundaries()
         return self._take_from_wsproto(self._wsproto, self._boundaries)
 
-    def _take_from_wsproto(
-        self, wsproto: WsprotoCodec, boundaries: "_Boundaries"
-    ) -> Sequence[Item]:
+    def _take_from_wsproto(self, wsproto: WsprotoCodec, boundaries: Boundaries) -> Sequence[Item]:
         items: list[Item] = []
         end = min(len(self._input), self._at + SLICE)
         while self._at < end and not items and not boundaries.is_between:
             piece = boundaries.passed(self._input, self._at, end)
             self._at += len(piece)
-            wsproto.feed(piece)
-            items += wsproto.take(2)  # a frame makes one item
+            items += wsproto.take(2, piece)  # a frame makes one item
         if boundaries.is_between:
             self._boundaries = None
             if self._agreement is None or self._inflates:
@@ -335,93 +330,3 @@ def fast_codec(
     if agreement is None:
         return FastCodec(limits, None, compressors)
     return DeflatingCodec(limits, agreement, compressors)
-
-
-class _Partial:
-    """A message in one plain frame of which the end is still to come.
-
-    left: bytes that are. mask: for the next of them.
-    """
-
-    __slots__ = ("_is_text", "_pieces", "_undecoded", "left", "mask")
-
-    def __init__(self, is_text: bool, mask: bytes, length: int) -> None:
-        self._is_text = is_text
-        self._pieces = Pieces()
-        self._undecoded = b""  # a character of which the end is still to come
-        self.left = length
-        self.mask = mask
-
-    def add(self, piece: bytes) -> bool:
-        """Add what has come; False where the message can be no text any more."""
-        self.left -= len(piece)
-        turn = len(piece) % 4
-        self.mask = self.mask[turn:] + self.mask[:turn]
-        if self._is_text:
-            return self._decode(self._undecoded + piece)
-        self._pieces.add(piece)
-        return True
-
-    def _decode(self, data: bytes) -> bool:
-        # RFC 6455 section 8.1 has such a connection fail; Autobahn wants it at the first bad octet.
-        try:
-            text, used = codecs.utf_8_decode(data, "strict", not self.left)
-        except UnicodeDecodeError:
-            return False
-        self._pieces.add(text)
-        self._undecoded = data[used:]
-        return not ends_in_surrogate(self._undecoded)
-
-    def whole(self) -> str | bytes:
-        """Return the message."""
-        return self._pieces.joined()
-
-
-class _Boundaries:
-    """Where the frames and messages end that another codec reads.
-
-    is_between: at the end of a message, which is where it begins, too.
-    """
-
-    __slots__ = ("_header", "_is_within", "_left", "is_between")
-
-    def __init__(self) -> None:
-        self._header = b""  # of the frame under way, as far as it has come
-        self._left = 0  # of its payload
-        self._is_within = False  # a message goes on behind it
-        self.is_between = False
-
-    def passed(self, data: bytes, at: int, end: int) -> bytes:
-        """Return what stands between `at` and `end` of one frame, and count it."""
-        start = at
-        if not self._left:
-            at = self._pass_header(data, at, end)
-        size = min(self._left, end - at)
-        self._left -= size
-        if not self._left and len(self._header) >= _header_size(self._header):
-            self._header = b""
-            self.is_between = not self._is_within
-        return data[start : at + size]
-
-    def _pass_header(self, data: bytes, at: int, end: int) -> int:
-        while at < end and (missing := _header_size(self._header) - len(self._header)):
-            piece = data[at : min(end, at + missing)]
-            self._header += piece
-            at += len(piece)
-        header = self._header
-        if len(header) == _header_size(header):
-            octets = _OCTETS.get(header[1] & 0x7F, 0)
-            self._left = (
-                int.from_bytes(header[2 : 2 + octets], "big") if octets else header[1] & 0x7F
-            )
-            if not header[0] & _CONTROL:
-                self._is_within = not header[0] & _FIN
-        return at
-
-
-def _header_size(header: bytes) -> int:
-    """Return how long a header is, of which the beginning is there."""
-    if len(header) < 2:  # noqa: PLR2004  # the second octet tells
-        return 2
-    mask = 4 if header[1] & _MASKED else 0
-    return 2 + _OCTETS.get(header[1] & 0x7F, 0) + mask

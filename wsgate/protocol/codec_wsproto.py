@@ -11,9 +11,9 @@ from wsproto.events import (
 )
 from wsproto.frame_protocol import CloseReason
 
-from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Pieces, Ping, Pong
+from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.deflate import Deflate
-from wsgate.protocol.frames import read_message
+from wsgate.protocol.pieces import Pieces
 
 # wsproto's own texts speak of positions within the chunk of bytes that it was fed.
 _REASONS = {
@@ -33,8 +33,6 @@ class WsprotoCodec:
 
     __slots__ = ("_input", "_is_drained", "_pieces", "_slice", "_wsproto")
 
-    read_message = staticmethod(read_message)  # which nobody calls, for it is never at rest
-
     def __init__(self, deflate: Deflate, slice_size: int = SLICE) -> None:
         # The handshake is done: the connection is made directly with what was agreed.
         self._wsproto = Connection(ConnectionType.SERVER, [deflate])
@@ -42,6 +40,9 @@ class WsprotoCodec:
         self._input = bytearray()
         self._is_drained = True  # wsproto has no event left
         self._pieces: Pieces | None = None  # of a message of which the end is still to come
+
+    def read_message(self, data: bytes, most: int) -> None:  # the interface's
+        """Read nothing: wsproto reads every frame, so that the codec is never at rest."""
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; what comes behind its Close or a fault is dropped."""

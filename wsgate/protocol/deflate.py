@@ -120,7 +120,7 @@ def inflated(data: bytes, bits: int, most: int) -> bytes | None:
     bits: of the sender's window. None where that is more than `most` bytes, no deflate data, or
     holds a final block: whoever has to know which takes an `_Inflater`.
     """
-    inflater = zlib.decompressobj(-max(bits, MIN_WINDOW_BITS))  # told 8 bits, zlib uses 9
+    inflater = _inflating(bits)
     try:
         out = inflater.decompress(data + _TAIL, most + 1)
         if len(out) > most or inflater.eof or not _is_between_blocks(inflater):
@@ -128,6 +128,11 @@ def inflated(data: bytes, bits: int, most: int) -> bytes | None:
     except zlib.error:
         return None
     return out
+
+
+def _inflating(bits: int) -> "zlib._Decompress":
+    # A sender that was told 8 bits and uses zlib compresses with 9.
+    return zlib.decompressobj(-max(bits, MIN_WINDOW_BITS))
 
 
 def _is_between_blocks(inflater: "zlib._Decompress") -> bool:
@@ -143,8 +148,7 @@ class _Inflater:
 
     def __init__(self, agreement: Agreement) -> None:
         self._keep = not agreement.client_no_context_takeover
-        # A sender that was told 8 bits and uses zlib compresses with 9.
-        self._bits = max(agreement.client_max_window_bits, MIN_WINDOW_BITS)
+        self._bits = agreement.client_max_window_bits
         self._zlib: zlib._Decompress | None = None
 
     def inflate(self, data: bytes, most: int) -> bytes:
@@ -153,13 +157,13 @@ class _Inflater:
         Raises zlib.error.
         """
         if self._zlib is None:
-            self._zlib = zlib.decompressobj(-self._bits)
+            self._zlib = _inflating(self._bits)
         out = self._zlib.decompress(data, most + 1)
         while self._zlib.eof and self._zlib.unused_data and len(out) <= most:
             # RFC 7692 section 7.2.3.4: a block with BFINAL may end before the message does. What
             # follows starts afresh: zlib would only collect it, without bound.
             data = self._zlib.unused_data
-            self._zlib = zlib.decompressobj(-self._bits)
+            self._zlib = _inflating(self._bits)
             out += self._zlib.decompress(data, most - len(out) + 1)
         return out
 

@@ -9,7 +9,7 @@ Source: RFC 6455 sections 5.2 (framing) and 5.3 (masking).
 TEXT = 0x81  # FIN and the opcode
 BINARY = 0x82
 _MASKED = 0x80
-_EXTENDED = {126: (2, 126), 127: (8, 65_536)}
+EXTENDED = {126: (2, 126), 127: (8, 65_536)}  # octets of such a length, and its least
 _BEYOND = 1 << 64
 
 
@@ -51,9 +51,9 @@ def measure(data: bytes, start: int) -> tuple[int, int]:
     of `data` where not all of it is there. Two octets must be.
     """
     length = data[start + 1] & 0x7F
-    if length not in _EXTENDED:
+    if length not in EXTENDED:
         return start + 6, length
-    octets, least = _EXTENDED[length]
+    octets, least = EXTENDED[length]
     at = start + 2 + octets
     if len(data) < at:
         return at + 4, 0

@@ -120,7 +120,7 @@ class Session:
     @property
     def pending(self) -> bool:
         """Whether `take` has something left to look at."""
-        return self.codec.pending and (self.state is State.OPEN or self.state is State.CLOSING)
+        return self.codec.pending  # which is fed in OPEN and CLOSING alone, and dropped behind them
 
     @property
     def buffered(self) -> int:

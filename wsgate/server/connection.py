@@ -205,14 +205,14 @@ class Connection(asyncio.Protocol):
         """Whether the connection speaks WebSocket."""
         return isinstance(self.driver, WebSocketDriver)
 
-    def close(self, *, seconds: float = LINGER) -> None:
-        """End the connection once all is written, its client given some seconds for its part.
+    def close(self) -> None:
+        """End the connection once all is written, its client given time for its part.
 
         RFC 9112 section 9.6: to close while the client still sends can reset the connection and
         destroy what it has not read yet, so "servers typically close a connection in stages": our
         half first, and then what still comes is read and thrown away.
         """
-        if not self._linger(seconds):
+        if not self._linger():
             return
         if self._transport.can_write_eof() and not self._eof:
             self._write_eof()
@@ -221,10 +221,10 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """End the connection once all is written: its client has said that it sends no more."""
-        if self._linger(LINGER):
+        if self._linger():
             self._transport.close()
 
-    def _linger(self, seconds: float) -> bool:
+    def _linger(self) -> bool:
         """Throw away what still comes, within bounds; False where that is so already."""
         if self.is_lost or isinstance(self.driver, _Lingering):
             return False
@@ -232,8 +232,8 @@ class Connection(asyncio.Protocol):
             self._joined.flush()
         now = self.context.clock()
         self._watch_reader(now)
-        self.hand_to(_Lingering(self, now, seconds))
-        self.look_at(now + seconds)
+        self.hand_to(_Lingering(self, now))
+        self.look_at(now + LINGER)
         self.resume_reading()
         return True
 
@@ -260,10 +260,9 @@ class _Lingering:
     The client's seconds count from when all has left; until then it has a reader's time.
     """
 
-    def __init__(self, connection: Connection, now: float, seconds: float) -> None:
+    def __init__(self, connection: Connection, now: float) -> None:
         self._connection = connection
-        self._seconds = seconds
-        self._until = now + seconds
+        self._until = now + LINGER
         self._was_flushed = connection.is_flushed
 
     def data(self, data: bytes) -> None:
@@ -285,7 +284,7 @@ class _Lingering:
             self._connection.abort()
             return math.inf
         self._was_flushed = self._connection.is_flushed
-        self._until = now + self._seconds
+        self._until = now + LINGER
         return self._until
 
     def stop(self) -> None:
