@@ -26,7 +26,7 @@ help:
 	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
 # A file that stands for the virtual environment: made anew when what is installed there changes.
-$(VENV)/.ready: pyproject.toml setup.py wsgate/protocol/_frames.c
+$(VENV)/.ready: pyproject.toml setup.py wsgate/protocol/_frames.c wsgate/server/_lane.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "wsgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \

@@ -2,7 +2,10 @@
 
 from setuptools import Extension, setup
 
-# Without a compiler, or Python's headers, the install goes on, and frames.py does the same.
-FRAMES = Extension("wsgate.protocol._frames", ["wsgate/protocol/_frames.c"], optional=True)
+# Without a compiler, or Python's headers, the install goes on, and frames.py and lane.py do the same.
+COMPILED = {
+    "wsgate.protocol._frames": "wsgate/protocol/_frames.c",
+    "wsgate.server._lane": "wsgate/server/_lane.c",
+}
 
-setup(ext_modules=[FRAMES])
+setup(ext_modules=[Extension(name, [file], optional=True) for name, file in COMPILED.items()])

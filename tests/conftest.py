@@ -19,6 +19,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
 FRAMES = "wsgate.protocol._frames"
+LANE = "wsgate.server._lane"
 # The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
 WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),
@@ -39,14 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--frames",
         metavar="plain|FILE",
-        help="the plain twin in the tests' process, or this build of the extension there",
+        help="the plain twins in the tests' process, or this build of the extension there",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     frames = config.getoption("--frames")
     if frames == "plain":
-        sys.modules[FRAMES] = None  # type: ignore[assignment]  # Python refuses to import it
+        for module in (FRAMES, LANE):
+            sys.modules[module] = None  # type: ignore[assignment]  # Python refuses to import it
     elif frames:
         spec = importlib.util.spec_from_file_location(FRAMES, frames)
         assert spec is not None

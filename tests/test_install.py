@@ -1,4 +1,4 @@
-"""The C extension is optional: wsgate installs and serves with a compiler that fails, too."""
+"""The C extensions are optional: wsgate installs and serves with a compiler that fails, too."""
 
 import importlib.metadata
 import os
@@ -26,15 +26,17 @@ pytestmark = pytest.mark.skipif(
     reason=f"builds without a download, so setuptools>={NEEDED} must be here",
 )
 
-# What was installed echoes, over a socket, with the functions of the module that is named.
+# What was installed echoes, over a socket, with the functions and the class of the modules named.
 ECHO = """
 import asyncio, pathlib, sys
 import websockets, wsgate, wsgate.testing
 from wsgate.protocol import codec_fast
+from wsgate.server import inbox
 
-site, module = sys.argv[1:]
+site, frames, lane = sys.argv[1:]
 assert pathlib.Path(wsgate.__file__).is_relative_to(site), wsgate.__file__
-assert codec_fast.compiled.__name__ == module, codec_fast.compiled
+assert codec_fast.compiled.__name__ == frames, codec_fast.compiled
+assert inbox.Lane.__module__ == lane, inbox.Lane
 
 async def app(scope, receive, send):
     await receive()
@@ -85,22 +87,22 @@ def installed(folder: Path, **environment: str) -> Path:
     return site
 
 
-def echoes(site: Path, module: str) -> None:
-    said = run("-c", ECHO, str(site), module, PYTHONPATH=str(site), PYTHONUTF8="1")
+def echoes(site: Path, *modules: str) -> None:
+    said = run("-c", ECHO, str(site), *modules, PYTHONPATH=str(site), PYTHONUTF8="1")
     assert said == "echoed\n"
 
 
-def test_without_a_compiler_the_plain_twin_is_installed(tmp_path: Path) -> None:
+def test_without_a_compiler_the_plain_twins_are_installed(tmp_path: Path) -> None:
     failing = shutil.which("false")
     assert failing is not None
     site = installed(tmp_path, CC=failing, LDSHARED=failing)
     assert not list(site.rglob("*.so"))
-    echoes(site, "wsgate.protocol.frames")
+    echoes(site, "wsgate.protocol.frames", "wsgate.server.lane")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
-def test_with_a_compiler_the_extension_is_installed(tmp_path: Path) -> None:
+def test_with_a_compiler_the_extensions_are_installed(tmp_path: Path) -> None:
     site = installed(tmp_path)
-    (extension,) = site.rglob("*.so")
-    assert extension.name.startswith("_frames.")
-    echoes(site, "wsgate.protocol._frames")
+    names = sorted(extension.name.partition(".")[0] for extension in site.rglob("*.so"))
+    assert names == ["_frames", "_lane"]
+    echoes(site, "wsgate.protocol._frames", "wsgate.server._lane")

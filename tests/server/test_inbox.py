@@ -7,9 +7,9 @@ from wsgate.config import Config
 from wsgate.protocol.codec_fast import FastCodec
 from wsgate.protocol.deflate import Compressors, MessageLimits
 from wsgate.protocol.websocket import Session
-from wsgate.server.connection import Connection
 from wsgate.server.context import Context
 from wsgate.server.inbox import Inbox
+from wsgate.testing.memory import ManualClock, MemoryClient
 from wsgate.types import Receive, Scope, Send
 
 
@@ -18,7 +18,7 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def inbox() -> Inbox:
-    connection = Connection(Context(nothing, Config()))
+    connection = MemoryClient(Context(nothing, Config()), ManualClock()).connection
     return Inbox(connection, Session(FastCodec(MessageLimits(), None, Compressors(6))))
 
 

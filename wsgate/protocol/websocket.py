@@ -65,6 +65,7 @@ class Session:
     the wire. close_code and close_reason: what the app is to be told of the end, once it has come;
     the code is the first that either side gave, 1006 when there was none.
 
+    can_send: a message still reaches the peer.
     is_calm: it is open, and all that came is dealt with: a whole message may be read past it by the
     codec's `read_message`, if it is counted. is_stirred: something is left to be parsed, to be
     answered or to be ended. is_closed_by_both: the closing handshake is done (section 7.1.4), and
@@ -77,6 +78,7 @@ class Session:
         "_replies",
         "bytes_in",
         "bytes_out",
+        "can_send",
         "close_code",
         "close_reason",
         "codec",
@@ -96,6 +98,7 @@ class Session:
         self.state = State.OPEN
         self.is_calm = codec.is_at_rest
         self.is_stirred = False
+        self.can_send = True
         self.is_closed_by_both = False
         self.close_code = ABNORMAL
         self.close_reason = ""
@@ -114,7 +117,7 @@ class Session:
     def feed_eof(self) -> None:
         """Note that the TCP connection has ended; what came before is still there to `take`."""
         self._eof = True
-        self.is_calm = False
+        self.is_calm = self.can_send = False
         self._end_if_lost()
 
     @property
@@ -195,6 +198,7 @@ class Session:
             self.close_code, self.close_reason = code, reason
         self.state = NEXT[self.state, cause]
         self.is_stirred, self.is_calm = True, False
+        self.can_send = self.state is State.FAILING and not self._eof
         if self.state is not State.CLOSING:
             self.codec.drop()  # nothing more is parsed
 
@@ -217,27 +221,18 @@ class Session:
         self.bytes_out += len(out)
         return out
 
-    @property
-    def can_send(self) -> bool:
-        """Whether a message still reaches the peer."""
-        return self.state in (State.OPEN, State.FAILING) and not self._eof
-
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message.
 
         Raises ClientDisconnected once the session is closing, UnicodeEncodeError for a lone
         surrogate.
         """
-        if self.state is not OPEN or self._eof:
-            self._check_can_send()
+        if not self.can_send:
+            raise ClientDisconnected(f"the WebSocket is {self.state.value}")
         frame = self.codec.message(payload)
         self.sent += 1
         self.bytes_out += len(frame)
         return frame
-
-    def _check_can_send(self) -> None:
-        if not self.can_send:
-            raise ClientDisconnected(f"the WebSocket is {self.state.value}")
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping, or nothing where none can be sent any more."""

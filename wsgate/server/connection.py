@@ -152,6 +152,16 @@ class Connection(asyncio.Protocol):
                 self.pause_writing()
 
     @property
+    def write_now(self) -> "Callable[[bytes], None]":
+        """What sends bytes while the connection stands, without a look at whether it does."""
+        return self._transport.write if self._joined is None else self._joined.write
+
+    @property
+    def is_closing(self) -> "Callable[[], bool]":
+        """What tells whether the transport ends, which behind a write says that it broke."""
+        return self._transport.is_closing
+
+    @property
     def has_eof(self) -> bool:
         """Whether the client has ended its half."""
         return self._eof

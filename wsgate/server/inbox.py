@@ -1,6 +1,5 @@
 """What comes in on a WebSocket: parsed lazily into the app's queue, reading paused behind it."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,50 +7,53 @@ from wsgate.protocol.rate import MessageRate
 from wsgate.protocol.websocket import Session, State
 from wsgate.server.context import Context
 from wsgate.server.flow import ReceiveQueue
+from wsgate.server.lane import SEVERAL, Arrival, PlainLane, Several
 
 if TYPE_CHECKING:
+    import asyncio
+
     from wsgate.server.connection import Connection
 
-Arrival = asyncio.Future[str | bytes | None]
-"""Of a message, or of None where only the session's state has moved."""
+try:
+    from wsgate.server._lane import Lane
+except ImportError:  # no compiler was found where wsgate was installed
+    Lane = PlainLane  # type: ignore[assignment, misc]  # the same class
 
 TURN = 0.005  # seconds of parsing after which the loop gets its turn,
 TURN_TAKES = 64  # or so many looks at what is there
 
 
-class Inbox:
-    """The messages of one session on their way to the app.
+class Inbox(Lane):
+    """The messages of one session on their way to the app: all but the usual, which is the lane's.
 
     is_over_rate: the client has sent more messages than --ws-max-message-rate allows; what was over
-    it is dropped. queue: those that nobody waited for, None without any.
+    it is dropped.
     """
 
     __slots__ = (
         "_connection",
-        "_loop",
-        "_most",
-        "_most_bytes",
         "_rate",
-        "_receiver",
         "_receivers",
-        "_session",
         "_turn",
         "is_over_rate",
-        "queue",
     )
 
     def __init__(self, connection: "Connection", session: Session) -> None:
+        super().__init__()
         context = connection.context
         self._connection = connection
-        self._loop = context.loop
-        self._session = session
-        self._most = context.config.ws_max_queue
-        self._most_bytes = context.config.ws_max_size
-        self.queue: ReceiveQueue | None = None  # only while messages wait
-        self._receiver: Arrival | None = None
-        self._receivers: Sequence[Arrival] = ()  # more than one are rare
+        self.session = session
+        self.gate = connection.gate
+        self.most = context.config.ws_max_size
+        self.frame = session.codec.message
+        self.is_closing = connection.is_closing
+        self.write = connection.write_now
+        self.create_future = context.loop.create_future
+        self._receivers: Sequence[Arrival] = ()  # where several wait; then the lane has none
         self._turn: asyncio.Handle | None = None
         self._rate = _rate(context)
+        # Where messages are counted, none goes past the count.
+        self.read = session.codec.read_message if self._rate is None else _read_nothing
         self.is_over_rate = False
 
     # -- the app's side ----------------------------------------------------------------------------
@@ -66,18 +68,25 @@ class Inbox:
         message = self.queue.pop()
         if not self.queue:
             self.queue = None
-        if self._session.pending or self._connection.paused_since is not None:
+        if self.session.pending or self._connection.paused_since is not None:
             self._go_on()
         return message
 
     def arrival(self) -> Arrival:
         """Return the arrival of what comes next."""
-        future = self._loop.create_future()
-        if self._receiver is None or self._receiver.done():
-            self._receiver = future
+        future = self.create_future()
+        if self._receivers or (self.receiver is not None and not self.receiver.done()):
+            self._receivers = [*self._waiting(), future]
+            self.receiver = SEVERAL
         else:
-            self._receivers = [*(one for one in self._receivers if not one.done()), future]
+            self.receiver = future
         return future
+
+    def _waiting(self) -> list[Arrival]:
+        """Return those who wait, the first of them first."""
+        first = self.receiver
+        alone = () if first is None or isinstance(first, Several) else (first,)
+        return [one for one in (*alone, *self._receivers) if not one.done()]
 
     def give_back(self, arrival: Arrival) -> None:
         """Keep the message of a receiver that was cancelled just as it came."""
@@ -96,19 +105,13 @@ class Inbox:
 
     def _next_receiver(self) -> Arrival | None:
         """Return the first of those who wait, who waits no more."""
-        receiver, self._receiver = self._receiver, None
         if self._receivers:
-            receiver = self._line_up(receiver)
-        return receiver if receiver is not None and not receiver.done() else None
-
-    def _line_up(self, first: Arrival | None) -> Arrival | None:
-        """Have those behind the first move up; return the first who still waits."""
-        behind = [one for one in self._receivers if not one.done()]
-        if first is None or first.done():
-            first = behind.pop(0) if behind else None
-        self._receiver = behind.pop(0) if behind else None
-        self._receivers = behind
-        return first
+            first, *self._receivers = self._waiting() or (None,)
+            self.receiver = SEVERAL if self._receivers else None
+            return first
+        receivers = self._waiting()
+        self.receiver = None
+        return receivers[0] if receivers else None
 
     def _queued(self) -> ReceiveQueue:
         if self.queue is None:
@@ -118,35 +121,32 @@ class Inbox:
 
     # -- the client's side -------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes that came in: nearly always one message, which somebody waits for.
-
-        That is the way through this file which is written for speed: the same as `_feed` does, with
-        the calls in between left out.
-        """
-        session, receiver = self._session, self._receiver
-        if session.is_calm and receiver is not None and self._rate is None:
-            message = session.codec.read_message(data, self._most_bytes)
-            if message is not None and not receiver.done() and not self._receivers:
-                session.bytes_in += len(data)
-                session.received += 1
-                self._receiver = None
-                receiver.set_result(message)
-                return
-        self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
-        session = self._session
+    def feed_other(self, data: bytes) -> None:
+        """Take bytes that are not one whole message for an app that waits."""
+        session = self.session
         if self.queue is None:
-            self._put(session.take(self._most, data))
+            self._put(session.take(self._connection.context.config.ws_max_queue, data))
         else:
             session.feed(data)
         if self.queue is not None or session.is_stirred or self.is_over_rate:
             self.pump()
 
+    def tally(self) -> None:
+        """Add to the session's counts what went past it."""
+        session = self.session
+        session.received += self.messages_in
+        session.bytes_in += self.octets_in
+        session.sent += self.messages_out
+        session.bytes_out += self.octets_out
+        self.messages_in = self.octets_in = self.messages_out = self.octets_out = 0
+
+    def broken(self) -> None:
+        """Have senders wait: connection_lost will tell of it once they let the loop go on."""
+        self._connection.pause_writing()
+
     def pump(self) -> None:
         """Parse what came, as far as the queue has room and the loop's turn goes."""
-        session, clock = self._session, self._connection.context.clock
+        session, clock = self.session, self._connection.context.clock
         takes, until = TURN_TAKES, clock() + TURN
         while takes and session.pending and (room := self._room) and self._put(session.take(room)):
             takes = takes - 1 if clock() < until else 0
@@ -161,10 +161,8 @@ class Inbox:
             self.is_over_rate = True
             return False
         for message in messages:
-            receiver, self._receiver = self._receiver, None
-            if self._receivers:
-                receiver = self._line_up(receiver)
-            if receiver is not None and not receiver.done():
+            receiver = self._next_receiver()
+            if receiver is not None:
                 receiver.set_result(message)
             else:
                 self._queued().put(message)
@@ -173,8 +171,8 @@ class Inbox:
     @property
     def _room(self) -> int:
         # Behind our Close the messages are thrown away: the peer's Close is all that matters.
-        if self._session.state is State.CLOSING or self.queue is None:
-            return self._most
+        if self.session.state is State.CLOSING or self.queue is None:
+            return self._connection.context.config.ws_max_queue
         return self.queue.room
 
     def _is_within(self, rate: MessageRate, messages: int) -> bool:
@@ -182,12 +180,12 @@ class Inbox:
 
     def reply(self) -> None:
         """Answer Pings and the peer's Close; above the write mark the latest Ping has to wait."""
-        self._connection.write(self._session.replies(hold_pongs=self._connection.gate.is_shut))
+        self._connection.write(self.session.replies(hold_pongs=self._connection.gate.is_shut))
 
     def _pace(self) -> None:
         """Read on, or stop while the queue is full; what is left has its turn later."""
         has_room = self._room > 0
-        if has_room and not self._session.pending:
+        if has_room and not self.session.pending:
             self._connection.resume_reading()
             return
         self._connection.pause_reading()
@@ -196,7 +194,7 @@ class Inbox:
 
     def _go_on(self) -> None:
         if self._turn is None:
-            self._turn = self._loop.call_soon(self._next_turn)
+            self._turn = self._connection.context.loop.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None
@@ -209,3 +207,7 @@ def _rate(context: Context) -> MessageRate | None:
         return None
     burst = config.ws_max_message_burst or max(1, int(2 * rate))
     return MessageRate(rate, burst, context.clock())
+
+
+def _read_nothing(data: bytes, most: int) -> None:
+    """Leave every message to the session."""

@@ -20,7 +20,7 @@ from wsgate.server.lifespan import Lifespan
 from wsgate.server.watchdog import Watchdog
 from wsgate.types import App
 
-ACCEPT_AT_ONCE = 16  # connections that asyncio accepts in one turn of the loop
+ACCEPT_AT_ONCE = 16  # connections that are accepted in one turn of the loop
 DRAIN_STEP = 0.02  # seconds between the closings of a drain
 LAST_WORD = 1.0  # seconds for tasks that were cancelled, and for transports that were aborted
 
@@ -80,7 +80,7 @@ class Server:
         try:
             await self._lifespan.start()
             for sock in self.sockets:
-                self._servers.append(await self._accept_on(sock))
+                await self._accept_on(sock)
         except BaseException:
             await self._close_sockets()
             await self._lifespan.stop(max(self.config.timeout_graceful_shutdown, LAST_WORD))
@@ -91,24 +91,36 @@ class Server:
         for sock in self.sockets:
             logs.error.info("wsgate running on %s (Press CTRL+C to quit)", sockets.name_of(sock))
 
-    async def _accept_on(self, sock: socket.socket) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
+    async def _accept_on(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        create = loop.create_server
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            create = loop.create_unix_server  # type: ignore[assignment]  # the same arguments here
         try:
             sock.listen(self.config.backlog)  # by ourselves, for uvloop tells nobody if it fails
-            server = await create(
-                lambda: Connection(self.context), sock=sock, backlog=ACCEPT_AT_ONCE
-            )
+            for handle in self._handles(sock):
+                self._servers.append(await self._listener(handle))
         except OSError as error:  # another process was quicker, or an inherited socket is in use
             reason = error.strerror or error
             raise ConfigError(f"cannot listen on {sockets.name_of(sock)}: {reason}") from None
         # For the kernel it is the backlog; for asyncio also how many it accepts in one turn, and
         # how often it complains in one turn when there are no more file descriptors.
         sock.listen(self.config.backlog)
-        return server
+
+    def _handles(self, sock: socket.socket) -> Iterator[socket.socket]:
+        """Yield a socket as often as it takes for a turn of the loop to accept many connections.
+
+        uvloop accepts one in a turn on each handle. When everybody comes back at once, a turn that
+        takes in sixteen of them costs little more than one that takes in one.
+        """
+        yield sock
+        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            for _ in range(ACCEPT_AT_ONCE - 1):
+                yield sock.dup()
+
+    async def _listener(self, sock: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        create = loop.create_server
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            create = loop.create_unix_server  # type: ignore[assignment]  # the same arguments here
+        return await create(lambda: Connection(self.context), sock=sock, backlog=ACCEPT_AT_ONCE)
 
     def _tick(self) -> None:
         self._watchdog.beat()

@@ -66,18 +66,22 @@ class WebSocketDriver:
                 return event
         inbox = self._inbox
         while True:
-            if inbox.queue is not None:
-                return asgi.receive_event(inbox.pop())
-            if self._session.state is not OPEN and (end := self._end()) is not None:
-                return asgi.disconnect_event(*end)
-            arrival = inbox.arrival()
+            if (arrival := inbox.expect()) is None:
+                if inbox.queue is not None:
+                    return asgi.receive_event(inbox.pop())
+                if self._session.state is not OPEN and (end := self._end()) is not None:
+                    return asgi.disconnect_event(*end)
+                arrival = inbox.arrival()
             try:
                 payload = await arrival
             except asyncio.CancelledError:
                 inbox.give_back(arrival)
                 raise
-            if payload is not None:
-                return asgi.receive_event(payload)
+            # As asgi.receive_event, without the call: each message passes here.
+            if type(payload) is str:
+                return {"type": "websocket.receive", "text": payload}
+            if type(payload) is bytes:
+                return {"type": "websocket.receive", "bytes": payload}
 
     def _end(self) -> tuple[int, str] | None:
         """Return the code and reason that the app is told, None while there is no end."""
@@ -91,26 +95,26 @@ class WebSocketDriver:
         if self._opening is not None:
             await self._decide(self._opening, message)
             return
-        session, connection = self._session, self._connection
-        if session.state is not OPEN and self._client_has_left:
-            raise ClientDisconnected("the client has left")
-        payload = self._conversation.payload(message)
-        if payload is None:
-            self._obey(self._conversation.say(message))
-            return
-        if connection.gate.is_shut:
-            await self._keep_pace()
-        try:
-            frame = session.message(payload)
-        except UnicodeEncodeError:
-            raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
-        connection.write(frame)
-        if connection.gate.is_shut:
+        if not self._inbox.put(message):
+            await self._send(message)
+        if self._connection.gate.is_shut:
             await self._keep_pace()
 
-    def _obey(self, wish: asgi.Wish) -> None:
-        assert isinstance(wish, asgi.Close)  # an open conversation has no other wish
-        self.close(wish.code, wish.reason)
+    async def _send(self, message: Message) -> None:
+        """Take a message that is not the usual one, or that has to wait."""
+        if self._client_has_left:
+            raise ClientDisconnected("the client has left")
+        wish = self._conversation.say(message)
+        if isinstance(wish, asgi.Close):
+            self.close(wish.code, wish.reason)
+            return
+        assert isinstance(wish, (str, bytes))  # an open conversation has no other wish
+        await self._keep_pace()
+        try:
+            frame = self._session.message(wish)
+        except UnicodeEncodeError:
+            raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
+        self._connection.write(frame)
 
     async def _keep_pace(self) -> None:
         """Wait until the client has read enough, or will read nothing more."""
@@ -239,9 +243,10 @@ class WebSocketDriver:
             self.close(1000, "")
 
     def _log_end(self) -> None:
-        session = self._session
         if not self._opened_at:
             return
+        self._inbox.tally()
+        session = self._session
         logs.websocket_closed(
             self._connection.endpoint.client,
             self._target,
@@ -262,6 +267,7 @@ class WebSocketDriver:
             self._out_of_time()
         if not self._session.can_send:
             return self._deadline
+        self._inbox.tally()
         at = self._watch.check(now, self.close)
         return min(self._deadline, at)  # which may be new: the watch may have closed
 

@@ -136,7 +136,7 @@ class MemoryClient:
     """The client of a connection in memory.
 
     received: all that the server has sent. is_ended: the server has closed its half, or all of it.
-    reads: set False, the server's bytes stay in its write buffer. clock: the server's.
+    reads: set False, the server's bytes stay in its write buffer. clock, connection: the server's.
     """
 
     def __init__(self, context: Context, clock: ManualClock) -> None:
@@ -150,9 +150,9 @@ class MemoryClient:
         self._outbox = bytearray()
         self._has_eof = False  # the client's half is closed, and the server is yet to be told
         self._changed = asyncio.Event()
-        self._connection = Connection(context)
-        self.transport.set_protocol(self._connection)
-        self._connection.connection_made(self.transport)
+        self.connection = Connection(context)
+        self.transport.set_protocol(self.connection)
+        self.connection.connection_made(self.transport)
 
     # -- what a test does ------------------------------------------------------------------------
 
@@ -232,10 +232,10 @@ class MemoryClient:
         """Hand the server what it has not taken yet, unless it has paused or closed."""
         if self._outbox and self._is_taken_from:
             data, self._outbox = bytes(self._outbox), bytearray()
-            self._connection.data_received(data)
+            self.connection.data_received(data)
         if self._has_eof and self._is_taken_from:
             self._has_eof = False
-            self._connection.eof_received()
+            self.connection.eof_received()
 
     @property
     def _is_taken_from(self) -> bool:
@@ -250,7 +250,7 @@ class MemoryClient:
         """Take the connection's end, and tell the server's side of it."""
         if not self.is_lost:
             self.is_lost = True
-            self._connection.connection_lost(None)
+            self.connection.connection_lost(None)
             self.end()
 
 

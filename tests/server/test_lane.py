@@ -1,0 +1,248 @@
+"""The lane of usual messages, compiled and plain: one contract for both."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from tests.frames import BINARY, PING, TEXT, frame
+from wsgate.protocol import frames
+from wsgate.protocol.codec_fast import FastCodec
+from wsgate.protocol.deflate import Compressors, MessageLimits
+from wsgate.protocol.websocket import Session
+from wsgate.server.flow import Gate, ReceiveQueue
+from wsgate.server.inbox import Inbox
+from wsgate.server.lane import SEVERAL, PlainLane
+
+BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
+
+
+class Wire:
+    """What a lane writes to."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.is_broken = False
+
+    def is_closing(self) -> bool:
+        return self.is_broken
+
+
+def lane_on(base: type[PlainLane], wire: Wire) -> Any:
+    """Return a lane that notes what it leaves to its subclass."""
+
+    class Noting(base):  # type: ignore[misc, valid-type]  # one of the two, with one interface
+        def __init__(self) -> None:
+            super().__init__()
+            self.others: list[bytes] = []
+            self.breaks = 0
+
+        def feed_other(self, data: bytes) -> None:
+            self.others.append(data)
+
+        def broken(self) -> None:
+            self.breaks += 1
+
+    lane = Noting()
+    lane.session = Session(FastCodec(MessageLimits(), None, Compressors(6)))
+    lane.gate = Gate()
+    lane.most = 100
+    lane.read = frames.read_message
+    lane.frame = frames.data_frame
+    lane.write = wire.written.append
+    lane.is_closing = wire.is_closing
+    lane.create_future = asyncio.get_running_loop().create_future
+    return lane
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest_asyncio.fixture(params=list(BASES.values()), ids=list(BASES))
+async def lane(request: pytest.FixtureRequest, wire: Wire) -> Any:
+    return lane_on(request.param, wire)
+
+
+# -- in --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", ["gr\u00fc\u00df", "", b"\0\xff", b""])
+async def test_a_whole_message_reaches_who_waits(lane: Any, message: str | bytes) -> None:
+    arrival = lane.expect()
+    data = frame(TEXT if isinstance(message, str) else BINARY, message)
+    lane.feed(data)
+    assert await arrival == message
+    assert (lane.messages_in, lane.octets_in, lane.receiver) == (1, len(data), None)
+    assert lane.others == []
+
+
+async def test_what_nobody_waits_for_is_left(lane: Any) -> None:
+    data = frame(TEXT, "a")
+    lane.feed(data)
+    assert (lane.others, lane.messages_in) == ([data], 0)
+
+
+async def test_what_comes_for_a_receiver_that_was_cancelled_is_left(lane: Any) -> None:
+    lane.expect().cancel()
+    data = frame(TEXT, "a")
+    lane.feed(data)
+    assert (lane.others, lane.messages_in) == ([data], 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, "a")[:-1],
+        frame(TEXT, "a") * 2,
+        frame(TEXT, "a" * 101),
+        frame(TEXT, b"\xff"),
+        frame(PING, b""),
+        bytearray(frame(TEXT, "a")),
+        b"",
+    ],
+)
+async def test_what_is_not_one_whole_message_is_left(lane: Any, data: bytes) -> None:
+    arrival = lane.expect()
+    lane.feed(data)
+    assert (lane.others, lane.messages_in) == ([data], 0)
+    assert lane.receiver is arrival
+    assert not arrival.done()
+
+
+async def test_a_session_that_is_not_calm_gets_all(lane: Any) -> None:
+    lane.expect()
+    lane.session.is_calm = False
+    lane.feed(frame(TEXT, "a"))
+    assert len(lane.others) == 1
+
+
+async def test_nothing_is_expected_where_another_waits(lane: Any) -> None:
+    first = lane.expect()
+    assert lane.expect() is None
+    assert lane.receiver is first
+
+
+async def test_nothing_is_expected_where_messages_are_there(lane: Any) -> None:
+    lane.queue = ReceiveQueue(1, 1)
+    assert lane.expect() is None
+
+
+async def test_nothing_is_expected_of_a_session_that_is_not_calm(lane: Any) -> None:
+    lane.session.is_calm = False
+    assert lane.expect() is None
+
+
+async def test_what_the_codec_raises_comes_out(lane: Any) -> None:
+    def failing(data: bytes, most: int) -> None:
+        raise MemoryError
+
+    lane.expect()
+    lane.read = failing
+    with pytest.raises(MemoryError):
+        lane.feed(frame(TEXT, "a"))
+
+
+# -- out -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "frame_out"),
+    [
+        ({"text": "a"}, b"\x81\x01a"),
+        ({"bytes": b"a"}, b"\x82\x01a"),
+        ({"text": "", "bytes": None}, b"\x81\x00"),
+        ({"text": None, "bytes": b""}, b"\x82\x00"),
+    ],
+)
+async def test_a_usual_message_is_sent(
+    lane: Any, wire: Wire, message: dict[str, Any], frame_out: bytes
+) -> None:
+    kind = str(b"websocket.send", "ascii")  # equal to the interned name, and another object
+    assert lane.put({"type": kind, **message}) is True
+    assert wire.written == [frame_out]
+    assert (lane.messages_out, lane.octets_out) == (1, len(frame_out))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"type": None},
+        {"type": "websocket.close"},
+        {"type": "websocket.send"},
+        {"type": "websocket.send", "text": "a", "bytes": b"a"},
+        {"type": "websocket.send", "text": b"a"},
+        {"type": "websocket.send", "bytes": "a"},
+        {"type": "websocket.send", "bytes": bytearray(b"a")},
+        {"type": "websocket.send", "text": "\ud800"},
+        None,
+    ],
+)
+async def test_another_message_is_left(lane: Any, wire: Wire, message: Any) -> None:
+    assert lane.put(message) is False
+    assert (wire.written, lane.messages_out, lane.octets_out) == ([], 0, 0)
+
+
+async def test_a_message_of_another_mapping_is_left(lane: Any, wire: Wire) -> None:
+    class Other(dict[str, Any]):
+        pass
+
+    assert lane.put(Other(type="websocket.send", text="a")) is False
+    assert wire.written == []
+
+
+async def test_nothing_is_sent_behind_a_shut_gate(lane: Any, wire: Wire) -> None:
+    lane.gate.shut(1.0)
+    assert lane.put({"type": "websocket.send", "text": "a"}) is False
+    assert wire.written == []
+
+
+async def test_nothing_is_sent_where_nothing_reaches_the_peer(lane: Any, wire: Wire) -> None:
+    lane.session.feed_eof()
+    assert lane.put({"type": "websocket.send", "text": "a"}) is False
+    assert wire.written == []
+
+
+async def test_a_transport_that_breaks_is_told_of(lane: Any, wire: Wire) -> None:
+    wire.is_broken = True
+    assert lane.put({"type": "websocket.send", "text": "a"}) is True
+    assert lane.breaks == 1
+
+
+async def test_what_writing_raises_comes_out(lane: Any) -> None:
+    def failing(data: bytes) -> None:
+        raise OSError("gone")
+
+    lane.write = failing
+    with pytest.raises(OSError, match="gone"):
+        lane.put({"type": "websocket.send", "text": "a"})
+
+
+async def test_a_frame_is_bytes(lane: Any) -> None:
+    if type(lane).__mro__[1] is PlainLane:
+        pytest.skip("mypy holds the plain twin to it")
+    lane.frame = cast("Any", str)
+    with pytest.raises(TypeError, match="a frame is bytes"):
+        lane.put({"type": "websocket.send", "text": "a"})
+
+
+async def test_a_session_that_is_missing_shows(lane: Any) -> None:
+    lane.receiver = asyncio.get_running_loop().create_future()
+    lane.session = None
+    with pytest.raises(AttributeError):
+        lane.feed(b"x")
+    with pytest.raises(AttributeError):
+        lane.put({})
+    lane.receiver = None
+    with pytest.raises(AttributeError):
+        lane.expect()
+
+
+async def test_several_who_wait_are_not_usual(lane: Any) -> None:
+    lane.receiver = SEVERAL
+    assert lane.expect() is None
+    lane.feed(frame(TEXT, "a"))
+    assert len(lane.others) == 1

@@ -1,0 +1,3 @@
+from wsgate.server.lane import PlainLane
+
+class Lane(PlainLane): ...
