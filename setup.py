@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-# Without a compiler, or Python's headers, the install goes on, and frames.py and lane.py do the same.
+# Without a compiler, or Python's headers, the install goes on: frames.py and lane.py do the same.
 COMPILED = {
     "wsgate.protocol._frames": "wsgate/protocol/_frames.c",
     "wsgate.server._lane": "wsgate/server/_lane.c",

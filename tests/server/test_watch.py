@@ -9,7 +9,7 @@ from tests import frames
 from tests.server.wsclient import Peer, close_code, opened, peer, text, text_frame, turns
 from wsgate.server import watch as module
 from wsgate.server.deadlines import TICK
-from wsgate.server.watch import MAX_PAUSE
+from wsgate.server.watch import _LOOKS, MAX_PAUSE
 
 LARGE = "x" * 50_000
 
@@ -164,7 +164,7 @@ async def test_an_app_that_does_not_receive() -> None:
         await ws.client.advance(MAX_PAUSE - 1)
         while ws.client.received:
             assert (await ws.frame()).opcode == frames.PING
-        await ws.client.advance(1 + TICK)
+        await ws.client.advance(1 + MAX_PAUSE / _LOOKS)
         assert await ws.closed() == (1011, "the application does not receive")
         ws.client.send(frames.close(1011))
         assert await ws.app.receives(1) == ["a"]

@@ -25,13 +25,13 @@ class State(Enum):
     __hash__ = object.__hash__  # Enum's own is a call of Python's
 
 
-_OPEN = State.OPEN  # asked for with each message, and State.OPEN is a call in CPython 3.11
+CONNECTING, DENYING, OPEN, CLOSED = State  # State.OPEN is a call in CPython 3.11
 _NEXT = {
-    (State.CONNECTING, "websocket.accept"): State.OPEN,
-    (State.CONNECTING, "websocket.close"): State.CLOSED,
-    (State.CONNECTING, DENIAL[0]): State.DENYING,
-    (State.DENYING, DENIAL[1]): State.DENYING,
-    (State.OPEN, "websocket.close"): State.CLOSED,
+    (CONNECTING, "websocket.accept"): OPEN,
+    (CONNECTING, "websocket.close"): CLOSED,
+    (CONNECTING, DENIAL[0]): DENYING,
+    (DENYING, DENIAL[1]): DENYING,
+    (OPEN, "websocket.close"): CLOSED,
 }
 
 
@@ -73,21 +73,7 @@ class Conversation:
 
     def __init__(self, handshake: Handshake) -> None:
         self._handshake: Handshake | None = handshake  # until the app has decided
-        self.state = State.CONNECTING
-
-    def payload(self, message: Message) -> str | bytes | None:
-        """Return what a `websocket.send` carries that is legal now, None where `say` has to judge.
-
-        Raises InvalidMessage.
-        """
-        if message.get("type") != "websocket.send" or self.state is not _OPEN:
-            return None
-        text, data = message.get("text"), message.get("bytes")
-        if text is None and type(data) is bytes:
-            return data
-        if data is None and type(text) is str:
-            return text
-        return payload_of(message)
+        self.state = CONNECTING
 
     def say(self, message: Message) -> Wish:
         """Return what a message of the app asks for: a payload to send, or one of the wishes.
@@ -95,15 +81,15 @@ class Conversation:
         Raises IllegalMessage where the state forbids it and InvalidMessage where it is malformed;
         the state stays as it was.
         """
-        if (payload := self.payload(message)) is not None:
-            return payload
         kind = message.get("type")
+        if kind == "websocket.send" and self.state is OPEN:
+            return payload_of(message)
         state = _NEXT.get((self.state, str(kind)))
         if state is None:
             raise IllegalMessage(kind, self.state.value)
         wish = self._wish(str(kind), message)
         self.state = state
-        if state is _OPEN:
+        if state is OPEN:
             self._handshake = None
         return wish
 
@@ -116,7 +102,7 @@ class Conversation:
             )
         if kind == "websocket.close":
             close = _close(message)
-            return close if self.state is State.OPEN else Refuse()
+            return close if self.state is OPEN else Refuse()
         return Deny(message)
 
 

@@ -29,7 +29,7 @@ class State(Enum):
     __hash__ = object.__hash__  # Enum's own is a call of Python's
 
 
-OPEN = State.OPEN  # asked for with each message, and State.OPEN is a call in CPython 3.11
+OPEN, FAILING, CLOSING, CLOSED = State  # State.OPEN is a call in CPython 3.11
 
 
 class Cause(Enum):
@@ -42,6 +42,8 @@ class Cause(Enum):
 
     __hash__ = object.__hash__  # as above
 
+
+_FAULT, _CLOSE_SENT, _CLOSE_RECEIVED, _LOST = Cause
 
 # A Close that answers a Close, or a fault, ends the session at once: RFC 6455 section 7.1.1 lets
 # the server close TCP first, and behind a fault nothing of what comes could be understood.
@@ -95,7 +97,7 @@ class Session:
         self._eof = False
         self._pings: Sequence[bytes] = ()
         self._replies = b""
-        self.state = State.OPEN
+        self.state = OPEN
         self.is_calm = codec.is_at_rest
         self.is_stirred = False
         self.can_send = True
@@ -109,7 +111,7 @@ class Session:
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; they are parsed by `take`."""
-        if self.state is State.OPEN or self.state is State.CLOSING:
+        if self.state is OPEN or self.state is CLOSING:
             self.bytes_in += len(data)
             self.codec.feed(data)
             self.is_calm = False
@@ -173,33 +175,33 @@ class Session:
 
     def _control(self, item: Item) -> None:
         if isinstance(item, Ping):
-            if self.state is State.OPEN:
+            if self.state is OPEN:
                 self._pings = [*self._pings, item.payload]
         elif isinstance(item, PeerClose):
             self._peer_closed(item)
         elif isinstance(item, Fail):
-            self._end(Cause.FAULT, item.code, item.reason)
+            self._end(_FAULT, item.code, item.reason)
 
     def _peer_closed(self, close: PeerClose) -> None:
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             # RFC 6455 section 5.5.1: "When sending a Close frame in response, the endpoint
             # typically echos the status code it received." Pings that came just before it stay
             # unanswered: section 5.5.2 asks for a Pong only "unless it already received a Close".
             self._replies = self.codec.close(close.code, "")
         self.is_closed_by_both = True
-        self._end(Cause.CLOSE_RECEIVED, close.code, close.reason)
+        self._end(_CLOSE_RECEIVED, close.code, close.reason)
 
     def _end_if_lost(self) -> None:
-        if self._eof and self.state is not State.CLOSED and not self.pending:
-            self._end(Cause.LOST, ABNORMAL, "")
+        if self._eof and self.state is not CLOSED and not self.pending:
+            self._end(_LOST, ABNORMAL, "")
 
     def _end(self, cause: Cause, code: int, reason: str) -> None:
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self.close_code, self.close_reason = code, reason
         self.state = NEXT[self.state, cause]
         self.is_stirred, self.is_calm = True, False
-        self.can_send = self.state is State.FAILING and not self._eof
-        if self.state is not State.CLOSING:
+        self.can_send = self.state is FAILING and not self._eof
+        if self.state is not CLOSING:
             self.codec.drop()  # nothing more is parsed
 
     # -- what goes out -------------------------------------------------------------------------
@@ -247,10 +249,10 @@ class Session:
         """
         if not self.can_send:
             return b""
-        if self.state is State.FAILING:
+        if self.state is FAILING:
             code, reason = self.close_code, self.close_reason
         pongs = self.replies()
         frame = self.codec.close(code, reason)
         self.bytes_out += len(frame)
-        self._end(Cause.CLOSE_SENT, code, reason)
+        self._end(_CLOSE_SENT, code, reason)
         return pongs + frame

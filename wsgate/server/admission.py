@@ -35,7 +35,9 @@ class Admission:
 
     def enter(self, client: Address | None) -> bool:
         """Let a connection in, or turn it away."""
-        if self._total >= self._most or self._is_at_its_limit(client):
+        if self._total >= self._most or (
+            self._most_per_address is not None and self._is_at_its_limit(client)
+        ):
             self.turned_away += 1
             return False
         self._total += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
 _NEVER = -math.inf
+LAST_WORD = 127  # bytes of a control frame of ours
 LINGER = 2.0  # seconds for the client to close behind our half of the connection
 
 
@@ -85,21 +86,25 @@ class Connection(asyncio.Protocol):
 
     # -- the transport speaks --------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(
+        self,
+        transport: asyncio.Transport,  # type: ignore[override]  # it is one, in a server's streams
+    ) -> None:
         """Begin with HTTP."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        self._joined = joined(self._transport, self.context.loop)
-        self.endpoint = _endpoint(self._transport, self.context)
-        self.context.connections.add(self)
+        context = self.context
+        self._transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
+        self._joined = joined(transport, context.loop)
+        self.endpoint = _endpoint(transport, context)
+        context.connections.add(self)
         driver = HttpDriver(self)
         self.hand_to(driver)
-        self._is_let_in = self.context.admission.enter(self.endpoint.client)
+        self._is_let_in = context.admission.enter(self.endpoint.client)
         if not self._is_let_in:
             driver.turn_away()
-            if self.context.admission.is_swamped:
+            if context.admission.is_swamped:
                 self.abort()  # without the time to read the answer: files are short
-        elif self.context.stopping:
+        elif context.stopping:
             self.driver.stop()
 
     def eof_received(self) -> bool:
@@ -229,10 +234,20 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def finish(self) -> None:
-        """End the connection once all is written: its client has said that it sends no more."""
+    def finish(self) -> float:
+        """End the connection once all is written: its client has said that it sends no more.
+
+        Return when its driver is to abort it, should it still be there: nearly always there is
+        but a last word to write, which needs nobody to linger.
+        """
+        if self._joined is not None:
+            self._joined.flush()
+        if self._transport.get_write_buffer_size() <= LAST_WORD and not self.is_lost:
+            self._transport.close()
+            return self.context.clock() + LINGER
         if self._linger():
             self._transport.close()
+        return math.inf
 
     def _linger(self) -> bool:
         """Throw away what still comes, within bounds; False where that is so already."""
@@ -329,19 +344,14 @@ _GONE = _Gone()
 def _endpoint(transport: asyncio.Transport, context: Context) -> Endpoint:
     client = _address(transport.get_extra_info("peername"))
     name = transport.get_extra_info("sockname")
-    return Endpoint(
-        client=client,
-        server=context.shared(_address(name) if client else _path(name)),
-        scheme="http",
-        root_path=context.config.root_path,
-        state=context.state,
-    )
+    server = context.shared(_address(name) if client else _path(name))
+    return Endpoint(client, server, "http", context.config.root_path, context.state)
 
 
 def _address(name: object) -> Address | None:
-    if isinstance(name, tuple):
-        return str(name[0]), int(name[1])
-    return None  # the client of a Unix socket has no name
+    if not isinstance(name, tuple):
+        return None  # the client of a Unix socket has no name
+    return name if len(name) == 2 else name[:2]  # noqa: PLR2004  # of IPv6 there are two more
 
 
 def _path(name: object) -> Address | None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wsgate._version import __version__
@@ -63,7 +64,6 @@ class Context:
         self.state: dict[str, Any] = {}
         self.stopping = False
         self._server: Address | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
@@ -85,12 +85,10 @@ class Context:
             return fast_codec(self.message_limits, agreement, self.compressors)
         return WsprotoCodec(Deflate(self.message_limits, agreement, self.compressors))
 
-    @property
+    @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that all of it runs in; to ask for it each time costs a call of the system."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
+        return asyncio.get_running_loop()
 
     def shared(self, server: Address | None) -> Address | None:
         """Return the server's address, the same object as long as it is the same address."""

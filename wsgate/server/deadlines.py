@@ -4,6 +4,7 @@ import math
 from itertools import islice
 from typing import Protocol
 
+NEVER = math.inf
 TICK = 0.25  # seconds that a bucket spans, so a deadline is late by at most that
 _TURN = 500  # connections that one sweep looks at before the loop gets its turn
 
@@ -28,16 +29,18 @@ class Deadlines:
 
     def arm(self, item: Checked, at: float) -> None:
         """See that `item` is checked at `at`, or earlier."""
-        if at == math.inf or (item.bucket is not None and item.bucket * TICK <= at):
+        filed = item.bucket
+        if at == NEVER or (filed is not None and filed * TICK <= at):
             return  # never, or it is looked at before and then says itself when next
         bucket = math.ceil(at / TICK)
-        if item.bucket is not None:
-            if item.bucket <= bucket:
+        if filed is not None:
+            if filed <= bucket:
                 return
             self.disarm(item)
-        if bucket not in self._buckets:
-            self._buckets[bucket] = (bucket, set())
-        item.bucket, items = self._buckets[bucket]  # one number for all of them
+        place = self._buckets.get(bucket)
+        if place is None:
+            place = self._buckets[bucket] = (bucket, set())
+        item.bucket, items = place  # one number for all of them
         items.add(item)
 
     def disarm(self, item: Checked) -> None:

@@ -22,7 +22,10 @@ class Waiters:
 
     def wake(self) -> None:
         """Let everyone look."""
-        futures, self._futures = self._futures, ()
+        futures = self._futures
+        if not futures:
+            return
+        self._futures = ()
         for future in futures:
             if not future.done():
                 future.set_result(None)
@@ -47,7 +50,7 @@ class Gate(Waiters):
     __slots__ = ("is_shut", "shut_since")
 
     def __init__(self) -> None:
-        super().__init__()
+        self._futures = ()
         self.is_shut = False  # kept beside the time, for each message asks
         self.shut_since: float | None = None
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsgate.protocol.rate import MessageRate
-from wsgate.protocol.websocket import Session, State
+from wsgate.protocol.websocket import CLOSED, CLOSING, OPEN, Session
 from wsgate.server.context import Context
 from wsgate.server.flow import ReceiveQueue
 from wsgate.server.lane import SEVERAL, Arrival, PlainLane, Several
@@ -51,7 +51,7 @@ class Inbox(Lane):
         self.create_future = context.loop.create_future
         self._receivers: Sequence[Arrival] = ()  # where several wait; then the lane has none
         self._turn: asyncio.Handle | None = None
-        self._rate = _rate(context)
+        self._rate = _rate(context) if context.config.ws_max_message_rate else None
         # Where messages are counted, none goes past the count.
         self.read = session.codec.read_message if self._rate is None else _read_nothing
         self.is_over_rate = False
@@ -100,6 +100,8 @@ class Inbox(Lane):
 
     def wake(self) -> None:
         """Let all receivers look at the session's state."""
+        if self.receiver is None:
+            return
         while (receiver := self._next_receiver()) is not None:
             receiver.set_result(None)
 
@@ -109,9 +111,10 @@ class Inbox(Lane):
             first, *self._receivers = self._waiting() or (None,)
             self.receiver = SEVERAL if self._receivers else None
             return first
-        receivers = self._waiting()
-        self.receiver = None
-        return receivers[0] if receivers else None
+        receiver, self.receiver = self.receiver, None
+        if receiver is None or isinstance(receiver, Several) or receiver.done():
+            return None
+        return receiver
 
     def _queued(self) -> ReceiveQueue:
         if self.queue is None:
@@ -124,10 +127,10 @@ class Inbox(Lane):
     def feed_other(self, data: bytes) -> None:
         """Take bytes that are not one whole message for an app that waits."""
         session = self.session
-        if self.queue is None:
-            self._put(session.take(self._connection.context.config.ws_max_queue, data))
-        else:
+        if self.queue is not None:
             session.feed(data)
+        elif messages := session.take(self._connection.context.config.ws_max_queue, data):
+            self._put(messages)
         if self.queue is not None or session.is_stirred or self.is_over_rate:
             self.pump()
 
@@ -146,14 +149,20 @@ class Inbox(Lane):
 
     def pump(self) -> None:
         """Parse what came, as far as the queue has room and the loop's turn goes."""
+        session = self.session
+        if session.pending:
+            self._parse()
+        self.reply()
+        if self.is_over_rate or session.state is not OPEN:
+            self._connection.session_moved()
+        if session.state is not CLOSED:
+            self._pace()
+
+    def _parse(self) -> None:
         session, clock = self.session, self._connection.context.clock
         takes, until = TURN_TAKES, clock() + TURN
         while takes and session.pending and (room := self._room) and self._put(session.take(room)):
             takes = takes - 1 if clock() < until else 0
-        self.reply()
-        if self.is_over_rate or session.state is not State.OPEN:
-            self._connection.session_moved()
-        self._pace()
 
     def _put(self, messages: Sequence[str | bytes]) -> bool:
         """Let messages in; False where they are over the rate."""
@@ -171,7 +180,7 @@ class Inbox(Lane):
     @property
     def _room(self) -> int:
         # Behind our Close the messages are thrown away: the peer's Close is all that matters.
-        if self.session.state is State.CLOSING or self.queue is None:
+        if self.session.state is CLOSING or self.queue is None:
             return self._connection.context.config.ws_max_queue
         return self.queue.room
 
@@ -201,10 +210,8 @@ class Inbox(Lane):
         self.pump()
 
 
-def _rate(context: Context) -> MessageRate | None:
+def _rate(context: Context) -> MessageRate:
     config, rate = context.config, context.config.ws_max_message_rate
-    if not rate:
-        return None
     burst = config.ws_max_message_burst or max(1, int(2 * rate))
     return MessageRate(rate, burst, context.clock())
 

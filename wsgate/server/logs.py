@@ -134,9 +134,14 @@ def websocket_refused(client: Address | None, request: Request, status: int) -> 
     )
 
 
+def tells_websockets() -> bool:
+    """Say whether a WebSocket's opening and end are logged."""
+    return access.isEnabledFor(logging.INFO)
+
+
 def websocket_opened(client: Address | None, request: Request) -> None:
     """Log that a WebSocket is open."""
-    if access.isEnabledFor(logging.INFO):
+    if tells_websockets():
         access.info('%s - "WebSocket %s" [accepted]', address(client), _target(request))
 
 

@@ -49,8 +49,8 @@ class Opening:
         self._upgrade = upgrade
         self.handshake = handshake
         self._denial: Response | None = None
-        self._early = bytearray(upgrade.trailing)
-        self._woken = Waiters()
+        self._early = upgrade.trailing
+        self._woken: Waiters | None = None
         self._is_told = False  # the app has had its websocket.connect
         self.conversation = asgi.Conversation(handshake)
         self.end: tuple[int, str] | None = None
@@ -59,26 +59,34 @@ class Opening:
 
     # -- the app's decision ----------------------------------------------------------------------
 
+    def tells_first(self) -> bool:
+        """Say once that the app is to have its websocket.connect."""
+        was_told, self._is_told = self._is_told, True
+        return not was_told
+
     async def receive(self) -> WebSocketEvent | None:
-        """Return the connect, and then the end, again and again; None where it was accepted."""
-        if not self._is_told:
-            self._is_told = True
-            return {"type": "websocket.connect"}
+        """Return the end, again and again; None where the WebSocket was accepted."""
         while self.end is None:
-            if self.conversation.state is asgi.State.OPEN:
+            if self.conversation.state is asgi.OPEN:
                 return None
+            self._woken = self._woken or Waiters()
             await self._woken.wait()
         return asgi.disconnect_event(*self.end)
 
+    def _wake(self) -> None:
+        if self._woken is not None:
+            self._woken.wake()
+
     def accept(self, wish: asgi.Accept) -> bytes:
         """Send the 101; return what came early."""
-        names = {name for name, _ in wish.headers}
-        defaults = self._connection.context.default_headers
-        headers = [*(header for header in defaults if header[0] not in names), *wish.headers]
+        headers = self._connection.context.default_headers
+        if wish.headers:
+            names = {name for name, _ in wish.headers}
+            headers = [*(header for header in headers if header[0] not in names), *wish.headers]
         self._connection.write(switching_protocols(self.handshake, wish.subprotocol, headers))
         logs.websocket_opened(self._connection.endpoint.client, self._upgrade.request)
-        self._woken.wake()
-        return bytes(self._early)
+        self._wake()
+        return self._early
 
     def refuse(self, refused: RequestRefused, end: tuple[int, str] = (ABNORMAL, "")) -> None:
         """Answer the handshake with a response of the server's own."""
@@ -99,7 +107,7 @@ class Opening:
             data = self._denial.send(message, self._connection.context.default_headers)
         except InvalidMessage:
             if self._denial.state is ResponseState.WAITING:
-                self.conversation.state = asgi.State.CONNECTING  # it stays as it was
+                self.conversation.state = asgi.CONNECTING  # it stays as it was
             raise
         self._connection.write(data)
         if self._denial.state is ResponseState.COMPLETE:
@@ -108,7 +116,7 @@ class Opening:
             await gate.passed()
 
     def _denied(self, denial: Response) -> None:
-        self.conversation.state = asgi.State.CLOSED
+        self.conversation.state = asgi.CLOSED
         self._finish(denial.status, (ABNORMAL, ""))
         self._connection.close()
 
@@ -116,7 +124,7 @@ class Opening:
         self._deadline = math.inf
         self.end = end
         logs.websocket_refused(self._connection.endpoint.client, self._upgrade.request, status)
-        self._woken.wake()
+        self._wake()
 
     def undecided(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a decision, or within its response."""
@@ -143,7 +151,7 @@ class Opening:
     def lost(self) -> None:
         """Tell the app that its client is gone."""
         self.end = self.end or (ABNORMAL, "")
-        self._woken.wake()
+        self._wake()
         self._connection.gate.wake()
 
     def writable(self) -> None:

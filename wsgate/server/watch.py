@@ -46,7 +46,13 @@ class Watch:
         lifetime = connection.context.config.ws_max_lifetime
         # Connections that were opened together do not end together.
         self._life_ends = now + lifetime * _between(0.9, 1.1) if lifetime else math.inf
-        connection.look_at(now)
+        connection.look_at(min(self._life_ends, now + self._first_look()))
+
+    def _first_look(self) -> float:
+        """Return the seconds until something may be due."""
+        config = self._connection.context.config
+        pings = config.ws_ping_interval / 2 or math.inf
+        return min(pings, MAX_PAUSE / _LOOKS, (config.ws_idle_timeout or math.inf) / _LOOKS)
 
     def _pings(self, now: float) -> Keepalive | None:
         config = self._connection.context.config

@@ -10,7 +10,7 @@ from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.protocol.handshake import Handshake
 from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.websocket import OPEN, Session, State
+from wsgate.protocol.websocket import CLOSED, FAILING, OPEN, Session
 from wsgate.server import cycle, logs
 from wsgate.server.inbox import Inbox
 from wsgate.server.opening import Opening
@@ -61,16 +61,16 @@ class WebSocketDriver:
 
     async def receive(self) -> WebSocketEvent:
         """Return what comes next: the connect, messages, and the disconnect again and again."""
-        while self._opening is not None:
-            if (event := await self._opening.receive()) is not None:
+        if (opening := self._opening) is not None:
+            if opening.tells_first():
+                return {"type": "websocket.connect"}
+            if (event := await opening.receive()) is not None:
                 return event
         inbox = self._inbox
         while True:
             if (arrival := inbox.expect()) is None:
-                if inbox.queue is not None:
-                    return asgi.receive_event(inbox.pop())
-                if self._session.state is not OPEN and (end := self._end()) is not None:
-                    return asgi.disconnect_event(*end)
+                if (event := self._ready()) is not None:
+                    return event
                 arrival = inbox.arrival()
             try:
                 payload = await arrival
@@ -83,17 +83,22 @@ class WebSocketDriver:
             if type(payload) is bytes:
                 return {"type": "websocket.receive", "bytes": payload}
 
-    def _end(self) -> tuple[int, str] | None:
-        """Return the code and reason that the app is told, None while there is no end."""
+    def _ready(self) -> WebSocketEvent | None:
+        """Return what need not be waited for: a message of the queue, or the end behind them."""
         session = self._session
-        if session.state is State.FAILING:  # the app has asked for more than there is
+        if self._inbox.queue is not None:
+            return asgi.receive_event(self._inbox.pop())
+        if session.state is OPEN:
+            return None
+        if session.state is FAILING:  # the app has asked for more than there is
             self.close(session.close_code, session.close_reason)
-        return None if session.state is State.OPEN else (session.close_code, session.close_reason)
+        return asgi.disconnect_event(session.close_code, session.close_reason)
 
     async def send(self, message: Message) -> None:
         """Take the app's message; return once the client keeps up with it."""
         if self._opening is not None:
-            await self._decide(self._opening, message)
+            if (piece := self._decide(self._opening, message)) is not None:
+                await self._opening.deny(piece.message)
             return
         if not self._inbox.put(message):
             await self._send(message)
@@ -124,7 +129,7 @@ class WebSocketDriver:
     @property
     def _client_has_left(self) -> bool:
         """Whether nothing reaches the client any more, by no wish of the app's."""
-        if self._conversation.state is asgi.State.CLOSED:
+        if self._conversation.state is asgi.CLOSED:
             return False
         if self._opening is not None:
             return self._opening.end is not None
@@ -132,27 +137,30 @@ class WebSocketDriver:
 
     # -- the handshake ---------------------------------------------------------------------------
 
-    async def _decide(self, opening: Opening, message: Message) -> None:
-        """Take the app's answer to the handshake."""
-        if self._client_has_left:
+    def _decide(self, opening: Opening, message: Message) -> asgi.Deny | None:
+        """Take the app's answer to the handshake; return a piece of a response that is its own."""
+        if opening.end is not None and self._client_has_left:
             raise ClientDisconnected("the client has left")
         wish = self._conversation.say(message)
         if isinstance(wish, asgi.Accept):
             self._accept(opening, wish)
-        elif isinstance(wish, asgi.Refuse):
+            return None
+        if isinstance(wish, asgi.Refuse):
             opening.refuse(RequestRefused(403, "the application refused the WebSocket"))
-        else:
-            assert isinstance(wish, asgi.Deny)  # there is nothing else to say yet
-            await opening.deny(wish.message)
+            return None
+        assert isinstance(wish, asgi.Deny)  # there is nothing else to say yet
+        return wish
 
     def _accept(self, opening: Opening, wish: asgi.Accept) -> None:
         connection = self._connection
+        now = connection.context.clock()
         early = opening.accept(wish)
         self._opening = None
-        self._session = Session(connection.context.codec(opening.handshake.deflate))
-        self._inbox = Inbox(connection, self._session)
-        self._opened_at = connection.context.clock()
-        self._watch = Watch(connection, self._session, self._opened_at)
+        session = self._session = Session(connection.context.codec(opening.handshake.deflate))
+        self._inbox = Inbox(connection, session)
+        self._watch = Watch(connection, session, now)
+        if logs.tells_websockets():
+            self._opened_at = now
         connection.hand_to(self)
         if early:
             self._inbox.feed(early)
@@ -171,7 +179,8 @@ class WebSocketDriver:
 
     def lost(self) -> None:
         """Tell the app that its client is gone, once it has had what came before."""
-        self._leave()
+        if self._session.state is not CLOSED:
+            self._leave()
         self._log_end()
 
     def writable(self) -> None:
@@ -187,7 +196,7 @@ class WebSocketDriver:
         """Do what the session's state asks for, and let the app look at it."""
         if self._inbox.is_over_rate:
             self.close(1008, "message rate exceeded")
-        if self._session.state is not State.OPEN:
+        if self._session.state is not OPEN:
             self._settle()
             self._connection.gate.wake()
             self._inbox.wake()
@@ -195,12 +204,12 @@ class WebSocketDriver:
     def _settle(self) -> None:
         """Do what the session's state asks of the connection."""
         state = self._session.state
-        if state is State.FAILING and self._deadline == math.inf:
+        if state is FAILING and self._deadline == math.inf:
             self._give(FAULT_GRACE)
-        elif state is State.CLOSED:
+        elif state is CLOSED:
             self._log_end()
             if self._session.is_closed_by_both:
-                self._connection.finish()
+                self._deadline = self._connection.finish()
             else:
                 self._connection.close()
 
@@ -219,7 +228,7 @@ class WebSocketDriver:
         self._give(self._connection.context.config.ws_close_timeout)
         self._inbox.wake()
         self._connection.gate.wake()
-        if self._session.state is State.CLOSED:
+        if self._session.state is CLOSED:
             self._settle()
         else:
             self._inbox.pump()  # the peer's Close may wait behind what had no room
@@ -233,7 +242,7 @@ class WebSocketDriver:
         left = self._client_has_left or self._connection.is_lost
         if error is not None:
             cycle.report(error, client_left=left)
-        if left or self._conversation.state is asgi.State.CLOSED:
+        if left or self._conversation.state is asgi.CLOSED:
             return
         if self._opening is not None:
             self._opening.undecided(error)
@@ -272,7 +281,7 @@ class WebSocketDriver:
         return min(self._deadline, at)  # which may be new: the watch may have closed
 
     def _out_of_time(self) -> None:
-        if self._session.state is State.FAILING:
+        if self._session.state is FAILING:
             self.close(self._session.close_code, self._session.close_reason)
         else:
             self._connection.abort()
