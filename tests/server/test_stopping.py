@@ -271,7 +271,8 @@ async def test_a_client_that_does_not_read_its_last_response_is_dropped(log: Lin
         call.returns()
         await server.stop()
         await sending
-        assert "dropping 1 connections" in log.at(logging.WARNING)[0]
+        # On a loaded machine a line about the loop that stood still may come before.
+        assert any("dropping 1 connections" in line for line in log.at(logging.WARNING))
 
 
 async def test_a_client_that_does_not_close_its_half_is_dropped(log: Lines) -> None:
@@ -282,7 +283,8 @@ async def test_a_client_that_does_not_close_its_half_is_dropped(log: Lines) -> N
         client.send(GET)
         await client.head()
         await server.stop()
-        assert "cancelling 0 app calls, dropping 1 connections" in log.warnings[0]
+        lines = log.at(logging.WARNING)
+        assert any("cancelling 0 app calls, dropping 1 connections" in line for line in lines)
 
 
 async def test_a_reset_while_the_server_stops(log: Lines) -> None:

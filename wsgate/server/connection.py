@@ -24,9 +24,8 @@ LINGER = 2.0  # seconds for the client to close behind our half of the connectio
 class Driver(Protocol):
     """What a connection does with its bytes: HTTP, a WebSocket, or nothing any more."""
 
-    @property
-    def data(self) -> "Callable[[bytes], None]":
-        """What takes bytes that came in."""
+    def data(self, data: bytes) -> None:
+        """Take bytes that came in."""
 
     def eof(self) -> None:
         """Take note that the client sends no more."""
@@ -82,7 +81,8 @@ class Connection(asyncio.Protocol):
         self._joined: JoinedWrites | None
         self.endpoint: Endpoint
         self.driver: Driver
-        self.data_received: Callable[[bytes], None]  # type: ignore[assignment]  # its driver's
+        # What transports keep hold of; while a WebSocket is open it is the WebSocket's own.
+        self.data_received: Callable[[bytes], None] = self._to_driver  # type: ignore[assignment]
 
     # -- the transport speaks --------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self.endpoint = _endpoint(transport, context)
         context.connections.add(self)
         driver = HttpDriver(self)
-        self.hand_to(driver)
+        self.driver = driver
         self._is_let_in = context.admission.enter(self.endpoint.client)
         if not self._is_let_in:
             driver.turn_away()
@@ -139,10 +139,12 @@ class Connection(asyncio.Protocol):
 
     # -- its driver speaks -----------------------------------------------------------------------
 
-    def hand_to(self, driver: Driver) -> None:
-        """Have another driver go on; what comes in reaches it without a call in between."""
-        self.driver = driver
-        self.data_received = driver.data
+    def _to_driver(self, data: bytes) -> None:
+        self.driver.data(data)
+
+    def lead(self, data_received: "Callable[[bytes], None]") -> None:
+        """Have what comes in reach someone without a call in between."""
+        self.data_received = data_received
         self._transport.set_protocol(self)  # transports keep hold of the protocol's methods
 
     def write(self, data: bytes) -> None:
@@ -156,15 +158,11 @@ class Connection(asyncio.Protocol):
                 # It is broken, of which connection_lost will tell once senders let the loop go on.
                 self.pause_writing()
 
-    @property
-    def write_now(self) -> "Callable[[bytes], None]":
-        """What sends bytes while the connection stands, without a look at whether it does."""
-        return self._transport.write if self._joined is None else self._joined.write
-
-    @property
-    def is_closing(self) -> "Callable[[], bool]":
-        """What tells whether the transport ends, which behind a write says that it broke."""
-        return self._transport.is_closing
+    def writing(self) -> "tuple[Callable[[bytes], None], Callable[[], bool]]":
+        """Return what sends bytes while the connection stands, and what says that it broke."""
+        transport = self._transport
+        write = transport.write if self._joined is None else self._joined.write
+        return write, transport.is_closing
 
     @property
     def has_eof(self) -> bool:
@@ -257,7 +255,9 @@ class Connection(asyncio.Protocol):
             self._joined.flush()
         now = self.context.clock()
         self._watch_reader(now)
-        self.hand_to(_Lingering(self, now))
+        self.driver = _Lingering(self, now)
+        if self.data_received != self._to_driver:
+            self.lead(self._to_driver)
         self.look_at(now + LINGER)
         self.resume_reading()
         return True
@@ -344,12 +344,14 @@ _GONE = _Gone()
 def _endpoint(transport: asyncio.Transport, context: Context) -> Endpoint:
     client = _address(transport.get_extra_info("peername"))
     name = transport.get_extra_info("sockname")
-    server = context.shared(_address(name) if client else _path(name))
-    return Endpoint(client, server, "http", context.config.root_path, context.state)
+    if name != context.sockname:  # nearly always it is that of the connection before
+        context.sockname = name
+        context.server = _address(name) if client else _path(name)
+    return Endpoint(client, context.server, "http", context.config.root_path, context.state)
 
 
 def _address(name: object) -> Address | None:
-    if not isinstance(name, tuple):
+    if type(name) is not tuple:
         return None  # the client of a Unix socket has no name
     return name if len(name) == 2 else name[:2]  # noqa: PLR2004  # of IPv6 there are two more
 

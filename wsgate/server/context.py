@@ -26,6 +26,7 @@ from wsgate.server import logs
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.deadlines import TICK, Deadlines
 from wsgate.server.flow import Waiters
+from wsgate.server.watch import first_look
 from wsgate.server.watchdog import BLOCKED
 from wsgate.types import Address, App, Header
 
@@ -42,7 +43,9 @@ class Context:
 
     time: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
-    taken. http1: makes what speaks HTTP/1.1. default_headers: what stands in every response.
+    taken. sockname: of the last connection that came; server: the same for scopes. first_look: the
+    seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
+    default_headers: what stands in every response.
     Raises ConfigError for a bad --header, and where httptools is asked for and not installed.
     """
 
@@ -63,13 +66,15 @@ class Context:
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
-        self._server: Address | None = None
+        self.sockname: object = None
+        self.server: Address | None = None
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
         self.http1 = _http1_driver(config.http)
         self.head_limits = HeadLimits(size=config.limit_request_head)
+        self.first_look = first_look(config)
         self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
         deflate = _deflate_settings(config)
         self.deflate = deflate if config.ws_per_message_deflate else None
@@ -89,12 +94,6 @@ class Context:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that all of it runs in; to ask for it each time costs a call of the system."""
         return asyncio.get_running_loop()
-
-    def shared(self, server: Address | None) -> Address | None:
-        """Return the server's address, the same object as long as it is the same address."""
-        if server != self._server:
-            self._server = server
-        return self._server
 
     @property
     def is_full(self) -> bool:

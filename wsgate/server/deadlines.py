@@ -30,13 +30,13 @@ class Deadlines:
     def arm(self, item: Checked, at: float) -> None:
         """See that `item` is checked at `at`, or earlier."""
         filed = item.bucket
-        if at == NEVER or (filed is not None and filed * TICK <= at):
-            return  # never, or it is looked at before and then says itself when next
-        bucket = math.ceil(at / TICK)
         if filed is not None:
-            if filed <= bucket:
-                return
+            if at > (filed - 1) * TICK:
+                return  # it is looked at before, or then, and says itself when next
             self.disarm(item)
+        elif at == NEVER:
+            return
+        bucket = math.ceil(at / TICK)
         place = self._buckets.get(bucket)
         if place is None:
             place = self._buckets[bucket] = (bucket, set())

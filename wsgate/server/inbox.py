@@ -46,8 +46,7 @@ class Inbox(Lane):
         self.gate = connection.gate
         self.most = context.config.ws_max_size
         self.frame = session.codec.message
-        self.is_closing = connection.is_closing
-        self.write = connection.write_now
+        self.write, self.is_closing = connection.writing()
         self.create_future = context.loop.create_future
         self._receivers: Sequence[Arrival] = ()  # where several wait; then the lane has none
         self._turn: asyncio.Handle | None = None

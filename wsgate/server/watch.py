@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from wsgate.config import Config
 from wsgate.protocol.keepalive import Action, Keepalive
 from wsgate.protocol.websocket import Session
 
@@ -12,11 +13,18 @@ if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
 MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
+_SOONEST = 0.5  # of the interval of Pings, from which on the first may be sent
 _LOOKS = 8  # looks in a time without progress, so that it is exact to an eighth
 
 
 Close = Callable[[int, str], None]
 """Sends our Close, with a code and a reason."""
+
+
+def first_look(config: Config) -> float:
+    """Return the seconds from a WebSocket's beginning until something may be due."""
+    pings = config.ws_ping_interval * _SOONEST or math.inf
+    return min(pings, MAX_PAUSE / _LOOKS, (config.ws_idle_timeout or math.inf) / _LOOKS)
 
 
 class Watch:
@@ -46,19 +54,14 @@ class Watch:
         lifetime = connection.context.config.ws_max_lifetime
         # Connections that were opened together do not end together.
         self._life_ends = now + lifetime * _between(0.9, 1.1) if lifetime else math.inf
-        connection.look_at(min(self._life_ends, now + self._first_look()))
-
-    def _first_look(self) -> float:
-        """Return the seconds until something may be due."""
-        config = self._connection.context.config
-        pings = config.ws_ping_interval / 2 or math.inf
-        return min(pings, MAX_PAUSE / _LOOKS, (config.ws_idle_timeout or math.inf) / _LOOKS)
+        first = now + connection.context.first_look
+        connection.look_at(min(self._life_ends, first))
 
     def _pings(self, now: float) -> Keepalive | None:
         config = self._connection.context.config
         if not config.ws_ping_interval:
             return None
-        first = _between(0.5, 1.0)  # nor do they ping together
+        first = _between(_SOONEST, 1.0)  # nor do they ping together
         return Keepalive(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
 
     def check(self, now: float, close: Close) -> float:

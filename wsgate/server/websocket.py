@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsgate.asgi import websocket as asgi
@@ -51,7 +50,7 @@ class WebSocketDriver:
         self._session: Session
         self._inbox: Inbox
         self._watch: Watch
-        connection.hand_to(self._opening)
+        connection.driver = self._opening
         context, request = connection.context, upgrade.request
         request.headers = context.shared_headers.share(request.headers)
         scope = websocket_scope(request, connection.endpoint, handshake.subprotocols)
@@ -161,16 +160,16 @@ class WebSocketDriver:
         self._watch = Watch(connection, session, now)
         if logs.tells_websockets():
             self._opened_at = now
-        connection.hand_to(self)
+        connection.driver = self
+        connection.lead(self._inbox.feed)
         if early:
             self._inbox.feed(early)
 
     # -- what comes in ---------------------------------------------------------------------------
 
-    @property
-    def data(self) -> Callable[[bytes], None]:
-        """What takes frames: the connection calls it itself."""
-        return self._inbox.feed
+    def data(self, data: bytes) -> None:
+        """Take frames; while it lasts, the connection takes them there by itself."""
+        self._inbox.feed(data)
 
     def eof(self) -> None:
         """Take the client's half-close for its end: a WebSocket has no use for half of one."""
