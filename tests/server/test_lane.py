@@ -1,19 +1,22 @@
 """The lane of usual messages, compiled and plain: one contract for both."""
 
 import asyncio
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
 from tests.frames import BINARY, PING, TEXT, frame
-from wsgate.protocol import frames
 from wsgate.protocol.codec_fast import FastCodec
 from wsgate.protocol.deflate import Compressors, MessageLimits
 from wsgate.protocol.websocket import Session
 from wsgate.server.flow import Gate, ReceiveQueue
 from wsgate.server.inbox import Inbox
 from wsgate.server.lane import SEVERAL, PlainLane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
 
@@ -24,6 +27,7 @@ class Wire:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.is_broken = False
+        self.write: Callable[[bytes], None] = self.written.append
 
     def is_closing(self) -> bool:
         return self.is_broken
@@ -48,10 +52,8 @@ def lane_on(base: type[PlainLane], wire: Wire) -> Any:
     lane.session = Session(FastCodec(MessageLimits(), None, Compressors(6)))
     lane.gate = Gate()
     lane.most = 100
-    lane.read = frames.read_message
-    lane.frame = frames.data_frame
-    lane.write = wire.written.append
-    lane.is_closing = wire.is_closing
+    lane.codec = lane.session.codec
+    lane.transport = wire
     lane.create_future = asyncio.get_running_loop().create_future
     return lane
 
@@ -119,6 +121,13 @@ async def test_a_session_that_is_not_calm_gets_all(lane: Any) -> None:
     assert len(lane.others) == 1
 
 
+async def test_where_messages_are_counted_the_session_gets_all(lane: Any) -> None:
+    lane.is_counted = True
+    lane.expect()
+    lane.feed(frame(TEXT, "a"))
+    assert len(lane.others) == 1
+
+
 async def test_nothing_is_expected_where_another_waits(lane: Any) -> None:
     first = lane.expect()
     assert lane.expect() is None
@@ -140,7 +149,7 @@ async def test_what_the_codec_raises_comes_out(lane: Any) -> None:
         raise MemoryError
 
     lane.expect()
-    lane.read = failing
+    lane.codec = SimpleNamespace(read_message=failing)
     with pytest.raises(MemoryError):
         lane.feed(frame(TEXT, "a"))
 
@@ -212,11 +221,11 @@ async def test_a_transport_that_breaks_is_told_of(lane: Any, wire: Wire) -> None
     assert lane.breaks == 1
 
 
-async def test_what_writing_raises_comes_out(lane: Any) -> None:
+async def test_what_writing_raises_comes_out(lane: Any, wire: Wire) -> None:
     def failing(data: bytes) -> None:
         raise OSError("gone")
 
-    lane.write = failing
+    wire.write = failing
     with pytest.raises(OSError, match="gone"):
         lane.put({"type": "websocket.send", "text": "a"})
 
@@ -224,7 +233,7 @@ async def test_what_writing_raises_comes_out(lane: Any) -> None:
 async def test_a_frame_is_bytes(lane: Any) -> None:
     if type(lane).__mro__[1] is PlainLane:
         pytest.skip("mypy holds the plain twin to it")
-    lane.frame = cast("Any", str)
+    lane.codec = SimpleNamespace(message=str)
     with pytest.raises(TypeError, match="a frame is bytes"):
         lane.put({"type": "websocket.send", "text": "a"})
 

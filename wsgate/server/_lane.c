@@ -14,22 +14,22 @@ typedef struct {
     PyObject *session;
     PyObject *gate;
     PyObject *receiver;
-    PyObject *read;
+    PyObject *codec;
     PyObject *most;
-    PyObject *frame;
-    PyObject *write;
-    PyObject *is_closing;
+    PyObject *transport;
     PyObject *create_future;
     PyObject *queue;
     Py_ssize_t messages_in;
     Py_ssize_t octets_in;
     Py_ssize_t messages_out;
     Py_ssize_t octets_out;
+    char is_counted;
 } Lane;
 
 /* Names that are looked up and compared for each message: made once, and kept. */
 static struct {
     PyObject *is_calm, *can_send, *is_shut, *done, *set_result, *feed_other, *broken;
+    PyObject *read_message, *message, *write, *is_closing;
     PyObject *type, *send, *text, *bytes;
 } names;
 
@@ -50,16 +50,17 @@ holds(PyObject *object, PyObject *name, PyObject *wanted)
 static PyObject *
 read_awaited(Lane *self, PyObject *data)
 {
-    PyObject *arguments[2] = {data, self->most};
+    PyObject *arguments[3] = {self->codec, data, self->most};
     PyObject *message, *done;
 
-    if (self->receiver == Py_None || holds(self->session, names.is_calm, Py_True) != 1)
+    if (self->is_counted || self->receiver == Py_None ||
+        holds(self->session, names.is_calm, Py_True) != 1)
         return NULL;
     done = PyObject_CallMethodNoArgs(self->receiver, names.done);
     Py_XDECREF(done);
     if (done != Py_False)
         return NULL;
-    message = PyObject_Vectorcall(self->read, arguments, 2, NULL);
+    message = PyObject_VectorcallMethod(names.read_message, arguments, 3, NULL);
     if (message == Py_None)
         Py_CLEAR(message);
     return message;
@@ -144,7 +145,7 @@ framed(Lane *self, PyObject *message)
     if (payload == NULL)
         return NULL;
     Py_INCREF(payload);
-    frame = PyObject_CallOneArg(self->frame, payload);
+    frame = PyObject_CallMethodOneArg(self->codec, names.message, payload);
     Py_DECREF(payload);
     if (frame == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
         PyErr_Clear(); /* the slow way tells the app */
@@ -159,12 +160,12 @@ framed(Lane *self, PyObject *message)
 static int
 write_frame(Lane *self, PyObject *frame)
 {
-    PyObject *closing, *done = PyObject_CallOneArg(self->write, frame);
+    PyObject *closing, *done = PyObject_CallMethodOneArg(self->transport, names.write, frame);
 
     if (done == NULL)
         return -1;
     Py_DECREF(done);
-    closing = PyObject_CallNoArgs(self->is_closing);
+    closing = PyObject_CallMethodNoArgs(self->transport, names.is_closing);
     if (closing == NULL)
         return -1;
     Py_DECREF(closing);
@@ -201,8 +202,7 @@ put(Lane *self, PyObject *message)
 
 /* Every member that is an object, once. */
 #define MEMBERS(F) \
-    F(session) F(gate) F(receiver) F(read) F(most) F(frame) F(write) F(is_closing) \
-    F(create_future) F(queue)
+    F(session) F(gate) F(receiver) F(codec) F(most) F(transport) F(create_future) F(queue)
 
 static PyObject *
 lane_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -253,6 +253,7 @@ lane_dealloc(Lane *self)
 static PyMemberDef members[] = {
     MEMBERS(OBJECT)
     COUNT(messages_in) COUNT(octets_in) COUNT(messages_out) COUNT(octets_out)
+    {"is_counted", T_BOOL, offsetof(Lane, is_counted), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -297,6 +298,8 @@ execute(PyObject *module)
                  name(&names.is_shut, "is_shut") || name(&names.done, "done") ||
                  name(&names.set_result, "set_result") || name(&names.feed_other, "feed_other") ||
                  name(&names.broken, "broken") || name(&names.type, "type") ||
+                 name(&names.read_message, "read_message") || name(&names.message, "message") ||
+                 name(&names.write, "write") || name(&names.is_closing, "is_closing") ||
                  name(&names.send, "websocket.send") || name(&names.text, "text") ||
                  name(&names.bytes, "bytes");
 

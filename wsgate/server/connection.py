@@ -9,6 +9,7 @@ from wsgate.server.context import Context
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
 from wsgate.server.joined import JoinedWrites, joined
+from wsgate.server.lane import Writable
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
 
@@ -158,11 +159,10 @@ class Connection(asyncio.Protocol):
                 # It is broken, of which connection_lost will tell once senders let the loop go on.
                 self.pause_writing()
 
-    def writing(self) -> "tuple[Callable[[bytes], None], Callable[[], bool]]":
-        """Return what sends bytes while the connection stands, and what says that it broke."""
-        transport = self._transport
-        write = transport.write if self._joined is None else self._joined.write
-        return write, transport.is_closing
+    @property
+    def outlet(self) -> Writable:
+        """What sends bytes while the connection stands, without a look at whether it does."""
+        return self._transport if self._joined is None else self._joined
 
     @property
     def has_eof(self) -> bool:

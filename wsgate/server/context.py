@@ -95,6 +95,11 @@ class Context:
         """The loop that all of it runs in; to ask for it each time costs a call of the system."""
         return asyncio.get_running_loop()
 
+    @cached_property
+    def create_future(self) -> Callable[[], asyncio.Future[Any]]:
+        """The loop's: one object for all connections."""
+        return self.loop.create_future
+
     @property
     def is_full(self) -> bool:
         """Whether --limit-concurrency is reached."""

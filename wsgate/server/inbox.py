@@ -45,14 +45,13 @@ class Inbox(Lane):
         self.session = session
         self.gate = connection.gate
         self.most = context.config.ws_max_size
-        self.frame = session.codec.message
-        self.write, self.is_closing = connection.writing()
-        self.create_future = context.loop.create_future
+        self.codec = session.codec
+        self.transport = connection.outlet
+        self.create_future = context.create_future
         self._receivers: Sequence[Arrival] = ()  # where several wait; then the lane has none
         self._turn: asyncio.Handle | None = None
         self._rate = _rate(context) if context.config.ws_max_message_rate else None
-        # Where messages are counted, none goes past the count.
-        self.read = session.codec.read_message if self._rate is None else _read_nothing
+        self.is_counted = self._rate is not None
         self.is_over_rate = False
 
     # -- the app's side ----------------------------------------------------------------------------
@@ -213,7 +212,3 @@ def _rate(context: Context) -> MessageRate:
     config, rate = context.config, context.config.ws_max_message_rate
     burst = config.ws_max_message_burst or max(1, int(2 * rate))
     return MessageRate(rate, burst, context.clock())
-
-
-def _read_nothing(data: bytes, most: int) -> None:
-    """Leave every message to the session."""

@@ -32,6 +32,10 @@ class JoinedWrites:
         if self._size >= FULL:
             self.flush()
 
+    def is_closing(self) -> bool:
+        """Tell whether the transport ends."""
+        return self._transport.is_closing()
+
     def flush(self) -> None:
         """Send what is there now."""
         if self._pieces:

@@ -7,17 +7,27 @@ app is here. What stands on a lane does the rest. The same tests run over both.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wsgate.types import Message
 
 if TYPE_CHECKING:
-    from wsgate.protocol.codec import ReadMessage
+    from wsgate.protocol.codec import FrameCodec
     from wsgate.protocol.websocket import Session
     from wsgate.server.flow import Gate, ReceiveQueue
 
 Arrival = asyncio.Future[str | bytes | None]
 """Of a message, or of None where only the session's state has moved."""
+
+
+class Writable(Protocol):
+    """What a lane needs of a transport."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, without waiting."""
+
+    def is_closing(self) -> bool:
+        """Tell whether it ends, which behind a write says that it broke."""
 
 
 class Several:
@@ -35,40 +45,39 @@ class PlainLane:
     """What one open WebSocket needs for its usual messages.
 
     session, gate: those of the connection. receiver: who alone waits for a message. queue: messages
-    that nobody waited for, None without any. read, frame: the codec's `read_message` and `message`.
-    most: bytes of a message. write, is_closing: the transport's. create_future: the loop's.
+    that nobody waited for, None without any. codec: the session's. most: bytes of a message.
+    transport: what is written to. create_future: the loop's. is_counted: messages are counted one
+    by one, so none goes past the count.
     messages_in, octets_in, messages_out, octets_out: what went this way, past the session's counts.
     """
 
     __slots__ = (
+        "codec",
         "create_future",
-        "frame",
         "gate",
-        "is_closing",
+        "is_counted",
         "messages_in",
         "messages_out",
         "most",
         "octets_in",
         "octets_out",
         "queue",
-        "read",
         "receiver",
         "session",
-        "write",
+        "transport",
     )
 
     session: "Session"
     gate: "Gate"
-    read: "ReadMessage"
+    codec: "FrameCodec"
     most: int
-    frame: Callable[[str | bytes], bytes]
-    write: Callable[[bytes], None]
-    is_closing: Callable[[], bool]
+    transport: "Writable"
     create_future: Callable[[], Arrival]
 
     def __init__(self) -> None:
         self.receiver: Arrival | Several | None = None
         self.queue: ReceiveQueue | None = None
+        self.is_counted = False
         self.messages_in = self.octets_in = self.messages_out = self.octets_out = 0
 
     def feed(self, data: bytes) -> None:
@@ -80,7 +89,8 @@ class PlainLane:
             or type(data) is not bytes
             or not self.session.is_calm
             or receiver.done()
-            or (message := self.read(data, self.most)) is None
+            or self.is_counted
+            or (message := self.codec.read_message(data, self.most)) is None
         ):
             self.feed_other(data)
             return
@@ -105,13 +115,13 @@ class PlainLane:
         if payload is None:
             return False
         try:
-            frame = self.frame(payload)
+            frame = self.codec.message(payload)
         except UnicodeEncodeError:
             return False  # the slow way tells the app
         self.messages_out += 1
         self.octets_out += len(frame)
-        self.write(frame)
-        if self.is_closing():
+        self.transport.write(frame)
+        if self.transport.is_closing():
             self.broken()
         return True
 
