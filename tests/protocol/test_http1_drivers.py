@@ -10,7 +10,7 @@ from hypothesis import example, given, strategies as st
 from tests.drivers import DRIVERS
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.http1 import Body, End, Http1, Upgrade
-from wsgate.protocol.http1_httptools import HttptoolsHttp1, _plain
+from wsgate.protocol.http1_fast import FastHttp1, _split
 from wsgate.protocol.request import HeadLimits, Request
 from wsgate.types import Header
 
@@ -373,7 +373,7 @@ BROWSER = (
     ],
 )
 def test_the_usual_head_is_not_left_to_h11(head: bytes) -> None:
-    assert _plain(head) is not None
+    assert _split(head) is not None
     (request, *_) = same([head])
     assert isinstance(request, Request | Upgrade)
 
@@ -391,7 +391,7 @@ def test_the_names_of_a_head_are_shared_objects() -> None:
 
 @pytest.mark.parametrize("method", ["response", "body", "end"])
 def test_what_has_no_place_ends_the_connection(method: str) -> None:
-    http1 = HttptoolsHttp1(LIMITS)
+    http1 = FastHttp1(LIMITS)
     http1.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert isinstance(http1.take(), Request)
     assert http1.response(200, [(b"content-length", b"0")])
