@@ -85,7 +85,7 @@ $(BENCH_VENV)/.ready: benchmarks/requirements.txt
 
 # wsgate is installed each time, so that its extension is built from the sources as they are.
 bench: $(BENCH_VENV)/.ready
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast]'
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
 # What is new goes to build/fuzz; an input that breaks a check lies there as crash-*.

@@ -53,7 +53,7 @@ SERVERS = {
         "wsgate",
         f"{_WSGATE} --port {{port}}",
         f"{_WSGATE} --fd {{fd}}",
-        ("wsgate", "uvloop", "httptools"),
+        ("wsgate", "uvloop"),
     ),
     "wsgate-wsproto": Server(
         "wsgate --no-ws-fast-lane",

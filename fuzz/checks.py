@@ -14,8 +14,8 @@ from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
 from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
+from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.http1_httptools import HttptoolsHttp1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.request import HeadLimits, Request
 from wsgate.protocol.websocket import Session, State
@@ -79,7 +79,7 @@ def check_http(data: bytes) -> None:
     """Hold a connection's bytes against what HTTP/1.1 allows."""
     size, data = data[1] if len(data) > 1 else 0, data[2:]
     events = http_events(H11Http1(HEAD), data, size)
-    assert http_events(HttptoolsHttp1(HEAD), data, size) == events
+    assert http_events(FastHttp1(HEAD), data, size) == events
     for event in events:
         if isinstance(event, Upgrade):
             _check_request(event.request)
@@ -88,7 +88,7 @@ def check_http(data: bytes) -> None:
         elif isinstance(event, int):
             assert event in (400, 414, 431, 501, 505), event
     whole = http_events(H11Http1(HEAD), data, 0)
-    assert http_events(HttptoolsHttp1(HEAD), data, 0) == whole
+    assert http_events(FastHttp1(HEAD), data, 0) == whole
     if not any(isinstance(event, Upgrade) for event in events):
         # Which doubt is met first may depend on the pieces; what is served before does not.
         assert _served(events) == _served(whole), (events, whole)

@@ -1,11 +1,11 @@
 """The drivers of HTTP/1.1, each of which the tests run over."""
 
 from wsgate.protocol.http1 import Http1
+from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.http1_httptools import HttptoolsHttp1
 from wsgate.protocol.request import HeadLimits
 
-DRIVERS: dict[str, type[Http1]] = {"h11": H11Http1, "httptools": HttptoolsHttp1}
+DRIVERS: dict[str, type[Http1]] = {"h11": H11Http1, "fast": FastHttp1}
 
 
 class Chosen:

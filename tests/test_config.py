@@ -74,7 +74,7 @@ def test_a_config_does_not_change() -> None:
         {"uds": "app.sock", "port": 1},
         *({"log_level": level} for level in ("critical", "error", "warning", "info", "debug")),
         *({"loop": loop} for loop in ("auto", "asyncio", "uvloop")),
-        *({"http": http} for http in ("auto", "h11", "httptools")),
+        *({"http": http} for http in ("auto", "fast", "h11")),
         *({"lifespan": lifespan} for lifespan in ("auto", "on", "off")),
     ],
     ids=str,

@@ -25,7 +25,6 @@ ALLOWED = {
 WITHOUT_IO = {"protocol", "asgi", "errors", "types", "config", "_version"}
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"protocol/http1_h11.py"}
-HTTPTOOLS = {"protocol/http1_httptools.py"}
 WSPROTO = {"protocol/codec_wsproto.py", "protocol/deflate.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -62,9 +61,7 @@ def test_no_io_below_the_server(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-@pytest.mark.parametrize(
-    ("parser", "places"), [("wsproto", WSPROTO), ("h11", H11), ("httptools", HTTPTOOLS)]
-)
+@pytest.mark.parametrize(("parser", "places"), [("wsproto", WSPROTO), ("h11", H11)])
 def test_one_place_knows_a_parser(path: Path, parser: str, places: set[str]) -> None:
     if parser in {name.split(".")[0] for name in imported(path)}:
         assert str(path.relative_to(PACKAGE)) in places

@@ -8,7 +8,7 @@ from wsgate.errors import ConfigError
 
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
-Http = Literal["auto", "h11", "httptools"]
+Http = Literal["auto", "fast", "h11"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 MIB = 1024 * 1024
@@ -24,7 +24,7 @@ class Config:
 
     host, port: where to listen; port 0 takes a free one. uds: a Unix socket's path instead; fd: an
     inherited socket instead. backlog: connections the kernel holds before they are accepted.
-    http: what parses requests; auto is httptools where it is installed, else h11.
+    http: what parses requests; auto is fast, which leaves to h11 what is in any doubt.
     lifespan: whether the app has one. root_path: where the app is mounted.
 
     limit_connections: open at a time, 503 above; None is what the limit of open files leaves.

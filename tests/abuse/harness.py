@@ -25,7 +25,7 @@ from tests.frames import ServerFrame
 from tests.processes import ServerProcess, running
 from tests.server.wsclient import close_code, handshake
 
-HTTP = {"asyncio": "h11", "uvloop": "httptools"}  # each parser, beside one of the loops
+HTTP = {"asyncio": "h11", "uvloop": "fast"}  # each parser, beside one of the loops
 PATIENCE = 60.0  # seconds after which what a test waits for will not come, on a loaded machine
 PROMPT = 1.0  # seconds in which a good client has its echo
 _T = TypeVar("_T")

@@ -17,8 +17,11 @@ from wsgate.protocol.handshake import (
     response,
 )
 from wsgate.protocol.headers import combined
+from wsgate.protocol.http1 import Upgrade
+from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
-from wsgate.protocol.request import Request
+from wsgate.protocol.origins import Origins
+from wsgate.protocol.request import HeadLimits, Request
 from wsgate.types import Header
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3, with the answer to it
@@ -392,3 +395,63 @@ def test_any_headers_make_a_handshake_or_a_refusal(method: str, headers: list[He
     head = response(handshake, check_subprotocol(handshake, subprotocol), [])
     assert head.isascii()
     assert head.find(b"\r\n\r\n") == len(head) - 4
+
+
+# -- heads that were seen before -------------------------------------------------------------------
+
+
+def known(key: bytes, *more: bytes, method: bytes = b"GET") -> Request:
+    """Return the handshake that a driver reads, known from the second time on."""
+    http1 = FastHttp1(HeadLimits())
+    lines = [b"Host: a", b"Upgrade: websocket", b"Connection: Upgrade", b"Origin: https://a", *more]
+    lines += [b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + key]
+    http1.feed(b"\r\n".join([method + b" / HTTP/1.1", *lines, b"\r\n"]))
+    upgrade = http1.take()
+    assert isinstance(upgrade, Upgrade)
+    return upgrade.request
+
+
+OTHER_KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate"
+
+
+def test_each_known_handshake_has_its_own_key() -> None:
+    settings = DeflateSettings()
+    first, second = (judge(known(key, OFFER), settings) for key in (KEY, OTHER_KEY))
+    assert (first.key, second.key) == (KEY, OTHER_KEY)
+    assert first.deflate is not None
+    assert second.deflate is first.deflate
+    first.subprotocols.append("a")
+    assert judge(known(KEY, OFFER), settings).subprotocols == []
+
+
+def test_what_was_judged_holds_for_the_same_settings_alone() -> None:
+    settings = DeflateSettings()
+    for _ in range(2):
+        assert judge(known(KEY, OFFER), settings).deflate is not None
+        assert judge(known(KEY, OFFER), None).deflate is None
+        assert judge(known(KEY, OFFER), None, Origins(["https://a"])).key == KEY
+        with pytest.raises(RequestRefused):
+            judge(known(KEY, OFFER), None, Origins(["https://b"]))
+
+
+def test_what_was_judged_holds_for_a_get_alone() -> None:
+    judge(known(KEY), None)
+    with pytest.raises(RequestRefused):
+        judge(known(KEY, method=b"POST"), None)
+
+
+@pytest.mark.parametrize("key", [b"", b"dGhl", KEY + b" a", KEY[:-1]])
+def test_a_known_head_with_a_bad_key_is_refused(key: bytes) -> None:
+    for _ in range(2):
+        judge(known(KEY), None)
+        with pytest.raises(RequestRefused):
+            judge(known(key), None)
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: 5", b"Sec-WebSocket-Key: " + OTHER_KEY])
+def test_a_head_that_resembles_a_known_one_is_refused(line: bytes) -> None:
+    for _ in range(2):
+        judge(known(KEY), None)
+        with pytest.raises(RequestRefused):
+            judge(known(KEY, line), None)

@@ -10,7 +10,6 @@ from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage
 from wsgate.protocol.headers import (
-    SharedHeaders,
     are_common,
     checked,
     combined,
@@ -356,33 +355,3 @@ def test_what_passes_makes_exactly_one_line_each(headers: Iterable[tuple[bytes, 
     lines = b"".join(b"%b:%b\r\n" % header for header in clean)
     assert lines.splitlines() == [b"%b:%b" % header for header in clean]
     assert [name for name, _ in clean] == [name.lower() for name, _ in headers]
-
-
-# -- headers that many clients send ----------------------------------------------------------------
-
-
-def test_equal_headers_become_one_object() -> None:
-    shared = SharedHeaders()
-    first = shared.share([(b"origin", b"https://a"), (b"host", b"a")])
-    second = shared.share([(b"host", bytes(b"a"[:])), (b"origin", b"https://" + b"a")])
-    assert second == [(b"host", b"a"), (b"origin", b"https://a")]
-    assert second[0] is first[1]
-    assert second[1] is first[0]
-
-
-@pytest.mark.parametrize("name", [b"authorization", b"cookie", b"sec-websocket-key"])
-def test_a_secret_is_not_kept(name: bytes) -> None:
-    shared = SharedHeaders()
-    (first,), (second,) = (shared.share([(name, bytes([120, i]))]) for i in (1, 1))
-    assert first == second
-    assert first is not second
-
-
-def test_what_is_kept_is_bounded() -> None:
-    shared = SharedHeaders()
-    long = (b"x", b"y" * 600)
-    assert shared.share([long])[0] is long
-    for i in range(3_000):
-        shared.share([(b"x-request-id", b"%d" % i)])
-        assert len(shared._known) <= 1_024
-    assert long not in shared._known

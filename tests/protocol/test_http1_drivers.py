@@ -9,8 +9,9 @@ from hypothesis import example, given, strategies as st
 
 from tests.drivers import DRIVERS
 from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.protocol import heads, lines
 from wsgate.protocol.http1 import Body, End, Http1, Upgrade
-from wsgate.protocol.http1_httptools import HttptoolsHttp1, _plain
+from wsgate.protocol.http1_fast import FastHttp1, _split
 from wsgate.protocol.request import HeadLimits, Request
 from wsgate.types import Header
 
@@ -325,6 +326,85 @@ def test_the_drivers_say_the_same_byte_by_byte(raw: bytes) -> None:
     same([raw[i : i + 1] for i in range(len(raw))], [GOOD] * 3)
 
 
+# -- what was seen before --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cold() -> None:
+    lines.HEADERS.clear()
+    lines.REQUESTS.clear()
+    heads.HEADS.clear()
+
+
+@given(
+    raws=st.lists(mutated(), min_size=2, max_size=4),
+    answers=st.lists(st.just(GOOD) | ANSWERS, max_size=2),
+    tail=TAILS,
+)
+def test_the_drivers_say_the_same_of_what_was_seen_before(
+    raws: list[bytes], answers: list[Answer], tail: bytes
+) -> None:
+    # What was kept of one connection is there for the next: each goes twice, in one worker.
+    first = [same([raw], answers) for raw in raws]
+    assert [same([raw], answers) for raw in raws] == first
+    for raw in raws:
+        same([raw + tail], answers)
+        same([raw[i : i + 1] for i in range(len(raw))], answers)
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"Host: b",
+        b"Host: a b",
+        b"X y: a",
+        b" folded",
+        b"Upgrade: \xff",
+        b"Cookie: a\x01",
+        b"Cookie: \r",
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
+        b"Cookie: e=f",
+        b"Transfer-Encoding: chunked",
+        b"Content-Length: 5, 5",
+        b"Expect: 100-continue",
+        b"Connection: close",
+    ],
+    ids=repr,
+)
+def test_a_head_that_shares_lines_with_a_known_one_is_judged_by_itself(bad: bytes) -> None:
+    split = BROWSER.split(b"\r\n")
+    for at in range(1, len(split) - 1):
+        for beside in (split[at:], split[at + 1 :]):  # put in between, and in place of another
+            same([BROWSER])
+            same([b"\r\n".join([*split[:at], bad, *beside])])
+    (upgrade, *_) = same([BROWSER])
+    assert isinstance(upgrade, Upgrade)
+
+
+@pytest.mark.usefixtures("cold")
+def test_bytes_behind_a_known_head_are_no_part_of_it() -> None:
+    get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    said = same([get * 3], [GOOD] * 3)
+    assert sum(isinstance(event, Request) for event in said) == 3
+    (upgrade, *_) = same([BROWSER + b"\x81\x80abcd"])
+    assert isinstance(upgrade, Upgrade)
+    assert upgrade.trailing == b"\x81\x80abcd"
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize(
+    "limits", [HeadLimits(size=60), HeadLimits(target=3), HeadLimits(headers=2)]
+)
+def test_a_head_that_is_known_has_the_limits_of_its_connection(limits: HeadLimits) -> None:
+    head = b"GET /abc HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nPragma: no-cache\r\n\r\n"
+    (request, *_) = same([head])
+    assert isinstance(request, Request)
+    (status, *_) = same([head], limits=limits)
+    assert status in (414, 431)
+
+
 PLACES = [
     b"GET%b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     b"G%bT / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -350,7 +430,6 @@ def test_any_byte_in_any_place_is_read_alike(place: bytes) -> None:
 
 
 # -- which heads are the fast driver's own ---------------------------------------------------------
-
 BROWSER = (
     b"GET /chat?room=1 HTTP/1.1\r\nHost: example.org:8000\r\nConnection: keep-alive, Upgrade\r\n"
     b"Pragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11)\r\n"
@@ -373,7 +452,7 @@ BROWSER = (
     ],
 )
 def test_the_usual_head_is_not_left_to_h11(head: bytes) -> None:
-    assert _plain(head) is not None
+    assert _split(head) is not None
     (request, *_) = same([head])
     assert isinstance(request, Request | Upgrade)
 
@@ -391,7 +470,7 @@ def test_the_names_of_a_head_are_shared_objects() -> None:
 
 @pytest.mark.parametrize("method", ["response", "body", "end"])
 def test_what_has_no_place_ends_the_connection(method: str) -> None:
-    http1 = HttptoolsHttp1(LIMITS)
+    http1 = FastHttp1(LIMITS)
     http1.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert isinstance(http1.take(), Request)
     assert http1.response(200, [(b"content-length", b"0")])

@@ -1,6 +1,5 @@
 import asyncio
 import math
-import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -10,8 +9,8 @@ import pytest
 from wsgate import __version__
 from wsgate.config import Config
 from wsgate.errors import ConfigError
+from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.http1_httptools import HttptoolsHttp1
 from wsgate.protocol.negotiation import DeflateSettings
 from wsgate.server import context as module
 from wsgate.server.context import Context
@@ -78,18 +77,9 @@ def test_the_settings_reach_those_they_bound() -> None:
 # -- what parses HTTP ------------------------------------------------------------------------------
 
 
-def test_httptools_parses_http_where_it_is_installed() -> None:
-    assert context().http1 is context(http="httptools").http1 is HttptoolsHttp1
+def test_which_driver_parses_http() -> None:
+    assert context().http1 is context(http="fast").http1 is FastHttp1
     assert context(http="h11").http1 is H11Http1
-
-
-def test_httptools_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "wsgate.protocol.http1_httptools")
-    monkeypatch.setitem(sys.modules, "httptools", None)
-    assert context().http1 is context(http="h11").http1 is H11Http1
-    with pytest.raises(ConfigError) as raised:
-        context(http="httptools")
-    assert str(raised.value) == "--http httptools: httptools is not installed"
 
 
 # -- headers ---------------------------------------------------------------------------------------

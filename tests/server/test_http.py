@@ -50,7 +50,7 @@ class Chosen:
     http = "auto"
 
 
-@pytest.fixture(scope="module", params=["h11", "httptools"], autouse=True)
+@pytest.fixture(scope="module", params=["h11", "fast"], autouse=True)
 def parser(request: pytest.FixtureRequest) -> None:
     Chosen.http = request.param
 

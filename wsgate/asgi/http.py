@@ -8,16 +8,10 @@ Source: ASGI HTTP & WebSocket message format 2.5.
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.headers import checked, combined, members
+from wsgate.protocol.headers import members
 from wsgate.protocol.http1 import Http1
+from wsgate.protocol.response import BODILESS, ResponseHead, response_head
 from wsgate.types import Header, HTTPRequestEvent, Message
-
-_BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1
-_NO_CONTENT = 204
-# ASGI: "Transfer-Encoding headers sent by the application must be ignored": framing is the
-# server's. RFC 9110 section 8.6: no Content-Length in a 204.
-_DROPPED = frozenset({b"transfer-encoding"})
-_DROPPED_204 = frozenset({b"transfer-encoding", b"content-length"})
 
 
 class State(Enum):
@@ -28,8 +22,11 @@ class State(Enum):
     STREAMING = "streaming the response"
     COMPLETE = "response complete"
 
+    __hash__ = object.__hash__  # Enum's own is a call of Python's
+
 
 _WAITING, _HELD, _STREAMING, _COMPLETE = State  # to look a member up is slow in Python 3.11
+_BODY_IS_DUE = (_HELD, _STREAMING)
 
 
 class Response:
@@ -41,8 +38,7 @@ class Response:
 
     __slots__ = (
         "_body_type",
-        "_has_body",
-        "_headers",
+        "_head",
         "_http1",
         "_is_head",
         "_start_type",
@@ -58,9 +54,8 @@ class Response:
     ) -> None:
         self._http1 = http1
         self._is_head = method == "HEAD"
-        self._has_body = False
         self._start_type, self._body_type = names
-        self._headers: list[Header] = []
+        self._head: ResponseHead
         self.state = _WAITING
         self.status = 0
 
@@ -84,7 +79,7 @@ class Response:
         if kind == self._start_type and self.state is _WAITING:
             self._hold(message)
             return b""
-        if kind == self._body_type and self.state in (_HELD, _STREAMING):
+        if kind == self._body_type and self.state in _BODY_IS_DUE:
             return self._send_body(message, defaults)
         raise IllegalMessage(kind, self.state.value)
 
@@ -92,40 +87,51 @@ class Response:
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 999:  # noqa: PLR2004  # 1xx is ours
             raise InvalidMessage(f"the status of a response is 200 to 999, not {status!r}")
-        headers = checked(message.get("headers", ()))
-        dropped = _DROPPED_204 if status == _NO_CONTENT else _DROPPED
-        self._headers = [header for header in headers if header[0] not in dropped]
         self.status = int(status)
-        self._has_body = not self._is_head and status not in _BODILESS
+        self._head = response_head(self.status, message.get("headers", ()))
         self.state = _HELD
 
     def _send_body(self, message: Message, defaults: list[Header]) -> bytes:
         body = message.get("body", b"")
-        if not isinstance(body, (bytes, bytearray, memoryview)):
-            raise InvalidMessage(f"a response body is bytes, not {type(body).__name__}")
-        body = bytes(body)  # a memoryview's len is not its bytes
+        if type(body) is not bytes:
+            body = _as_bytes(body)
         more = bool(message.get("more_body", False))
+        if self.state is _HELD and not more:
+            whole = self._http1.whole(self._head, defaults, body)
+            if whole:
+                self.state = _COMPLETE
+                return whole
+        return self._send_piece(body, defaults, more=more)
+
+    def _send_piece(self, body: bytes, defaults: list[Header], *, more: bool) -> bytes:
+        has_body = not self._is_head and self.status not in BODILESS
         out = b""
         if self.state is _HELD:
-            out = self._head(len(body), defaults, more=more)
+            headers = self._head.beside(defaults)
+            if has_body:
+                headers += self._settled_length(len(body), more=more)
+            out = self._http1.response(self.status, headers)
             self.state = _STREAMING
-        if body and self._has_body:
+        if body and has_body:
             out += self._http1.body(body)
         if not more:
             out += self._http1.end()
             self.state = _COMPLETE
         return out
 
-    def _head(self, size: int, defaults: list[Header], *, more: bool) -> bytes:
-        fields = combined(self._headers)
-        headers = [header for header in defaults if header[0] not in fields] + self._headers
-        if self._has_body:
-            length = fields.get(b"content-length")
-            if length is not None:
-                _check_length(length, size, more=more)
-            elif not more:
-                headers.append((b"content-length", b"%d" % size))
-        return self._http1.response(self.status, headers)
+    def _settled_length(self, size: int, *, more: bool) -> list[Header]:
+        """Return the Content-Length that is to be added, if it is."""
+        length = self._head.fields.get(b"content-length")
+        if length is not None:
+            _check_length(length, size, more=more)
+            return []
+        return [] if more else [(b"content-length", b"%d" % size)]
+
+
+def _as_bytes(body: object) -> bytes:
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise InvalidMessage(f"a response body is bytes, not {type(body).__name__}")
+    return bytes(body)  # a memoryview's len is not its bytes
 
 
 def _check_length(length: bytes, size: int, *, more: bool) -> None:

@@ -25,7 +25,7 @@ from wsgate.types import Header
 
 # RFC 6455 section 1.3: the fixed string that both sides know.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY_BYTES = 16
+NONCE_SIZE = 16  # bytes
 
 
 @dataclass(slots=True)
@@ -61,6 +61,39 @@ def judge(
     pages may connect, None for any.
     Raises RequestRefused: 400, 426 with the version spoken here, or 403 for another origin.
     """
+    known = request.known
+    if known is None or request.method != "GET":
+        return _judged(request, settings, origins)
+    before = known.judged
+    if type(before) is _Judged and before.settings is settings and before.origins is origins:
+        key = request.headers[before.key_at][1]
+        if key:  # a known head's key is one
+            return Handshake(key, before.subprotocols.copy(), before.deflate)
+    found = _judged(request, settings, origins)
+    known.judged = _Judged(
+        settings,
+        origins,
+        known.places[b"sec-websocket-key"],
+        found.subprotocols.copy(),
+        found.deflate,
+    )
+    return found
+
+
+@dataclass(slots=True, eq=False)
+class _Judged:
+    """What was found, by these settings, of all handshakes with the same fields but for the key."""
+
+    settings: DeflateSettings | None
+    origins: Origins | None
+    key_at: int
+    subprotocols: list[str]
+    deflate: Agreement | None
+
+
+def _judged(
+    request: Request, settings: DeflateSettings | None, origins: Origins | None
+) -> Handshake:
     fields = combined(request.headers)
     if request.method != "GET":
         raise RequestRefused(400, "a WebSocket handshake is a GET")
@@ -104,7 +137,7 @@ def _key(fields: Fields) -> bytes:
         nonce = binascii.a2b_base64(key, strict_mode=True)
     except binascii.Error:
         nonce = b""
-    if len(nonce) != _KEY_BYTES:
+    if len(nonce) != NONCE_SIZE:
         raise RequestRefused(400, "Sec-WebSocket-Key is not 16 bytes in base64")
     return key
 
@@ -166,15 +199,20 @@ def check_subprotocol(handshake: Handshake, subprotocol: object) -> str | None:
 
 def response(handshake: Handshake, subprotocol: str | None, headers: Iterable[Header]) -> bytes:
     """Return the 101 that opens the WebSocket; the arguments have been checked."""
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Accept: " + accept_key(handshake.key),
-    ]
+    subprotocol_line = extensions_line = b""
     if subprotocol is not None:
-        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode("ascii"))
+        subprotocol_line = b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("ascii")
     if handshake.deflate is not None:
-        lines.append(b"Sec-WebSocket-Extensions: " + handshake.deflate.header())
-    lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        extensions_line = b"\r\nSec-WebSocket-Extensions: " + handshake.deflate.header()
+    lines = [
+        _SWITCHING + accept_key(handshake.key) + subprotocol_line + extensions_line,
+        *map(b": ".join, headers),
+        b"\r\n",
+    ]
+    return b"\r\n".join(lines)
+
+
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: "
+)

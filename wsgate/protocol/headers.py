@@ -6,6 +6,7 @@ Sources: RFC 9110 section 5.6 (tokens, lists, quoted strings), RFC 3986 section 
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from functools import lru_cache
 
 from wsgate.errors import InvalidMessage
 from wsgate.types import Header
@@ -72,34 +73,6 @@ _COMMON = (
 NAMES = _shared_names()
 
 
-class SharedHeaders:
-    """One object for each header that many clients send, such as their Origin and User-Agent.
-
-    An open WebSocket keeps the headers of its handshake for its app, most of which are the same for
-    all. A header that is a secret is not kept, nor one that is another each time.
-    """
-
-    _MOST = 1_024  # headers; then it begins anew
-    _LONGEST = 512  # bytes of a value
-    _APART = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"sec-websocket-key"})
-
-    def __init__(self) -> None:
-        self._known: dict[Header, Header] = {}
-
-    def share(self, headers: list[Header]) -> list[Header]:
-        """Return equal headers, those that are known already as they are there."""
-        known = self._known
-        return [known.get(header) or self._kept(header) for header in headers]
-
-    def _kept(self, header: Header) -> Header:
-        name, value = header
-        if name not in self._APART and len(name) + len(value) <= self._LONGEST:
-            if len(self._known) >= self._MOST:
-                self._known.clear()
-            self._known[header] = header
-        return header
-
-
 def are_common(names: AbstractSet[bytes]) -> bool:
     """Tell whether all of these are common names, which are tokens."""
     return names <= NAMES.keys()
@@ -152,8 +125,17 @@ def has_member(fields: Fields, name: bytes, member: bytes) -> bool:
     value = fields.get(name)
     if value is None:
         return False
-    value = value.lower()
-    return value == member or (b"," in value and member in members(value))
+    if len(value) <= _USUAL_LIST:
+        return member in _usual_members(value)
+    return member in members(value.lower())
+
+
+_USUAL_LIST = 64  # bytes
+
+
+@lru_cache(maxsize=128)
+def _usual_members(value: bytes) -> frozenset[bytes]:
+    return frozenset(members(value.lower()))
 
 
 def split_quoted(value: str, separator: str) -> Iterator[str]:

@@ -9,13 +9,13 @@ the next event needs.
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from wsgate.errors import RequestRefused
 from wsgate.protocol import handshake
 from wsgate.protocol.framing import NO_BODY, Framing, framing_of
 from wsgate.protocol.headers import Fields, lines_in
 from wsgate.protocol.request import HeadLimits, Request, judged
+from wsgate.protocol.response import REASONS, ResponseHead
 from wsgate.types import Header
 
 # What ends the search through a head: its end, or a byte that leaves its framing in doubt.
@@ -23,7 +23,6 @@ from wsgate.types import Header
 # break, which the proxy in front may have judged otherwise, so it is not.
 _STOP = re.compile(rb"\r\n\r\n|(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 BODY_SLICE = 65_536
-REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 CLOSE: Header = (b"connection", b"close")
 
 
@@ -182,6 +181,9 @@ class Http1(ABC):
         self._framing = framing_of(fields, self._limits)
         if not handshake.is_asked_for(request.version, fields):
             return request
+        return self._upgraded(request)
+
+    def _upgraded(self, request: Request) -> Upgrade:
         self._over = True
         trailing = bytes(self._buffer)
         self._buffer.clear()
@@ -196,6 +198,10 @@ class Http1(ABC):
     def close_behind(self) -> None:
         """Let the response that is yet to start be the connection's last."""
         self._closing = True
+
+    def whole(self, head: ResponseHead, defaults: list[Header], body: bytes) -> bytes:  # noqa: ARG002  # for a driver that has a way of its own
+        """Return a whole response where that is quick; nothing where it is to be made piecewise."""
+        return b""
 
     @abstractmethod
     def response(self, status: int, headers: list[Header]) -> bytes:

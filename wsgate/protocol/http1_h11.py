@@ -9,8 +9,10 @@ import h11
 
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.headers import combined, lower_name
-from wsgate.protocol.http1 import BODY_SLICE, CLOSE, REASONS, Body, Closed, End, Event, Head, Http1
+from wsgate.protocol.http1 import BODY_SLICE, CLOSE, Body, Closed, End, Event, Head, Http1
+from wsgate.protocol.lines import share
 from wsgate.protocol.request import HeadLimits
+from wsgate.protocol.response import REASONS
 from wsgate.types import Header
 
 _FOLD = re.compile(rb"\r\n[ \t]")
@@ -119,7 +121,7 @@ def _parsed(connection: h11.Connection, head: bytes) -> Head:
     event = _next_event(connection)
     assert type(event) is h11.Request  # a whole head is a request or an error
     headers = [(lower_name(name) or name, value) for name, value in event.headers]
-    return event.method, event.target, event.http_version, headers, combined(headers)
+    return event.method, event.target, event.http_version, share(headers), combined(headers)
 
 
 def _next_event(

@@ -5,7 +5,7 @@ Sources: RFC 9112 sections 3.2 (targets), 6.1 to 6.3 (framing); RFC 9110 section
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wsgate.errors import RequestRefused
 from wsgate.protocol.headers import Fields, is_host
@@ -14,7 +14,7 @@ from wsgate.types import Header
 _ABSOLUTE = re.compile(rb"(?i:https?|wss?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)")
 
 # Fields that decide how the bytes behind them are read, or are matched against ASCII tokens.
-_ASCII_ONLY = frozenset(
+ASCII_ONLY = frozenset(
     {
         b"connection",
         b"content-length",
@@ -39,13 +39,31 @@ class HeadLimits:
     headers: int = 100
 
 
+@dataclass(slots=True, eq=False)
+class KnownFields:
+    """The fields of a head that were judged, each beyond doubt, with one Host and no name twice.
+
+    headers: in order, those blank that are secrets. places: where each name stands among them.
+    closes: the connection is to be closed behind the response. asks_websocket: for a WebSocket.
+    length: the body's, None without one. judged: `handshake` keeps here what it has found.
+    """
+
+    headers: list[Header]
+    places: dict[bytes, int]
+    closes: bool
+    asks_websocket: bool
+    length: int | None
+    judged: object = None
+
+
 @dataclass(slots=True)
 class Request:
     """One request's head.
 
     target: as it was sent. raw_path and query: parts of it, still percent-encoded.
     version: "1.0" or "1.1", the highest that both sides speak. headers: lower-case names, in
-    order; the Host of an absolute-form target has taken the place of the one sent.
+    order; the Host of an absolute-form target has taken the place of the one sent. known: what was
+    judged of them before, None for a head that is not known.
     """
 
     method: str
@@ -54,6 +72,7 @@ class Request:
     query: bytes
     version: str
     headers: list[Header]
+    known: KnownFields | None = field(default=None, repr=False, compare=False)
 
 
 def judged(
@@ -82,7 +101,7 @@ def judged(
 def _check_ascii(fields: Fields) -> None:
     if b"".join(fields.values()).isascii():
         return
-    for name in _ASCII_ONLY & fields.keys():
+    for name in ASCII_ONLY & fields.keys():
         if not fields[name].isascii():
             raise RequestRefused(400, f"a byte above 0x7f in {name.decode()}")
 

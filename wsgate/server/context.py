@@ -10,14 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wsgate._version import __version__
-from wsgate.config import Config, Http
+from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
+from wsgate.protocol import lines
 from wsgate.protocol.codec import FrameCodec
 from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
-from wsgate.protocol.headers import SharedHeaders, checked
-from wsgate.protocol.http1 import Http1
+from wsgate.protocol.headers import checked
+from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.origins import Origins
@@ -31,6 +32,7 @@ from wsgate.server.watchdog import BLOCKED
 from wsgate.types import Address, App, Header
 
 if TYPE_CHECKING:
+    from wsgate.protocol.http1 import Http1
     from wsgate.server.connection import Connection
 
 
@@ -46,7 +48,7 @@ class Context:
     taken. sockname: of the last connection that came; server: the same for scopes. first_look: the
     seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
     default_headers: what stands in every response.
-    Raises ConfigError for a bad --header, and where httptools is asked for and not installed.
+    Raises ConfigError for a bad --header.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Context:
         self.tasks: set[asyncio.Task[None]] = set()
         self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
         self.variables = contextvars.Context()
-        self.shared_headers = SharedHeaders()
+        self.shared_headers = lines
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
@@ -72,7 +74,7 @@ class Context:
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
-        self.http1 = _http1_driver(config.http)
+        self.http1: Callable[[HeadLimits], Http1] = H11Http1 if config.http == "h11" else FastHttp1
         self.head_limits = HeadLimits(size=config.limit_request_head)
         self.first_look = first_look(config)
         self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
@@ -146,18 +148,6 @@ class Context:
         self.tasks.discard(task)
         if self.ended:
             self.ended.wake()
-
-
-def _http1_driver(name: Http) -> Callable[[HeadLimits], Http1]:
-    if name == "h11":
-        return H11Http1
-    try:
-        from wsgate.protocol.http1_httptools import HttptoolsHttp1  # noqa: PLC0415  # where it is
-    except ImportError:
-        if name == "httptools":
-            raise ConfigError("--http httptools: httptools is not installed") from None
-        return H11Http1
-    return HttptoolsHttp1
 
 
 def _deflate_settings(config: Config) -> DeflateSettings:

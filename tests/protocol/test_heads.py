@@ -1,0 +1,114 @@
+import pytest
+
+from wsgate.protocol import heads
+from wsgate.protocol.heads import HEADS, KnownHeads, read
+from wsgate.protocol.lines import HEADERS, DoubtfulLine
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+OTHER = b"AAAAAAAAAAAAAAAAAAAAAA=="
+HANDSHAKE = (
+    b"\r\nHost: a\r\nCookie: %b\r\nUpgrade: websocket\r\nConnection: Upgrade"
+    b"\r\nSec-WebSocket-Key: %b\r\nSec-WebSocket-Version: 13"
+)
+
+
+@pytest.fixture(autouse=True)
+def cold() -> None:
+    HEADS.clear()
+    HEADERS.clear()
+
+
+def test_a_head_is_known_but_for_its_secrets() -> None:
+    said, first = read(HANDSHAKE % (b"a=b", KEY))
+    again, second = read(HANDSHAKE % (b"c=d; e", OTHER))
+    assert again is said
+    assert len(HEADS) == 1
+    assert [first[1], first[4]] == [(b"cookie", b"a=b"), (b"sec-websocket-key", KEY)]
+    assert [second[1], second[4]] == [(b"cookie", b"c=d; e"), (b"sec-websocket-key", OTHER)]
+    assert all(
+        a is b for i, (a, b) in enumerate(zip(first, second, strict=True)) if i not in (1, 4)
+    )
+    assert said.asks_websocket
+    assert not said.closes
+
+
+def test_no_secret_is_kept() -> None:
+    read(HANDSHAKE % (b"tasty=1", KEY))
+    read(b"\r\nHost: a\r\nAuthorization: Basic tasty")
+    read(b"\r\nHost: a\r\nX-Token: tasty")
+    read(b"\r\nHost: a\r\ncookie: tasty")
+    (kept,) = HEADS.items()
+    assert not any(word in repr(kept) for word in ("tasty", KEY.decode()))
+    assert "tasty" not in repr(HEADERS)
+
+
+def test_the_headers_are_the_caller_s_own() -> None:
+    for lines in (b"\r\nHost: a", HANDSHAKE % (b"a", KEY)):
+        read(lines)[1].clear()
+        assert read(lines)[1][0] == (b"host", b"a")
+
+
+def test_the_secret_may_stand_at_the_end() -> None:
+    for value in (b"a", b"b"):
+        assert read(b"\r\nHost: a\r\nCookie: " + value)[1][1] == (b"cookie", value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"x",
+        b"\r\nX: a",
+        b"\r\nHost: a\r\nHost: a",
+        b"\r\nHost: a\r\nExpect: 100-continue",
+        b"\r\nHost: a\r\nTransfer-Encoding: chunked",
+        b"\r\nHost: a\r\nX y: b",
+        HANDSHAKE % (b"", KEY) + b"\r\nCookie: a",
+        HANDSHAKE % (b" a", KEY),
+        HANDSHAKE % (b"a ", KEY),
+        HANDSHAKE % (b"a\x00", KEY),
+        HANDSHAKE % (b"a\n", KEY),
+        HANDSHAKE % (b"a", b""),
+        HANDSHAKE % (b"a", KEY[1:]),
+        HANDSHAKE % (b"a", KEY + b" "),
+        HANDSHAKE % (b"a", KEY) + b"\r\nSec-WebSocket-Key: " + KEY,
+        HANDSHAKE % (b"a", KEY) + b"\r\nsec-websocket-key: " + KEY,
+    ],
+    ids=repr,
+)
+def test_more_than_its_lines_is_to_be_judged(lines: bytes) -> None:
+    read(HANDSHAKE % (b"a", KEY))
+    for _ in range(2):
+        with pytest.raises(DoubtfulLine):
+            read(lines)
+
+
+def test_what_a_blank_secret_says_is_that_it_is_blank() -> None:
+    read(HANDSHAKE % (b"a", KEY))
+    said, headers = read(HANDSHAKE % (b"", b""))
+    assert said.asks_websocket
+    assert [headers[1], headers[4]] == [(b"cookie", b""), (b"sec-websocket-key", b"")]
+
+
+@pytest.mark.parametrize(
+    ("value", "closes"), [(b"close", True), (b"x, Close", True), (b"x", False)]
+)
+def test_what_is_judged_once(value: bytes, closes: bool) -> None:
+    said, _ = read(b"\r\nHost: a\r\nContent-Length: 007\r\nConnection: " + value)
+    assert (said.closes, said.length, said.asks_websocket) == (closes, 7, False)
+
+
+def test_what_is_kept_is_bounded_in_number_and_size() -> None:
+    known = KnownHeads()
+    for i in range(1_500):
+        assert known[b"\r\nHost: a\r\nUser-Agent: %d" % i].headers[1][1] == b"%d" % i
+        assert len(known) <= 512
+    known.clear()
+    agent, accept = b"a" * 400, b"b" * 400
+    known[b"\r\nHost: a\r\nUser-Agent: %b\r\nAccept: %b" % (agent, accept)]
+    assert len(known) == 1
+    known[b"\r\nHost: a\r\nUser-Agent: %b\r\nAccept: %b\r\nOrigin: %b" % (agent, accept, agent)]
+    assert len(known) == 1
+
+
+def test_a_worker_has_one_of_them() -> None:
+    assert isinstance(heads.HEADS, KnownHeads)
