@@ -30,6 +30,8 @@ except ImportError:  # no compiler was found where wsgate was installed
 
 _RSV1 = 0x40
 _CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
+_CONTROLS = frozenset({_CLOSE, _PING, _PONG})
+_LONGEST_CONTROL = 125  # octets of its payload: RFC 6455 section 5.5
 _MASKED = 0x80
 _NO_STATUS = 1005
 # What browsers and servers send; wsproto judges the others.
@@ -92,6 +94,8 @@ class FastCodec:
         """Add bytes; return the messages that are whole, or what stands there instead."""
         if self._is_busy:
             return self._take_more(limit, data)
+        if data and data[0] in _CONTROLS and (item := self._lone_control(data)) is not None:
+            return self._end(item) if type(item) is PeerClose else (item,)
         items, at = self._read_messages(data, 0, limit, self._most)
         if at != len(data):
             self._is_busy = self.pending = True
@@ -154,7 +158,7 @@ class FastCodec:
                 return self._take_cut_short(data, at)
             if first in _COMPRESSED_ONES and self._inflates:
                 return self._take_compressed(data, at)
-            if first in (_CLOSE, _PING, _PONG) and second & 0x7F <= 125:  # noqa: PLR2004  # RFC
+            if first in _CONTROLS and second & 0x7F <= _LONGEST_CONTROL:
                 return self._take_control(data, at)
         return self._hand_over()
 
@@ -171,25 +175,24 @@ class FastCodec:
 
     # -- control frames ------------------------------------------------------------------------
 
+    def _lone_control(self, data: bytes) -> Ping | Pong | PeerClose | None:
+        """Return the usual control frame that `data` is, None where it is anything else."""
+        size = len(data) - 6
+        if not 0 <= size <= _LONGEST_CONTROL or data[1] != _MASKED | size:
+            return None
+        return _control(data[0], self._unmask(data[6:], data[2:6]))
+
     def _take_control(self, data: bytes, at: int) -> Sequence[Item]:
         end = at + 6 + (data[at + 1] & 0x7F)
         if len(data) < end:
             return self._wait()
-        first, payload = data[at], self._unmask(data[at + 6 : end], data[at + 2 : at + 6])
-        if first == _CLOSE:
-            return self._take_close(payload)
+        item = _control(data[at], self._unmask(data[at + 6 : end], data[at + 2 : at + 6]))
+        if item is None:
+            return self._hand_over()
+        if isinstance(item, PeerClose):
+            return self._end(item)
         self._advance(end)
-        return (Ping(payload) if first == _PING else Pong(payload),)
-
-    def _take_close(self, payload: bytes) -> Sequence[Item]:
-        code = int.from_bytes(payload[:2], "big") if payload else _NO_STATUS
-        if payload and code not in _USUAL_CODES:
-            return self._hand_over()
-        try:
-            reason = payload[2:].decode()
-        except UnicodeDecodeError:
-            return self._hand_over()
-        return self._end(PeerClose(code, reason))
+        return (item,)
 
     def _end(self, item: Fail | PeerClose) -> Sequence[Item]:
         """Read nothing more."""
@@ -321,6 +324,19 @@ class DeflatingCodec(FastCodec):
                 first = (TEXT if isinstance(payload, str) else BINARY) | _RSV1
                 return head(first, len(compressed)) + compressed
         return self._data_frame(payload)
+
+
+def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | None:
+    """Return what a control frame says, None where wsproto is to judge its Close."""
+    if first != _CLOSE:
+        return Ping(payload) if first == _PING else Pong(payload)
+    code = int.from_bytes(payload[:2], "big") if payload else _NO_STATUS
+    if payload and code not in _USUAL_CODES:
+        return None
+    try:
+        return PeerClose(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        return None
 
 
 def fast_codec(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from wsgate._version import __version__
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.protocol import lines
 from wsgate.protocol.codec import FrameCodec
 from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
@@ -64,7 +63,6 @@ class Context:
         self.tasks: set[asyncio.Task[None]] = set()
         self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
         self.variables = contextvars.Context()
-        self.shared_headers = lines
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False

@@ -52,7 +52,6 @@ class WebSocketDriver:
         self._watch: Watch
         connection.driver = self._opening
         context, request = connection.context, upgrade.request
-        request.headers = context.shared_headers.share(request.headers)
         scope = websocket_scope(request, connection.endpoint, handshake.subprotocols)
         cycle.start(context, scope, self)
 
