@@ -59,8 +59,8 @@ def _said(headers: list[Header]) -> KnownFields:
 
 
 def _may_be_kept(said: KnownFields) -> bool:
-    others = said.places.keys() - OFTEN_ALIKE
-    return others <= _BLANKED and not any(said.headers[said.places[name]][1] for name in others)
+    others = [header for header in said.headers if header[0] not in OFTEN_ALIKE]
+    return all(name in _BLANKED and not value for name, value in others)
 
 
 HEADS = KnownHeads()  # of this process, one worker
