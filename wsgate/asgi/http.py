@@ -25,8 +25,8 @@ class State(Enum):
     __hash__ = object.__hash__  # Enum's own is a call of Python's
 
 
-_WAITING, _HELD, _STREAMING, _COMPLETE = State  # to look a member up is slow in Python 3.11
-_BODY_IS_DUE = (_HELD, _STREAMING)
+WAITING, HELD, STREAMING, COMPLETE = State  # to look a member up is slow in Python 3.11
+_BODY_IS_DUE = (HELD, STREAMING)
 
 
 class Response:
@@ -56,18 +56,18 @@ class Response:
         self._is_head = method == "HEAD"
         self._start_type, self._body_type = names
         self._head: ResponseHead
-        self.state = _WAITING
+        self.state = WAITING
         self.status = 0
 
     @property
     def left(self) -> bool:
         """Whether any of it is on its way to the client."""
-        return self.state in (_STREAMING, _COMPLETE)
+        return self.state in (STREAMING, COMPLETE)
 
     @property
     def is_complete(self) -> bool:
         """Whether all of it is."""
-        return self.state is _COMPLETE
+        return self.state is COMPLETE
 
     def send(self, message: Message, defaults: list[Header]) -> bytes:
         """Return the bytes that a message of the app makes, which may be none.
@@ -76,7 +76,7 @@ class Response:
         Raises IllegalMessage and InvalidMessage.
         """
         kind = message.get("type")
-        if kind == self._start_type and self.state is _WAITING:
+        if kind == self._start_type and self.state is WAITING:
             self._hold(message)
             return b""
         if kind == self._body_type and self.state in _BODY_IS_DUE:
@@ -89,34 +89,34 @@ class Response:
             raise InvalidMessage(f"the status of a response is 200 to 999, not {status!r}")
         self.status = int(status)
         self._head = response_head(self.status, message.get("headers", ()))
-        self.state = _HELD
+        self.state = HELD
 
     def _send_body(self, message: Message, defaults: list[Header]) -> bytes:
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = _as_bytes(body)
         more = bool(message.get("more_body", False))
-        if self.state is _HELD and not more:
+        if self.state is HELD and not more:
             whole = self._http1.whole(self._head, defaults, body)
             if whole:
-                self.state = _COMPLETE
+                self.state = COMPLETE
                 return whole
         return self._send_piece(body, defaults, more=more)
 
     def _send_piece(self, body: bytes, defaults: list[Header], *, more: bool) -> bytes:
         has_body = not self._is_head and self.status not in BODILESS
         out = b""
-        if self.state is _HELD:
+        if self.state is HELD:
             headers = self._head.beside(defaults)
             if has_body:
                 headers += self._settled_length(len(body), more=more)
             out = self._http1.response(self.status, headers)
-            self.state = _STREAMING
+            self.state = STREAMING
         if body and has_body:
             out += self._http1.body(body)
         if not more:
             out += self._http1.end()
-            self.state = _COMPLETE
+            self.state = COMPLETE
         return out
 
     def _settled_length(self, size: int, *, more: bool) -> list[Header]:

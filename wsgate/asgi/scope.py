@@ -52,11 +52,14 @@ def _connection(request: Request, endpoint: Endpoint, scheme: str) -> dict[str, 
     # The target `*` of OPTIONS is no path below which anything could be mounted.
     root = "" if request.raw_path == b"*" else endpoint.root_path
     raw_path = request.raw_path
+    path = raw_path.decode("ascii")
+    if "%" in path:
+        path = unquote(path)
     return {
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": request.version,
         "scheme": scheme,
-        "path": root + unquote(raw_path.decode("ascii")),
+        "path": root + path,
         "raw_path": quote(root).encode("ascii") + raw_path if root else raw_path,
         "query_string": request.query,
         "root_path": endpoint.root_path,

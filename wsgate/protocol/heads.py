@@ -7,10 +7,11 @@ say is there, judged. Others are read line by line (`lines`), and kept if each l
 
 import binascii
 import re
+from itertools import count
 
 from wsgate.protocol.handshake import NONCE_SIZE, is_asked_for
 from wsgate.protocol.headers import has_member
-from wsgate.protocol.lines import HEADERS, DoubtfulLine, is_often_alike
+from wsgate.protocol.lines import HEADERS, OFTEN_ALIKE, DoubtfulLine
 from wsgate.protocol.request import KnownFields
 from wsgate.types import Header
 
@@ -35,7 +36,7 @@ class KnownHeads(dict[bytes, KnownFields]):
     def __missing__(self, lines: bytes) -> KnownFields:
         """Read the lines, and keep them where they may come again."""
         said = _said(list(map(_header, lines.split(b"\r\n")[1:])))
-        if len(lines) <= _LONGEST and all(map(_may_be_kept, said.headers)):
+        if len(lines) <= _LONGEST and _may_be_kept(said):
             if len(self) >= _MOST:
                 self.clear()
             self[lines] = said
@@ -50,16 +51,16 @@ def _said(headers: list[Header]) -> KnownFields:
     length = fields.get(b"content-length")
     return KnownFields(
         headers,
-        {name: at for at, name in enumerate(fields)},
+        dict(zip(fields, count())),
         closes=has_member(fields, b"connection", b"close"),
         asks_websocket=is_asked_for("1.1", fields),
         length=None if length is None else int(length),
     )
 
 
-def _may_be_kept(header: Header) -> bool:
-    name, value = header
-    return is_often_alike(name) or (not value and name in _BLANKED)
+def _may_be_kept(said: KnownFields) -> bool:
+    others = [header for header in said.headers if header[0] not in OFTEN_ALIKE]
+    return all(name in _BLANKED and not value for name, value in others)
 
 
 HEADS = KnownHeads()  # of this process, one worker

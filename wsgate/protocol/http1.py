@@ -185,8 +185,10 @@ class Http1(ABC):
 
     def _upgraded(self, request: Request) -> Upgrade:
         self._over = True
-        trailing = bytes(self._buffer)
-        self._buffer.clear()
+        trailing = b""
+        if self._buffer:
+            trailing = bytes(self._buffer)
+            self._buffer.clear()
         return Upgrade(request, trailing)
 
     # -- the response --------------------------------------------------------------------------

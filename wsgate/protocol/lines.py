@@ -8,8 +8,9 @@ one Host, is the head's reader's business.
 """
 
 import re
+from functools import lru_cache
 
-from wsgate.protocol.headers import NAMES, is_host, is_token
+from wsgate.protocol.headers import NAMES, is_host, lower_name
 from wsgate.protocol.request import ASCII_ONLY
 from wsgate.types import Header
 
@@ -26,7 +27,7 @@ _LONGEST = 512  # bytes of a line that is kept: half a megabyte of them in all, 
 # What many clients send alike. All else stays out: secrets (credentials, cookies, a WebSocket's key
 # and, as some put a token there, its subprotocols; whatever a header that nobody knows may hold)
 # and what is another each time, such as a length or an address. So junk does not come in either.
-_OFTEN_ALIKE = frozenset(
+OFTEN_ALIKE = frozenset(
     b"accept accept-encoding accept-language cache-control connection content-type dnt expect host "
     b"keep-alive origin pragma priority sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform "
     b"sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions "
@@ -48,21 +49,31 @@ class HeaderLines(dict[bytes, Header]):
     def __missing__(self, line: bytes) -> Header:
         """Judge a line, and keep it where it may come again."""
         before, colon, behind = line.partition(b":")
-        name = NAMES.get(before)
-        if name is None and is_token(before):
-            name = before.lower()
-            name = NAMES.get(name, name)
+        name = NAMES.get(before) or _name(before)
         if name is None or not colon or not _VALUE.fullmatch(behind):
             raise DoubtfulLine
         value = behind.strip(b" \t")
         if name in ASCII_ONLY and not _is_clear(name, value):
             raise DoubtfulLine
         header = (name, value)
-        if name in _OFTEN_ALIKE and len(line) <= _LONGEST:
+        if name in OFTEN_ALIKE and len(line) <= _LONGEST:
             if len(self) >= _MOST:
                 self.clear()
             self[line] = header
         return header
+
+
+def _name(spelling: bytes) -> bytes | None:
+    return _short_name(spelling) if len(spelling) <= _SHORT else lower_name(spelling)
+
+
+@lru_cache(maxsize=256)
+def _short_name(spelling: bytes) -> bytes | None:
+    name = lower_name(spelling)
+    return None if name is None else NAMES.get(name, name)
+
+
+_SHORT = 64  # bytes
 
 
 def _is_clear(name: bytes, value: bytes) -> bool:
@@ -74,11 +85,6 @@ def _is_clear(name: bytes, value: bytes) -> bool:
     if name == b"content-length":
         return value.isdigit() and len(value) <= _LENGTH_DIGITS
     return name != b"transfer-encoding" or value == b"chunked"
-
-
-def is_often_alike(name: bytes) -> bool:
-    """Tell whether a header of this name is no secret, and the same with many clients."""
-    return name in _OFTEN_ALIKE
 
 
 RequestLine = tuple[str, bytes, bytes, bytes]

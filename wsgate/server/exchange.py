@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from wsgate.asgi.http import Response, request_event
+from wsgate.asgi.http import COMPLETE, HELD, Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
 from wsgate.protocol.http1 import Body, Closed, End, Event, Http1
@@ -119,17 +119,18 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Send a piece of the response; return once the client keeps up with it."""
-        gate = self._connection.gate
+        connection, response = self._connection, self._response
+        gate = connection.gate
         if gate.is_shut:
             await gate.passed()
-        response = self._response
         # A client that only ended its half may still read: `_has_left` alone does not end sending.
-        if self._connection.is_lost or (self.is_answered and not response.is_complete):
+        if connection.is_lost or (self.is_answered and response.state is not COMPLETE):
             raise ClientDisconnected("the client has left")
-        data = response.send(message, self._connection.context.default_headers)
-        if data:
-            self._connection.write(data)
-        if response.is_complete:
+        data = response.send(message, connection.context.default_headers)
+        if not data and response.state is HELD:
+            return  # the head waits for the body
+        connection.write(data)
+        if response.state is COMPLETE:
             self._answered()
         if gate.is_shut:
             await gate.passed()
@@ -158,12 +159,13 @@ class Exchange:
 
     def _answered(self) -> None:
         self._end()
-        self._log(self._response.status)
+        logs.request_done(self._connection.endpoint.client, self._request, self._response.status)
         self._driver.answered()
 
     def _end(self) -> None:
         self.is_answered = True
-        self._wake()
+        if self._came is not None:
+            self._came.wake()
 
     def _log(self, status: int) -> None:
         logs.request_done(self._connection.endpoint.client, self._request, status)
