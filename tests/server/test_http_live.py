@@ -345,7 +345,7 @@ async def test_send_waits_for_a_client_that_does_not_read() -> None:
         await until(lambda: connection.gate.is_shut and sent > MIB)
         while not await waits(streaming) or not connection.gate.is_shut:
             await turns()
-        assert connection._transport.get_write_buffer_size() <= 2 * HIGH_WATER + 1_000
+        assert connection.transport.get_write_buffer_size() <= 2 * HIGH_WATER + 1_000
         assert sent < 64 * MIB
         _, body = await client.answer()
         assert len(body) == 64 * MIB

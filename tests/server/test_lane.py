@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,26 +11,32 @@ from tests.frames import BINARY, PING, TEXT, frame
 from wsgate.protocol.codec_fast import FastCodec
 from wsgate.protocol.deflate import Compressors, MessageLimits
 from wsgate.protocol.websocket import Session
+from wsgate.server.connection import Connection
 from wsgate.server.flow import Gate, ReceiveQueue
 from wsgate.server.inbox import Inbox
-from wsgate.server.lane import SEVERAL, PlainLane
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from wsgate.server.lane import SEVERAL, PlainLane, PlainRelay
+from wsgate.server.outbox import FULL, Outbox
 
 BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
 
 
-class Wire:
-    """What a lane writes to."""
+class Wire(asyncio.WriteTransport):
+    """What a lane writes to, at the end of the loop's turn."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.written: list[bytes] = []
         self.is_broken = False
-        self.write: Callable[[bytes], None] = self.written.append
+        self.unsent = 0
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
 
     def is_closing(self) -> bool:
         return self.is_broken
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
 
 def lane_on(base: type[PlainLane], wire: Wire) -> Any:
@@ -54,6 +60,8 @@ def lane_on(base: type[PlainLane], wire: Wire) -> Any:
     lane.most = 100
     lane.codec = lane.session.codec
     lane.transport = wire
+    lane.outbox = Outbox(asyncio.get_running_loop().call_soon)
+    lane.waiting = lane.outbox.waiting
     lane.create_future = asyncio.get_running_loop().create_future
     return lane
 
@@ -171,6 +179,8 @@ async def test_a_usual_message_is_sent(
 ) -> None:
     kind = str(b"websocket.send", "ascii")  # equal to the interned name, and another object
     assert lane.put({"type": kind, **message}) is True
+    assert wire.written == []
+    await asyncio.sleep(0)
     assert wire.written == [frame_out]
     assert (lane.messages_out, lane.octets_out) == (1, len(frame_out))
 
@@ -215,19 +225,64 @@ async def test_nothing_is_sent_where_nothing_reaches_the_peer(lane: Any, wire: W
     assert wire.written == []
 
 
-async def test_a_transport_that_breaks_is_told_of(lane: Any, wire: Wire) -> None:
+async def test_messages_of_a_turn_leave_as_one(lane: Any, wire: Wire) -> None:
+    other = Wire()
+    for text in ("a", "b", "c"):
+        lane.put({"type": "websocket.send", "text": text})
+        lane.outbox.put(other, text.encode())
+    await asyncio.sleep(0)
+    assert (wire.written, other.written) == ([b"\x81\x01a\x81\x01b\x81\x01c"], [b"abc"])
+    lane.put({"type": "websocket.send", "text": "d"})
+    await asyncio.sleep(0)
+    assert wire.written[1:] == [b"\x81\x01d"]
+
+
+async def test_the_same_frame_twice_is_sent_twice(lane: Any, wire: Wire) -> None:
+    same = b"\x81\x01a"
+    lane.codec = SimpleNamespace(message=lambda _: same)
+    for _ in range(2):
+        lane.put({"type": "websocket.send", "text": "a"})
+    await asyncio.sleep(0)
+    assert wire.written == [same * 2]
+
+
+async def test_a_large_message_leaves_at_once(lane: Any, wire: Wire) -> None:
+    lane.put({"type": "websocket.send", "text": "a"})
+    assert lane.put({"type": "websocket.send", "bytes": b"x" * FULL}) is True
+    (written,) = wire.written
+    assert written[:3] == b"\x81\x01a"
+    assert written.endswith(b"x" * FULL)
+    assert not lane.waiting
+
+
+async def test_what_a_transport_would_only_keep_it_gets_at_once(lane: Any, wire: Wire) -> None:
+    wire.unsent = 1
+    lane.put({"type": "websocket.send", "text": "a"})
+    assert wire.written == [b"\x81\x01a"]
+
+
+@pytest.mark.parametrize("size", [1, FULL])
+async def test_a_transport_that_breaks_is_told_of(lane: Any, wire: Wire, size: int) -> None:
     wire.is_broken = True
-    assert lane.put({"type": "websocket.send", "text": "a"}) is True
+    assert lane.put({"type": "websocket.send", "bytes": b"x" * size}) is True
     assert lane.breaks == 1
 
 
-async def test_what_writing_raises_comes_out(lane: Any, wire: Wire) -> None:
+async def test_what_a_transport_raises_comes_out(lane: Any) -> None:
+    lane.transport = None
+    with pytest.raises(AttributeError):
+        lane.put({"type": "websocket.send", "text": "a"})
+
+
+async def test_what_writing_raises_comes_out(
+    lane: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(data: bytes) -> None:
         raise OSError("gone")
 
-    wire.write = failing
+    monkeypatch.setattr(wire, "write", failing)
     with pytest.raises(OSError, match="gone"):
-        lane.put({"type": "websocket.send", "text": "a"})
+        lane.put({"type": "websocket.send", "bytes": b"x" * FULL})
 
 
 async def test_a_frame_is_bytes(lane: Any) -> None:
@@ -255,3 +310,41 @@ async def test_several_who_wait_are_not_usual(lane: Any) -> None:
     assert lane.expect() is None
     lane.feed(frame(TEXT, "a"))
     assert len(lane.others) == 1
+
+
+# -- the relay -------------------------------------------------------------------------------------
+
+RELAYS = {base.__module__: base for base in (PlainRelay, Connection.__mro__[1])}
+
+
+@pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
+def test_a_relay_hands_on_to_whoever_has_the_connection(base: type[PlainRelay]) -> None:
+    taken: list[bytes] = []
+    relay = base()
+    held = relay.data_received
+
+    def first(data: bytes) -> None:
+        taken.append(b"first " + data)
+        relay.target = taken.append
+
+    relay.target = first
+    held(b"a")
+    held(b"b")
+    assert taken == [b"first a", b"b"]
+
+
+@pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
+def test_a_relay_without_a_target_says_so(base: type[PlainRelay]) -> None:
+    with pytest.raises(AttributeError, match="target"):
+        base().data_received(b"a")
+
+
+@pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
+def test_what_a_target_raises_comes_out(base: type[PlainRelay]) -> None:
+    def failing(data: bytes) -> None:
+        raise MemoryError
+
+    relay = base()
+    relay.target = failing
+    with pytest.raises(MemoryError):
+        relay.data_received(b"a")

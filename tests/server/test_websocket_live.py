@@ -469,7 +469,7 @@ async def test_ping_flood_of_a_client_that_does_not_read() -> None:
             async with asyncio.timeout(PATIENCE):
                 while server.connections:
                     for connection in server._server.context.connections:
-                        sizes.add(connection._transport.get_write_buffer_size())
+                        sizes.add(connection.transport.get_write_buffer_size())
                     peer.send(pings)
                     await peer.writer.drain()
         assert max(sizes) < 16 * MIB + 200

@@ -17,6 +17,8 @@ typedef struct {
     PyObject *codec;
     PyObject *most;
     PyObject *transport;
+    PyObject *outbox;
+    PyObject *waiting;
     PyObject *create_future;
     PyObject *queue;
     Py_ssize_t messages_in;
@@ -29,7 +31,7 @@ typedef struct {
 /* Names that are looked up and compared for each message: made once, and kept. */
 static struct {
     PyObject *is_calm, *can_send, *is_shut, *done, *set_result, *feed_other, *broken;
-    PyObject *read_message, *message, *write, *is_closing;
+    PyObject *read_message, *message, *put, *schedule, *is_closing, *get_write_buffer_size;
     PyObject *type, *send, *text, *bytes;
 } names;
 
@@ -156,22 +158,66 @@ framed(Lane *self, PyObject *message)
     return frame;
 }
 
+/* A connection's bytes that leave at once: outbox.py has the same. */
+enum { FULL = 65536 };
+
+/* Whether what a method returns is false; -1 with an exception set. */
+static int
+is_false(PyObject *object, PyObject *method)
+{
+    PyObject *value = PyObject_CallMethodNoArgs(object, method);
+    int truth;
+
+    if (value == NULL)
+        return -1;
+    truth = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return truth < 0 ? -1 : !truth;
+}
+
+/* Let a frame wait for the turn's end, where nothing else does for its connection: 1 if it waits, 0
+ * if it does not, -1 with an exception set. */
+static int
+let_wait(Lane *self, PyObject *frame)
+{
+    Py_ssize_t before;
+    PyObject *scheduled;
+    int is_idle;
+
+    if (PyBytes_GET_SIZE(frame) >= FULL || !PyDict_CheckExact(self->waiting))
+        return 0;
+    is_idle = is_false(self->transport, names.is_closing);
+    if (is_idle == 1)
+        is_idle = is_false(self->transport, names.get_write_buffer_size);
+    if (is_idle != 1)
+        return is_idle;
+    before = PyDict_GET_SIZE(self->waiting);
+    if (PyDict_SetDefault(self->waiting, self->transport, frame) == NULL)
+        return -1;
+    if (PyDict_GET_SIZE(self->waiting) == before)
+        return 0;
+    if (before > 0)
+        return 1;
+    scheduled = PyObject_CallMethodNoArgs(self->outbox, names.schedule);
+    Py_XDECREF(scheduled);
+    return scheduled == NULL ? -1 : 1;
+}
+
 /* Write a frame; 0, or -1 with an exception set. */
 static int
 write_frame(Lane *self, PyObject *frame)
 {
-    PyObject *closing, *done = PyObject_CallMethodOneArg(self->transport, names.write, frame);
+    PyObject *arguments[3] = {self->outbox, self->transport, frame};
+    PyObject *done;
+    int waits = let_wait(self, frame);
 
-    if (done == NULL)
-        return -1;
-    Py_DECREF(done);
-    closing = PyObject_CallMethodNoArgs(self->transport, names.is_closing);
-    if (closing == NULL)
-        return -1;
-    Py_DECREF(closing);
-    if (closing == Py_False)
-        return 0;
-    done = PyObject_CallMethodNoArgs((PyObject *)self, names.broken);
+    if (waits != 0)
+        return waits < 0 ? -1 : 0;
+    done = PyObject_VectorcallMethod(names.put, arguments, 3, NULL);
+    if (done == Py_False) {
+        Py_DECREF(done);
+        done = PyObject_CallMethodNoArgs((PyObject *)self, names.broken);
+    }
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -202,7 +248,8 @@ put(Lane *self, PyObject *message)
 
 /* Every member that is an object, once. */
 #define MEMBERS(F) \
-    F(session) F(gate) F(receiver) F(codec) F(most) F(transport) F(create_future) F(queue)
+    F(session) F(gate) F(receiver) F(codec) F(most) F(transport) F(outbox) F(waiting) \
+    F(create_future) F(queue)
 
 static PyObject *
 lane_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -282,6 +329,83 @@ static PyType_Spec lane_spec = {
     .slots = lane_slots,
 };
 
+/* -- relay ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *target;
+} Relay;
+
+static PyObject *
+data_received(Relay *self, PyObject *data)
+{
+    PyObject *done, *target = self->target; /* it may hand the connection on */
+
+    if (target == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "target");
+        return NULL;
+    }
+    Py_INCREF(target);
+    done = PyObject_CallOneArg(target, data);
+    Py_DECREF(target);
+    return done;
+}
+
+static int
+relay_traverse(Relay *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->target);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int
+relay_clear(Relay *self)
+{
+    Py_CLEAR(self->target);
+    return 0;
+}
+
+static void
+relay_dealloc(Relay *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->target);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef relay_members[] = {
+    {"target", T_OBJECT_EX, offsetof(Relay, target), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef relay_methods[] = {
+    {"data_received", (PyCFunction)(void (*)(void))data_received, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot relay_slots[] = {
+    {Py_tp_doc, "What lane.py's PlainRelay is, compiled."},
+    {Py_tp_traverse, relay_traverse},
+    {Py_tp_clear, relay_clear},
+    {Py_tp_dealloc, relay_dealloc},
+    {Py_tp_members, relay_members},
+    {Py_tp_methods, relay_methods},
+    {0, NULL},
+};
+
+static PyType_Spec relay_spec = {
+    .name = "wsgate.server._lane.Relay",
+    .basicsize = sizeof(Relay),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = relay_slots,
+};
+
+/* -- the module -------------------------------------------------------------------------------- */
+
 static int
 name(PyObject **place, const char *text)
 {
@@ -291,26 +415,35 @@ name(PyObject **place, const char *text)
 }
 
 static int
+add_type(PyObject *module, const char *called, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int failed;
+
+    if (type == NULL)
+        return -1;
+    failed = PyModule_AddObjectRef(module, called, type);
+    Py_DECREF(type);
+    return failed;
+}
+
+static int
 execute(PyObject *module)
 {
-    PyObject *type;
     int failed = name(&names.is_calm, "is_calm") || name(&names.can_send, "can_send") ||
                  name(&names.is_shut, "is_shut") || name(&names.done, "done") ||
                  name(&names.set_result, "set_result") || name(&names.feed_other, "feed_other") ||
                  name(&names.broken, "broken") || name(&names.type, "type") ||
                  name(&names.read_message, "read_message") || name(&names.message, "message") ||
-                 name(&names.write, "write") || name(&names.is_closing, "is_closing") ||
+                 name(&names.put, "put") || name(&names.schedule, "schedule") ||
+                 name(&names.is_closing, "is_closing") ||
+                 name(&names.get_write_buffer_size, "get_write_buffer_size") ||
                  name(&names.send, "websocket.send") || name(&names.text, "text") ||
                  name(&names.bytes, "bytes");
 
     if (failed)
         return -1;
-    type = PyType_FromModuleAndSpec(module, &lane_spec, NULL);
-    if (type == NULL)
-        return -1;
-    failed = PyModule_AddObjectRef(module, "Lane", type);
-    Py_DECREF(type);
-    return failed;
+    return add_type(module, "Lane", &lane_spec) || add_type(module, "Relay", &relay_spec) ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

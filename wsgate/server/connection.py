@@ -8,13 +8,18 @@ from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
-from wsgate.server.joined import JoinedWrites, joined
-from wsgate.server.lane import Writable
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+try:
+    from wsgate.server._lane import Relay
+except ImportError:  # no compiler was found where wsgate was installed
+    from wsgate.server.lane import (  # type: ignore[assignment]  # the same class
+        PlainRelay as Relay,
+    )
 
 HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
 _NEVER = -math.inf
@@ -44,28 +49,27 @@ class Driver(Protocol):
         """Bring what is under way to its end: the server stops."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Relay, asyncio.Protocol):
     """One connection, from accept to its end.
 
-    driver: who has it now. gate: where senders wait. paused_since: since when nothing is read, None
-    while it is. bucket: where `Deadlines` has filed it.
+    driver: who has it now. transport: the loop's; it is written to by way of the outbox. gate:
+    where senders wait. paused_since: since when nothing is read, None while it is. bucket: where
+    `Deadlines` has filed it.
     """
 
     __slots__ = (
         "_eof",
         "_is_let_in",
-        "_joined",
         "_read_at",
-        "_transport",
         "_unsent",
         "bucket",
         "context",
-        "data_received",
         "driver",
         "endpoint",
         "gate",
         "is_lost",
         "paused_since",
+        "transport",
     )
 
     def __init__(self, context: Context) -> None:
@@ -78,12 +82,9 @@ class Connection(asyncio.Protocol):
         self.paused_since: float | None = None
         self._unsent = 0  # bytes in the write buffer when last looked at
         self._read_at = _NEVER  # when they were last seen to become fewer
-        self._transport: asyncio.Transport
-        self._joined: JoinedWrites | None
+        self.transport: asyncio.Transport
         self.endpoint: Endpoint
         self.driver: Driver
-        # What transports keep hold of; while a WebSocket is open it is the WebSocket's own.
-        self.data_received: Callable[[bytes], None] = self._to_driver  # type: ignore[assignment]
 
     # -- the transport speaks --------------------------------------------------------------------
 
@@ -93,13 +94,12 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Begin with HTTP."""
         context = self.context
-        self._transport = transport
+        self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
-        self._joined = joined(transport, context.loop)
         self.endpoint = _endpoint(transport, context)
         context.connections.add(self)
         driver = HttpDriver(self)
-        self.driver = driver
+        self.hand_to(driver, driver.data)
         self._is_let_in = context.admission.enter(self.endpoint.client)
         if not self._is_let_in:
             driver.turn_away()
@@ -117,12 +117,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
         """End what is left; why the connection went is of no use to anyone."""
         self.is_lost = True
-        if self._joined is not None:
-            self._joined.clear()
+        self.context.outbox.forget(self.transport)
         self.gate.open()
         self.driver.lost()
-        self.driver = _GONE
-        self.data_received = _GONE.data  # and with that no driver is held
+        self.hand_to(_GONE, _GONE.data)  # and with that no driver is held
         self.context.admission.leave(self.endpoint.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 
@@ -140,29 +138,16 @@ class Connection(asyncio.Protocol):
 
     # -- its driver speaks -----------------------------------------------------------------------
 
-    def _to_driver(self, data: bytes) -> None:
-        self.driver.data(data)
-
-    def lead(self, data_received: "Callable[[bytes], None]") -> None:
-        """Have what comes in reach someone without a call in between."""
-        self.data_received = data_received
-        self._transport.set_protocol(self)  # transports keep hold of the protocol's methods
+    def hand_to(self, driver: Driver, data: "Callable[[bytes], None]") -> None:
+        """Have another driver go on; what comes in reaches `data` without a call in between."""
+        self.driver = driver
+        self.target = data
 
     def write(self, data: bytes) -> None:
         """Send bytes, without waiting."""
-        if data and not self.is_lost:
-            if self._joined is None:
-                self._transport.write(data)
-            else:
-                self._joined.write(data)
-            if self._transport.is_closing():
-                # It is broken, of which connection_lost will tell once senders let the loop go on.
-                self.pause_writing()
-
-    @property
-    def outlet(self) -> Writable:
-        """What sends bytes while the connection stands, without a look at whether it does."""
-        return self._transport if self._joined is None else self._joined
+        if data and not self.is_lost and not self.context.outbox.put(self.transport, data):
+            # It is broken, of which connection_lost will tell once senders let the loop go on.
+            self.pause_writing()
 
     @property
     def has_eof(self) -> bool:
@@ -172,19 +157,21 @@ class Connection(asyncio.Protocol):
     @property
     def is_flushed(self) -> bool:
         """Whether all that was written has left for the kernel."""
-        return self.is_lost or not (self._transport.get_write_buffer_size() or self._joined)
+        return self.is_lost or not (
+            self.transport.get_write_buffer_size() or self.transport in self.context.outbox.waiting
+        )
 
     def pause_reading(self) -> None:
         """Take no more bytes in for now."""
         if self.paused_since is None and not self.is_lost:
             self.paused_since = self.context.clock()
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes in again."""
         if self.paused_since is not None and not self.is_lost:
             self.paused_since = None
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def look_at(self, at: float) -> None:
         """Have `check` called at a time, or before."""
@@ -194,13 +181,13 @@ class Connection(asyncio.Protocol):
         """Do what is due; return when to ask again."""
         if self.is_lost:
             return math.inf
-        if self._transport.get_write_buffer_size() < self._unsent:
+        if self.transport.get_write_buffer_size() < self._unsent:
             self._watch_reader(now)
         return self.driver.check(now)
 
     def _watch_reader(self, now: float) -> None:
         """Begin a client's time to read anew: it is counted from the last byte that went out."""
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = self.transport.get_write_buffer_size()
         self._read_at = now
 
     @property
@@ -227,10 +214,10 @@ class Connection(asyncio.Protocol):
         """
         if not self._linger():
             return
-        if self._transport.can_write_eof() and not self._eof:
+        if self.transport.can_write_eof() and not self._eof:
             self._write_eof()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def finish(self) -> float:
         """End the connection once all is written: its client has said that it sends no more.
@@ -238,45 +225,44 @@ class Connection(asyncio.Protocol):
         Return when its driver is to abort it, should it still be there: nearly always there is
         but a last word to write, which needs nobody to linger.
         """
-        if self._joined is not None:
-            self._joined.flush()
-        if self._transport.get_write_buffer_size() <= LAST_WORD and not self.is_lost:
-            self._transport.close()
+        self.context.outbox.flush(self.transport)
+        if self.transport.get_write_buffer_size() <= LAST_WORD and not self.is_lost:
+            self.transport.close()
             return self.context.clock() + LINGER
         if self._linger():
-            self._transport.close()
+            self.transport.close()
         return math.inf
 
     def _linger(self) -> bool:
         """Throw away what still comes, within bounds; False where that is so already."""
         if self.is_lost or isinstance(self.driver, _Lingering):
             return False
-        if self._joined is not None:
-            self._joined.flush()
+        self.context.outbox.flush(self.transport)
         now = self.context.clock()
         self._watch_reader(now)
-        self.driver = _Lingering(self, now)
-        if self.data_received != self._to_driver:
-            self.lead(self._to_driver)
+        driver = _Lingering(self, now)
+        self.hand_to(driver, driver.data)
         self.look_at(now + LINGER)
         self.resume_reading()
         return True
 
     def _write_eof(self) -> None:
         try:
-            self._transport.write_eof()
+            self.transport.write_eof()
         except OSError:  # asyncio's lets it out: the client has reset what we have just read
-            self._transport.abort()
+            self.transport.abort()
 
     def end(self) -> None:
         """End the connection once all is written, but for the client's half of it."""
         if not self.is_lost:
-            self._transport.close()
+            self.context.outbox.flush(self.transport)
+            self.transport.close()
 
     def abort(self) -> None:
         """End the connection now, whatever is not written yet."""
         if not self.is_lost:
-            self._transport.abort()
+            self.context.outbox.forget(self.transport)
+            self.transport.abort()
 
 
 class _Lingering:

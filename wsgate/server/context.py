@@ -26,6 +26,7 @@ from wsgate.server import logs
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.deadlines import TICK, Deadlines
 from wsgate.server.flow import Waiters
+from wsgate.server.outbox import Outbox
 from wsgate.server.watch import first_look
 from wsgate.server.watchdog import BLOCKED
 from wsgate.types import Address, App, Header
@@ -94,6 +95,11 @@ class Context:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that all of it runs in; to ask for it each time costs a call of the system."""
         return asyncio.get_running_loop()
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What is written in this turn of the loop."""
+        return Outbox(self.loop.call_soon)
 
     @cached_property
     def create_future(self) -> Callable[[], asyncio.Future[Any]]:

@@ -46,7 +46,9 @@ class Inbox(Lane):
         self.gate = connection.gate
         self.most = context.config.ws_max_size
         self.codec = session.codec
-        self.transport = connection.outlet
+        self.transport = connection.transport
+        self.outbox = context.outbox
+        self.waiting = context.outbox.waiting
         self.create_future = context.create_future
         self._receivers: Sequence[Arrival] = ()  # where several wait; then the lane has none
         self._turn: asyncio.Handle | None = None

@@ -7,7 +7,7 @@ app is here. What stands on a lane does the rest. The same tests run over both.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from wsgate.types import Message
 
@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from wsgate.protocol.codec import FrameCodec
     from wsgate.protocol.websocket import Session
     from wsgate.server.flow import Gate, ReceiveQueue
+    from wsgate.server.outbox import Outbox
 
 Arrival = asyncio.Future[str | bytes | None]
 """Of a message, or of None where only the session's state has moved."""
 
 
-class Writable(Protocol):
-    """What a lane needs of a transport."""
+class PlainRelay:
+    """Hands what comes in to whoever has the connection: transports keep hold of `data_received`.
 
-    def write(self, data: bytes) -> None:
-        """Send bytes, without waiting."""
+    target: takes the bytes.
+    """
 
-    def is_closing(self) -> bool:
-        """Tell whether it ends, which behind a write says that it broke."""
+    __slots__ = ("target",)
+
+    target: Callable[[bytes], None]
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the transport."""
+        self.target(data)
 
 
 class Several:
@@ -46,8 +52,8 @@ class PlainLane:
 
     session, gate: those of the connection. receiver: who alone waits for a message. queue: messages
     that nobody waited for, None without any. codec: the session's. most: bytes of a message.
-    transport: what is written to. create_future: the loop's. is_counted: messages are counted one
-    by one, so none goes past the count.
+    transport: what is written to, by way of the outbox; waiting: what that holds. create_future:
+    the loop's. is_counted: messages are counted one by one, so none goes past the count.
     messages_in, octets_in, messages_out, octets_out: what went this way, past the session's counts.
     """
 
@@ -61,17 +67,21 @@ class PlainLane:
         "most",
         "octets_in",
         "octets_out",
+        "outbox",
         "queue",
         "receiver",
         "session",
         "transport",
+        "waiting",
     )
 
     session: "Session"
     gate: "Gate"
     codec: "FrameCodec"
     most: int
-    transport: "Writable"
+    transport: asyncio.WriteTransport
+    outbox: "Outbox"
+    waiting: "dict[asyncio.WriteTransport, bytes | bytearray]"
     create_future: Callable[[], Arrival]
 
     def __init__(self) -> None:
@@ -120,8 +130,7 @@ class PlainLane:
             return False  # the slow way tells the app
         self.messages_out += 1
         self.octets_out += len(frame)
-        self.transport.write(frame)
-        if self.transport.is_closing():
+        if not self.outbox.put(self.transport, frame):
             self.broken()
         return True
 

@@ -50,7 +50,7 @@ class WebSocketDriver:
         self._session: Session
         self._inbox: Inbox
         self._watch: Watch
-        connection.driver = self._opening
+        connection.hand_to(self._opening, self._opening.data)
         context, request = connection.context, upgrade.request
         scope = websocket_scope(request, connection.endpoint, handshake.subprotocols)
         cycle.start(context, scope, self)
@@ -159,8 +159,7 @@ class WebSocketDriver:
         self._watch = Watch(connection, session, now)
         if logs.tells_websockets():
             self._opened_at = now
-        connection.driver = self
-        connection.lead(self._inbox.feed)
+        connection.hand_to(self, self._inbox.feed)
         if early:
             self._inbox.feed(early)
 

@@ -1,0 +1,71 @@
+"""What is written in a turn of the loop leaves at its end: each connection's in one call.
+
+An app that sends many small messages at once costs one call of the system for all of them, and the
+messages of a turn are all dealt with before the first one leaves: the interpreter and the kernel
+each go on with what they have in the caches. For echoes of 16 KiB that is a third of their time.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+FULL = 65_536  # bytes at which a connection's leave at once, for the write mark to be seen in time
+
+
+class Outbox:
+    """What all connections of a worker have written in this turn of the loop.
+
+    waiting: what there is for each transport. call_soon: the loop's.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], Any]) -> None:
+        self.waiting: dict[asyncio.WriteTransport, bytes | bytearray] = {}
+        self._call_soon = call_soon
+
+    def put(self, transport: asyncio.WriteTransport, data: bytes) -> bool:
+        """Send bytes at the turn's end, or at once where they are many.
+
+        At once as well where the transport has not sent all that it got before: then it only keeps
+        them, and says when that is too much. False where it is broken or closing: whoever goes on
+        without letting the loop have its turn would never be told.
+        """
+        if transport.is_closing():
+            return False
+        joined = self._joined(transport, data)
+        if len(joined) >= FULL or transport.get_write_buffer_size():
+            self.waiting.pop(transport, None)
+            transport.write(joined)
+            return not transport.is_closing()
+        self.waiting[transport] = joined
+        if len(self.waiting) == 1:
+            self.schedule()
+        return True
+
+    def _joined(self, transport: asyncio.WriteTransport, data: bytes) -> bytes | bytearray:
+        before = self.waiting.get(transport)
+        if before is None:
+            return data
+        joined = before if isinstance(before, bytearray) else bytearray(before)
+        joined += data
+        return joined
+
+    def schedule(self) -> None:
+        """See that all is sent at the turn's end; to be called with the first there is."""
+        self._call_soon(self._flush)
+
+    def _flush(self) -> None:
+        due = list(self.waiting.items())
+        self.waiting.clear()
+        for transport, data in due:
+            if not transport.is_closing():
+                transport.write(data)
+
+    def flush(self, transport: asyncio.WriteTransport) -> None:
+        """Send what there is for a transport now."""
+        data = self.waiting.pop(transport, None)
+        if data is not None and not transport.is_closing():
+            transport.write(data)
+
+    def forget(self, transport: asyncio.WriteTransport) -> None:
+        """Drop what there is for a transport: it is gone."""
+        self.waiting.pop(transport, None)
