@@ -25,7 +25,7 @@ def inbox() -> Inbox:
 async def test_those_who_wait_are_served_in_turn() -> None:
     box = inbox()
     arrivals = [box.arrival() for _ in range(3)]
-    box.feed(frame(TEXT, "a"))
+    box.data(frame(TEXT, "a"))
     box._put(["b"])
     assert [arrival.done() for arrival in arrivals] == [True, True, False]
     assert [arrival.result() for arrival in arrivals[:2]] == ["a", "b"]
@@ -89,7 +89,7 @@ async def test_a_receiver_cancelled_in_the_turn_of_its_message_loses_nothing() -
 
     task = asyncio.create_task(receive())
     await asyncio.sleep(0)
-    box.feed(frame(TEXT, "kept"))
+    box.data(frame(TEXT, "kept"))
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -14,7 +14,7 @@ from wsgate.protocol.websocket import Session
 from wsgate.server.connection import Connection
 from wsgate.server.flow import Gate, ReceiveQueue
 from wsgate.server.inbox import Inbox
-from wsgate.server.lane import SEVERAL, PlainLane, PlainRelay
+from wsgate.server.lane import SEVERAL, PlainLane, PlainRelay, Target
 from wsgate.server.outbox import FULL, Outbox
 
 BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
@@ -83,7 +83,7 @@ async def lane(request: pytest.FixtureRequest, wire: Wire) -> Any:
 async def test_a_whole_message_reaches_who_waits(lane: Any, message: str | bytes) -> None:
     arrival = lane.expect()
     data = frame(TEXT if isinstance(message, str) else BINARY, message)
-    lane.feed(data)
+    lane.data(data)
     assert await arrival == message
     assert (lane.messages_in, lane.octets_in, lane.receiver) == (1, len(data), None)
     assert lane.others == []
@@ -91,14 +91,14 @@ async def test_a_whole_message_reaches_who_waits(lane: Any, message: str | bytes
 
 async def test_what_nobody_waits_for_is_left(lane: Any) -> None:
     data = frame(TEXT, "a")
-    lane.feed(data)
+    lane.data(data)
     assert (lane.others, lane.messages_in) == ([data], 0)
 
 
 async def test_what_comes_for_a_receiver_that_was_cancelled_is_left(lane: Any) -> None:
     lane.expect().cancel()
     data = frame(TEXT, "a")
-    lane.feed(data)
+    lane.data(data)
     assert (lane.others, lane.messages_in) == ([data], 0)
 
 
@@ -116,7 +116,7 @@ async def test_what_comes_for_a_receiver_that_was_cancelled_is_left(lane: Any) -
 )
 async def test_what_is_not_one_whole_message_is_left(lane: Any, data: bytes) -> None:
     arrival = lane.expect()
-    lane.feed(data)
+    lane.data(data)
     assert (lane.others, lane.messages_in) == ([data], 0)
     assert lane.receiver is arrival
     assert not arrival.done()
@@ -125,14 +125,14 @@ async def test_what_is_not_one_whole_message_is_left(lane: Any, data: bytes) -> 
 async def test_a_session_that_is_not_calm_gets_all(lane: Any) -> None:
     lane.expect()
     lane.session.is_calm = False
-    lane.feed(frame(TEXT, "a"))
+    lane.data(frame(TEXT, "a"))
     assert len(lane.others) == 1
 
 
 async def test_where_messages_are_counted_the_session_gets_all(lane: Any) -> None:
     lane.is_counted = True
     lane.expect()
-    lane.feed(frame(TEXT, "a"))
+    lane.data(frame(TEXT, "a"))
     assert len(lane.others) == 1
 
 
@@ -159,7 +159,7 @@ async def test_what_the_codec_raises_comes_out(lane: Any) -> None:
     lane.expect()
     lane.codec = SimpleNamespace(read_message=failing)
     with pytest.raises(MemoryError):
-        lane.feed(frame(TEXT, "a"))
+        lane.data(frame(TEXT, "a"))
 
 
 # -- out -------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ async def test_a_session_that_is_missing_shows(lane: Any) -> None:
     lane.receiver = asyncio.get_running_loop().create_future()
     lane.session = None
     with pytest.raises(AttributeError):
-        lane.feed(b"x")
+        lane.data(b"x")
     with pytest.raises(AttributeError):
         lane.put({})
     lane.receiver = None
@@ -308,7 +308,7 @@ async def test_a_session_that_is_missing_shows(lane: Any) -> None:
 async def test_several_who_wait_are_not_usual(lane: Any) -> None:
     lane.receiver = SEVERAL
     assert lane.expect() is None
-    lane.feed(frame(TEXT, "a"))
+    lane.data(frame(TEXT, "a"))
     assert len(lane.others) == 1
 
 
@@ -325,9 +325,9 @@ def test_a_relay_hands_on_to_whoever_has_the_connection(base: type[PlainRelay]) 
 
     def first(data: bytes) -> None:
         taken.append(b"first " + data)
-        relay.target = taken.append
+        relay.target = cast("Target", SimpleNamespace(data=taken.append))
 
-    relay.target = first
+    relay.target = cast("Target", SimpleNamespace(data=first))
     held(b"a")
     held(b"b")
     assert taken == [b"first a", b"b"]
@@ -345,6 +345,6 @@ def test_what_a_target_raises_comes_out(base: type[PlainRelay]) -> None:
         raise MemoryError
 
     relay = base()
-    relay.target = failing
+    relay.target = cast("Target", SimpleNamespace(data=failing))
     with pytest.raises(MemoryError):
         relay.data_received(b"a")

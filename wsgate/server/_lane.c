@@ -31,7 +31,7 @@ typedef struct {
 /* Names that are looked up and compared for each message: made once, and kept. */
 static struct {
     PyObject *is_calm, *can_send, *is_shut, *done, *set_result, *feed_other, *broken;
-    PyObject *read_message, *message, *put, *schedule, *is_closing, *get_write_buffer_size;
+    PyObject *data, *read_message, *message, *put, *schedule, *is_closing, *get_write_buffer_size;
     PyObject *type, *send, *text, *bytes;
 } names;
 
@@ -69,7 +69,7 @@ read_awaited(Lane *self, PyObject *data)
 }
 
 static PyObject *
-feed(Lane *self, PyObject *data)
+take_data(Lane *self, PyObject *data)
 {
     PyObject *receiver, *set, *message;
 
@@ -305,7 +305,7 @@ static PyMemberDef members[] = {
 };
 
 static PyMethodDef methods[] = {
-    {"feed", (PyCFunction)(void (*)(void))feed, METH_O, NULL},
+    {"data", (PyCFunction)(void (*)(void))take_data, METH_O, NULL},
     {"expect", (PyCFunction)(void (*)(void))expect, METH_NOARGS, NULL},
     {"put", (PyCFunction)(void (*)(void))put, METH_O, NULL},
     {NULL, NULL, 0, NULL},
@@ -346,7 +346,7 @@ data_received(Relay *self, PyObject *data)
         return NULL;
     }
     Py_INCREF(target);
-    done = PyObject_CallOneArg(target, data);
+    done = PyObject_CallMethodOneArg(target, names.data, data);
     Py_DECREF(target);
     return done;
 }
@@ -435,7 +435,7 @@ execute(PyObject *module)
                  name(&names.set_result, "set_result") || name(&names.feed_other, "feed_other") ||
                  name(&names.broken, "broken") || name(&names.type, "type") ||
                  name(&names.read_message, "read_message") || name(&names.message, "message") ||
-                 name(&names.put, "put") || name(&names.schedule, "schedule") ||
+                 name(&names.data, "data") || name(&names.put, "put") || name(&names.schedule, "schedule") ||
                  name(&names.is_closing, "is_closing") ||
                  name(&names.get_write_buffer_size, "get_write_buffer_size") ||
                  name(&names.send, "websocket.send") || name(&names.text, "text") ||

@@ -2,17 +2,15 @@
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
+from wsgate.server.lane import Target
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 try:
     from wsgate.server._lane import Relay
@@ -99,7 +97,7 @@ class Connection(Relay, asyncio.Protocol):
         self.endpoint = _endpoint(transport, context)
         context.connections.add(self)
         driver = HttpDriver(self)
-        self.hand_to(driver, driver.data)
+        self.hand_to(driver)
         self._is_let_in = context.admission.enter(self.endpoint.client)
         if not self._is_let_in:
             driver.turn_away()
@@ -120,7 +118,7 @@ class Connection(Relay, asyncio.Protocol):
         self.context.outbox.forget(self.transport)
         self.gate.open()
         self.driver.lost()
-        self.hand_to(_GONE, _GONE.data)  # and with that no driver is held
+        self.hand_to(_GONE)  # and with that no driver is held
         self.context.admission.leave(self.endpoint.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 
@@ -138,10 +136,10 @@ class Connection(Relay, asyncio.Protocol):
 
     # -- its driver speaks -----------------------------------------------------------------------
 
-    def hand_to(self, driver: Driver, data: "Callable[[bytes], None]") -> None:
-        """Have another driver go on; what comes in reaches `data` without a call in between."""
+    def hand_to(self, driver: Driver, target: Target | None = None) -> None:
+        """Have another driver go on; what comes in goes to `target`, or to the driver itself."""
         self.driver = driver
-        self.target = data
+        self.target = target or driver
 
     def write(self, data: bytes) -> None:
         """Send bytes, without waiting."""
@@ -240,8 +238,7 @@ class Connection(Relay, asyncio.Protocol):
         self.context.outbox.flush(self.transport)
         now = self.context.clock()
         self._watch_reader(now)
-        driver = _Lingering(self, now)
-        self.hand_to(driver, driver.data)
+        self.hand_to(_Lingering(self, now))
         self.look_at(now + LINGER)
         self.resume_reading()
         return True

@@ -7,7 +7,7 @@ app is here. What stands on a lane does the rest. The same tests run over both.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wsgate.types import Message
 
@@ -21,19 +21,26 @@ Arrival = asyncio.Future[str | bytes | None]
 """Of a message, or of None where only the session's state has moved."""
 
 
+class Target(Protocol):
+    """What takes the bytes that come in."""
+
+    def data(self, data: bytes) -> None:
+        """Take bytes that came in."""
+
+
 class PlainRelay:
     """Hands what comes in to whoever has the connection: transports keep hold of `data_received`.
 
-    target: takes the bytes.
+    target: has the bytes' way in, its `data`.
     """
 
     __slots__ = ("target",)
 
-    target: Callable[[bytes], None]
+    target: Target
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the transport."""
-        self.target(data)
+        self.target.data(data)
 
 
 class Several:
@@ -90,7 +97,7 @@ class PlainLane:
         self.is_counted = False
         self.messages_in = self.octets_in = self.messages_out = self.octets_out = 0
 
-    def feed(self, data: bytes) -> None:
+    def data(self, data: bytes) -> None:
         """Take bytes that came in: nearly always one message, which somebody waits for."""
         receiver = self.receiver
         if (

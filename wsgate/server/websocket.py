@@ -50,7 +50,7 @@ class WebSocketDriver:
         self._session: Session
         self._inbox: Inbox
         self._watch: Watch
-        connection.hand_to(self._opening, self._opening.data)
+        connection.hand_to(self._opening)
         context, request = connection.context, upgrade.request
         scope = websocket_scope(request, connection.endpoint, handshake.subprotocols)
         cycle.start(context, scope, self)
@@ -159,15 +159,15 @@ class WebSocketDriver:
         self._watch = Watch(connection, session, now)
         if logs.tells_websockets():
             self._opened_at = now
-        connection.hand_to(self, self._inbox.feed)
+        connection.hand_to(self, self._inbox)
         if early:
-            self._inbox.feed(early)
+            self._inbox.data(early)
 
     # -- what comes in ---------------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
         """Take frames; while it lasts, the connection takes them there by itself."""
-        self._inbox.feed(data)
+        self._inbox.data(data)
 
     def eof(self) -> None:
         """Take the client's half-close for its end: a WebSocket has no use for half of one."""
