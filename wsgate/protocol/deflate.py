@@ -16,7 +16,6 @@ from wsproto.frame_protocol import (
     CloseReason,
     FrameDecoder,
     FrameProtocol,
-    Header as FrameHeader,
     Opcode,
     RsvBits,
 )
@@ -31,6 +30,11 @@ _FINAL_BLOCK = b"\x03\x00"
 
 _NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
+# Opcode.TEXT is a call in CPython 3.11, and so is its `iscontrol`: from Close on all are.
+_CONTINUATION, _TEXT, _CLOSE = Opcode.CONTINUATION, Opcode.TEXT, Opcode.CLOSE
+_PROTOCOL_ERROR = CloseReason.PROTOCOL_ERROR
+_INVALID_PAYLOAD = CloseReason.INVALID_FRAME_PAYLOAD_DATA
+_TOO_BIG = CloseReason.MESSAGE_TOO_BIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,10 @@ class _Inflater:
 
 
 class Deflate(Extension):
-    """Counts, bounds, inflates and compresses the messages of one connection."""
+    """Counts, bounds, inflates and compresses the messages of one connection.
+
+    is_at_end: whether wsproto had nothing left to read when the last frame ended.
+    """
 
     __slots__ = (
         "_agreement",
@@ -197,10 +204,15 @@ class Deflate(Extension):
         "_compression",
         "_fragments",
         "_inflater",
+        "_is_marked",
         "_last",
         "_limits",
+        "_most",
+        "_opcode",
+        "_rsv",
         "_size",
         "_within",
+        "is_at_end",
     )
 
     name = NAME
@@ -209,14 +221,20 @@ class Deflate(Extension):
         self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
     ) -> None:
         self._limits = limits
+        self._most = limits.size
         self._agreement = agreement
+        # RFC 7692 section 6.1: only the first frame of a message carries the bit.
+        self._rsv = _NO_RSV if agreement is None else _RSV1
         self._compression = compressors.compression(agreement) if agreement else None
         self._inflater: _Inflater | None = None
+        self._opcode = _CLOSE  # of the frame under way, and whether that carries RSV1
+        self._is_marked = False
         self._within: Opcode | None = None  # the kind of message under way
         self._compressed = False
         self._size = 0
         self._fragments = 0
         self._last = b""
+        self.is_at_end = False
 
     def enabled(self) -> bool:
         """Say that this is always part of the connection."""
@@ -239,75 +257,82 @@ class Deflate(Extension):
 
         wsproto calls this again each time more of one header has come, so nothing is counted here.
         """
-        if opcode.iscontrol():
+        self._opcode = opcode
+        if opcode >= _CLOSE:
             return _NO_RSV
-        first = opcode is not Opcode.CONTINUATION
+        if opcode is _CONTINUATION:
+            return self._judged_continuation(payload_length)
         # RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the
         # fragments of another message".
-        if first is (self._within is not None):
-            return CloseReason.PROTOCOL_ERROR
-        compressed = rsv.rsv1 if first else self._compressed
-        if not compressed and self._size + payload_length > self._limits.size:
-            return CloseReason.MESSAGE_TOO_BIG
-        # RFC 7692 section 6.1: only the first frame of a message carries the bit.
-        return _RSV1 if first and self._agreement else _NO_RSV
+        if self._within is not None:
+            return _PROTOCOL_ERROR
+        self._is_marked = is_marked = rsv[0]
+        if payload_length > self._most and not is_marked:
+            return _TOO_BIG
+        return self._rsv
+
+    def _judged_continuation(self, payload_length: int) -> CloseReason | RsvBits:
+        if self._within is None:
+            return _PROTOCOL_ERROR
+        if not self._compressed and self._size + payload_length > self._most:
+            return _TOO_BIG
+        return _NO_RSV
 
     def frame_inbound_payload_data(
-        self, proto: FrameDecoder | FrameProtocol, data: bytes
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002  # wsproto's interface
+        data: bytes,
     ) -> bytes | CloseReason:
         """Take a piece of a frame's payload; wsproto calls this at least once for every frame."""
-        header = _header(proto)
-        if header.opcode.iscontrol():
+        if self._opcode >= _CLOSE:
             return data
         if self._within is None:
-            self._begin(header)
-        if not self._compressed:
-            return self._counted(data)
-        assert self._inflater is not None  # _begin made it
-        try:
-            return self._counted(self._inflater.inflate(data, self._limits.size - self._size))
-        except zlib.error:
-            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            self._within = self._opcode
+            self._compressed = self._is_marked
+            self._last = b""
+        return self._inflated(data) if self._compressed else self._counted(data)
 
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
         """Take the end of a frame."""
-        if _header(proto).opcode.iscontrol():
+        assert isinstance(proto, FrameDecoder)  # which calls this itself
+        self.is_at_end = not proto.buffer.buffer
+        if self._opcode >= _CLOSE:
             return None
-        self._fragments += 1
         if not fin:
-            too_many = self._fragments >= self._limits.fragments
-            return CloseReason.MESSAGE_TOO_BIG if too_many else None
-        rest = self._finished() if self._compressed else b""
+            self._fragments += 1
+            return _TOO_BIG if self._fragments >= self._limits.fragments else None
+        rest = self._finished() if self._compressed else None
         self._within = None
         self._size = self._fragments = 0
         return rest
 
-    def _begin(self, header: FrameHeader) -> None:
-        self._within = header.opcode
-        self._compressed = header.rsv.rsv1
-        self._last = b""
-        if self._compressed and self._inflater is None:
+    def _inflated(self, data: bytes) -> bytes | CloseReason:
+        if self._inflater is None:
             assert self._agreement is not None  # without it the bit is an error
             self._inflater = _Inflater(self._agreement)
+        try:
+            return self._counted(self._inflater.inflate(data, self._most - self._size))
+        except zlib.error:
+            return _INVALID_PAYLOAD
 
     def _finished(self) -> bytes | CloseReason:
-        assert self._inflater is not None  # _begin made it
+        assert self._inflater is not None  # every frame's payload has passed `_inflated`
         try:
-            return self._counted(self._inflater.finish(self._limits.size - self._size))
+            return self._counted(self._inflater.finish(self._most - self._size))
         except zlib.error:
-            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            return _INVALID_PAYLOAD
 
     def _counted(self, data: bytes) -> bytes | CloseReason:
         self._size += len(data)
-        if self._size > self._limits.size:
-            return CloseReason.MESSAGE_TOO_BIG
-        if self._within is Opcode.TEXT and data:
+        if self._size > self._most:
+            return _TOO_BIG
+        if self._within is _TEXT and data:
             end = self._last + data[-2:]
             self._last = data[-1:]
             if ends_in_surrogate(end):
-                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+                return _INVALID_PAYLOAD
         return data
 
     # -- what goes out -------------------------------------------------------------------------
@@ -321,16 +346,11 @@ class Deflate(Extension):
         fin: bool,  # noqa: ARG002  # our messages are one frame each
     ) -> tuple[RsvBits, bytes]:
         """Compress a message where that was agreed and pays."""
-        if self._compression is None or opcode.iscontrol():
+        compression = self._compression
+        if compression is None or len(data) < compression.threshold or opcode >= _CLOSE:
             return rsv, data
-        compressed = self._compression.compressed(data)
+        compressed = compression.compressed(data)
         return (rsv, data) if compressed is None else (_RSV1, compressed)
-
-
-def _header(proto: FrameDecoder | FrameProtocol) -> FrameHeader:
-    assert isinstance(proto, FrameDecoder)  # wsproto's own decoder calls, behind a header
-    assert proto.header is not None
-    return proto.header
 
 
 def ends_in_surrogate(data: bytes) -> bool:
