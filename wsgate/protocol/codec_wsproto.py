@@ -77,23 +77,28 @@ class WsprotoCodec:
         items: list[Item] = []
         self._is_drained = True
         try:
-            for opcode, payload, _, is_whole in self._wsproto.received_frames():
-                if opcode is not _BINARY and opcode is not _TEXT:
-                    items.append(self._control(opcode, payload))
-                elif not is_whole:
-                    self._add(payload)
-                    continue
-                else:
-                    items.append(payload if self._pieces is None else self._joined(self._pieces, payload))
-                if self._deflate.is_at_end:
-                    break
-                if len(items) >= limit:
-                    self._is_drained = False
-                    break
+            self._collect(items, limit)
         except ParseFailed as error:
             code = int(error.code)
             items.append(self._end(Fail(code, _REASONS[code])))
         return items
+
+    def _collect(self, items: list[Item], limit: int) -> None:
+        """Add what wsproto makes of its input. Raises ParseFailed."""
+        payload: Any  # of a Close it is a pair; of the others, what they carry
+        for opcode, payload, _, is_whole in self._wsproto.received_frames():
+            if opcode is not _BINARY and opcode is not _TEXT:
+                items.append(self._control(opcode, payload))
+            elif is_whole:
+                items.append(self._whole(payload))
+            else:
+                self._add(payload)
+                continue
+            if self._is_over or self._deflate.is_at_end:
+                return
+            if len(items) >= limit:
+                self._is_drained = False
+                return
 
     def _parse_slice(self) -> None:
         if self._is_drained:
@@ -105,8 +110,10 @@ class WsprotoCodec:
             self._pieces = Pieces()
         self._pieces.add(piece)
 
-    def _joined(self, pieces: Pieces, last: str | bytes) -> str | bytes:
-        self._pieces = None
+    def _whole(self, last: str | bytes) -> str | bytes:
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            return last
         pieces.add(last)
         return pieces.joined()
 

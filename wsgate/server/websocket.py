@@ -76,9 +76,9 @@ class WebSocketDriver:
                 inbox.give_back(arrival)
                 raise
             # As asgi.receive_event, without the call: each message passes here.
-            if type(payload) is str:
+            if isinstance(payload, str):
                 return {"type": "websocket.receive", "text": payload}
-            if type(payload) is bytes:
+            if payload is not None:
                 return {"type": "websocket.receive", "bytes": payload}
 
     def _ready(self) -> WebSocketEvent | None:
