@@ -18,7 +18,7 @@ BENCH_VENV ?= build/bench-venv
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
 	@echo "make test      set up, then run all tests, with coverage"
-	@echo "make sanitize  set up, then run the tests of the C extension under ASan and UBSan"
+	@echo "make sanitize  set up, then run the tests of the C extensions under ASan and UBSan"
 	@echo "make check     set up, then lint and type-check"
 	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
@@ -44,17 +44,20 @@ test: $(VENV)/.ready
 		--cov --cov-report term
 
 # Leaks are the tests' business: Python itself keeps what it has until its end.
-SANITIZED := build/sanitize/_frames.so
+SANITIZED := build/sanitize
 sanitize: $(VENV)/.ready
-	mkdir -p $(dir $(SANITIZED))
-	$(CC) -fsanitize=address,undefined -fno-sanitize-recover -g -O1 -fPIC -shared \
-		-Wall -Wextra -Wconversion -Werror \
-		-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
-		-o $(SANITIZED) wsgate/protocol/_frames.c
+	mkdir -p $(SANITIZED)
+	for source in wsgate/protocol/_frames.c wsgate/server/_lane.c; do \
+		$(CC) -fsanitize=address,undefined -fno-sanitize-recover -g -O1 -fPIC -shared \
+			-Wall -Wextra -Wconversion -Werror \
+			-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+			-o $(SANITIZED)/$$(basename $$source .c).so $$source || exit 1; \
+	done
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest --frames=$(SANITIZED) tests/protocol/test_frames.py \
-		tests/protocol/test_codec.py tests/protocol/test_codec_fast.py tests/fuzz
+		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/protocol/test_frames.py \
+		tests/protocol/test_codec.py tests/protocol/test_codec_fast.py tests/fuzz \
+		tests/server/test_lane.py tests/server/test_inbox.py tests/server/test_websocket.py
 
 check: lint types
 

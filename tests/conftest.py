@@ -1,4 +1,4 @@
-"""What all tests share, and two options: which codec servers have, and which `_frames` it calls."""
+"""What all tests share, and two options: which codec servers have, and what is compiled."""
 
 import dataclasses
 import importlib.util
@@ -18,8 +18,7 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
-FRAMES = "wsgate.protocol._frames"
-LANE = "wsgate.server._lane"
+EXTENSIONS = ("wsgate.protocol._frames", "wsgate.server._lane")
 # The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
 WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),
@@ -38,23 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="whether servers read and write usual frames without wsproto; both: each in turn",
     )
     parser.addoption(
-        "--frames",
-        metavar="plain|FILE",
-        help="the plain twins in the tests' process, or this build of the extension there",
+        "--compiled",
+        metavar="plain|FOLDER",
+        help="the plain twins in the tests' process, or the builds of the extensions in a folder",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    frames = config.getoption("--frames")
-    if frames == "plain":
-        for module in (FRAMES, LANE):
+    compiled = config.getoption("--compiled")
+    for module in EXTENSIONS if compiled else ():
+        if compiled == "plain":
             sys.modules[module] = None  # type: ignore[assignment]  # Python refuses to import it
-    elif frames:
-        spec = importlib.util.spec_from_file_location(FRAMES, frames)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[FRAMES] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[FRAMES])
+        else:
+            _load(module, Path(compiled))
+
+
+def _load(module: str, folder: Path) -> None:
+    name = module.rpartition(".")[2]
+    spec = importlib.util.spec_from_file_location(module, folder / f"{name}.so")
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[module] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[module])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -76,7 +80,7 @@ def fast_lane(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
     # Config's default stays what it is, for there are tests of that.
-    from wsgate.server.context import Context  # noqa: PLC0415  # not before --frames is seen to
+    from wsgate.server.context import Context  # noqa: PLC0415  # not before --compiled is seen to
 
     original = Context.__init__
 

@@ -20,7 +20,7 @@ except ImportError:
     compiled = None
 
 needs_compiled = pytest.mark.skipif(
-    compiled is None, reason="wsgate.protocol._frames is not built: no compiler, or --frames=plain"
+    compiled is None, reason="_frames is not built: no compiler, or --compiled=plain"
 )
 TWINS = [
     pytest.param(compiled, id="compiled", marks=needs_compiled),
