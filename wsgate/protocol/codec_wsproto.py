@@ -76,6 +76,7 @@ class WsprotoCodec:
             self._wsproto.receive_bytes(data)
         items: list[Item] = []
         self._is_drained = True
+        payload: Any  # only a Close's is no message's
         try:
             for opcode, payload, _, is_whole in self._wsproto.received_frames():
                 if opcode is not _BINARY and opcode is not _TEXT:
@@ -84,11 +85,13 @@ class WsprotoCodec:
                     self._add(payload)
                     continue
                 else:
-                    items.append(payload if self._pieces is None else self._joined(self._pieces, payload))
+                    items.append(
+                        payload if self._pieces is None else self._joined(self._pieces, payload)
+                    )
                 if self._deflate.is_at_end:
                     break
                 if len(items) >= limit:
-                    self._is_drained = False
+                    self._is_drained = self._is_over
                     break
         except ParseFailed as error:
             code = int(error.code)
