@@ -14,6 +14,7 @@ from wsgate.protocol.handshake import (
     check_subprotocol,
     is_asked_for as is_asked,
     judge,
+    lines_of,
     response,
 )
 from wsgate.protocol.headers import combined
@@ -344,7 +345,7 @@ def test_a_malformed_header_does_not_reach_the_101(header: tuple[bytes, ...]) ->
 
 
 def test_the_plainest_101() -> None:
-    assert response(Handshake(KEY, [], None), None, []) == (
+    assert response(Handshake(KEY, [], None), None, b"") == (
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"Upgrade: websocket\r\n"
         b"Connection: Upgrade\r\n"
@@ -357,7 +358,7 @@ def test_the_fullest_101() -> None:
     settings = DeflateSettings()
     agreed = Handshake(KEY, ["a", "chat"], Agreement(settings, server_no_context_takeover=True))
     headers = [(b"server", b"wsgate"), (b"set-cookie", b"caf\xc3\xa9")]
-    assert response(agreed, "chat", headers) == (
+    assert response(agreed, "chat", lines_of(headers)) == (
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"Upgrade: websocket\r\n"
         b"Connection: Upgrade\r\n"
@@ -392,7 +393,7 @@ def test_any_headers_make_a_handshake_or_a_refusal(method: str, headers: list[He
     except RequestRefused:
         return
     subprotocol = next(iter(handshake.subprotocols), None)
-    head = response(handshake, check_subprotocol(handshake, subprotocol), [])
+    head = response(handshake, check_subprotocol(handshake, subprotocol), b"")
     assert head.isascii()
     assert head.find(b"\r\n\r\n") == len(head) - 4
 

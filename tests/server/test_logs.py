@@ -198,7 +198,7 @@ def test_a_websocket_that_did_not_open(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_a_websocket_that_opened(caplog: pytest.LogCaptureFixture) -> None:
-    logs.websocket_opened(CLIENT, request(b"/a\\b"))
+    logs.websocket_opened(CLIENT, b"/a\\b")
     assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /a\\\\b" [accepted]']
 
 

@@ -165,8 +165,12 @@ def _deflate(headers: list[Header], settings: DeflateSettings) -> Agreement | No
 def accept_key(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2, 5.4)."""
     # The hash only shows that the server read the handshake; it secures nothing.
-    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
-    return binascii.b2a_base64(digest, newline=False)
+    digest = _SHA1.copy()  # a new one would be looked up by its name each time
+    digest.update(key + _GUID)
+    return binascii.b2a_base64(digest.digest(), newline=False)
+
+
+_SHA1 = hashlib.sha1(usedforsecurity=False)
 
 
 def accept_headers(headers: Iterable[Iterable[bytes]]) -> list[Header]:
@@ -197,19 +201,23 @@ def check_subprotocol(handshake: Handshake, subprotocol: object) -> str | None:
     return subprotocol
 
 
-def response(handshake: Handshake, subprotocol: str | None, headers: Iterable[Header]) -> bytes:
-    """Return the 101 that opens the WebSocket; the arguments have been checked."""
+def lines_of(headers: Iterable[Header]) -> bytes:
+    """Return checked headers as lines, each with its CRLF."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def response(handshake: Handshake, subprotocol: str | None, lines: bytes) -> bytes:
+    """Return the 101 that opens the WebSocket; the arguments have been checked.
+
+    lines: further headers, as `lines_of` returns them.
+    """
     subprotocol_line = extensions_line = b""
     if subprotocol is not None:
         subprotocol_line = b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("ascii")
     if handshake.deflate is not None:
         extensions_line = b"\r\nSec-WebSocket-Extensions: " + handshake.deflate.header()
-    lines = [
-        _SWITCHING + accept_key(handshake.key) + subprotocol_line + extensions_line,
-        *map(b": ".join, headers),
-        b"\r\n",
-    ]
-    return b"\r\n".join(lines)
+    key = accept_key(handshake.key)
+    return b"%b%b%b%b\r\n%b\r\n" % (_SWITCHING, key, subprotocol_line, extensions_line, lines)
 
 
 _SWITCHING = (

@@ -16,6 +16,7 @@ from wsgate.protocol.codec import FrameCodec
 from wsgate.protocol.codec_fast import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.handshake import lines_of
 from wsgate.protocol.headers import checked
 from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
@@ -47,7 +48,7 @@ class Context:
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
     taken. sockname: of the last connection that came; server: the same for scopes. first_look: the
     seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
-    default_headers: what stands in every response.
+    default_headers: what stands in every response; default_lines: the same as bytes.
     Raises ConfigError for a bad --header.
     """
 
@@ -83,6 +84,7 @@ class Context:
         self._fixed_headers = _fixed_headers(config)
         self._second = -1
         self.default_headers: list[Header] = []
+        self.default_lines = b""
         self.refresh()
 
     def codec(self, agreement: Agreement | None) -> FrameCodec:
@@ -121,6 +123,7 @@ class Context:
         date = formatdate(second, usegmt=True).encode("ascii")
         dated = [(b"date", date)] if self.config.date_header else []
         self.default_headers = dated + self._fixed_headers
+        self.default_lines = lines_of(self.default_headers)
 
     def clock(self) -> float:
         """Return the time, which stands still while the loop is blocked.

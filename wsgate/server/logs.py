@@ -139,10 +139,9 @@ def tells_websockets() -> bool:
     return access.isEnabledFor(logging.INFO)
 
 
-def websocket_opened(client: Address | None, request: Request) -> None:
+def websocket_opened(client: Address | None, target: bytes) -> None:
     """Log that a WebSocket is open."""
-    if tells_websockets():
-        access.info('%s - "WebSocket %s" [accepted]', address(client), _target(request))
+    access.info('%s - "WebSocket %s" [accepted]', address(client), escaped(target.decode("ascii")))
 
 
 def websocket_closed(  # one line tells all of it

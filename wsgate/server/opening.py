@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.protocol.handshake import Handshake, response as switching_protocols
+from wsgate.protocol.handshake import Handshake, lines_of, response as switching_protocols
 from wsgate.protocol.http1 import Http1, Upgrade
 from wsgate.protocol.websocket import ABNORMAL
 from wsgate.server import logs
@@ -79,12 +79,13 @@ class Opening:
 
     def accept(self, wish: asgi.Accept) -> bytes:
         """Send the 101; return what came early."""
-        headers = self._connection.context.default_headers
+        context = self._connection.context
+        lines = context.default_lines
         if wish.headers:
             names = {name for name, _ in wish.headers}
-            headers = [*(header for header in headers if header[0] not in names), *wish.headers]
-        self._connection.write(switching_protocols(self.handshake, wish.subprotocol, headers))
-        logs.websocket_opened(self._connection.endpoint.client, self._upgrade.request)
+            own = [header for header in context.default_headers if header[0] not in names]
+            lines = lines_of([*own, *wish.headers])
+        self._connection.write(switching_protocols(self.handshake, wish.subprotocol, lines))
         self._wake()
         return self._early
 

@@ -159,6 +159,7 @@ class WebSocketDriver:
         self._watch = Watch(connection, session, now)
         if logs.tells_websockets():
             self._opened_at = now
+            logs.websocket_opened(connection.endpoint.client, self._target)
         connection.hand_to(self, self._inbox)
         if early:
             self._inbox.data(early)
