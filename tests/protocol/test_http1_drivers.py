@@ -97,7 +97,7 @@ def same(
 
 # -- requests --------------------------------------------------------------------------------------
 
-# What llhttp reads another way than h11, or not at all, is here beside what both take.
+# What a quick reader may read another way than h11 is here beside what both take.
 METHODS = st.sampled_from(
     [b"GET"] * 5
     + [b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PRI", b"SOURCE", b"SETUP", b"M-SEARCH", b"QUERY"]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from wsgate.config import Config
-from wsgate.server import connection as connection_module
 from wsgate.server.connection import Connection
 from wsgate.server.context import Context
 from wsgate.types import Receive, Scope, Send
@@ -93,7 +92,9 @@ async def test_endpoint_names_both_ends(
     family: int | None, names: list[Any], client: Any, server: Any
 ) -> None:
     transport = _Transport(family, *names)
-    endpoint = connection_module._endpoint(transport, Context(_never, Config()))
+    connection = Connection(Context(_never, Config()))
+    connection.connection_made(transport)
+    endpoint = connection.endpoint
     assert (endpoint.client, endpoint.server) == (client, server)
 
 

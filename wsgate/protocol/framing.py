@@ -2,7 +2,7 @@
 
 Parsers take a bare LF, control characters and stray blanks in chunk lines and trailers, where a
 proxy in front may see another end of the message; so every line is judged here. h11 is given what
-has passed, and never a byte of the next request; llhttp is given no body at all.
+has passed, and never a byte of the next request.
 Source: RFC 9112 sections 6.2 and 7.1.
 """
 

@@ -50,9 +50,9 @@ class Driver(Protocol):
 class Connection(Relay, asyncio.Protocol):
     """One connection, from accept to its end.
 
-    driver: who has it now. transport: the loop's; it is written to by way of the outbox. gate:
-    where senders wait. paused_since: since when nothing is read, None while it is. bucket: where
-    `Deadlines` has filed it.
+    client, server: their addresses. driver: who has it now. transport: the loop's; it is written to
+    by way of the outbox. gate: where senders wait. paused_since: since when nothing is read, None
+    while it is. bucket: where `Deadlines` has filed it.
     """
 
     __slots__ = (
@@ -61,12 +61,13 @@ class Connection(Relay, asyncio.Protocol):
         "_read_at",
         "_unsent",
         "bucket",
+        "client",
         "context",
         "driver",
-        "endpoint",
         "gate",
         "is_lost",
         "paused_since",
+        "server",
         "transport",
     )
 
@@ -81,7 +82,8 @@ class Connection(Relay, asyncio.Protocol):
         self._unsent = 0  # bytes in the write buffer when last looked at
         self._read_at = _NEVER  # when they were last seen to become fewer
         self.transport: asyncio.Transport
-        self.endpoint: Endpoint
+        self.client: Address | None
+        self.server: Address | None
         self.driver: Driver
 
     # -- the transport speaks --------------------------------------------------------------------
@@ -94,17 +96,31 @@ class Connection(Relay, asyncio.Protocol):
         context = self.context
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
-        self.endpoint = _endpoint(transport, context)
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server = self._server(transport.get_extra_info("sockname"))
         context.connections.add(self)
         driver = HttpDriver(self)
         self.hand_to(driver)
-        self._is_let_in = context.admission.enter(self.endpoint.client)
+        self._is_let_in = context.admission.enter(self.client)
         if not self._is_let_in:
             driver.turn_away()
             if context.admission.is_swamped:
                 self.abort()  # without the time to read the answer: files are short
         elif context.stopping:
             self.driver.stop()
+
+    def _server(self, name: object) -> Address | None:
+        context = self.context
+        if name != context.sockname:  # nearly always it is that of the connection before
+            context.sockname = name
+            context.server = _address(name) if self.client else _path(name)
+        return context.server
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What a scope tells of the connection; made when it is asked for, and not held."""
+        context = self.context
+        return Endpoint(self.client, self.server, "http", context.config.root_path, context.state)
 
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""
@@ -119,7 +135,7 @@ class Connection(Relay, asyncio.Protocol):
         self.gate.open()
         self.driver.lost()
         self.hand_to(_GONE)  # and with that no driver is held
-        self.context.admission.leave(self.endpoint.client, was_let_in=self._is_let_in)
+        self.context.admission.leave(self.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 
     def pause_writing(self) -> None:
@@ -322,15 +338,6 @@ class _Gone:
 
 
 _GONE = _Gone()
-
-
-def _endpoint(transport: asyncio.Transport, context: Context) -> Endpoint:
-    client = _address(transport.get_extra_info("peername"))
-    name = transport.get_extra_info("sockname")
-    if name != context.sockname:  # nearly always it is that of the connection before
-        context.sockname = name
-        context.server = _address(name) if client else _path(name)
-    return Endpoint(client, context.server, "http", context.config.root_path, context.state)
 
 
 def _address(name: object) -> Address | None:

@@ -159,7 +159,7 @@ class Exchange:
 
     def _answered(self) -> None:
         self._end()
-        logs.request_done(self._connection.endpoint.client, self._request, self._response.status)
+        logs.request_done(self._connection.client, self._request, self._response.status)
         self._driver.answered()
 
     def _end(self) -> None:
@@ -168,7 +168,7 @@ class Exchange:
             self._came.wake()
 
     def _log(self, status: int) -> None:
-        logs.request_done(self._connection.endpoint.client, self._request, status)
+        logs.request_done(self._connection.client, self._request, status)
 
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True

@@ -111,7 +111,7 @@ class HttpDriver:
 
     def _begin(self, request: Request) -> None:
         if self._connection.context.is_full:
-            logs.request_done(self._connection.endpoint.client, request, 503)
+            logs.request_done(self._connection.client, request, 503)
             self._answer(_full())
             return
         self._deadline = math.inf
@@ -129,7 +129,7 @@ class HttpDriver:
                 raise _full()
             agreed = handshake.judge(upgrade.request, context.deflate, context.origins)
         except RequestRefused as refused:
-            logs.websocket_refused(connection.endpoint.client, upgrade.request, refused.status)
+            logs.websocket_refused(connection.client, upgrade.request, refused.status)
             self._answer(refused)
             return
         WebSocketDriver(connection, self._http1, upgrade, agreed)  # the connection is its own now
@@ -147,7 +147,7 @@ class HttpDriver:
         """Answer what must not be served, log it, and close."""
         logs.error.warning(
             "%s - Invalid HTTP request received: %d %s",
-            logs.address(self._connection.endpoint.client),
+            logs.address(self._connection.client),
             refused.status,
             logs.escaped(refused.detail),
         )

@@ -77,6 +77,11 @@ class Opening:
         if self._woken is not None:
             self._woken.wake()
 
+    @property
+    def target(self) -> bytes:
+        """What the client asked for."""
+        return self._upgrade.request.target
+
     def accept(self, wish: asgi.Accept) -> bytes:
         """Send the 101; return what came early."""
         context = self._connection.context
@@ -124,7 +129,7 @@ class Opening:
     def _finish(self, status: int, end: tuple[int, str]) -> None:
         self._deadline = math.inf
         self.end = end
-        logs.websocket_refused(self._connection.endpoint.client, self._upgrade.request, status)
+        logs.websocket_refused(self._connection.client, self._upgrade.request, status)
         self._wake()
 
     def undecided(self, error: BaseException | None) -> None:

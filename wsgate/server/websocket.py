@@ -30,10 +30,9 @@ class WebSocketDriver:
         "_conversation",
         "_deadline",
         "_inbox",
-        "_opened_at",
+        "_opened",
         "_opening",
         "_session",
-        "_target",
         "_watch",
     )
 
@@ -44,8 +43,7 @@ class WebSocketDriver:
         self._opening: Opening | None = Opening(connection, http1, upgrade, handshake)
         self._conversation = self._opening.conversation
         self._deadline = math.inf
-        self._opened_at = 0.0
-        self._target = upgrade.request.target
+        self._opened: tuple[float, bytes] | None = None  # when, and where: only to be logged
         # From the accept on:
         self._session: Session
         self._inbox: Inbox
@@ -158,8 +156,8 @@ class WebSocketDriver:
         self._inbox = Inbox(connection, session)
         self._watch = Watch(connection, session, now)
         if logs.tells_websockets():
-            self._opened_at = now
-            logs.websocket_opened(connection.endpoint.client, self._target)
+            self._opened = (now, opening.target)
+            logs.websocket_opened(connection.client, opening.target)
         connection.hand_to(self, self._inbox)
         if early:
             self._inbox.data(early)
@@ -250,20 +248,21 @@ class WebSocketDriver:
             self.close(1000, "")
 
     def _log_end(self) -> None:
-        if not self._opened_at:
+        if self._opened is None:
             return
+        opened_at, target = self._opened
+        self._opened = None
         self._inbox.tally()
         session = self._session
         logs.websocket_closed(
-            self._connection.endpoint.client,
-            self._target,
+            self._connection.client,
+            target,
             code=session.close_code,
             reason=session.close_reason,
-            seconds=self._connection.context.clock() - self._opened_at,
+            seconds=self._connection.context.clock() - opened_at,
             received=(session.received, session.bytes_in),
             sent=(session.sent, session.bytes_out),
         )
-        self._opened_at = 0.0
 
     # -- deadlines -------------------------------------------------------------------------------
 
