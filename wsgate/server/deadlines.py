@@ -6,7 +6,7 @@ from typing import Protocol
 
 NEVER = math.inf
 TICK = 0.25  # seconds that a bucket spans, so a deadline is late by at most that
-_TURN = 500  # connections that one sweep looks at before the loop gets its turn
+_TURN = 100  # connections that one sweep looks at before the loop gets its turn
 
 
 class Checked(Protocol):
