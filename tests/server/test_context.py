@@ -14,7 +14,7 @@ from wsgate.protocol.http1_h11 import H11Http1
 from wsgate.protocol.negotiation import DeflateSettings
 from wsgate.server import context as module
 from wsgate.server.context import Context
-from wsgate.server.deadlines import TICK
+from wsgate.server.deadlines import _TURN, TICK
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
@@ -190,7 +190,7 @@ def test_a_loop_that_stood_still_moves_the_deadlines_on(caplog: pytest.LogCaptur
 
 
 def test_a_tick_that_leaves_some_wants_to_be_called_again_at_once() -> None:
-    made, items = context(), [Item() for _ in range(501)]
+    made, items = context(), [Item() for _ in range(_TURN + 1)]
     for item in items:
         made.deadlines.arm(item, 100.0)
     assert made.tick() == 0.0
