@@ -1,7 +1,7 @@
-"""The codec that drives wsproto's frame protocol, held against wsproto's own `Connection`."""
+"""The codec that drives wsproto's decoders, held against wsproto's own `Connection`."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -15,9 +15,23 @@ from wsproto.events import (
     Pong as PongEvent,
     TextMessage,
 )
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, FrameDecoder
 
-from tests.frames import BINARY, CLOSE, CONT, PING, PONG, RSV1, RSV2, TEXT, close, deflated, frame
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    RSV1,
+    RSV2,
+    TEXT,
+    close,
+    deflated,
+    fragments,
+    frame,
+)
+from wsgate.protocol import codec_wsproto
 from wsgate.protocol.codec import Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
@@ -189,6 +203,88 @@ def test_nothing_is_pending_behind_a_frame_that_ends_what_came() -> None:
     assert codec.pending
     assert codec.take(1) == []
     assert codec.take(1, frame(TEXT, "b")[1:]) == ["b"]
+
+
+# -- where the extension is left out -----------------------------------------------------------
+
+
+class Asked:
+    """How often the extension was asked about a header, a piece and an end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hooks: list[str] = []
+        for name in ("header", "payload_data", "complete"):
+            monkeypatch.setattr(Deflate, f"frame_inbound_{name}", self._noted(name))
+
+    def _noted(self, name: str) -> Callable[..., object]:
+        original: Callable[..., object] = getattr(Deflate, f"frame_inbound_{name}")
+
+        def hook(*args: object) -> object:
+            self.hooks.append(name)
+            return original(*args)
+
+        return hook
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(monkeypatch)
+
+
+def test_usual_messages_pass_the_extension_by(agreement: Agreement | None, asked: Asked) -> None:
+    usual: list[str | bytes] = ["a", b"b" * 125, "", b"", "ü" * 63, b"c" * 300]
+    frames = [frame(TEXT if isinstance(item, str) else BINARY, item) for item in usual]
+    for pieces in (frames, [b"".join(frames)], [frames[0] + frames[1], b"".join(frames[2:])]):
+        assert items_of(WsprotoCodec(deflate(agreement)), pieces) == usual
+    assert asked.hooks == []
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (frame(BINARY, b"x" * 301), Fail(1009, "message too big")),
+        (frame(BINARY, b"x", rsv=RSV2), Fail(1002, "protocol error")),
+        (frame(BINARY, b"x", declared=301), Fail(1009, "message too big")),
+        (frame(TEXT, b"\xed\xa0", declared=20), Fail(1007, "invalid payload")),
+        (frame(CONT, b"x"), Fail(1002, "protocol error")),
+        (b"".join(fragments(TEXT, [b"a", b"b"])), "ab"),
+        (frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), Fail(1002, "protocol error")),
+        (b"".join(fragments(TEXT, [b"x"] * 6)), Fail(1009, "message too big")),
+        (frame(PING, b"a"), Ping(b"a")),
+    ],
+)
+def test_it_is_asked_about_all_else(
+    agreement: Agreement | None, asked: Asked, data: bytes, expected: Item
+) -> None:
+    codec = WsprotoCodec(deflate(agreement))
+    assert codec.take(9, data) == [expected]
+    assert asked.hooks
+
+
+def test_it_is_asked_about_a_message_that_has_not_come_whole(
+    agreement: Agreement | None, asked: Asked
+) -> None:
+    data = frame(TEXT, "abc")
+    for end in range(1, len(data)):
+        assert items_of(WsprotoCodec(deflate(agreement)), [data[:end], data[end:]]) == ["abc"]
+        # As long as its header lacks octets nothing has been counted, so it may still be usual.
+        assert ("complete" in asked.hooks) is (end >= 6)
+        asked.hooks.clear()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ONE, max_size=10).map(b"".join), PLACES)
+def test_a_wsproto_that_always_asks_it_reads_the_same(
+    agreement: Agreement | None, sent: bytes, places: list[int]
+) -> None:
+    # As when wsproto comes to call its method by another name: the bounds hold all the same.
+    pieces = cut(sent, places)
+    expected = items_of(WsprotoCodec(deflate(agreement)), pieces)
+    codec = WsprotoCodec(deflate(agreement))
+    always = FrameDecoder.extension_processing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec_wsproto._Decoder, "extension_processing", always)
+        assert items_of(codec, pieces) == expected
 
 
 # -- what goes out -----------------------------------------------------------------------------

@@ -1,13 +1,25 @@
 """The codec that wsproto drives: bounded and lazy.
 
-wsproto's `FrameProtocol` is driven without the `Connection` around it, which makes an event of
-each frame and looks for another one behind the last. What that knew besides is known here: that
-nothing is read behind a Close or a fault.
+What wsproto's `Connection` and `FrameProtocol` are around its decoders costs more than these, so
+they are driven themselves: `FrameDecoder` reads the frames, `MessageDecoder` puts messages
+together that come in pieces, and `FrameProtocol` writes, and judges a Close. What the others knew
+besides is known here: that nothing is read behind a Close or a fault.
 """
 
 from typing import Any
 
-from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import (
+    FIN_MASK,
+    CloseReason,
+    Frame,
+    FrameDecoder,
+    FrameProtocol,
+    MessageDecoder,
+    Opcode,
+    ParseFailed,
+    RsvBits,
+)
 
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.deflate import Deflate
@@ -20,8 +32,48 @@ _REASONS = {
     1009: "message too big",
 }
 # Opcode.TEXT is a call in CPython 3.11.
-_TEXT, _BINARY, _PING, _PONG = Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG
+_TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
+_CLOSE, _PING = Opcode.CLOSE, Opcode.PING
 _NO_STATUS = CloseReason.NO_STATUS_RCVD
+_INVALID_PAYLOAD = CloseReason.INVALID_FRAME_PAYLOAD_DATA
+_NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
+_MASK = 4  # octets of a masking key
+_NO_EXTENSIONS: list[Extension] = []
+# Keeps nothing between control frames, so one writes those of all connections.
+_CONTROLS = FrameProtocol(client=False, extensions=[])
+
+
+class _Decoder(FrameDecoder):
+    """wsproto's decoder of frames, which asks the extension only where that has something to say.
+
+    Should wsproto come to call this method by another name, the extension would always be asked.
+    """
+
+    def __init__(self, deflate: Deflate) -> None:
+        super().__init__(client=False, extensions=[deflate])
+        self._deflate = deflate
+        self._asked = self.extensions
+
+    def extension_processing(self, opcode: Opcode, rsv: RsvBits, payload_len: int) -> None:
+        """Have the extension judge a header and take the payload, unless it is a usual message's.
+
+        That is one plain frame within the bound which has come whole: nothing of it is counted or
+        inflated, and its text is decoded at once. wsproto is past the header but for the mask.
+        """
+        buffer, deflate = self.buffer, self._deflate
+        data = buffer.buffer
+        if (
+            (opcode is _BINARY or opcode is _TEXT)
+            and rsv == _NO_RSV
+            and payload_len <= deflate.most
+            and deflate.within is None
+            and data[0] & FIN_MASK
+            and len(data) - buffer.bytes_used >= payload_len + _MASK
+        ):
+            self.extensions = _NO_EXTENSIONS
+            return
+        self.extensions = self._asked
+        super().extension_processing(opcode, rsv, payload_len)
 
 
 class WsprotoCodec:
@@ -31,11 +83,22 @@ class WsprotoCodec:
     slice_size: bytes that one `take` gives to wsproto at the most, which parses them all.
     """
 
-    __slots__ = ("_deflate", "_input", "_is_drained", "_is_over", "_pieces", "_slice", "_wsproto")
+    __slots__ = (
+        "_decoder",
+        "_deflate",
+        "_input",
+        "_is_drained",
+        "_is_over",
+        "_messages",
+        "_pieces",
+        "_slice",
+        "_writer",
+    )
 
     def __init__(self, deflate: Deflate, slice_size: int = SLICE) -> None:
-        # The handshake is done: the protocol is made directly with what was agreed.
-        self._wsproto = FrameProtocol(client=False, extensions=[deflate])
+        self._decoder = _Decoder(deflate)
+        self._messages = MessageDecoder()  # of what comes in pieces
+        self._writer: FrameProtocol | None = None  # there from the first message on
         self._deflate = deflate
         self._slice = slice_size
         self._input = bytearray()
@@ -73,28 +136,32 @@ class WsprotoCodec:
             self.feed(data)
             self._parse_slice()
         elif data and not self._is_over:
-            self._wsproto.receive_bytes(data)
+            self._decoder.receive_bytes(data)
         items: list[Item] = []
         self._is_drained = True
-        try:
-            self._collect(items, limit)
-        except ParseFailed as error:
-            code = int(error.code)
-            items.append(self._end(Fail(code, _REASONS[code])))
+        if not self._is_over:
+            try:
+                self._read(items, limit)
+            except ParseFailed as error:
+                code = int(error.code)
+                items.append(self._end(Fail(code, _REASONS[code])))
         return items
 
-    def _collect(self, items: list[Item], limit: int) -> None:
+    def _read(self, items: list[Item], limit: int) -> None:
         """Add what wsproto makes of its input. Raises ParseFailed."""
-        payload: Any  # of a Close it is a pair; of the others, what they carry
-        for opcode, payload, _, is_whole in self._wsproto.received_frames():
-            if opcode is not _BINARY and opcode is not _TEXT:
+        decoder = self._decoder
+        payload: Any  # bytes: what is text is decoded here, or by wsproto's decoder of messages
+        while (frame := decoder.process_buffer()) is not None:
+            opcode, payload, is_finished, is_last = frame
+            if opcode is _BINARY and is_finished and is_last:
+                items.append(payload)
+            elif opcode is _TEXT and is_finished and is_last:
+                items.append(_decoded(payload))
+            elif opcode >= _CLOSE:
                 items.append(self._control(opcode, payload))
-            elif is_whole:
-                items.append(self._whole(payload))
             else:
-                self._add(payload)
-                continue
-            if self._is_over or self._deflate.is_at_end:
+                self._add(items, frame)
+            if self._is_over or not decoder.buffer.buffer:
                 return
             if len(items) >= limit:
                 self._is_drained = False
@@ -102,28 +169,25 @@ class WsprotoCodec:
 
     def _parse_slice(self) -> None:
         if self._is_drained:
-            self._wsproto.receive_bytes(bytes(self._input[: self._slice]))
+            self._decoder.receive_bytes(bytes(self._input[: self._slice]))
             del self._input[: self._slice]
 
-    def _add(self, piece: str | bytes) -> None:
+    def _add(self, items: list[Item], frame: Frame) -> None:
+        """Add a piece of a message, and where it is the last, the message. Raises ParseFailed."""
+        piece: Any  # text or bytes
+        _, piece, _, is_last = self._messages.process_frame(frame)
         if self._pieces is None:
             self._pieces = Pieces()
         self._pieces.add(piece)
+        if is_last:
+            items.append(self._pieces.joined())
+            self._pieces = None
 
-    def _whole(self, last: str | bytes) -> str | bytes:
-        pieces, self._pieces = self._pieces, None
-        if pieces is None:
-            return last
-        pieces.add(last)
-        return pieces.joined()
-
-    def _control(self, opcode: Opcode, payload: Any) -> Item:
-        if opcode is _PING:
-            return Ping(payload)
-        if opcode is _PONG:
-            return Pong(payload)
-        code, reason = payload  # wsproto has taken the Close apart
-        return self._end(PeerClose(int(code), reason))
+    def _control(self, opcode: Opcode, payload: bytes) -> Item:
+        """Return what a control frame says. Raises ParseFailed."""
+        if opcode is _CLOSE:
+            return self._end(_closed(payload))
+        return Ping(payload) if opcode is _PING else Pong(payload)
 
     def _end(self, item: Fail | PeerClose) -> Item:
         """Read nothing more."""
@@ -138,17 +202,39 @@ class WsprotoCodec:
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
-        return bytes(self._wsproto.send_data(payload))
+        if self._writer is None:
+            self._writer = FrameProtocol(client=False, extensions=self._deflate.writing)
+        return bytes(self._writer.send_data(payload))
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping of at most 125 bytes."""
-        return bytes(self._wsproto.ping(payload))
+        return bytes(_CONTROLS.ping(payload))
 
     def pong(self, payload: bytes) -> bytes:
         """Return a Pong of at most 125 bytes."""
-        return bytes(self._wsproto.pong(payload))
+        return bytes(_CONTROLS.pong(payload))
 
     def close(self, code: int, reason: str) -> bytes:
         """Return a Close; 1005 for one without code, then nothing but Close can be sent."""
         known = _NO_STATUS if code == _NO_STATUS else code
-        return bytes(self._wsproto.close(known, reason or None))
+        return bytes(_CONTROLS.close(known, reason or None))
+
+
+def _decoded(text: bytes) -> str:
+    """Return a whole text. Raises ParseFailed."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise ParseFailed(str(error), _INVALID_PAYLOAD) from error
+
+
+def _closed(payload: bytes) -> PeerClose:
+    """Return what a Close says. Raises ParseFailed."""
+    # Only wsproto's FrameProtocol knows which codes there are, and it judges frames. As the
+    # client's it takes them without a mask.
+    judge = FrameProtocol(client=True, extensions=[])
+    judge.receive_bytes(bytes((FIN_MASK | _CLOSE, len(payload))) + payload)
+    said: Any  # a pair, of a Close
+    ((_, said, _, _),) = judge.received_frames()
+    code, reason = said
+    return PeerClose(int(code), reason)

@@ -195,7 +195,9 @@ class _Inflater:
 class Deflate(Extension):
     """Counts, bounds, inflates and compresses the messages of one connection.
 
-    is_at_end: whether wsproto had nothing left to read when the last frame ended.
+    most: bytes of one message. within: the kind of the message under way, None between two. Where
+    there is none, a plain frame that has come whole, is a message and within the bound needs
+    nothing of this.
     """
 
     __slots__ = (
@@ -207,12 +209,11 @@ class Deflate(Extension):
         "_is_marked",
         "_last",
         "_limits",
-        "_most",
         "_opcode",
         "_rsv",
         "_size",
-        "_within",
-        "is_at_end",
+        "most",
+        "within",
     )
 
     name = NAME
@@ -221,7 +222,7 @@ class Deflate(Extension):
         self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
     ) -> None:
         self._limits = limits
-        self._most = limits.size
+        self.most = limits.size
         self._agreement = agreement
         # RFC 7692 section 6.1: only the first frame of a message carries the bit.
         self._rsv = _NO_RSV if agreement is None else _RSV1
@@ -229,12 +230,16 @@ class Deflate(Extension):
         self._inflater: _Inflater | None = None
         self._opcode = _CLOSE  # of the frame under way, and whether that carries RSV1
         self._is_marked = False
-        self._within: Opcode | None = None  # the kind of message under way
+        self.within: Opcode | None = None  # the kind of message under way
         self._compressed = False
         self._size = 0
         self._fragments = 0
         self._last = b""
-        self.is_at_end = False
+
+    @property
+    def writing(self) -> list[Extension]:
+        """The extensions that what goes out needs."""
+        return [] if self._compression is None else [self]
 
     def enabled(self) -> bool:
         """Say that this is always part of the connection."""
@@ -264,17 +269,17 @@ class Deflate(Extension):
             return self._judged_continuation(payload_length)
         # RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the
         # fragments of another message".
-        if self._within is not None:
+        if self.within is not None:
             return _PROTOCOL_ERROR
         self._is_marked = is_marked = rsv[0]
-        if payload_length > self._most and not is_marked:
+        if payload_length > self.most and not is_marked:
             return _TOO_BIG
         return self._rsv
 
     def _judged_continuation(self, payload_length: int) -> CloseReason | RsvBits:
-        if self._within is None:
+        if self.within is None:
             return _PROTOCOL_ERROR
-        if not self._compressed and self._size + payload_length > self._most:
+        if not self._compressed and self._size + payload_length > self.most:
             return _TOO_BIG
         return _NO_RSV
 
@@ -286,25 +291,25 @@ class Deflate(Extension):
         """Take a piece of a frame's payload; wsproto calls this at least once for every frame."""
         if self._opcode >= _CLOSE:
             return data
-        if self._within is None:
-            self._within = self._opcode
+        if self.within is None:
+            self.within = self._opcode
             self._compressed = self._is_marked
             self._last = b""
         return self._inflated(data) if self._compressed else self._counted(data)
 
     def frame_inbound_complete(
-        self, proto: FrameDecoder | FrameProtocol, fin: bool
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002  # wsproto's interface
+        fin: bool,
     ) -> bytes | CloseReason | None:
         """Take the end of a frame."""
-        assert isinstance(proto, FrameDecoder)  # which calls this itself
-        self.is_at_end = not proto.buffer.buffer
         if self._opcode >= _CLOSE:
             return None
         if not fin:
             self._fragments += 1
             return _TOO_BIG if self._fragments >= self._limits.fragments else None
         rest = self._finished() if self._compressed else None
-        self._within = None
+        self.within = None
         self._size = self._fragments = 0
         return rest
 
@@ -313,22 +318,22 @@ class Deflate(Extension):
             assert self._agreement is not None  # without it the bit is an error
             self._inflater = _Inflater(self._agreement)
         try:
-            return self._counted(self._inflater.inflate(data, self._most - self._size))
+            return self._counted(self._inflater.inflate(data, self.most - self._size))
         except zlib.error:
             return _INVALID_PAYLOAD
 
     def _finished(self) -> bytes | CloseReason:
         assert self._inflater is not None  # every frame's payload has passed `_inflated`
         try:
-            return self._counted(self._inflater.finish(self._most - self._size))
+            return self._counted(self._inflater.finish(self.most - self._size))
         except zlib.error:
             return _INVALID_PAYLOAD
 
     def _counted(self, data: bytes) -> bytes | CloseReason:
         self._size += len(data)
-        if self._size > self._most:
+        if self._size > self.most:
             return _TOO_BIG
-        if self._within is _TEXT and data:
+        if self.within is _TEXT and data:
             end = self._last + data[-2:]
             self._last = data[-1:]
             if ends_in_surrogate(end):
