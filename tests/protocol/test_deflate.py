@@ -22,6 +22,7 @@ from tests.frames import (
     parsed,
     ways,
 )
+from wsgate.protocol import deflate
 from wsgate.protocol.codec import Fail, Item, Ping
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
@@ -382,3 +383,57 @@ def test_each_message_has_the_whole_limit(agreement: Agreement, size: int) -> No
     for _ in range(3):
         data += message(deflater.whole(b"x" * size)) + frame(TEXT, "y" * size)
     assert read(data, agreement, MessageLimits(size=size)) == ["x" * size, "y" * size] * 3
+
+
+# -- whole messages at once --------------------------------------------------------------------
+
+CONTENTS = st.one_of(
+    st.binary(max_size=80),
+    st.builds(lambda piece, times: piece * times, st.binary(max_size=6), st.integers(0, 400)),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(CONTENTS, st.integers(0, 9), st.integers(0, 1_000))
+def test_what_ends_as_usual_is_inflated_at_once(data: bytes, level: int, most: int) -> None:
+    expected = data if len(data) <= most else None
+    assert deflate.inflated(deflated(data, level=level), 15, most) == expected
+
+
+def strategies(data: bytes) -> list[int]:
+    return [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY] if data else [zlib.Z_FIXED]
+
+
+@settings(deadline=None, max_examples=150)
+@given(CONTENTS, st.integers(0, 9), st.booleans(), st.data())
+def test_what_is_cut_short_is_inflated_as_a_frame_is(
+    data: bytes, level: int, final: bool, draw: st.DataObject
+) -> None:
+    strategy = draw.draw(st.sampled_from(strategies(data)))
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -15, 8, strategy)
+    packed = compressor.compress(data)
+    packed += compressor.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH)
+    for end in {len(packed), *draw.draw(st.lists(st.integers(0, len(packed)), max_size=8))}:
+        out = deflate.inflated(packed[:end], 15, 3_000)
+        # None: the extension is to judge it.
+        assert out is None or read(message(packed[:end], opcode=BINARY)) == [out]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=40))
+def test_garbage_is_inflated_as_a_frame_is(data: bytes) -> None:
+    out = deflate.inflated(data, 15, 100_000)
+    assert out is None or read(message(data, opcode=BINARY)) == [out]
+
+
+@pytest.mark.parametrize("lacks", range(9))
+def test_a_stored_block_that_takes_the_octets_put_back_is_left_to_the_extension(
+    lacks: int,
+) -> None:
+    # Four are as good as the block's own, and a final block could take the probe's, too.
+    size = 3 + lacks
+    stored = size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + b"abc"
+    for final in (b"\0", b"\1"):
+        assert deflate.inflated(final + stored, 15, 1_000) is None
+    expected = b"abc\0\0\xff\xff" if lacks == 4 else INVALID_PAYLOAD
+    assert read(message(b"\0" + stored, opcode=BINARY)) == [expected]

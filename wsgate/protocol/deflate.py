@@ -27,6 +27,7 @@ from wsgate.protocol.negotiation import MIN_WINDOW_BITS, NAME, Agreement
 _TAIL = b"\x00\x00\xff\xff"
 # An empty block with BFINAL: an inflater that stands at a block's boundary ends on it.
 _FINAL_BLOCK = b"\x03\x00"
+_END = _TAIL + _FINAL_BLOCK
 
 _NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
@@ -121,22 +122,24 @@ class Compression:
 def inflated(data: bytes, bits: int, most: int) -> bytes | None:
     """Return what one message inflates to that needs no window from before.
 
-    bits: of the sender's window. None where that is more than `most` bytes, no deflate data, or
-    holds a final block: whoever has to know which takes an `_Inflater`.
+    bits: of the sender's window. None where that is more than `most` bytes, no deflate data, holds
+    a final block or ends in an unusual way: whoever has to know which takes an `_Inflater`.
     """
     inflater = _inflating(bits)
     try:
-        out = inflater.decompress(data + _TAIL, most + 1)
-        if len(out) > most or inflater.eof or not _is_between_blocks(inflater):
+        out = inflater.decompress(data, most + 1)
+        # A block that is under way gives something out here, or goes on behind it; one with BFINAL
+        # leaves it over. So does none that ends where the sender flushed.
+        if len(out) > most or inflater.decompress(_END, 1):
             return None
     except zlib.error:
         return None
-    return out
+    return out if inflater.eof and not inflater.unused_data else None
 
 
 def _inflating(bits: int) -> "zlib._Decompress":
     # A sender that was told 8 bits and uses zlib compresses with 9.
-    return zlib.decompressobj(-max(bits, MIN_WINDOW_BITS))
+    return zlib.decompressobj(-bits if bits > MIN_WINDOW_BITS else -MIN_WINDOW_BITS)
 
 
 def _is_between_blocks(inflater: "zlib._Decompress") -> bool:
