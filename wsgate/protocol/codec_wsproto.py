@@ -154,7 +154,7 @@ class WsprotoCodec:
         while (frame := decoder.process_buffer()) is not None:
             opcode, payload, is_finished, is_last = frame
             if opcode is _BINARY and is_finished and is_last:
-                items.append(payload)
+                items.append(bytes(payload))  # wsproto 1.2 has a bytearray
             elif opcode is _TEXT and is_finished and is_last:
                 items.append(_decoded(payload))
             elif opcode >= _CLOSE:
@@ -187,7 +187,7 @@ class WsprotoCodec:
         """Return what a control frame says. Raises ParseFailed."""
         if opcode is _CLOSE:
             return self._end(_closed(payload))
-        return Ping(payload) if opcode is _PING else Pong(payload)
+        return Ping(bytes(payload)) if opcode is _PING else Pong(bytes(payload))
 
     def _end(self, item: Fail | PeerClose) -> Item:
         """Read nothing more."""
