@@ -5,6 +5,7 @@ import pytest
 from wsgate.asgi.scope import Endpoint, http_scope, lifespan_scope, websocket_scope
 from wsgate.protocol.request import Request
 
+CLIENT = ("127.0.0.1", 50_000)
 HEADERS = [(b"host", b"example.org"), (b"x-twice", b"1"), (b"x-twice", b"2")]
 
 
@@ -16,11 +17,11 @@ def request_for(path: bytes = b"/", query: bytes = b"", *, version: str = "1.1")
 def endpoint(
     *, scheme: str = "http", root_path: str = "", state: dict[str, Any] | None = None
 ) -> Endpoint:
-    return Endpoint(("127.0.0.1", 50_000), ("127.0.0.1", 8_000), scheme, root_path, state or {})
+    return Endpoint(("127.0.0.1", 8_000), scheme, root_path, state or {})
 
 
 def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
-    scope = http_scope(request_for(b"/a%20b", b"q=%20"), endpoint(state={"db": 1}))
+    scope = http_scope(request_for(b"/a%20b", b"q=%20"), CLIENT, endpoint(state={"db": 1}))
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -40,7 +41,7 @@ def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
 
 
 def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
-    scope = websocket_scope(request_for(b"/chat"), endpoint(), ["v2", "v1"])
+    scope = websocket_scope(request_for(b"/chat"), CLIENT, endpoint(), ["v2", "v1"])
     assert scope == {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -61,8 +62,8 @@ def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", "ws"), ("https", "wss")])
 def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, secure: str) -> None:
-    assert http_scope(request_for(), endpoint(scheme=scheme))["scheme"] == scheme
-    assert websocket_scope(request_for(), endpoint(scheme=scheme), [])["scheme"] == secure
+    assert http_scope(request_for(), CLIENT, endpoint(scheme=scheme))["scheme"] == scheme
+    assert websocket_scope(request_for(), CLIENT, endpoint(scheme=scheme), [])["scheme"] == secure
 
 
 @pytest.mark.parametrize(
@@ -80,23 +81,23 @@ def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, s
     ],
 )
 def test_the_path_is_decoded_and_the_raw_path_is_not(raw: bytes, path: str) -> None:
-    scope = http_scope(request_for(raw), endpoint())
+    scope = http_scope(request_for(raw), CLIENT, endpoint())
     assert (scope["path"], scope["raw_path"]) == (path, raw)
 
 
 def test_the_root_path_stands_before_both_paths() -> None:
-    scope = http_scope(request_for(b"/a%20b"), endpoint(root_path="/api"))
+    scope = http_scope(request_for(b"/a%20b"), CLIENT, endpoint(root_path="/api"))
     assert scope["root_path"] == "/api"
     assert scope["path"] == "/api/a b"
     assert scope["raw_path"] == b"/api/a%20b"
 
 
 def test_http_1_0_says_so() -> None:
-    assert http_scope(request_for(version="1.0"), endpoint())["http_version"] == "1.0"
+    assert http_scope(request_for(version="1.0"), CLIENT, endpoint())["http_version"] == "1.0"
 
 
 def test_a_unix_socket_has_a_path_for_its_server_and_no_client() -> None:
-    scope = http_scope(request_for(), Endpoint(None, ("/run/app.sock", None), "http", "", {}))
+    scope = http_scope(request_for(), None, Endpoint(("/run/app.sock", None), "http", "", {}))
     assert scope["client"] is None
     assert scope["server"] == ("/run/app.sock", None)
 
@@ -104,7 +105,10 @@ def test_a_unix_socket_has_a_path_for_its_server_and_no_client() -> None:
 def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
     shared: list[int] = []
     where = endpoint(state={"shared": shared})
-    first, second = http_scope(request_for(), where), websocket_scope(request_for(), where, [])
+    first, second = (
+        http_scope(request_for(), CLIENT, where),
+        websocket_scope(request_for(), CLIENT, where, []),
+    )
     first["state"]["mine"] = True
     assert second["state"] == {"shared": shared}
     assert second["state"]["shared"] is shared
@@ -113,7 +117,10 @@ def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
 
 def test_extensions_are_not_shared() -> None:
     where = endpoint()
-    first, second = http_scope(request_for(), where), http_scope(request_for(), where)
+    first, second = (
+        http_scope(request_for(), CLIENT, where),
+        http_scope(request_for(), CLIENT, where),
+    )
     first["extensions"]["mine"] = {}
     assert second["extensions"] == {}
 

@@ -94,8 +94,7 @@ async def test_endpoint_names_both_ends(
     transport = _Transport(family, *names)
     connection = Connection(Context(_never, Config()))
     connection.connection_made(transport)
-    endpoint = connection.endpoint
-    assert (endpoint.client, endpoint.server) == (client, server)
+    assert (connection.client, connection.endpoint.server) == (client, server)
 
 
 async def _never(scope: Scope, receive: Receive, send: Send) -> None:

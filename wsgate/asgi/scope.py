@@ -16,42 +16,44 @@ _SECURE = {"http": "ws", "https": "wss"}
 
 @dataclass(slots=True)
 class Endpoint:
-    """What the scopes of one connection share.
+    """What the scopes of all connections to one address share.
 
-    scheme: "http" or "https". root_path: where the app is mounted; put before each path. state:
-    what the lifespan left, of which every scope gets a shallow copy of its own.
+    server: that address. scheme: "http" or "https". root_path: where the app is mounted; put
+    before each path. state: what the lifespan left, of which every scope gets a shallow copy of its
+    own.
     """
 
-    client: Address | None
     server: Address | None
     scheme: str
     root_path: str
     state: Mapping[str, Any]
 
 
-def http_scope(request: Request, endpoint: Endpoint) -> HTTPScope:
+def http_scope(request: Request, client: Address | None, endpoint: Endpoint) -> HTTPScope:
     """Return the scope of a request."""
-    scope = _connection(request, endpoint, endpoint.scheme)
+    scope = _connection(request, client, endpoint, endpoint.scheme)
     scope["type"] = "http"
     scope["method"] = request.method
     return cast("HTTPScope", scope)
 
 
 def websocket_scope(
-    request: Request, endpoint: Endpoint, subprotocols: list[str]
+    request: Request, client: Address | None, endpoint: Endpoint, subprotocols: list[str]
 ) -> WebSocketScope:
     """Return the scope of a WebSocket, with the denial response extension."""
-    scope = _connection(request, endpoint, _SECURE[endpoint.scheme])
+    scope = _connection(request, client, endpoint, _SECURE[endpoint.scheme])
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols
     scope["extensions"]["websocket.http.response"] = {}
     return cast("WebSocketScope", scope)
 
 
-def _connection(request: Request, endpoint: Endpoint, scheme: str) -> dict[str, Any]:
-    # The target `*` of OPTIONS is no path below which anything could be mounted.
-    root = "" if request.raw_path == b"*" else endpoint.root_path
+def _connection(
+    request: Request, client: Address | None, endpoint: Endpoint, scheme: str
+) -> dict[str, Any]:
     raw_path = request.raw_path
+    # The target `*` of OPTIONS is no path below which anything could be mounted.
+    root = "" if raw_path == b"*" else endpoint.root_path
     path = raw_path.decode("ascii")
     if "%" in path:
         path = unquote(path)
@@ -64,7 +66,7 @@ def _connection(request: Request, endpoint: Endpoint, scheme: str) -> dict[str, 
         "query_string": request.query,
         "root_path": endpoint.root_path,
         "headers": request.headers,
-        "client": endpoint.client,
+        "client": client,
         "server": endpoint.server,
         "state": dict(endpoint.state),
         "extensions": {},

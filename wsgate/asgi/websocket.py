@@ -63,6 +63,8 @@ class Close:
     reason: str
 
 
+_PLAIN_ACCEPT = Accept(None, [])  # as nearly all are
+_SEQUENCES = (list, tuple)
 Wish = str | bytes | Accept | Refuse | Deny | Close
 
 
@@ -96,10 +98,10 @@ class Conversation:
     def _wish(self, kind: str, message: Message) -> Wish:
         if kind == "websocket.accept":
             assert self._handshake is not None  # only what is not open can be accepted
-            return Accept(
-                check_subprotocol(self._handshake, message.get("subprotocol")),
-                accept_headers(message.get("headers", ())),
-            )
+            subprotocol, headers = message.get("subprotocol"), message.get("headers", ())
+            if subprotocol is None and type(headers) in _SEQUENCES and not headers:
+                return _PLAIN_ACCEPT
+            return Accept(check_subprotocol(self._handshake, subprotocol), accept_headers(headers))
         if kind == "websocket.close":
             close = _close(message)
             return close if self.state is OPEN else Refuse()

@@ -34,8 +34,12 @@ _CONTROLS = frozenset({_CLOSE, _PING, _PONG})
 _LONGEST_CONTROL = 125  # octets of its payload: RFC 6455 section 5.5
 _MASKED = 0x80
 _NO_STATUS = 1005
-# What browsers and servers send; wsproto judges the others.
-_USUAL_CODES = frozenset({1000, 1001})
+# What browsers and servers send, by what stands in it; wsproto judges the others' codes.
+_USUAL_CLOSES = {
+    b"": PeerClose(_NO_STATUS, ""),
+    b"\x03\xe8": PeerClose(1000, ""),
+    b"\x03\xe9": PeerClose(1001, ""),
+}
 _INVALID_PAYLOAD = Fail(1007, "invalid payload")
 _COMPRESSED_ONES = (TEXT | _RSV1, BINARY | _RSV1)
 # A larger compressed message is inflated slice by slice, with the loop free in between.
@@ -330,11 +334,11 @@ def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | None:
     """Return what a control frame says, None where wsproto is to judge its Close."""
     if first != _CLOSE:
         return Ping(payload) if first == _PING else Pong(payload)
-    code = int.from_bytes(payload[:2], "big") if payload else _NO_STATUS
-    if payload and code not in _USUAL_CODES:
-        return None
+    usual = _USUAL_CLOSES.get(payload[:2])
+    if usual is None or len(payload) <= 2:  # noqa: PLR2004  # octets of the code
+        return usual
     try:
-        return PeerClose(code, payload[2:].decode())
+        return PeerClose(usual.code, payload[2:].decode())
     except UnicodeDecodeError:
         return None
 

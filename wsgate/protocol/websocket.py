@@ -156,7 +156,6 @@ class Session:
         messages = [item for item in items if isinstance(item, (str, bytes))]
         self.received += len(messages)
         self._obey(items)
-        self._end_if_lost()
         return messages
 
     def _take_ending(self, limit: int, data: bytes) -> Sequence[str | bytes]:
@@ -164,23 +163,20 @@ class Session:
         self.feed(data)
         if self.pending:
             self._obey(self.codec.take(limit))
-            self._end_if_lost()
         return ()
 
     def _obey(self, items: Sequence[Item]) -> None:
         self.is_stirred = True
         for item in items:
-            self._control(item)
-        self.is_calm = self.state is OPEN and self.codec.is_at_rest and not self._eof
-
-    def _control(self, item: Item) -> None:
-        if isinstance(item, Ping):
-            if self.state is OPEN:
+            if isinstance(item, PeerClose):
+                self._peer_closed(item)
+            elif isinstance(item, Ping):
                 self._pings = [*self._pings, item.payload]
-        elif isinstance(item, PeerClose):
-            self._peer_closed(item)
-        elif isinstance(item, Fail):
-            self._end(_FAULT, item.code, item.reason)
+            elif isinstance(item, Fail):
+                self._end(_FAULT, item.code, item.reason)
+        self.is_calm = self.state is OPEN and self.codec.is_at_rest and not self._eof
+        if self._eof:
+            self._end_if_lost()
 
     def _peer_closed(self, close: PeerClose) -> None:
         if self.state is OPEN:
@@ -214,12 +210,13 @@ class Session:
         processed Ping frame".
         """
         out, self._replies = self._replies, b""
-        if hold_pongs and self.can_send:
-            self._pings = self._pings[-1:]
-        else:
-            pings, self._pings = self._pings, ()
-            if self.can_send:
-                out = b"".join(map(self.codec.pong, pings)) + out
+        if self._pings:
+            if hold_pongs and self.can_send:
+                self._pings = self._pings[-1:]
+            else:
+                pings, self._pings = self._pings, ()
+                if self.can_send:
+                    out = b"".join(map(self.codec.pong, pings)) + out
         self.bytes_out += len(out)
         return out
 

@@ -2,15 +2,17 @@
 
 import asyncio
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from wsgate.asgi.scope import Endpoint
 from wsgate.server.context import Context
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
 from wsgate.server.lane import Target
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Address
+
+if TYPE_CHECKING:
+    from wsgate.asgi.scope import Endpoint
 
 try:
     from wsgate.server._lane import Relay
@@ -50,13 +52,13 @@ class Driver(Protocol):
 class Connection(Relay, asyncio.Protocol):
     """One connection, from accept to its end.
 
-    client, server: their addresses. driver: who has it now. transport: the loop's; it is written to
-    by way of the outbox. gate: where senders wait. paused_since: since when nothing is read, None
-    while it is. bucket: where `Deadlines` has filed it.
+    client: its address. endpoint: what it came to. driver: who has it now. transport: the loop's;
+    it is written to by way of the outbox. gate: where senders wait. paused_since: since when
+    nothing is read, None while it is. has_eof: the client has ended its half. bucket: where
+    `Deadlines` has filed it.
     """
 
     __slots__ = (
-        "_eof",
         "_is_let_in",
         "_read_at",
         "_unsent",
@@ -64,10 +66,11 @@ class Connection(Relay, asyncio.Protocol):
         "client",
         "context",
         "driver",
+        "endpoint",
         "gate",
+        "has_eof",
         "is_lost",
         "paused_since",
-        "server",
         "transport",
     )
 
@@ -76,14 +79,14 @@ class Connection(Relay, asyncio.Protocol):
         self.gate = Gate()
         self.bucket: int | None = None
         self.is_lost = False
-        self._eof = False
+        self.has_eof = False
         self._is_let_in = False
         self.paused_since: float | None = None
         self._unsent = 0  # bytes in the write buffer when last looked at
         self._read_at = _NEVER  # when they were last seen to become fewer
         self.transport: asyncio.Transport
         self.client: Address | None
-        self.server: Address | None
+        self.endpoint: Endpoint
         self.driver: Driver
 
     # -- the transport speaks --------------------------------------------------------------------
@@ -97,7 +100,10 @@ class Connection(Relay, asyncio.Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
         self.client = _address(transport.get_extra_info("peername"))
-        self.server = self._server(transport.get_extra_info("sockname"))
+        name = transport.get_extra_info("sockname")
+        if name != context.sockname:  # nearly always it is that of the connection before
+            context.move_to(name, _address(name) if self.client else _path(name))
+        self.endpoint = context.endpoint
         context.connections.add(self)
         driver = HttpDriver(self)
         self.hand_to(driver)
@@ -109,22 +115,9 @@ class Connection(Relay, asyncio.Protocol):
         elif context.stopping:
             self.driver.stop()
 
-    def _server(self, name: object) -> Address | None:
-        context = self.context
-        if name != context.sockname:  # nearly always it is that of the connection before
-            context.sockname = name
-            context.server = _address(name) if self.client else _path(name)
-        return context.server
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """What a scope tells of the connection; made when it is asked for, and not held."""
-        context = self.context
-        return Endpoint(self.client, self.server, "http", context.config.root_path, context.state)
-
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""
-        self._eof = True
+        self.has_eof = True
         self.driver.eof()
         return True
 
@@ -162,11 +155,6 @@ class Connection(Relay, asyncio.Protocol):
         if data and not self.is_lost and not self.context.outbox.put(self.transport, data):
             # It is broken, of which connection_lost will tell once senders let the loop go on.
             self.pause_writing()
-
-    @property
-    def has_eof(self) -> bool:
-        """Whether the client has ended its half."""
-        return self._eof
 
     @property
     def is_flushed(self) -> bool:
@@ -228,7 +216,7 @@ class Connection(Relay, asyncio.Protocol):
         """
         if not self._linger():
             return
-        if self.transport.can_write_eof() and not self._eof:
+        if self.transport.can_write_eof() and not self.has_eof:
             self._write_eof()
         else:
             self.transport.close()

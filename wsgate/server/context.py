@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wsgate._version import __version__
+from wsgate.asgi.scope import Endpoint
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.protocol.codec import FrameCodec
@@ -46,7 +47,7 @@ class Context:
 
     time: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
-    taken. sockname: of the last connection that came; server: the same for scopes. first_look: the
+    taken. sockname: of the last connection that came; endpoint: what it came to. first_look: the
     seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
     default_headers: what stands in every response; default_lines: the same as bytes.
     Raises ConfigError for a bad --header.
@@ -68,8 +69,7 @@ class Context:
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
-        self.sockname: object = None
-        self.server: Address | None = None
+        self.move_to(None, None)
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
@@ -86,6 +86,11 @@ class Context:
         self.default_headers: list[Header] = []
         self.default_lines = b""
         self.refresh()
+
+    def move_to(self, sockname: object, server: Address | None) -> None:
+        """Take note of the address at which the last connection came."""
+        self.sockname = sockname
+        self.endpoint = Endpoint(server, "http", self.config.root_path, self.state)
 
     def codec(self, agreement: Agreement | None) -> FrameCodec:
         """Return what reads and writes the frames of a connection with this agreement."""

@@ -54,7 +54,7 @@ class Exchange:
         self._has_received = False
         self._has_left = False
         self.is_answered = False
-        scope = http_scope(request, connection.endpoint)
+        scope = http_scope(request, connection.client, connection.endpoint)
         cycle.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------

@@ -39,16 +39,16 @@ class Inbox(Lane):
     )
 
     def __init__(self, connection: "Connection", session: Session) -> None:
-        super().__init__()
         context = connection.context
+        outbox = context.outbox
         self._connection = connection
         self.session = session
         self.gate = connection.gate
         self.most = context.config.ws_max_size
         self.codec = session.codec
         self.transport = connection.transport
-        self.outbox = context.outbox
-        self.waiting = context.outbox.waiting
+        self.outbox = outbox
+        self.waiting = outbox.waiting
         self.create_future = context.create_future
         self._receivers: Sequence[Arrival] = ()  # where several wait; then the lane has none
         self._turn: asyncio.Handle | None = None
@@ -100,10 +100,10 @@ class Inbox(Lane):
 
     def wake(self) -> None:
         """Let all receivers look at the session's state."""
-        if self.receiver is None:
-            return
-        while (receiver := self._next_receiver()) is not None:
-            receiver.set_result(None)
+        while self.receiver is not None:
+            receiver = self._next_receiver()
+            if receiver is not None:
+                receiver.set_result(None)
 
     def _next_receiver(self) -> Arrival | None:
         """Return the first of those who wait, who waits no more."""

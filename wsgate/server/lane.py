@@ -7,7 +7,7 @@ app is here. What stands on a lane does the rest. The same tests run over both.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from wsgate.types import Message
 
@@ -90,12 +90,22 @@ class PlainLane:
     outbox: "Outbox"
     waiting: "dict[asyncio.WriteTransport, bytes | bytearray]"
     create_future: Callable[[], Arrival]
+    receiver: Arrival | Several | None
+    queue: "ReceiveQueue | None"
+    is_counted: bool
+    messages_in: int
+    octets_in: int
+    messages_out: int
+    octets_out: int
 
-    def __init__(self) -> None:
-        self.receiver: Arrival | Several | None = None
-        self.queue: ReceiveQueue | None = None
+    def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
+        """Make one as C does: complete, so that nobody has to call an __init__ of it."""
+        self = super().__new__(cls)
+        self.receiver = None
+        self.queue = None
         self.is_counted = False
         self.messages_in = self.octets_in = self.messages_out = self.octets_out = 0
+        return self
 
     def data(self, data: bytes) -> None:
         """Take bytes that came in: nearly always one message, which somebody waits for."""

@@ -31,20 +31,19 @@ class Outbox:
         """
         if transport.is_closing():
             return False
-        joined = self._joined(transport, data)
+        waiting = self.waiting
+        joined = self._joined(transport, data) if transport in waiting else data
         if len(joined) >= FULL or transport.get_write_buffer_size():
-            self.waiting.pop(transport, None)
+            waiting.pop(transport, None)
             transport.write(joined)
             return not transport.is_closing()
-        self.waiting[transport] = joined
-        if len(self.waiting) == 1:
+        waiting[transport] = joined
+        if len(waiting) == 1:
             self.schedule()
         return True
 
-    def _joined(self, transport: asyncio.WriteTransport, data: bytes) -> bytes | bytearray:
-        before = self.waiting.get(transport)
-        if before is None:
-            return data
+    def _joined(self, transport: asyncio.WriteTransport, data: bytes) -> bytearray:
+        before = self.waiting[transport]
         joined = before if isinstance(before, bytearray) else bytearray(before)
         joined += data
         return joined

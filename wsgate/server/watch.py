@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
 _SOONEST = 0.5  # of the interval of Pings, from which on the first may be sent
+_SHORTEST = 0.9  # of a lifetime
 _LOOKS = 8  # looks in a time without progress, so that it is exact to an eighth
 
 
@@ -23,12 +24,16 @@ Close = Callable[[int, str], None]
 
 def first_look(config: Config) -> float:
     """Return the seconds from a WebSocket's beginning until something may be due."""
-    pings = config.ws_ping_interval * _SOONEST or math.inf
-    return min(pings, MAX_PAUSE / _LOOKS, (config.ws_idle_timeout or math.inf) / _LOOKS)
+    return min(
+        config.ws_ping_interval * _SOONEST or math.inf,
+        MAX_PAUSE / _LOOKS,
+        (config.ws_idle_timeout or math.inf) / _LOOKS,
+        config.ws_max_lifetime * _SHORTEST or math.inf,
+    )
 
 
 class Watch:
-    """Looks after one session while it is open."""
+    """Looks after one session while it is open: since `now`, from the first look on."""
 
     __slots__ = (
         "_active_at",
@@ -53,9 +58,7 @@ class Watch:
         self._active_at = now
         lifetime = connection.context.config.ws_max_lifetime
         # Connections that were opened together do not end together.
-        self._life_ends = now + lifetime * _between(0.9, 1.1) if lifetime else math.inf
-        first = now + connection.context.first_look
-        connection.look_at(min(self._life_ends, first))
+        self._life_ends = now + lifetime * _between(_SHORTEST, 1.1) if lifetime else math.inf
 
     def _pings(self, now: float) -> Keepalive | None:
         config = self._connection.context.config

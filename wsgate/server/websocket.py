@@ -30,9 +30,10 @@ class WebSocketDriver:
         "_conversation",
         "_deadline",
         "_inbox",
-        "_opened",
+        "_opened_at",
         "_opening",
         "_session",
+        "_target",
         "_watch",
     )
 
@@ -43,14 +44,17 @@ class WebSocketDriver:
         self._opening: Opening | None = Opening(connection, http1, upgrade, handshake)
         self._conversation = self._opening.conversation
         self._deadline = math.inf
-        self._opened: tuple[float, bytes] | None = None  # when, and where: only to be logged
+        self._target: bytes | None = None  # of a WebSocket whose end is yet to be logged
+        self._watch: Watch | None = None  # until something may be due: many are gone before
         # From the accept on:
         self._session: Session
         self._inbox: Inbox
-        self._watch: Watch
+        self._opened_at: float
         connection.hand_to(self._opening)
         context, request = connection.context, upgrade.request
-        scope = websocket_scope(request, connection.endpoint, handshake.subprotocols)
+        scope = websocket_scope(
+            request, connection.client, connection.endpoint, handshake.subprotocols
+        )
         cycle.start(context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
@@ -149,18 +153,19 @@ class WebSocketDriver:
 
     def _accept(self, opening: Opening, wish: asgi.Accept) -> None:
         connection = self._connection
-        now = connection.context.clock()
+        context = connection.context
+        now = self._opened_at = context.clock()
         early = opening.accept(wish)
         self._opening = None
-        session = self._session = Session(connection.context.codec(opening.handshake.deflate))
-        self._inbox = Inbox(connection, session)
-        self._watch = Watch(connection, session, now)
+        session = self._session = Session(context.codec(opening.handshake.deflate))
+        inbox = self._inbox = Inbox(connection, session)
+        context.deadlines.arm(connection, now + context.first_look)
         if logs.tells_websockets():
-            self._opened = (now, opening.target)
+            self._target = opening.target
             logs.websocket_opened(connection.client, opening.target)
-        connection.hand_to(self, self._inbox)
+        connection.hand_to(self, inbox)
         if early:
-            self._inbox.data(early)
+            inbox.data(early)
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -248,10 +253,9 @@ class WebSocketDriver:
             self.close(1000, "")
 
     def _log_end(self) -> None:
-        if self._opened is None:
+        target, self._target = self._target, None
+        if target is None:
             return
-        opened_at, target = self._opened
-        self._opened = None
         self._inbox.tally()
         session = self._session
         logs.websocket_closed(
@@ -259,7 +263,7 @@ class WebSocketDriver:
             target,
             code=session.close_code,
             reason=session.close_reason,
-            seconds=self._connection.context.clock() - opened_at,
+            seconds=self._connection.context.clock() - self._opened_at,
             received=(session.received, session.bytes_in),
             sent=(session.sent, session.bytes_out),
         )
@@ -274,6 +278,8 @@ class WebSocketDriver:
         if not self._session.can_send:
             return self._deadline
         self._inbox.tally()
+        if self._watch is None:
+            self._watch = Watch(self._connection, self._session, self._opened_at)
         at = self._watch.check(now, self.close)
         return min(self._deadline, at)  # which may be new: the watch may have closed
 
