@@ -86,10 +86,9 @@ class Conversation:
         kind = message.get("type")
         if kind == "websocket.send" and self.state is OPEN:
             return payload_of(message)
-        state = _NEXT.get((self.state, str(kind)))
-        if state is None:
+        if not isinstance(kind, str) or (state := _NEXT.get((self.state, kind))) is None:
             raise IllegalMessage(kind, self.state.value)
-        wish = self._wish(str(kind), message)
+        wish = self._wish(kind, message)
         self.state = state
         if state is OPEN:
             self._handshake = None

@@ -91,18 +91,20 @@ class FastHttp1(Http1):
             raise DoubtfulLine
         method, target, path, query = _request(head[:end])
         said, headers = read(head[end:])
-        if len(target) > self._limits.target or len(headers) > self._limits.headers:
-            raise DoubtfulLine
+        limits = self._limits
+        if end > limits.target or len(headers) > limits.headers:
+            raise DoubtfulLine  # or nearly so: the target may still be short enough
         del self._buffer[: len(head) + 4]
         self._scanned = 0
         self._is_old = False
         self._is_head = method == "HEAD"
         if said.closes:
             self._persists = False
-        if said.length is None:
+        length = said.length
+        if length is None:
             self._theirs = _COMPLETE
         else:
-            self._theirs, self._framing = _BUSY, Length(said.length)
+            self._theirs, self._framing = _BUSY, Length(length)
         request = Request(method, target, path, query, "1.1", headers, said)
         return self._upgraded(request) if said.asks_websocket else request
 

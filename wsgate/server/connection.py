@@ -105,8 +105,7 @@ class Connection(Relay, asyncio.Protocol):
             context.move_to(name, _address(name) if self.client else _path(name))
         self.endpoint = context.endpoint
         context.connections.add(self)
-        driver = HttpDriver(self)
-        self.hand_to(driver)
+        driver = self.driver = self.target = HttpDriver(self)
         self._is_let_in = context.admission.enter(self.client)
         if not self._is_let_in:
             driver.turn_away()
@@ -127,7 +126,7 @@ class Connection(Relay, asyncio.Protocol):
         self.context.outbox.forget(self.transport)
         self.gate.open()
         self.driver.lost()
-        self.hand_to(_GONE)  # and with that no driver is held
+        self.driver = self.target = _GONE  # and with that none is held
         self.context.admission.leave(self.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 

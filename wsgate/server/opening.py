@@ -44,6 +44,7 @@ class Opening:
     def __init__(
         self, connection: "Connection", http1: Http1, upgrade: Upgrade, handshake: Handshake
     ) -> None:
+        context = connection.context
         self._connection = connection
         self._http1 = http1
         self._upgrade = upgrade
@@ -54,8 +55,8 @@ class Opening:
         self._is_told = False  # the app has had its websocket.connect
         self.conversation = asgi.Conversation(handshake)
         self.end: tuple[int, str] | None = None
-        self._deadline = connection.context.clock() + connection.context.config.ws_handshake_timeout
-        connection.look_at(self._deadline)
+        self._deadline = context.clock() + context.config.ws_handshake_timeout
+        context.deadlines.arm(connection, self._deadline)
 
     # -- the app's decision ----------------------------------------------------------------------
 
