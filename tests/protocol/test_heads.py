@@ -1,6 +1,7 @@
 import pytest
 
 from wsgate.protocol import heads
+from wsgate.protocol.headers import NAMES
 from wsgate.protocol.heads import HEADS, KnownHeads, read
 from wsgate.protocol.lines import HEADERS, DoubtfulLine
 
@@ -37,9 +38,40 @@ def test_no_secret_is_kept() -> None:
     read(b"\r\nHost: a\r\nAuthorization: Basic tasty")
     read(b"\r\nHost: a\r\nX-Token: tasty")
     read(b"\r\nHost: a\r\ncookie: tasty")
-    (kept,) = HEADS.items()
-    assert not any(word in repr(kept) for word in ("tasty", KEY.decode()))
+    read(b"\r\nHost: a\r\nCOOKIE: tasty")
+    assert len(HEADS) == 3  # the handshake, the authorization and the cookie, as they are spelled
+    assert not any(word in repr(HEADS) for word in ("tasty", KEY.decode()))
     assert "tasty" not in repr(HEADERS)
+
+
+PROXIED = (
+    b"\r\nHost: a\r\nX-Forwarded-For: %b\r\nX-Real-IP: %b\r\nX-Forwarded-Proto: https"
+    b"\r\nx-request-id: %b"
+)
+
+
+def test_what_a_proxy_adds_varies() -> None:
+    said, first = read(PROXIED % (b"10.0.0.7, ::1", b"10.0.0.7", b"1f"))
+    again, second = read(PROXIED % (b"10.0.0.8", b"10.0.0.8", b"2e"))
+    assert again is said
+    assert len(HEADS) == 1
+    assert first[1:] == [
+        (b"x-forwarded-for", b"10.0.0.7, ::1"),
+        (b"x-real-ip", b"10.0.0.7"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-request-id", b"1f"),
+    ]
+    assert [value for _, value in second[1:]] == [b"10.0.0.8", b"10.0.0.8", b"https", b"2e"]
+
+
+@pytest.mark.parametrize("name", sorted(heads._BLANKED - {b"sec-websocket-key"}))
+def test_each_that_varies_does_so_in_both_spellings(name: bytes) -> None:
+    usual = next(spelling for spelling in NAMES if spelling != name and spelling.lower() == name)
+    for spelling in (usual, name):
+        HEADS.clear()
+        for value in (b"1", b"2"):
+            assert read(b"\r\nHost: a\r\n%b: %b" % (spelling, value))[1][1] == (name, value)
+        assert len(HEADS) == 1
 
 
 def test_the_headers_are_the_caller_s_own() -> None:
@@ -66,6 +98,10 @@ def test_the_secret_may_stand_at_the_end() -> None:
         HANDSHAKE % (b" a", KEY),
         HANDSHAKE % (b"a ", KEY),
         HANDSHAKE % (b"a\x00", KEY),
+        HANDSHAKE % (b"a\rb", KEY),
+        b"\r\nHost: a\r\nX-Real-IP: 1\r\nX-Real-IP: 2",
+        b"\r\nHost: a\r\nX-Real-IP: 1\r\nx-real-ip: 2",
+        b"\r\nHost: a\r\nX-Real-IP: \x7f",
         HANDSHAKE % (b"a\n", KEY),
         HANDSHAKE % (b"a", b""),
         HANDSHAKE % (b"a", KEY[1:]),

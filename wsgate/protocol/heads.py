@@ -1,8 +1,9 @@
-"""The fields of requests' heads: those that were seen before, but for their secrets, are known.
+"""The fields of requests' heads: those that were seen before, but for what varies, are known.
 
 What a browser sends to one site is the same each time, except for its cookies and the key of a
-WebSocket. So a head's fields are looked up with the values of these two blanked, and all that they
-say is there, judged. Others are read line by line (`lines`), and kept if each line may be.
+WebSocket, and what a proxy in front adds is, except for the client's address and the request's
+number. So a head's fields are looked up with the values of these blanked, and all that they say is
+there, judged. Others are read line by line (`lines`), and kept if each line may be.
 """
 
 import binascii
@@ -15,10 +16,17 @@ from wsgate.protocol.lines import HEADERS, OFTEN_ALIKE, DoubtfulLine
 from wsgate.protocol.request import KnownFields
 from wsgate.types import Header
 
-# As nearly all clients spell them; in another spelling they are lines like any other.
-_KEY, _COOKIE = b"\r\nSec-WebSocket-Key: ", b"\r\nCookie: "
-_BLANKED = frozenset({b"sec-websocket-key", b"cookie"})
-_COOKIE_VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+# As nearly all spell them; in another spelling they are lines like any other.
+_KEY = b"\r\nSec-WebSocket-Key: "
+# What is secret, or another each time, and by itself decides nothing.
+_VARYING = (
+    b"Authorization Cookie If-Modified-Since If-None-Match Referer X-Forwarded-For X-Real-IP "
+    b"X-Request-ID"
+)
+_BLANKED = {b"sec-websocket-key", *_VARYING.lower().split()}
+_SPELLINGS = b"|".join(sorted({*_VARYING.split(), *_VARYING.lower().split()}))
+_VALUES = re.compile(rb"(\r\n(?:%b): )([^\r\n]*)" % _SPELLINGS)
+_VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
 # What a head with one of these says hangs on more than its fields, or on which go together.
 _SPECIAL = frozenset({b"expect", b"transfer-encoding"})
 
@@ -28,7 +36,7 @@ _header = HEADERS.__getitem__
 
 
 class KnownHeads(dict[bytes, KnownFields]):
-    """What the lines of a head say, secrets blanked; known heads, as others are asked for.
+    """What the lines of a head say, what varies blanked; known heads, as others are asked for.
 
     Raises DoubtfulLine.
     """
@@ -78,29 +86,28 @@ def read(lines: bytes) -> tuple[KnownFields, list[Header]]:
         return said, said.headers.copy()
     at = lines.find(_KEY)
     if at < 0:
-        return _read_cookie(lines)
+        return _read_varying(lines)
     lines, key = _blanked(lines, at + len(_KEY))
     if not _is_nonce(key):
         raise DoubtfulLine
     said = _known(lines)
-    said, headers = (said, said.headers.copy()) if said else _read_cookie(lines)
+    said, headers = (said, said.headers.copy()) if said else _read_varying(lines)
     at = said.places[b"sec-websocket-key"]
     headers[at] = (headers[at][0], key)
     return said, headers
 
 
-def _read_cookie(lines: bytes) -> tuple[KnownFields, list[Header]]:
-    at = lines.find(_COOKIE)
-    if at < 0:
-        said = HEADS[lines]
-        return said, said.headers.copy()
-    lines, cookie = _blanked(lines, at + len(_COOKIE))
-    if not _COOKIE_VALUE.fullmatch(cookie):
+def _read_varying(lines: bytes) -> tuple[KnownFields, list[Header]]:
+    parts = _VALUES.split(lines)  # a text, a varying name with what is around it, its value, a text
+    values = parts[2::3]
+    if not all(map(_VALUE.fullmatch, values)):
         raise DoubtfulLine
-    said = HEADS[lines]
+    del parts[2::3]
+    said = HEADS[b"".join(parts)]
     headers = said.headers.copy()
-    at = said.places[b"cookie"]
-    headers[at] = (headers[at][0], cookie)
+    for start, value in zip(parts[1::2], values, strict=True):
+        at = said.places[start[2:-2].lower()]
+        headers[at] = (headers[at][0], value)
     return said, headers
 
 
