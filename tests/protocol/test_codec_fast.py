@@ -33,7 +33,7 @@ from tests.frames import (
 from tests.plain import plain_codec
 from wsgate.protocol import codec_fast, deflate, frames
 from wsgate.protocol.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
-from wsgate.protocol.codec_fast import DeflatingCodec, FastCodec, fast_codec
+from wsgate.protocol.codec_fast import DeflatingCodec, FastCodec, InflatingCodec, fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
 from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
@@ -418,7 +418,9 @@ def test_without_the_compiled_part_the_plain_twin_does_it(monkeypatch: pytest.Mo
 
 def test_the_types_are_by_what_was_agreed(lane: str) -> None:
     assert not isinstance(fast(lane), DeflatingCodec)
-    assert isinstance(fast(lane, FRESH), DeflatingCodec)
+    assert isinstance(fast(lane, TAKEOVER), DeflatingCodec)
+    assert not isinstance(fast(lane, TAKEOVER), InflatingCodec)
+    assert isinstance(fast(lane, FRESH), InflatingCodec)
 
 
 def test_taking_more_copies_nothing(lane: str) -> None:

@@ -174,6 +174,48 @@ def test_what_is_unusual_is_no_message(twin: Any, unusual: str) -> None:
         assert twin.read_message(UNUSUAL[unusual], most) is None
 
 
+# -- read_compressed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_payload_of_one_compressed_message(twin: Any, length: int) -> None:
+    payload = bytes(at * 7 % 251 for at in range(length))
+    for opcode in (TEXT, BINARY):
+        data = frame(opcode, payload, rsv=RSV1)
+        for most in (length, MOST, sys.maxsize + 1, 1 << 90):
+            assert twin.read_compressed(data, most) == payload
+        if length:
+            assert twin.read_compressed(data, length - 1) is None
+        for end in (0, 1, 2, 5, len(data) // 2, len(data) - 1):
+            assert twin.read_compressed(data[:end], MOST) is None
+        for behind in (b"\0", frame(TEXT, "behind")):
+            assert twin.read_compressed(data + behind, MOST) is None
+        assert twin.read_compressed(frame(opcode, payload), MOST) is None
+
+
+NOT_COMPRESSED = {
+    "unmasked": frame(TEXT, declared=9, mask=None, rsv=RSV1) + b"\0" * 9,
+    "not final": frame(TEXT, "x", fin=False, rsv=RSV1),
+    "a continuation": frame(CONT, "x", rsv=RSV1),
+    "a Ping": frame(PING, b"x", rsv=RSV1),
+    "RSV2": frame(BINARY, b"x", rsv=RSV2),
+    "both": frame(BINARY, b"x", rsv=RSV1 | RSV2),
+    "opcode 3": frame(3, b"x", rsv=RSV1),
+    "0 in two octets": frame(TEXT, length_octets=2, rsv=RSV1),
+    "65,535 in eight octets": frame(BINARY, b"x" * 65_535, length_octets=8, rsv=RSV1),
+    **{
+        f"{declared:#x} declared": frame(BINARY, b"x" * 99, declared=declared, rsv=RSV1)
+        for declared in (200, *(1 << bits for bits in (31, 32, 62, 63)), *LARGEST)
+    },
+}
+
+
+@pytest.mark.parametrize("other_frame", NOT_COMPRESSED)
+def test_what_is_no_compressed_message(twin: Any, other_frame: str) -> None:
+    for most in (MOST, sys.maxsize, 1 << 90):
+        assert twin.read_compressed(NOT_COMPRESSED[other_frame], most) is None
+
+
 # -- unmask ------------------------------------------------------------------------------------
 
 
@@ -274,12 +316,16 @@ def test_wrong_types_to_read(other: Any, arguments: tuple[object, ...]) -> None:
 def test_wrong_types_to_read_one(other: Any, arguments: tuple[object, ...]) -> None:
     with pytest.raises(TypeError, match="read_message"):
         other.read_message(*arguments)
+    with pytest.raises(TypeError, match="read_compressed"):
+        other.read_compressed(*arguments)
 
 
 @pytest.mark.parametrize("most", [-1, -(1 << 90)])
 def test_fewer_octets_than_none(other: Any, most: int) -> None:
     with pytest.raises(ValueError, match="out of range"):
         other.read_message(b"", most)
+    with pytest.raises(ValueError, match="out of range"):
+        other.read_compressed(b"", most)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +371,7 @@ def test_a_buffer_is_no_payload_to_the_compiled(other: Any, payload: object) -> 
 def test_it_says_what_it_is(other: Any) -> None:
     assert other.__name__ == "wsgate.protocol._frames"
     assert other.__doc__
-    wanted = {"data_frame", "read_message", "read_messages", "unmask"}
+    wanted = {"data_frame", "read_compressed", "read_message", "read_messages", "unmask"}
     assert {name for name in vars(other) if not name.startswith("__")} == wanted
 
 
@@ -342,7 +388,7 @@ FRAMES = st.builds(
     st.sampled_from([TEXT, BINARY] * 8 + [CONT, PING, 3]),
     PAYLOADS,
     fin=st.sampled_from([True] * 15 + [False]),
-    rsv=st.sampled_from([0] * 15 + [RSV1]),
+    rsv=st.sampled_from([0] * 12 + [RSV1] * 4),
     mask=st.one_of(*[st.binary(min_size=4, max_size=4)] * 15, st.none()),
     declared=st.one_of(*[st.none()] * 15, st.integers(0, 70_000), st.integers(0, (1 << 64) - 1)),
     length_octets=st.sampled_from([None] * 15 + [2, 8]),
@@ -370,7 +416,9 @@ def test_they_read_the_same(
             assert found == expected
             assert at <= found[1] <= end
             assert [*map(type, found[0])] == [*map(type, expected[0])]
-            assert other.read_message(octets[at:], size) == plain.read_message(octets[at:], size)
+            rest = octets[at:]
+            assert other.read_message(rest, size) == plain.read_message(rest, size)
+            assert other.read_compressed(rest, size) == plain.read_compressed(rest, size)
 
 
 @settings(max_examples=200)
@@ -406,6 +454,8 @@ def use(other: Any, data: bytes, mask: bytes, payloads: list[str | bytes]) -> No
     other.read_message(data, MOST)
     other.read_message(frame(TEXT, "grüß" * 500), MOST)
     other.read_message(frame(TEXT, b"bad\xff" * 400), MOST)
+    other.read_compressed(frame(BINARY, data, rsv=RSV1), MOST)
+    other.read_compressed(data, MOST)
     other.unmask(data, mask)
     for payload in payloads:
         other.data_frame(payload)
@@ -415,6 +465,8 @@ def use(other: Any, data: bytes, mask: bytes, payloads: list[str | bytes]) -> No
         (other.read_messages, ()),
         (other.read_message, (data, -1)),
         (other.read_message, (data, "1")),
+        (other.read_compressed, (data, -1)),
+        (other.read_compressed, (data, "1")),
         (other.unmask, (data, data)),
         (other.data_frame, (None,)),
         (other.data_frame, ("\ud800",)),

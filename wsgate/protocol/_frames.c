@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { TEXT = 0x81, BINARY = 0x82, MASKED = 0x80, MASK_SIZE = 4 };
+enum { TEXT = 0x81, BINARY = 0x82, RSV1 = 0x40, MASKED = 0x80, MASK_SIZE = 4 };
 
 /* XOR n octets with the mask, eight at a time; the compiler makes vectors of it. */
 static void
@@ -42,13 +42,15 @@ big_endian(const unsigned char *in, size_t octets)
 }
 
 /* The size of a whole header at `in`, its payload's length in *length; 0 where it is none of ours:
- * cut short, no data frame, not masked, or a length in more octets than it needs. */
+ * cut short, no data frame with these reserved bits, not masked, or a length in more octets than it
+ * needs. */
 static size_t
-read_header(const unsigned char *in, size_t left, uint64_t *length)
+read_header(const unsigned char *in, size_t left, int reserved, uint64_t *length)
 {
     size_t octets = 0;
 
-    if (left < 2 + MASK_SIZE || (in[0] != TEXT && in[0] != BINARY) || !(in[1] & MASKED))
+    if (left < 2 + MASK_SIZE || (in[0] != (TEXT | reserved) && in[0] != (BINARY | reserved)) ||
+        !(in[1] & MASKED))
         return 0;
     *length = in[1] & 0x7f;
     if (*length >= 126) {
@@ -96,7 +98,7 @@ static PyObject *
 read_frame(const unsigned char *in, size_t left, Py_ssize_t most, size_t *size)
 {
     uint64_t length;
-    size_t header = read_header(in, left, &length);
+    size_t header = read_header(in, left, 0, &length);
     PyObject *message;
 
     if (header == 0 || length > (uint64_t)most || left - header < length)
@@ -193,6 +195,32 @@ read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
+read_compressed(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const unsigned char *in;
+    Py_ssize_t most;
+    size_t size, header;
+    uint64_t length;
+
+    (void)module;
+    if (count != 2 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "read_compressed(data: bytes, most: int)");
+        return NULL;
+    }
+    most = PyNumber_AsSsize_t(args[1], NULL);  /* as above: any number */
+    if (most < 0) {
+        PyErr_SetString(PyExc_ValueError, "most is out of range");
+        return NULL;
+    }
+    in = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+    size = (size_t)PyBytes_GET_SIZE(args[0]);
+    header = read_header(in, size, RSV1, &length);
+    if (header == 0 || length > (uint64_t)most || size - header != length)
+        Py_RETURN_NONE;
+    return read_binary(in + header, (size_t)length, in + header - MASK_SIZE);
+}
+
+static PyObject *
 unmask(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
@@ -261,6 +289,7 @@ data_frame(PyObject *module, PyObject *payload)
 static PyMethodDef methods[] = {
     {"read_messages", (PyCFunction)(void (*)(void))read_messages, METH_FASTCALL, NULL},
     {"read_message", (PyCFunction)(void (*)(void))read_message, METH_FASTCALL, NULL},
+    {"read_compressed", (PyCFunction)(void (*)(void))read_compressed, METH_FASTCALL, NULL},
     {"unmask", (PyCFunction)(void (*)(void))unmask, METH_FASTCALL, NULL},
     {"data_frame", data_frame, METH_O, NULL},
     {NULL, NULL, 0, NULL},

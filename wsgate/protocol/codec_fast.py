@@ -19,7 +19,7 @@ from wsgate.protocol.deflate import (
     MessageLimits,
     inflated,
 )
-from wsgate.protocol.frames import BINARY, TEXT, head, measure
+from wsgate.protocol.frames import BINARY, COMPRESSED, RSV1, TEXT, head, measure
 from wsgate.protocol.negotiation import Agreement
 from wsgate.protocol.pieces import Partial
 
@@ -28,7 +28,6 @@ try:
 except ImportError:  # no compiler was found where wsgate was installed
     from wsgate.protocol import frames as compiled  # type: ignore[no-redef]  # the same functions
 
-_RSV1 = 0x40
 _CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
 _CONTROLS = frozenset({_CLOSE, _PING, _PONG})
 _LONGEST_CONTROL = 125  # octets of its payload: RFC 6455 section 5.5
@@ -41,10 +40,10 @@ _USUAL_CLOSES = {
     b"\x03\xe9": PeerClose(1001, ""),
 }
 _INVALID_PAYLOAD = Fail(1007, "invalid payload")
-_COMPRESSED_ONES = (TEXT | _RSV1, BINARY | _RSV1)
 # A larger compressed message is inflated slice by slice, with the loop free in between.
-_COMPRESSED = 65_536
-_INFLATED = 1_048_576
+_MOST_COMPRESSED = 65_536
+_MOST_INFLATED = 1_048_576
+_COMPRESSED_BINARY = BINARY | RSV1
 _LONGEST = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
 
 
@@ -160,7 +159,7 @@ class FastCodec:
         if second & _MASKED:
             if first in (TEXT, BINARY):
                 return self._take_cut_short(data, at)
-            if first in _COMPRESSED_ONES and self._inflates:
+            if first in COMPRESSED:
                 return self._take_compressed(data, at)
             if first in _CONTROLS and second & 0x7F <= _LONGEST_CONTROL:
                 return self._take_control(data, at)
@@ -171,11 +170,6 @@ class FastCodec:
         self._input, self._at = self._input[self._at :], 0
         self.pending = False
         return ()
-
-    @property
-    def _inflates(self) -> bool:
-        # A window that the client keeps lies with wsproto's extension.
-        return self._agreement is not None and self._agreement.client_no_context_takeover
 
     # -- control frames ------------------------------------------------------------------------
 
@@ -228,31 +222,9 @@ class FastCodec:
             return self._end(_INVALID_PAYLOAD)
         return () if partial.left else (partial.whole(),)
 
-    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:
-        start, length = measure(data, at)
-        if len(data) < start and length < _COMPRESSED:
-            return self._wait()
-        if length > _COMPRESSED or len(data) - start < length:
-            return self._hand_over()
-        item = self._inflated(data, at, start, start + length)
-        if item is None:
-            return self._hand_over()
-        self._advance(start + length)
-        return (item,)
-
-    def _inflated(self, data: bytes, at: int, start: int, end: int) -> str | bytes | None:
-        """Return the message in a whole frame, None where wsproto is to judge it."""
-        payload = self._unmask(data[start:end], data[start - 4 : start])
-        assert self._agreement is not None  # without it there are no compressed messages
-        message = inflated(
-            payload, self._agreement.client_max_window_bits, min(self._most, _INFLATED)
-        )
-        if message is None or data[at] == BINARY | _RSV1:
-            return message
-        try:
-            return message.decode()
-        except UnicodeDecodeError:
-            return None
+    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:  # noqa: ARG002  # for InflatingCodec
+        """Leave it to wsproto, which has the window that the client keeps, or finds the fault."""
+        return self._hand_over()
 
     # -- wsproto's turn ------------------------------------------------------------------------
 
@@ -273,7 +245,7 @@ class FastCodec:
             items += wsproto.take(2, piece)  # a frame makes one item
         if boundaries.is_between:
             self._boundaries = None
-            if self._agreement is None or self._inflates:
+            if self._agreement is None or self._agreement.client_no_context_takeover:
                 self._wsproto = None  # nothing of it is needed for the next message
         self._advance(self._at)
         if items and isinstance(items[-1], (Fail, PeerClose)):
@@ -297,11 +269,10 @@ class FastCodec:
 
 
 class DeflatingCodec(FastCodec):
-    """The same where permessage-deflate is agreed."""
+    """The same where permessage-deflate is agreed: it compresses its messages."""
 
     __slots__ = ("_compression",)
 
-    _read_message = staticmethod(compiled.read_message)
     _data_frame = staticmethod(compiled.data_frame)
 
     def __init__(
@@ -310,24 +281,54 @@ class DeflatingCodec(FastCodec):
         super().__init__(limits, agreement, compressors)
         self._compression = compressors.compression(agreement)
 
-    def read_message(self, data: bytes, most: int) -> str | bytes | None:
-        """Return the message that `data` is, None where it is anything but one such frame."""
-        if len(data) < 2 or data[0] not in _COMPRESSED_ONES:  # noqa: PLR2004  # see _take_other
-            return self._read_message(data, most)
-        start, length = measure(data, 0)
-        if start + length != len(data) or length > _COMPRESSED or not data[1] & _MASKED:
-            return None
-        return self._inflated(data, 0, start, len(data)) if self._inflates else None
-
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
         if 4 * len(payload) >= self._compression.threshold:  # a character has up to four octets
             data = payload.encode() if isinstance(payload, str) else payload
             compressed = self._compression.compressed(data)
             if compressed is not None:
-                first = (TEXT if isinstance(payload, str) else BINARY) | _RSV1
+                first = (TEXT if isinstance(payload, str) else BINARY) | RSV1
                 return head(first, len(compressed)) + compressed
         return self._data_frame(payload)
+
+
+class InflatingCodec(DeflatingCodec):
+    """The same where the client keeps no window: it inflates whole messages by itself."""
+
+    __slots__ = ("_bits", "_most_inflated")
+
+    _read_message = staticmethod(compiled.read_message)
+    _read_compressed = staticmethod(compiled.read_compressed)
+
+    def __init__(
+        self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
+    ) -> None:
+        super().__init__(limits, agreement, compressors)
+        self._bits = agreement.client_max_window_bits
+        self._most_inflated = min(self._most, _MOST_INFLATED)
+
+    def read_message(self, data: bytes, most: int) -> str | bytes | None:
+        """Return the message that `data` is, None where it is anything but one such frame."""
+        payload = self._read_compressed(data, _MOST_COMPRESSED)
+        if payload is None:
+            return self._read_message(data, most)
+        message = inflated(payload, self._bits, self._most_inflated)
+        if message is None or data[0] == _COMPRESSED_BINARY:
+            return message
+        try:
+            return message.decode()
+        except UnicodeDecodeError:
+            return None
+
+    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:
+        start, length = measure(data, at)
+        if len(data) < start and length < _MOST_COMPRESSED:
+            return self._wait()
+        end = start + length
+        if len(data) < end or (item := self.read_message(data[at:end], self._most)) is None:
+            return self._hand_over()
+        self._advance(end)
+        return (item,)
 
 
 def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | None:
@@ -349,4 +350,5 @@ def fast_codec(
     """Return the codec for what was agreed of permessage-deflate, None without it."""
     if agreement is None:
         return FastCodec(limits, None, compressors)
-    return DeflatingCodec(limits, agreement, compressors)
+    kind = InflatingCodec if agreement.client_no_context_takeover else DeflatingCodec
+    return kind(limits, agreement, compressors)

@@ -125,7 +125,8 @@ def inflated(data: bytes, bits: int, most: int) -> bytes | None:
     bits: of the sender's window. None where that is more than `most` bytes, no deflate data, holds
     a final block or ends in an unusual way: whoever has to know which takes an `_Inflater`.
     """
-    inflater = _inflating(bits)
+    # As _inflating, without the call: each compressed message passes here.
+    inflater = zlib.decompressobj(-bits if bits > MIN_WINDOW_BITS else -MIN_WINDOW_BITS)
     try:
         out = inflater.decompress(data, most + 1)
         # A block that is under way gives something out here, or goes on behind it; one with BFINAL

@@ -8,6 +8,8 @@ Source: RFC 6455 sections 5.2 (framing) and 5.3 (masking).
 
 TEXT = 0x81  # FIN and the opcode
 BINARY = 0x82
+RSV1 = 0x40
+COMPRESSED = (TEXT | RSV1, BINARY | RSV1)
 _MASKED = 0x80
 EXTENDED = {126: (2, 126), 127: (8, 65_536)}  # octets of such a length, and its least
 _BEYOND = 1 << 64
@@ -42,6 +44,19 @@ def read_message(data: bytes, most: int) -> str | bytes | None:
     """Return the message that `data` is, None where it is anything but one such frame."""
     messages, end = read_messages(data, 0, 1, most)
     return messages[0] if messages and end == len(data) else None
+
+
+def read_compressed(data: bytes, most: int) -> bytes | None:
+    """Return the payload of the compressed message that `data` is, None where it is anything else.
+
+    That is one such frame with RSV1 (RFC 7692 section 6), its payload of at most `most` bytes.
+    """
+    if len(data) < 6 or data[0] not in COMPRESSED or data[1] < _MASKED:  # noqa: PLR2004  # as above
+        return None
+    at, length = measure(data, 0)
+    if length > most or len(data) - at != length:
+        return None
+    return unmask(data[at:], data[at - 4 : at])
 
 
 def measure(data: bytes, start: int) -> tuple[int, int]:
