@@ -1672,7 +1672,7 @@ async def test_stopping_behind_everything_else_does_nothing() -> None:
         await turns()
         for poke in (connection.driver.stop, connection.driver.eof, connection.driver.lost):
             poke()
-        connection.driver.data(b"late")
+        connection.target.data(b"late")
         assert connection.check(0.0) == connection.driver.check(0.0) == float("inf")
         connection.write(b"late")
         connection.pause_reading()

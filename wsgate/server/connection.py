@@ -28,10 +28,7 @@ LINGER = 2.0  # seconds for the client to close behind our half of the connectio
 
 
 class Driver(Protocol):
-    """What a connection does with its bytes: HTTP, a WebSocket, or nothing any more."""
-
-    def data(self, data: bytes) -> None:
-        """Take bytes that came in."""
+    """What a connection is about: HTTP, a WebSocket, or nothing any more."""
 
     def eof(self) -> None:
         """Take note that the client sends no more."""
@@ -144,10 +141,9 @@ class Connection(Relay, asyncio.Protocol):
 
     # -- its driver speaks -----------------------------------------------------------------------
 
-    def hand_to(self, driver: Driver, target: Target | None = None) -> None:
-        """Have another driver go on; what comes in goes to `target`, or to the driver itself."""
-        self.driver = driver
-        self.target = target or driver
+    def hand_to(self, driver: Driver, target: Target) -> None:
+        """Have another driver go on; what comes in goes to `target`, which may be the same."""
+        self.driver, self.target = driver, target
 
     def write(self, data: bytes) -> None:
         """Send bytes, without waiting."""
@@ -241,7 +237,8 @@ class Connection(Relay, asyncio.Protocol):
         self.context.outbox.flush(self.transport)
         now = self.context.clock()
         self._watch_reader(now)
-        self.hand_to(_Lingering(self, now))
+        lingering = _Lingering(self, now)
+        self.hand_to(lingering, lingering)
         self.look_at(now + LINGER)
         self.resume_reading()
         return True

@@ -32,43 +32,53 @@ def first_look(config: Config) -> float:
     )
 
 
-class Watch:
-    """Looks after one session while it is open: since `now`, from the first look on."""
+class Watch(Keepalive):
+    """Looks after one session while it is open, `opened_at` some time.
+
+    What it knows is set at its first look, which many connections do not live to see, but it is
+    there from the start, and is its own keepalive: Python's collector looks at every object, all of
+    them whenever they have become a quarter more. With tens of thousands of connections that takes
+    a tenth of a second, and must not come while nothing happens but that time goes by.
+    """
 
     __slots__ = (
         "_active_at",
         "_bytes_in",
         "_connection",
-        "_keepalive",
+        "_is_new",
         "_life_ends",
         "_messages",
         "_received",
         "_session",
         "_stuck_since",
+        "opened_at",
     )
 
-    def __init__(self, connection: "Connection", session: Session, now: float) -> None:
+    def __init__(self, connection: "Connection", session: Session, opened_at: float) -> None:
         self._connection = connection
         self._session = session
-        self._keepalive = self._pings(now)
+        self.opened_at = opened_at
+        self._is_new = True
+
+    def _begin(self, now: float) -> None:
+        config = self._connection.context.config
+        # Connections that were opened together do not ping together.
+        first = _between(_SOONEST, 1.0)
+        super().__init__(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
+        self._is_new = False
         self._bytes_in = 0
         self._messages = 0
         self._received = 0
         self._stuck_since = now
         self._active_at = now
-        lifetime = connection.context.config.ws_max_lifetime
-        # Connections that were opened together do not end together.
+        lifetime = config.ws_max_lifetime
+        # Nor do they end together.
         self._life_ends = now + lifetime * _between(_SHORTEST, 1.1) if lifetime else math.inf
-
-    def _pings(self, now: float) -> Keepalive | None:
-        config = self._connection.context.config
-        if not config.ws_ping_interval:
-            return None
-        first = _between(_SOONEST, 1.0)  # nor do they ping together
-        return Keepalive(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
 
     def check(self, now: float, close: Close) -> float:
         """Do what is due; return when to ask again."""
+        if self._is_new:
+            self._begin(self.opened_at)
         looks = (
             self._check_reader,
             self._check_app,
@@ -98,12 +108,12 @@ class Watch:
 
     def _check_peer(self, now: float, close: Close) -> float:
         """Ping, and give a peer up that gives no sign of life."""
-        if self._keepalive is None:
+        if not self._connection.context.config.ws_ping_interval:
             return math.inf
         if self._session.bytes_in != self._bytes_in:
             self._bytes_in = self._session.bytes_in
-            self._keepalive.heard()
-        step = self._keepalive.step(
+            self.heard()
+        step = self.step(
             now,
             flushed=self._connection.is_flushed,
             paused=self._connection.paused_since is not None,

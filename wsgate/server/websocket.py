@@ -30,7 +30,6 @@ class WebSocketDriver:
         "_conversation",
         "_deadline",
         "_inbox",
-        "_opened_at",
         "_opening",
         "_session",
         "_target",
@@ -45,12 +44,11 @@ class WebSocketDriver:
         self._conversation = self._opening.conversation
         self._deadline = math.inf
         self._target: bytes | None = None  # of a WebSocket whose end is yet to be logged
-        self._watch: Watch | None = None  # until something may be due: many are gone before
         # From the accept on:
         self._session: Session
         self._inbox: Inbox
-        self._opened_at: float
-        connection.hand_to(self._opening)
+        self._watch: Watch
+        connection.hand_to(self._opening, self._opening)
         context, request = connection.context, upgrade.request
         scope = websocket_scope(
             request, connection.client, connection.endpoint, handshake.subprotocols
@@ -154,11 +152,12 @@ class WebSocketDriver:
     def _accept(self, opening: Opening, wish: asgi.Accept) -> None:
         connection = self._connection
         context = connection.context
-        now = self._opened_at = context.clock()
+        now = context.clock()
         early = opening.accept(wish)
         self._opening = None
         session = self._session = Session(context.codec(opening.handshake.deflate))
         inbox = self._inbox = Inbox(connection, session)
+        self._watch = Watch(connection, session, now)
         context.deadlines.arm(connection, now + context.first_look)
         if logs.tells_websockets():
             self._target = opening.target
@@ -167,11 +166,7 @@ class WebSocketDriver:
         if early:
             inbox.data(early)
 
-    # -- what comes in ---------------------------------------------------------------------------
-
-    def data(self, data: bytes) -> None:
-        """Take frames; while it lasts, the connection takes them there by itself."""
-        self._inbox.data(data)
+    # -- what the connection tells ---------------------------------------------------------------
 
     def eof(self) -> None:
         """Take the client's half-close for its end: a WebSocket has no use for half of one."""
@@ -263,7 +258,7 @@ class WebSocketDriver:
             target,
             code=session.close_code,
             reason=session.close_reason,
-            seconds=self._connection.context.clock() - self._opened_at,
+            seconds=self._connection.context.clock() - self._watch.opened_at,
             received=(session.received, session.bytes_in),
             sent=(session.sent, session.bytes_out),
         )
@@ -278,8 +273,6 @@ class WebSocketDriver:
         if not self._session.can_send:
             return self._deadline
         self._inbox.tally()
-        if self._watch is None:
-            self._watch = Watch(self._connection, self._session, self._opened_at)
         at = self._watch.check(now, self.close)
         return min(self._deadline, at)  # which may be new: the watch may have closed
 
