@@ -45,7 +45,7 @@ What has nothing to measure has an answer to be right. Each of these is a test.
 | Absurd extension parameters | the offer is declined, the handshake goes on |
 | 101 headers; 64 KiB and a byte of head | 431 |
 | A target over 8 KiB | 414 |
-| Both lengths; a chunk line or trailer that is malformed | 400, and the connection closes |
+| Both lengths; a chunk line or trailer that is malformed, or a trailer that would frame the message | 400, and the connection closes |
 | Unmasked, reserved bits, reserved opcodes, long or fragmented control frames, stray continuation, interleaved data, lengths that are not minimal, bit 63, bad close codes, one-byte closes | 1002 |
 | Invalid UTF-8 split at every byte, at its first bad byte; bad deflate data; bad UTF-8 in a reason | 1007 |
 | One byte over the limit: declared, in fragments, inflated | 1009 before it is kept; the limit itself passes |

@@ -161,6 +161,15 @@ def test_a_malformed_trailer_is_refused(line: bytes) -> None:
     assert refused_in_all_ways(b"0\r\nx: y\r\n" + line + b"\r\n\r\n") == told
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "content-length", "Transfer-Encoding"])
+@pytest.mark.parametrize("value", [b"1", b"chunked", b"gzip", b""])
+def test_what_frames_a_message_is_no_trailer(name: str, value: bytes) -> None:
+    line = name.encode() + b": " + value + b"\r\n"
+    for before in (b"", b"x: y\r\n"):
+        told = refused_in_all_ways(b"0\r\n" + before + line + b"\r\n")
+        assert told == (400, f"{name} is no trailer")
+
+
 @pytest.mark.parametrize("line", [b"1", b"0\r\na: b"])
 def test_a_bare_line_feed_ends_no_line(line: bytes) -> None:
     assert in_all_ways(line + b"\nab") in [(b"", b"1\nab"), (b"0\r\n", b"a: b\nab")]

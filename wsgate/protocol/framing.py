@@ -22,7 +22,11 @@ _VALUE = rb"(?:%b=%b(?:%b|%b))?+" % (_BLANKS, _BLANKS, _QUOTED, _TOKEN)
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:%b;%b%b%b)*+" % (_BLANKS, _BLANKS, _TOKEN, _VALUE)
 )
-_TRAILER_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
+_TRAILER_LINE = re.compile(rb"(%b):[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
+# RFC 9110 section 6.5.1: "Many fields cannot be processed outside the header section because their
+# evaluation is necessary prior to receiving the content, such as those that describe message
+# framing". Whoever in front took one of these to heart would see another end of the message.
+_NO_TRAILERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Framing(Protocol):
@@ -136,8 +140,11 @@ class Chunked:
         self._is_framed = not size
 
     def _judge_trailer(self, line: bytes) -> None:
-        if not _TRAILER_LINE.fullmatch(line):
+        match = _TRAILER_LINE.fullmatch(line)
+        if match is None:
             raise RequestRefused(400, "a trailer is malformed")
+        if match[1].lower() in _NO_TRAILERS:
+            raise RequestRefused(400, f"{match[1].decode()} is no trailer")
         self._trailers += 1
         if self._trailers > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} trailers")
