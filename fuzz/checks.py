@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from tests.plain import plain_codec
 from wsgate.errors import ClientDisconnected, RequestRefused
 from wsgate.protocol.codec import SLICE, Fail, FrameCodec, Item, PeerClose
-from wsgate.protocol.codec_fast import fast_codec
+from wsgate.protocol.codec_deflating import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
 from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1

@@ -34,9 +34,10 @@ from tests.frames import (
 )
 from tests.plain import plain_codec
 from wsgate.protocol.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
-from wsgate.protocol.codec_fast import fast_codec
+from wsgate.protocol.codec_deflating import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 
 PROTOCOL_ERROR = Fail(1002, "protocol error")

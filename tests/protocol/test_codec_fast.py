@@ -31,11 +31,13 @@ from tests.frames import (
     ways,
 )
 from tests.plain import plain_codec
-from wsgate.protocol import codec_fast, deflate, frames
+from wsgate.protocol import codec_deflating, codec_fast, compression, frames
 from wsgate.protocol.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
-from wsgate.protocol.codec_fast import DeflatingCodec, FastCodec, InflatingCodec, fast_codec
+from wsgate.protocol.codec_deflating import DeflatingCodec, InflatingCodec, fast_codec
+from wsgate.protocol.codec_fast import FastCodec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 
 PROTOCOL_ERROR = Fail(1002, "protocol error")
@@ -410,7 +412,7 @@ def test_without_the_compiled_part_the_plain_twin_does_it(monkeypatch: pytest.Mo
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    codec = module.fast_codec(DEFAULT, None, Compressors(6))
+    codec = module.FastCodec(DEFAULT, None, Compressors(6))
     assert codec._read_messages is frames.read_messages
     assert codec.message is frames.data_frame
     assert read(codec, [frame(TEXT, "a") + frame(PING)]) == ["a", Ping(b"")]
@@ -843,14 +845,14 @@ class Inflated:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[int, bool]] = []
-        original = deflate.inflated
+        original = compression.inflated
 
-        def counted(data: bytes, bits: int, most: int) -> bytes | None:
-            out = original(data, bits, most)
+        def counted(data: bytes, window: int, most: int) -> bytes | None:
+            out = original(data, window, most)
             self.calls.append((most, out is not None))
             return out
 
-        monkeypatch.setattr(codec_fast, "inflated", counted)
+        monkeypatch.setattr(codec_deflating, "inflated", counted)
 
 
 def test_a_bomb_is_given_up_after_a_mebibyte(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:

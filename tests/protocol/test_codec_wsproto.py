@@ -34,7 +34,8 @@ from tests.frames import (
 from wsgate.protocol import codec_wsproto
 from wsgate.protocol.codec import Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 
 LIMITS = MessageLimits(size=300, fragments=5)

@@ -22,10 +22,11 @@ from tests.frames import (
     parsed,
     ways,
 )
-from wsgate.protocol import deflate
+from wsgate.protocol import compression
 from wsgate.protocol.codec import Fail, Item, Ping
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 
 EAGER = DeflateSettings(threshold=0)
@@ -82,39 +83,6 @@ def test_it_is_always_part_of_a_connection() -> None:
 
 
 # -- the shared compressors --------------------------------------------------------------------
-
-
-def test_a_message_is_compressed_without_the_end_of_the_flush() -> None:
-    payload = Compressors(6).compress(b"Hello" * 100, 15)
-    assert not payload.endswith(b"\0\0\xff\xff")
-    assert inflated(payload) == b"Hello" * 100
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.integers(9, 15), st.integers(0, 2), st.booleans()), max_size=12))
-def test_no_message_refers_to_another(uses: list[tuple[int, int, bool]]) -> None:
-    texts = [b"", b"the same words " * 30, random.Random(1).randbytes(3_000)]
-    compressors = Compressors(6)
-    for bits, which, twice in uses:
-        data = texts[which] * (1 + twice)
-        assert inflated(compressors.compress(data, bits), bits=bits) == data
-
-
-def test_the_same_message_compresses_the_same() -> None:
-    # One compressed frame can serve every connection with that window.
-    compressors = Compressors(6)
-    texts = [b"one " * 100, b"two " * 3_000, b"one " * 100]
-    first, _, again = [compressors.compress(text, 12) for text in texts]
-    assert first == again
-
-
-@pytest.mark.parametrize("level", range(1, 10))
-def test_every_level(level: int) -> None:
-    compressors, data = Compressors(level), b"level " * 1_000
-    for _ in range(3):
-        payload = compressors.compress(data, 9)
-        assert len(payload) < 300
-        assert inflated(payload, bits=9) == data
 
 
 def test_connections_that_share_compressors() -> None:
@@ -397,7 +365,7 @@ CONTENTS = st.one_of(
 @given(CONTENTS, st.integers(0, 9), st.integers(0, 1_000))
 def test_what_ends_as_usual_is_inflated_at_once(data: bytes, level: int, most: int) -> None:
     expected = data if len(data) <= most else None
-    assert deflate.inflated(deflated(data, level=level), 15, most) == expected
+    assert compression.inflated(deflated(data, level=level), -15, most) == expected
 
 
 def strategies(data: bytes) -> list[int]:
@@ -414,7 +382,7 @@ def test_what_is_cut_short_is_inflated_as_a_frame_is(
     packed = compressor.compress(data)
     packed += compressor.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH)
     for end in {len(packed), *draw.draw(st.lists(st.integers(0, len(packed)), max_size=8))}:
-        out = deflate.inflated(packed[:end], 15, 3_000)
+        out = compression.inflated(packed[:end], -15, 3_000)
         # None: the extension is to judge it.
         assert out is None or read(message(packed[:end], opcode=BINARY)) == [out]
 
@@ -422,7 +390,7 @@ def test_what_is_cut_short_is_inflated_as_a_frame_is(
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=40))
 def test_garbage_is_inflated_as_a_frame_is(data: bytes) -> None:
-    out = deflate.inflated(data, 15, 100_000)
+    out = compression.inflated(data, -15, 100_000)
     assert out is None or read(message(data, opcode=BINARY)) == [out]
 
 
@@ -434,6 +402,6 @@ def test_a_stored_block_that_takes_the_octets_put_back_is_left_to_the_extension(
     size = 3 + lacks
     stored = size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + b"abc"
     for final in (b"\0", b"\1"):
-        assert deflate.inflated(final + stored, 15, 1_000) is None
+        assert compression.inflated(final + stored, -15, 1_000) is None
     expected = b"abc\0\0\xff\xff" if lacks == 4 else INVALID_PAYLOAD
     assert read(message(b"\0" + stored, opcode=BINARY)) == [expected]

@@ -22,9 +22,10 @@ from tests.frames import (
     ways,
 )
 from wsgate.errors import ClientDisconnected
-from wsgate.protocol.codec_fast import fast_codec
+from wsgate.protocol.codec_deflating import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.websocket import NEXT, Cause, Session, State
 

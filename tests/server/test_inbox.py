@@ -5,7 +5,8 @@ import asyncio
 from tests.frames import TEXT, frame
 from wsgate.config import Config
 from wsgate.protocol.codec_fast import FastCodec
-from wsgate.protocol.deflate import Compressors, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import MessageLimits
 from wsgate.protocol.websocket import Session
 from wsgate.server.context import Context
 from wsgate.server.inbox import Inbox

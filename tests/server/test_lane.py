@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from tests.frames import BINARY, PING, TEXT, frame
 from wsgate.protocol.codec_fast import FastCodec
-from wsgate.protocol.deflate import Compressors, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import MessageLimits
 from wsgate.protocol.websocket import Session
 from wsgate.server.connection import Connection
 from wsgate.server.flow import Gate, ReceiveQueue

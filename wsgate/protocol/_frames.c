@@ -168,23 +168,34 @@ read_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result;
 }
 
-static PyObject *
-read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
+/* `most`, of the arguments (data: bytes, most: int); -1 with an exception set for any others. */
+static Py_ssize_t
+read_most(PyObject *const *args, Py_ssize_t count, const char *usage)
 {
     Py_ssize_t most;
-    size_t frame;
-    PyObject *message;
 
-    (void)module;
     if (count != 2 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "read_message(data: bytes, most: int)");
-        return NULL;
+        PyErr_SetString(PyExc_TypeError, usage);
+        return -1;
     }
     most = PyNumber_AsSsize_t(args[1], NULL);  /* as above: any number */
     if (most < 0) {
         PyErr_SetString(PyExc_ValueError, "most is out of range");
-        return NULL;
+        return -1;
     }
+    return most;
+}
+
+static PyObject *
+read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Py_ssize_t most = read_most(args, count, "read_message(data: bytes, most: int)");
+    size_t frame;
+    PyObject *message;
+
+    (void)module;
+    if (most < 0)
+        return NULL;
     message = read_frame((const unsigned char *)PyBytes_AS_STRING(args[0]),
                          (size_t)PyBytes_GET_SIZE(args[0]), most, &frame);
     if (message != NULL && frame != (size_t)PyBytes_GET_SIZE(args[0]))
@@ -197,21 +208,14 @@ read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 read_compressed(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
+    Py_ssize_t most = read_most(args, count, "read_compressed(data: bytes, most: int)");
     const unsigned char *in;
-    Py_ssize_t most;
     size_t size, header;
     uint64_t length;
 
     (void)module;
-    if (count != 2 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "read_compressed(data: bytes, most: int)");
+    if (most < 0)
         return NULL;
-    }
-    most = PyNumber_AsSsize_t(args[1], NULL);  /* as above: any number */
-    if (most < 0) {
-        PyErr_SetString(PyExc_ValueError, "most is out of range");
-        return NULL;
-    }
     in = (const unsigned char *)PyBytes_AS_STRING(args[0]);
     size = (size_t)PyBytes_GET_SIZE(args[0]);
     header = read_header(in, size, RSV1, &length);

@@ -13,13 +13,9 @@ from collections.abc import Sequence
 from wsgate.protocol.boundaries import Boundaries
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import (
-    Compressors,
-    Deflate,
-    MessageLimits,
-    inflated,
-)
-from wsgate.protocol.frames import BINARY, COMPRESSED, RSV1, TEXT, head, measure
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
+from wsgate.protocol.frames import BINARY, COMPRESSED, TEXT, head, measure
 from wsgate.protocol.negotiation import Agreement
 from wsgate.protocol.pieces import Partial
 
@@ -40,10 +36,6 @@ _USUAL_CLOSES = {
     b"\x03\xe9": PeerClose(1001, ""),
 }
 _INVALID_PAYLOAD = Fail(1007, "invalid payload")
-# A larger compressed message is inflated slice by slice, with the loop free in between.
-_MOST_COMPRESSED = 65_536
-_MOST_INFLATED = 1_048_576
-_COMPRESSED_BINARY = BINARY | RSV1
 _LONGEST = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
 
 
@@ -72,6 +64,7 @@ class FastCodec:
     # Class attributes, so that the tests can run the plain twin, and a call goes straight there.
     read_message = staticmethod(compiled.read_message)
     _read_messages = staticmethod(compiled.read_messages)
+    _read_compressed = staticmethod(compiled.read_compressed)
     _unmask = staticmethod(compiled.unmask)
     message = staticmethod(compiled.data_frame)
 
@@ -222,7 +215,7 @@ class FastCodec:
             return self._end(_INVALID_PAYLOAD)
         return () if partial.left else (partial.whole(),)
 
-    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:  # noqa: ARG002  # for InflatingCodec
+    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:  # noqa: ARG002  # for those who inflate
         """Leave it to wsproto, which has the window that the client keeps, or finds the fault."""
         return self._hand_over()
 
@@ -268,69 +261,6 @@ class FastCodec:
         return head(_CLOSE, len(payload)) + payload
 
 
-class DeflatingCodec(FastCodec):
-    """The same where permessage-deflate is agreed: it compresses its messages."""
-
-    __slots__ = ("_compression",)
-
-    _data_frame = staticmethod(compiled.data_frame)
-
-    def __init__(
-        self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
-    ) -> None:
-        super().__init__(limits, agreement, compressors)
-        self._compression = compressors.compression(agreement)
-
-    def message(self, payload: str | bytes) -> bytes:
-        """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
-        if 4 * len(payload) >= self._compression.threshold:  # a character has up to four octets
-            data = payload.encode() if isinstance(payload, str) else payload
-            compressed = self._compression.compressed(data)
-            if compressed is not None:
-                first = (TEXT if isinstance(payload, str) else BINARY) | RSV1
-                return head(first, len(compressed)) + compressed
-        return self._data_frame(payload)
-
-
-class InflatingCodec(DeflatingCodec):
-    """The same where the client keeps no window: it inflates whole messages by itself."""
-
-    __slots__ = ("_bits", "_most_inflated")
-
-    _read_message = staticmethod(compiled.read_message)
-    _read_compressed = staticmethod(compiled.read_compressed)
-
-    def __init__(
-        self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
-    ) -> None:
-        super().__init__(limits, agreement, compressors)
-        self._bits = agreement.client_max_window_bits
-        self._most_inflated = min(self._most, _MOST_INFLATED)
-
-    def read_message(self, data: bytes, most: int) -> str | bytes | None:
-        """Return the message that `data` is, None where it is anything but one such frame."""
-        payload = self._read_compressed(data, _MOST_COMPRESSED)
-        if payload is None:
-            return self._read_message(data, most)
-        message = inflated(payload, self._bits, self._most_inflated)
-        if message is None or data[0] == _COMPRESSED_BINARY:
-            return message
-        try:
-            return message.decode()
-        except UnicodeDecodeError:
-            return None
-
-    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:
-        start, length = measure(data, at)
-        if len(data) < start and length < _MOST_COMPRESSED:
-            return self._wait()
-        end = start + length
-        if len(data) < end or (item := self.read_message(data[at:end], self._most)) is None:
-            return self._hand_over()
-        self._advance(end)
-        return (item,)
-
-
 def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | None:
     """Return what a control frame says, None where wsproto is to judge its Close."""
     if first != _CLOSE:
@@ -342,13 +272,3 @@ def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | None:
         return PeerClose(usual.code, payload[2:].decode())
     except UnicodeDecodeError:
         return None
-
-
-def fast_codec(
-    limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
-) -> FastCodec:
-    """Return the codec for what was agreed of permessage-deflate, None without it."""
-    if agreement is None:
-        return FastCodec(limits, None, compressors)
-    kind = InflatingCodec if agreement.client_no_context_takeover else DeflatingCodec
-    return kind(limits, agreement, compressors)

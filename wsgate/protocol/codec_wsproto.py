@@ -22,7 +22,7 @@ from wsproto.frame_protocol import (
 )
 
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
-from wsgate.protocol.deflate import Deflate
+from wsgate.protocol.deflate import NO_RSV, Deflate
 from wsgate.protocol.pieces import Pieces
 
 # wsproto's own texts speak of positions within the chunk of bytes that it was fed.
@@ -36,7 +36,6 @@ _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
 _CLOSE, _PING = Opcode.CLOSE, Opcode.PING
 _NO_STATUS = CloseReason.NO_STATUS_RCVD
 _INVALID_PAYLOAD = CloseReason.INVALID_FRAME_PAYLOAD_DATA
-_NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _MASK = 4  # octets of a masking key
 _NO_EXTENSIONS: list[Extension] = []
 # Keeps nothing between control frames, so one writes those of all connections.
@@ -64,7 +63,7 @@ class _Decoder(FrameDecoder):
         data = buffer.buffer
         if (
             (opcode is _BINARY or opcode is _TEXT)
-            and rsv == _NO_RSV
+            and rsv == NO_RSV
             and payload_len <= deflate.most
             and deflate.within is None
             and data[0] & FIN_MASK

@@ -1,11 +1,8 @@
-"""permessage-deflate (RFC 7692), and with the bounds on a message as one wsproto extension.
+"""permessage-deflate (RFC 7692) and the bounds on a message, as one wsproto extension.
 
 wsproto asks its extensions about every frame's header and hands them every piece of payload, which
 makes this the place where sizes are counted before anything is kept. So the extension is always
 installed, whether deflate was agreed or not.
-
-At rest a connection keeps no window: by default both sides agree to no context takeover, one
-compressor serves all connections with the same window, and an inflater lives for one message.
 """
 
 import zlib
@@ -20,16 +17,10 @@ from wsproto.frame_protocol import (
     RsvBits,
 )
 
-from wsgate.protocol.negotiation import MIN_WINDOW_BITS, NAME, Agreement
+from wsgate.protocol.compression import Compressors, Inflater
+from wsgate.protocol.negotiation import NAME, Agreement
 
-# RFC 7692 section 7.2.1: these four octets end every flush; the sender removes them, the receiver
-# puts them back.
-_TAIL = b"\x00\x00\xff\xff"
-# An empty block with BFINAL: an inflater that stands at a block's boundary ends on it.
-_FINAL_BLOCK = b"\x03\x00"
-_END = _TAIL + _FINAL_BLOCK
-
-_NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
+NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
 # Opcode.TEXT is a call in CPython 3.11, and so is its `iscontrol`: from Close on all are.
 _CONTINUATION, _TEXT, _CLOSE = Opcode.CONTINUATION, Opcode.TEXT, Opcode.CLOSE
@@ -44,156 +35,6 @@ class MessageLimits:
 
     size: int = 16 * 1024 * 1024
     fragments: int = 131_072
-
-
-# -- compression -------------------------------------------------------------------------------
-
-
-class Compressors:
-    """One compressor for each window size, shared by all connections of a worker.
-
-    It is emptied with Z_FULL_FLUSH behind each message, so no message refers back to another and
-    each result may be sent to anyone who agreed on that window.
-    """
-
-    def __init__(self, level: int) -> None:
-        self._level = level
-        self._by_bits: dict[int, zlib._Compress] = {}
-        self._compression: Compression | None = None
-
-    def compression(self, agreement: Agreement) -> "Compression":
-        """Return what compresses under an agreement; the same for all while it holds no window."""
-        if self._compression is not None and self._compression.agreement is agreement:
-            return self._compression
-        compression = Compression(agreement, self)
-        if agreement.server_no_context_takeover:
-            self._compression = compression
-        return compression
-
-    def compress(self, data: bytes, bits: int) -> bytes:
-        """Return `data` as the payload of a compressed message."""
-        # Out of its place meanwhile: should memory run out in between, what is left in it would
-        # stand in the next connection's message.
-        compressor = self._by_bits.pop(bits, None)
-        if compressor is None:
-            compressor = zlib.compressobj(self._level, zlib.DEFLATED, -bits)
-        out = compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)[:-4]
-        self._by_bits[bits] = compressor
-        return out
-
-
-class Compression:
-    """Compresses the messages of one connection, where that was agreed and pays.
-
-    agreement: what was agreed. threshold: bytes of a message below which it does not.
-    """
-
-    __slots__ = ("_compressor", "_compressors", "agreement", "threshold")
-
-    def __init__(self, agreement: Agreement, compressors: Compressors) -> None:
-        self.threshold = agreement.settings.threshold
-        self.agreement = agreement
-        self._compressors = compressors
-        self._compressor: zlib._Compress | None = None  # only with context takeover
-
-    def compressed(self, data: bytes) -> bytes | None:
-        """Return `data` as the payload of a compressed message, None where it is sent as it is."""
-        agreement = self.agreement
-        if len(data) < self.threshold:
-            return None
-        if not agreement.server_no_context_takeover:
-            return self._with_context(data)
-        smaller = self._compressors.compress(data, agreement.server_max_window_bits)
-        return smaller if len(smaller) < len(data) else None
-
-    def _with_context(self, data: bytes) -> bytes:
-        if self._compressor is None:
-            self._compressor = zlib.compressobj(
-                self.agreement.settings.level,
-                zlib.DEFLATED,
-                -self.agreement.server_max_window_bits,
-            )
-        return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
-
-
-# -- inflating ---------------------------------------------------------------------------------
-
-
-def inflated(data: bytes, bits: int, most: int) -> bytes | None:
-    """Return what one message inflates to that needs no window from before.
-
-    bits: of the sender's window. None where that is more than `most` bytes, no deflate data, holds
-    a final block or ends in an unusual way: whoever has to know which takes an `_Inflater`.
-    """
-    # As _inflating, without the call: each compressed message passes here.
-    inflater = zlib.decompressobj(-bits if bits > MIN_WINDOW_BITS else -MIN_WINDOW_BITS)
-    try:
-        out = inflater.decompress(data, most + 1)
-        # A block that is under way gives something out here, or goes on behind it; one with BFINAL
-        # leaves it over. So does none that ends where the sender flushed.
-        if len(out) > most or inflater.decompress(_END, 1):
-            return None
-    except zlib.error:
-        return None
-    return out if inflater.eof and not inflater.unused_data else None
-
-
-def _inflating(bits: int) -> "zlib._Decompress":
-    # A sender that was told 8 bits and uses zlib compresses with 9.
-    return zlib.decompressobj(-bits if bits > MIN_WINDOW_BITS else -MIN_WINDOW_BITS)
-
-
-def _is_between_blocks(inflater: "zlib._Decompress") -> bool:
-    """Tell whether no block is under way; with that the stream ends."""
-    # A stored block that lacks a few octets would take the probe for them, and give it out.
-    return not inflater.decompress(_FINAL_BLOCK, 1) and inflater.eof and not inflater.unused_data
-
-
-class _Inflater:
-    """Turns the compressed payload of messages back, never past a bound."""
-
-    __slots__ = ("_bits", "_keep", "_zlib")
-
-    def __init__(self, agreement: Agreement) -> None:
-        self._keep = not agreement.client_no_context_takeover
-        self._bits = agreement.client_max_window_bits
-        self._zlib: zlib._Decompress | None = None
-
-    def inflate(self, data: bytes, most: int) -> bytes:
-        """Return what `data` inflates to, at most `most` + 1 bytes: one more shows the excess.
-
-        Raises zlib.error.
-        """
-        if self._zlib is None:
-            self._zlib = _inflating(self._bits)
-        out = self._zlib.decompress(data, most + 1)
-        while self._zlib.eof and self._zlib.unused_data and len(out) <= most:
-            # RFC 7692 section 7.2.3.4: a block with BFINAL may end before the message does. What
-            # follows starts afresh: zlib would only collect it, without bound.
-            data = self._zlib.unused_data
-            self._zlib = _inflating(self._bits)
-            out += self._zlib.decompress(data, most - len(out) + 1)
-        return out
-
-    def finish(self, most: int) -> bytes:
-        """Return the rest of the message, bounded as in `inflate`; let go of a window not kept.
-
-        Raises zlib.error, also for a message that stops within a block.
-        """
-        assert self._zlib is not None  # every frame's payload has passed `inflate`
-        out = b"" if self._zlib.eof else self.inflate(_TAIL, most)
-        if len(out) <= most:
-            # An empty last block ends the stream only at a block's boundary. A window that is
-            # kept must not end, so a copy is asked.
-            probe = self._zlib.copy() if self._keep else self._zlib
-            if not probe.eof and not _is_between_blocks(probe):
-                raise zlib.error("the message stops within a block")
-        if not self._keep:
-            self._zlib = None
-        return out
-
-
-# -- the extension -----------------------------------------------------------------------------
 
 
 class Deflate(Extension):
@@ -229,9 +70,9 @@ class Deflate(Extension):
         self.most = limits.size
         self._agreement = agreement
         # RFC 7692 section 6.1: only the first frame of a message carries the bit.
-        self._rsv = _NO_RSV if agreement is None else _RSV1
+        self._rsv = NO_RSV if agreement is None else _RSV1
         self._compression = compressors.compression(agreement) if agreement else None
-        self._inflater: _Inflater | None = None
+        self._inflater: Inflater | None = None
         self._opcode = _CLOSE  # of the frame under way, and whether that carries RSV1
         self._is_marked = False
         self.within: Opcode | None = None  # the kind of message under way
@@ -268,7 +109,7 @@ class Deflate(Extension):
         """
         self._opcode = opcode
         if opcode >= _CLOSE:
-            return _NO_RSV
+            return NO_RSV
         if opcode is _CONTINUATION:
             return self._judged_continuation(payload_length)
         # RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the
@@ -285,7 +126,7 @@ class Deflate(Extension):
             return _PROTOCOL_ERROR
         if not self._compressed and self._size + payload_length > self.most:
             return _TOO_BIG
-        return _NO_RSV
+        return NO_RSV
 
     def frame_inbound_payload_data(
         self,
@@ -320,7 +161,7 @@ class Deflate(Extension):
     def _inflated(self, data: bytes) -> bytes | CloseReason:
         if self._inflater is None:
             assert self._agreement is not None  # without it the bit is an error
-            self._inflater = _Inflater(self._agreement)
+            self._inflater = Inflater(self._agreement)
         try:
             return self._counted(self._inflater.inflate(data, self.most - self._size))
         except zlib.error:

@@ -102,7 +102,8 @@ class Connection(Relay, asyncio.Protocol):
             context.move_to(name, _address(name) if self.client else _path(name))
         self.endpoint = context.endpoint
         context.connections.add(self)
-        driver = self.driver = self.target = HttpDriver(self)
+        driver = HttpDriver(self)
+        self.hand_to(driver, driver)
         self._is_let_in = context.admission.enter(self.client)
         if not self._is_let_in:
             driver.turn_away()
@@ -123,7 +124,7 @@ class Connection(Relay, asyncio.Protocol):
         self.context.outbox.forget(self.transport)
         self.gate.open()
         self.driver.lost()
-        self.driver = self.target = _GONE  # and with that none is held
+        self.hand_to(_GONE, _GONE)  # and with that no driver is held
         self.context.admission.leave(self.client, was_let_in=self._is_let_in)
         self.context.connection_ended(self)
 
@@ -132,7 +133,7 @@ class Connection(Relay, asyncio.Protocol):
         now = self.context.clock()
         self.gate.shut(now)
         self._watch_reader(now)
-        self.look_at(now)
+        self.context.deadlines.arm(self, now)
 
     def resume_writing(self) -> None:
         """Let senders go on."""
@@ -169,10 +170,6 @@ class Connection(Relay, asyncio.Protocol):
         if self.paused_since is not None and not self.is_lost:
             self.paused_since = None
             self.transport.resume_reading()
-
-    def look_at(self, at: float) -> None:
-        """Have `check` called at a time, or before."""
-        self.context.deadlines.arm(self, at)
 
     def check(self, now: float) -> float:
         """Do what is due; return when to ask again."""
@@ -239,7 +236,7 @@ class Connection(Relay, asyncio.Protocol):
         self._watch_reader(now)
         lingering = _Lingering(self, now)
         self.hand_to(lingering, lingering)
-        self.look_at(now + LINGER)
+        self.context.deadlines.arm(self, now + LINGER)
         self.resume_reading()
         return True
 

@@ -14,9 +14,10 @@ from wsgate.asgi.scope import Endpoint
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.protocol.codec import FrameCodec
-from wsgate.protocol.codec_fast import fast_codec
+from wsgate.protocol.codec_deflating import fast_codec
 from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.deflate import Compressors, Deflate, MessageLimits
+from wsgate.protocol.compression import Compressors
+from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.handshake import lines_of
 from wsgate.protocol.headers import checked
 from wsgate.protocol.http1_fast import FastHttp1

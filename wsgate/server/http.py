@@ -24,29 +24,25 @@ class HttpDriver:
     __slots__ = ("_connection", "_deadline", "_drained", "_exchange", "_http1", "_is_idle")
 
     def __init__(self, connection: "Connection") -> None:
-        context = connection.context
         self._connection = connection
-        self._http1 = context.http1(context.head_limits)
+        self._http1 = connection.context.http1(connection.context.head_limits)
         self._exchange: Exchange | None = None
         self._drained = 0
         self._is_idle = True  # not a byte of the next request has come
         # A connection's first request has the time of a head; later ones may take their time.
-        self._deadline = context.clock() + context.config.ws_handshake_timeout
-        context.deadlines.arm(connection, self._deadline)
+        self._give(connection.context.config.ws_handshake_timeout)
 
     def _give(self, seconds: float) -> None:
-        self._deadline = self._connection.context.clock() + seconds
-        self._connection.look_at(self._deadline)
+        context = self._connection.context
+        self._deadline = context.clock() + seconds
+        context.deadlines.arm(self._connection, self._deadline)
 
     # -- what the connection tells ---------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
         """Take bytes of the request under way, or of the next one."""
         self._http1.feed(data)
-        if self._exchange is None:
-            self._next()
-        else:
-            self._read()
+        self._read()
 
     def eof(self) -> None:
         """Take note that no further request comes; the response under way still leaves."""

@@ -39,7 +39,7 @@ class Outbox:
             return not transport.is_closing()
         waiting[transport] = joined
         if len(waiting) == 1:
-            self._call_soon(self._flush)
+            self.schedule()
         return True
 
     def _joined(self, transport: asyncio.WriteTransport, data: bytes) -> bytearray:
@@ -49,7 +49,7 @@ class Outbox:
         return joined
 
     def schedule(self) -> None:
-        """See that all is sent at the turn's end; the lane calls it with the first there is."""
+        """See that all is sent at the turn's end; to be called with the first there is."""
         self._call_soon(self._flush)
 
     def _flush(self) -> None:

@@ -210,8 +210,9 @@ class WebSocketDriver:
                 self._connection.close()
 
     def _give(self, seconds: float) -> None:
-        self._deadline = self._connection.context.clock() + seconds
-        self._connection.look_at(self._deadline)
+        context = self._connection.context
+        self._deadline = context.clock() + seconds
+        context.deadlines.arm(self._connection, self._deadline)
 
     # -- the end ---------------------------------------------------------------------------------
 
