@@ -87,6 +87,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "http": ("h11", "h11"),
     "lifespan": ("on", "on"),
     "root_path": ("/api", "/api"),
+    "reset_contextvars": ("true", True),
     "log_level": ("debug", "debug"),
     "access_log": ("false", False),
     "limit_connections": ("7", 7),
@@ -121,6 +122,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_fast_lane": ("false", False),
 }
 SWITCHES = {"access_log", "date_header", "server_header", "ws_fast_lane"}
+FLAGS = {"reset_contextvars"}
 
 
 def test_every_setting_has_a_sample() -> None:
@@ -137,7 +139,9 @@ def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
 def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
     written, value = SAMPLES[name]
     option = option_of(name)
-    args = ["--no-" + option[2:]] if name in SWITCHES else [option, written]
+    args = [option] if name in FLAGS else [option, written]
+    if name in SWITCHES:
+        args = ["--no-" + option[2:]]
     assert invoke("main:app", *args).output == ""
     assert calls.options == (
         {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()) | {name: value}

@@ -19,6 +19,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "http": "auto",
         "lifespan": "auto",
         "root_path": "",
+        "reset_contextvars": False,
         "log_level": "info",
         "access_log": True,
         "limit_connections": None,

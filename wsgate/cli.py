@@ -70,6 +70,11 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--log-level", "Log this and what is graver.", type=click.Choice(get_args(LogLevel)))
 @_option("--access-log/--no-access-log", "Log requests and WebSockets.", is_flag=True)
 @_option("--root-path", "Where the app is mounted: put before each path.", type=str)
+@_option(
+    "--reset-contextvars",
+    "Start each call of the app with no context variables, not even the lifespan's.",
+    is_flag=True,
+)
 @_option("--limit-connections", "Connections; 503 above.  [default: by open files]", type=int)
 @_option("--limit-connections-per-ip", "Connections from one address; 503 above.", type=int)
 @_option("--limit-concurrency", "Requests and WebSockets at a time; 503 above.", type=int)

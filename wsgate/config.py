@@ -25,7 +25,8 @@ class Config:
     host, port: where to listen; port 0 takes a free one. uds: a Unix socket's path instead; fd: an
     inherited socket instead. backlog: connections the kernel holds before they are accepted.
     http: what parses requests; auto is fast, which leaves to h11 what is in any doubt.
-    lifespan: whether the app has one. root_path: where the app is mounted.
+    lifespan: whether the app has one. root_path: where the app is mounted. reset_contextvars: start
+    each call of the app with no context variables; otherwise it has those that the lifespan set.
 
     limit_connections: open at a time, 503 above; None is what the limit of open files leaves.
     limit_connections_per_ip: from one address, 503 above. limit_concurrency: app calls at a time
@@ -66,6 +67,7 @@ class Config:
     http: Http = "auto"
     lifespan: Lifespan = "auto"
     root_path: str = ""
+    reset_contextvars: bool = False
     log_level: LogLevel = "info"
     access_log: bool = True
     limit_connections: int | None = None

@@ -3,6 +3,8 @@ import logging
 from typing import Any
 
 import pytest
+import starlette.requests
+import starlette.websockets
 
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
@@ -48,21 +50,47 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def test_an_app_is_called_in_a_task_that_the_context_keeps() -> None:
     given: list[Any] = []
+    may_end = asyncio.Event()
 
     async def app(*args: Any) -> None:
         given.extend(args)
+        await may_end.wait()
 
     call = Call(app)
     task = call.start()
     assert call.context.tasks == {task}
-    assert given == []  # not before the loop's next turn
     ending = asyncio.create_task(call.context.ended.wait())
     await asyncio.sleep(0)
+    may_end.set()
     async with asyncio.timeout(10):
         await ending
     assert given == [{"type": "http"}, call.receive, call.send]
     assert call.ends == [None]
     assert call.context.tasks == set()
+
+
+async def test_a_call_that_ends_at_once_is_not_kept() -> None:
+    async def app(*_: Any) -> None:
+        """Return at once, which with eager tasks is before `start` does."""
+
+    call = Call(app)
+    await ended(call.start())
+    await asyncio.sleep(0)  # the task's own callback
+    assert call.ends == [None]
+    assert call.context.tasks == set()
+
+
+async def test_a_task_factory_need_not_know_contexts() -> None:
+    async def app(*_: Any) -> None:
+        """Return at once."""
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(work, loop=loop)
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    call = Call(app)
+    await ended(call.start())
+    assert call.ends == [None]
 
 
 @pytest.mark.parametrize(
@@ -133,19 +161,51 @@ LEFT = ClientDisconnected("the client has left")
 GROUP = BaseExceptionGroup("", [LEFT, BaseExceptionGroup("", [LEFT])])
 
 
-@pytest.mark.parametrize("error", [LEFT, GROUP])
-def test_a_client_that_has_left_is_nothing_to_log(
+def chained(*links: tuple[str, BaseException]) -> BaseException:
+    """Return an exception with a chain: each link's name is `cause` or `context`."""
+    error: BaseException = RuntimeError("no response returned")
+    first = error
+    for name, link in links:
+        setattr(error, f"__{name}__", link)
+        error = link
+    return first
+
+
+def ring() -> BaseException:
+    first, second = ValueError("first"), ValueError("second")
+    first.__context__, second.__context__ = second, first
+    return first
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LEFT,
+        GROUP,
+        BaseExceptionGroup("", [ValueError("of another task"), LEFT]),
+        chained(("cause", LEFT)),
+        chained(("context", OSError("the framework's")), ("context", LEFT)),
+        chained(("context", KeyError("a")), ("cause", GROUP)),
+        starlette.requests.ClientDisconnect(),
+        chained(("context", starlette.websockets.WebSocketDisconnect(1001))),
+    ],
+)
+def test_a_client_that_has_left_is_for_debugging_alone(
     caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     cycle.report(error, client_left=True)
-    assert lines(caplog) == []
+    assert lines(caplog) == ["DEBUG The client left while the app was at work"]
 
 
 @pytest.mark.parametrize(
     ("error", "client_left"),
     [
         (LEFT, False),  # the app has made it up
-        (BaseExceptionGroup("", [LEFT, ValueError("no")]), True),
+        (chained(("cause", LEFT)), False),  # it talks to another client, which has left
+        (starlette.websockets.WebSocketDisconnect(1001), False),
+        (BaseExceptionGroup("", [ValueError("no")]), True),
+        (chained(("cause", ValueError("no")), ("context", KeyError("a"))), True),
+        (ring(), True),
     ],
 )
 def test_what_only_looks_like_it_is_logged(

@@ -26,8 +26,8 @@ from tests.server.puppet import (
     waits,
 )
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
-from wsgate.server.connection import HIGH_WATER, LINGER, Connection
-from wsgate.server.deadlines import TICK
+from wsgate.server.connection import HIGH_WATER, Connection
+from wsgate.server.deadlines import LINGER, TICK
 from wsgate.server.exchange import PIECES
 from wsgate.server.http import DRAIN, READ_AHEAD
 from wsgate.testing import MemoryClient, connect
@@ -889,14 +889,21 @@ async def test_an_app_that_gives_up_with_its_client_is_no_failure(log: Lines) ->
         assert log.access == ['127.0.0.1:50000 - "GET / HTTP/1.1" 200 OK']
 
 
+def caused_by(error: Exception) -> RuntimeError:
+    own = RuntimeError("the framework's own")
+    own.__context__ = error
+    return own
+
+
 @pytest.mark.parametrize(
     "wrapped",
     [
         lambda error: error,
         lambda error: ExceptionGroup("tasks", [error]),
         lambda error: BaseExceptionGroup("tasks", [ExceptionGroup("inner", [error]), error]),
+        caused_by,
     ],
-    ids=["bare", "group", "nested"],
+    ids=["bare", "group", "nested", "chained"],
 )
 async def test_nothing_is_logged_of_a_disconnect_that_the_app_lets_through(
     wrapped: Callable[[Exception], BaseException], log: Lines
@@ -915,7 +922,7 @@ async def test_other_failures_of_a_client_that_has_left_are_logged(log: Lines) -
     async with played(GET) as (client, _, call):
         client.drop()
         await turns()
-        call.raises(ExceptionGroup("tasks", [ClientDisconnected(), ValueError("mine")]))
+        call.raises(ExceptionGroup("tasks", [KeyError("a"), ValueError("mine")]))
         await turns()
         assert log.errors == ["Exception in ASGI application"]
         assert not log.access

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvloop
 
+from tests.server import loops
 from tests.server.puppet import (
     END,
     START,
@@ -41,7 +42,8 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 PATIENCE = 10.0
 MIB = 1024 * 1024
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+LOOPS = loops.LOOPS
 
 
 @pytest.fixture(autouse=True)

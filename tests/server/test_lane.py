@@ -61,7 +61,7 @@ def lane_on(base: type[PlainLane], wire: Wire) -> Any:
     lane.most = 100
     lane.codec = lane.session.codec
     lane.transport = wire
-    lane.outbox = Outbox(asyncio.get_running_loop().call_soon)
+    lane.outbox = Outbox(asyncio.get_running_loop().call_soon, lambda write, data: write(data))
     lane.waiting = lane.outbox.waiting
     lane.create_future = asyncio.get_running_loop().create_future
     return lane

@@ -125,6 +125,57 @@ async def test_auto_goes_on_without(caplog: pytest.LogCaptureFixture) -> None:
     await within_reason(life.stop(5.0))
 
 
+async def test_auto_goes_on_with_an_app_that_cancels_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    life = lifespan(app)
+    await within_reason(life.start())
+    assert lines(caplog) == ["INFO ASGI 'lifespan' protocol appears unsupported."]
+    await within_reason(life.stop(5.0))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (asyncio.CancelledError(), "CancelledError"),
+        (ValueError("no\ndatabase"), r"ValueError: no\ndatabase"),
+    ],
+)
+async def test_auto_says_that_a_lifespan_broke_off_during_its_startup(
+    caplog: pytest.LogCaptureFixture, error: BaseException, reason: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise error
+
+    life = lifespan(app)
+    await within_reason(life.start())
+    assert lines(caplog) == [
+        f"WARNING The application's lifespan ended during startup ({reason}); serving without it",
+        "DEBUG Exception in 'lifespan' protocol",
+    ]
+    await within_reason(life.stop(5.0))
+
+
+async def test_a_startup_that_the_server_gives_up_is_no_end_to_tell_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await asyncio.Event().wait()
+
+    life = lifespan(app)
+    starting = asyncio.create_task(life.start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting], timeout=10)
+    assert starting.cancelled()
+    assert lines(caplog) == []
+
+
 async def test_auto_goes_on_with_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
     life = lifespan(returns)
     await within_reason(life.start())

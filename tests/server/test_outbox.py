@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-import uvloop
 import websockets
 
 import wsgate.testing
+from tests.server import loops
 from wsgate.server.outbox import FULL, Outbox
 from wsgate.types import Receive, Scope, Send
 
@@ -32,7 +32,7 @@ class Transport(asyncio.WriteTransport):
 
 
 def outbox() -> Outbox:
-    return Outbox(asyncio.get_running_loop().call_soon)
+    return Outbox(asyncio.get_running_loop().call_soon, lambda write, data: write(data))
 
 
 async def turn() -> None:
@@ -121,7 +121,7 @@ async def burst(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+LOOPS = loops.LOOPS
 
 
 async def test_a_burst_is_one_write_and_arrives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
+from tests.server import loops
 from tests.server.puppet import Lines, Puppet, logged, nothing_left, turns, until
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
@@ -19,7 +19,7 @@ from wsgate.server import server as module
 from wsgate.server.server import Server
 from wsgate.types import App
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+LOOPS = loops.LOOPS
 PATIENCE = 30.0
 
 

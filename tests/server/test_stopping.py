@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import uvloop
 
+from tests.server import loops
 from tests.server.puppet import END, START, Lines, Puppet, logged, nothing_left, piece, turns, until
 from wsgate.server import server as server_module
 from wsgate.testing import LiveServer, serve
@@ -16,7 +16,9 @@ from wsgate.types import App
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE = 10.0
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+LOOPS = loops.LOOPS
 
 
 @pytest.fixture(autouse=True)

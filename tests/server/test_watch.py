@@ -8,7 +8,7 @@ import pytest
 from tests import frames
 from tests.server.wsclient import Peer, close_code, opened, peer, text, text_frame, turns
 from wsgate.server import watch as module
-from wsgate.server.deadlines import TICK
+from wsgate.server.deadlines import LINGER, TICK
 from wsgate.server.watch import _LOOKS, MAX_PAUSE
 
 LARGE = "x" * 50_000
@@ -197,11 +197,59 @@ async def test_a_client_that_does_not_read() -> None:
         await ws.client.advance(1 + TICK)
         await asyncio.wait([sending], timeout=10)
         assert await ws.disconnected() == (1013, "slow consumer")
-        await ws.client.advance(9)
+        await ws.client.advance(LINGER - 2 * TICK)
         assert ws.client.context.connections
-        await ws.client.advance(1 + TICK)
+        await ws.client.advance(2 * TICK)  # not --ws-close-timeout: it had its time
         assert not ws.client.context.connections
         assert any("1013 slow consumer" in line for line in ws.log.access)
+
+
+async def test_a_client_that_does_not_read_after_a_bad_frame() -> None:
+    async with opened(ws_send_timeout=3, ws_ping_interval=0) as ws:
+        ws.client.stall()
+        await ws.app.send(text(LARGE))
+        sending = ws.app.sending(text(LARGE))
+        await turns()
+        ws.client.send(frames.frame(frames.TEXT, b"\xff"))
+        await ws.client.advance(3 + TICK)
+        await asyncio.wait([sending], timeout=10)
+        assert (await ws.disconnected())[0] == 1007
+        await ws.client.advance(LINGER - 2 * TICK)
+        assert ws.client.context.connections
+        await ws.client.advance(3 * TICK)  # a reader's time is over, and does not begin again
+        assert not ws.client.context.connections
+
+
+async def test_a_close_timeout_that_is_shorter_still_holds() -> None:
+    async with opened(ws_send_timeout=30, ws_ping_interval=0, ws_close_timeout=1) as ws:
+        ws.client.stall()
+        sending = ws.app.sending(text(LARGE * 2))
+        await ws.client.advance(30 + 1 + 2 * TICK)
+        await asyncio.wait([sending], timeout=10)
+        assert not ws.client.context.connections
+
+
+# -- a peer that is gone ---------------------------------------------------------------------------
+
+
+async def test_a_peer_that_is_gone_has_no_time_to_answer_our_close() -> None:
+    async with opened(ws_ping_interval=10, ws_ping_timeout=5, ws_close_timeout=100) as ws:
+        await ws.client.advance(10)
+        assert (await ws.frame()).opcode == frames.PING
+        await ws.client.advance(5 + 1 + TICK)  # a second until the Ping is seen to have left
+        assert await ws.closed() == (1011, "keepalive ping timeout")
+        assert await ws.disconnected() == (1011, "keepalive ping timeout")
+        await ws.client.advance(LINGER + 2 * TICK)
+        assert not ws.client.context.connections
+
+
+async def test_a_peer_that_was_only_slow_may_still_answer() -> None:
+    async with opened(ws_ping_interval=10, ws_ping_timeout=5) as ws:
+        await ws.client.advance(16 + TICK)
+        await ws.frame()
+        assert await ws.closed() == (1011, "keepalive ping timeout")
+        ws.client.send(frames.close(1011))
+        await ws.client.ended()
 
 
 async def test_a_client_that_reads_at_last_is_told_why() -> None:

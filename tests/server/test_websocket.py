@@ -471,7 +471,7 @@ async def test_another_error_after_the_client_left_is_logged() -> None:
     async with opened() as ws:
         ws.client.drop()
         await turns()
-        ws.app.leave(ExceptionGroup("tasks", [ClientDisconnected("left"), KeyError("mine")]))
+        ws.app.leave(ExceptionGroup("tasks", [ValueError("no"), KeyError("mine")]))
         await turns()
         assert len(ws.log.problems) == 1
         assert "KeyError('mine')" in ws.log.problems[0]

@@ -16,6 +16,7 @@ from tests.server.wsclient import (
     turns,
 )
 from wsgate.errors import ClientDisconnected
+from wsgate.server.deadlines import LINGER
 from wsgate.types import Message
 
 MIB = 1 << 20
@@ -203,11 +204,11 @@ async def test_slow_consumer_is_closed_and_then_aborted() -> None:
         with pytest.raises(ClientDisconnected):
             await soon(waits)
         assert await ws.disconnected() == (1013, "slow consumer")
-        await ws.client.advance(9)
+        await ws.client.advance(LINGER - 1)
         assert ws.client.context.connections
         await ws.client.advance(1)
         await ws.gone()
-        assert "[closed] 1013 slow consumer after 40." in ws.log.access[1]
+        assert "[closed] 1013 slow consumer after 32." in ws.log.access[1]
 
 
 async def test_slow_consumer_that_reads_at_last_learns_why() -> None:

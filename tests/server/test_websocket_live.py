@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -18,6 +17,7 @@ from websockets.typing import Subprotocol
 from tests import frames
 from tests.apps.echo import app as echo
 from tests.frames import PING, PONG, TEXT, frame
+from tests.server import loops
 from tests.server.wsclient import (
     PATIENCE,
     Stage,
@@ -34,7 +34,7 @@ from wsgate.server.server import Server
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+LOOPS = loops.LOOPS
 MIB = 1 << 20
 
 

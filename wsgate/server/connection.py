@@ -5,6 +5,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from wsgate.server.context import Context
+from wsgate.server.deadlines import LINGER
 from wsgate.server.flow import Gate
 from wsgate.server.http import HttpDriver
 from wsgate.server.lane import Target
@@ -24,7 +25,6 @@ except ImportError:  # no compiler was found where wsgate was installed
 HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
 _NEVER = -math.inf
 LAST_WORD = 127  # bytes of a control frame of ours
-LINGER = 2.0  # seconds for the client to close behind our half of the connection
 
 
 class Driver(Protocol):
@@ -104,6 +104,7 @@ class Connection(Relay, asyncio.Protocol):
         context.connections.add(self)
         driver = HttpDriver(self)
         self.hand_to(driver, driver)
+        driver.start()
         self._is_let_in = context.admission.enter(self.client)
         if not self._is_let_in:
             driver.turn_away()
@@ -169,7 +170,7 @@ class Connection(Relay, asyncio.Protocol):
         """Take bytes in again."""
         if self.paused_since is not None and not self.is_lost:
             self.paused_since = None
-            self.transport.resume_reading()
+            self.context.apart(self.transport.resume_reading)
 
     def check(self, now: float) -> float:
         """Do what is due; return when to ask again."""
@@ -211,7 +212,7 @@ class Connection(Relay, asyncio.Protocol):
         if self.transport.can_write_eof() and not self.has_eof:
             self._write_eof()
         else:
-            self.transport.close()
+            self.context.apart(self.transport.close)
 
     def finish(self) -> float:
         """End the connection once all is written: its client has said that it sends no more.
@@ -221,11 +222,17 @@ class Connection(Relay, asyncio.Protocol):
         """
         self.context.outbox.flush(self.transport)
         if self.transport.get_write_buffer_size() <= LAST_WORD and not self.is_lost:
-            self.transport.close()
+            self.context.apart(self.transport.close)
             return self.context.clock() + LINGER
         if self._linger():
-            self.transport.close()
+            self.context.apart(self.transport.close)
         return math.inf
+
+    def give_up(self) -> None:
+        """End the connection within LINGER, whether or not all that was written can leave."""
+        self.close()
+        if isinstance(self.driver, _Lingering):
+            self.driver.waits_for_reader = False
 
     def _linger(self) -> bool:
         """Throw away what still comes, within bounds; False where that is so already."""
@@ -244,31 +251,32 @@ class Connection(Relay, asyncio.Protocol):
         try:
             self.transport.write_eof()
         except OSError:  # asyncio's lets it out: the client has reset what we have just read
-            self.transport.abort()
+            self.context.apart(self.transport.abort)
 
     def end(self) -> None:
         """End the connection once all is written, but for the client's half of it."""
         if not self.is_lost:
             self.context.outbox.flush(self.transport)
-            self.transport.close()
+            self.context.apart(self.transport.close)
 
     def abort(self) -> None:
         """End the connection now, whatever is not written yet."""
         if not self.is_lost:
             self.context.outbox.forget(self.transport)
-            self.transport.abort()
+            self.context.apart(self.transport.abort)
 
 
 class _Lingering:
     """A connection whose end is written; what still comes in is thrown away.
 
-    The client's seconds count from when all has left; until then it has a reader's time.
+    The client's seconds count from when all has left; until then it has a reader's time, as long as
+    waits_for_reader holds.
     """
 
     def __init__(self, connection: Connection, now: float) -> None:
         self._connection = connection
         self._until = now + LINGER
-        self._was_flushed = connection.is_flushed
+        self.waits_for_reader = not connection.is_flushed
 
     def data(self, data: bytes) -> None:
         pass
@@ -285,10 +293,10 @@ class _Lingering:
     def check(self, now: float) -> float:
         if now < self._until:
             return self._until
-        if self._was_flushed or now >= self._connection.sends_until:
+        if not self.waits_for_reader or now >= self._connection.sends_until:
             self._connection.abort()
             return math.inf
-        self._was_flushed = self._connection.is_flushed
+        self.waits_for_reader = not self._connection.is_flushed
         self._until = now + LINGER
         return self._until
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from wsgate._version import __version__
 from wsgate.asgi.scope import Endpoint
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from wsgate.server.connection import Connection
 
 
+Args = TypeVarTuple("Args")
+
 # What says how a response is framed stands there by the server's own hand.
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 
@@ -50,6 +52,8 @@ class Context:
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
     taken. sockname: of the last connection that came; endpoint: what it came to. first_look: the
     seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
+    variables: the context variables of the server's own callbacks. app_variables: those that each
+    call of the app starts with a copy of; what the lifespan has set is among them.
     default_headers: what stands in every response; default_lines: the same as bytes.
     Raises ConfigError for a bad --header.
     """
@@ -66,7 +70,8 @@ class Context:
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
-        self.variables = contextvars.Context()
+        self.variables = contextvars.copy_context()
+        self.app_variables = contextvars.Context() if config.reset_contextvars else self.variables
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.stopping = False
@@ -107,12 +112,30 @@ class Context:
     @cached_property
     def outbox(self) -> Outbox:
         """What is written in this turn of the loop."""
-        return Outbox(self.loop.call_soon)
+        return Outbox(self.call_soon, self.apart)
 
     @cached_property
     def create_future(self) -> Callable[[], asyncio.Future[Any]]:
         """The loop's: one object for all connections."""
         return self.loop.create_future
+
+    def inherit(self, variables: contextvars.Context) -> None:
+        """Start each call of the app with these variables, unless --reset-contextvars is set."""
+        if not self.config.reset_contextvars:
+            self.app_variables = variables
+
+    def apart(self, call: Callable[[*Args], object], *arguments: *Args) -> None:
+        """Call something that may keep the current context, as asyncio does with each callback.
+
+        Much of the server runs within an app's `send` or `receive`, so in that app's context. A
+        callback that kept it would carry the app's variables to whatever it does later: another
+        request, another user.
+        """
+        self.variables.copy().run(call, *arguments)  # a copy, for a context is entered only once
+
+    def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle:
+        """Have the loop call back in the server's own context."""
+        return self.loop.call_soon(callback, context=self.variables)
 
     @property
     def is_full(self) -> bool:

@@ -25,8 +25,12 @@ class Call(Protocol):
 
 def start(context: Context, scope: Mapping[str, Any], call: Call) -> asyncio.Task[None]:
     """Call the app in a task of its own; the context keeps it until it ends."""
+    # A task copies the context that it is created in: here one that no other call has touched. To
+    # pass it as an argument would fail with task factories that do not know `context`.
     # One name for all: asyncio would keep one of its own for each.
-    task = context.loop.create_task(_run(context.app, scope, call), name="wsgate app")
+    task: asyncio.Task[None] = context.app_variables.copy().run(
+        context.loop.create_task, _run(context.app, scope, call), name="wsgate app"
+    )
     context.tasks.add(task)
     task.add_done_callback(context.on_task_end, context=context.variables)
     return task
@@ -44,8 +48,9 @@ async def _run(app: App, scope: Mapping[str, Any], call: Call) -> None:
 
 
 def report(error: BaseException, *, client_left: bool) -> None:
-    """Log what an app raised, unless it is the ordinary end of a client that has left."""
-    if client_left and _is_disconnect(error):
+    """Log what an app raised; at debug level where that only says that its client has left."""
+    if client_left and _is_caused_by_disconnect(error):
+        logs.error.debug("The client left while the app was at work", exc_info=error)
         return
     if isinstance(error, asyncio.CancelledError):
         logs.error.warning("An app's call was cancelled before it ended")
@@ -53,7 +58,30 @@ def report(error: BaseException, *, client_left: bool) -> None:
     logs.error.error("Exception in ASGI application", exc_info=error)
 
 
-def _is_disconnect(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_disconnect, error.exceptions))
-    return isinstance(error, ClientDisconnected)
+def _is_caused_by_disconnect(error: BaseException) -> bool:
+    """Tell whether the client's end is anywhere in an exception's chain.
+
+    Frameworks turn our ClientDisconnected into an exception of their own, or make one of the
+    disconnect message that they received.
+    """
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, ClientDisconnected) or _name_of(found) in _DISCONNECTS:
+            return True
+        if id(found) not in seen:  # a chain may be a ring
+            seen.add(id(found))
+            waiting += [e for e in (found.__cause__, found.__context__) if e is not None]
+            if isinstance(found, BaseExceptionGroup):
+                waiting += found.exceptions
+    return False
+
+
+def _name_of(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+# What Starlette and FastAPI raise once they have received a disconnect message.
+_DISCONNECTS = frozenset(
+    {"starlette.requests.ClientDisconnect", "starlette.websockets.WebSocketDisconnect"}
+)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 NEVER = math.inf
 TICK = 0.25  # seconds that a bucket spans, so a deadline is late by at most that
+LINGER = 2.0  # seconds for a client to close after we have closed our half of the connection
 _TURN = 100  # connections that one sweep looks at before the loop gets its turn
 
 

@@ -54,7 +54,11 @@ class Exchange:
         self._has_received = False
         self._has_left = False
         self.is_answered = False
-        scope = http_scope(request, connection.client, connection.endpoint)
+
+    def start(self) -> None:
+        """Call the app."""
+        connection = self._connection
+        scope = http_scope(self._request, connection.client, connection.endpoint)
         cycle.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------

@@ -29,8 +29,11 @@ class HttpDriver:
         self._exchange: Exchange | None = None
         self._drained = 0
         self._is_idle = True  # not a byte of the next request has come
-        # A connection's first request has the time of a head; later ones may take their time.
-        self._give(connection.context.config.ws_handshake_timeout)
+        self._deadline = math.inf
+
+    def start(self) -> None:
+        """Wait for the first request, which has the time of a head; later ones have more time."""
+        self._give(self._connection.context.config.ws_handshake_timeout)
 
     def _give(self, seconds: float) -> None:
         context = self._connection.context
@@ -119,6 +122,7 @@ class HttpDriver:
         self._exchange = Exchange(self, self._connection, self._http1, request)
         if self._http1.buffered:
             self._pause_if_full()
+        self._exchange.start()  # an eager task may end it here
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
@@ -133,11 +137,7 @@ class HttpDriver:
             logs.websocket_refused(connection.client, upgrade.request, refused.status)
             self._answer(refused)
             return
-        WebSocketDriver(connection, self._http1, upgrade, agreed)  # the connection is its own now
-        if len(upgrade.trailing) >= READ_AHEAD:
-            connection.pause_reading()  # enough came with the handshake until the app accepts
-        if connection.has_eof:
-            connection.driver.eof()  # it came while a request in front was being answered
+        WebSocketDriver(connection, self._http1, upgrade, agreed).start(upgrade.request)
 
     def turn_away(self) -> None:
         """Answer a connection that is one too many, whatever it asks for."""
@@ -217,6 +217,12 @@ class HttpDriver:
         self._is_idle = True
         self._give(self._connection.context.config.timeout_keep_alive)
         if self._http1.buffered or self._connection.has_eof:
+            # Not here: this runs within the app's `send`. The next call would have its context,
+            # and with eager tasks as many calls as were pipelined would be nested in each other.
+            self._connection.context.call_soon(self._next_pipelined)
+
+    def _next_pipelined(self) -> None:
+        if self._exchange is None and self._connection.driver is self:
             self._next()
 
 

@@ -203,7 +203,7 @@ class Inbox(Lane):
 
     def _go_on(self) -> None:
         if self._turn is None:
-            self._turn = self._connection.context.loop.call_soon(self._next_turn)
+            self._turn = self._connection.context.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None

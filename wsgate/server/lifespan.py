@@ -1,6 +1,7 @@
-"""The task of the app's lifespan: started before the first connection, ended behind the last."""
+"""The task of the app's lifespan: started before the first connection, ended after the last."""
 
 import asyncio
+import contextvars
 from typing import Any, cast
 
 from wsgate.asgi.lifespan import Life, State
@@ -15,7 +16,8 @@ class Lifespan:
     """One app's lifespan.
 
     mode: "off" calls nothing; "on" takes an app without lifespan for one that failed; "auto" goes
-    on without. state: what the app puts there reaches the scope of every connection.
+    on without. state: what the app puts there reaches the scope of every connection. variables: the
+    context variables with which the app's startup was complete, None without a lifespan.
     """
 
     def __init__(self, app: App, mode: Mode, state: dict[str, Any]) -> None:
@@ -26,6 +28,9 @@ class Lifespan:
         self._events: asyncio.Queue[str] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._has_received = False
+        self._error: BaseException | None = None
+        self.variables: contextvars.Context | None = None
 
     async def start(self) -> None:
         """Start the app. Raises StartupFailed with the app's own message."""
@@ -42,8 +47,27 @@ class Lifespan:
         if self._life.state is State.FAILED:
             await self.abandon()
             raise StartupFailed(self._life.failure or "the application's startup failed")
-        if self._life.state is State.STARTING and self._mode == "on":
+        if self._life.state is State.STARTING:
+            self._go_without()
+
+    def _go_without(self) -> None:
+        """Say once that the app has no lifespan, or that it broke off. Raises StartupFailed."""
+        error = self._error
+        if self._mode == "on":
+            if error is not None:
+                logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
             raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
+        if error is None:
+            return
+        if self._has_received:  # an app that asks what is wanted has a lifespan
+            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+            logs.error.warning(
+                "The application's lifespan ended during startup (%s); serving without it",
+                logs.escaped(reason),
+            )
+            logs.error.debug("Exception in 'lifespan' protocol", exc_info=error)
+        else:
+            logs.error.info("ASGI 'lifespan' protocol appears unsupported.")
 
     async def stop(self, seconds: float) -> None:
         """Shut the app down, if it came up, and give it some seconds for it."""
@@ -78,15 +102,19 @@ class Lifespan:
             await self._app(
                 cast("dict[str, Any]", lifespan_scope(self._state)), self._receive, self._send
             )
-        except Exception as error:  # noqa: BLE001  # whatever an app raises ends its lifespan alone
-            if self._life.state is State.STARTING and self._mode == "auto":
-                logs.error.info("ASGI 'lifespan' protocol appears unsupported.")
-            else:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # it ends alone
+            if self._life.state is State.STARTING:
+                self._error = error  # start() decides what it means
+            elif not isinstance(error, asyncio.CancelledError):
                 logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
 
     async def _receive(self) -> Message:
-        return {"type": await self._events.get()}
+        event = await self._events.get()
+        self._has_received = True
+        return {"type": event}
 
     async def _send(self, message: Message) -> None:
         self._life.send(message)
+        if self._life.is_running:
+            self.variables = contextvars.copy_context()
         self._changed.set()

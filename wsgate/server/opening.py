@@ -44,7 +44,6 @@ class Opening:
     def __init__(
         self, connection: "Connection", http1: Http1, upgrade: Upgrade, handshake: Handshake
     ) -> None:
-        context = connection.context
         self._connection = connection
         self._http1 = http1
         self._upgrade = upgrade
@@ -55,8 +54,17 @@ class Opening:
         self._is_told = False  # the app has had its websocket.connect
         self.conversation = asgi.Conversation(handshake)
         self.end: tuple[int, str] | None = None
+        self._deadline = math.inf
+
+    def start(self) -> None:
+        """Give the app its time to decide; end at once where the client has ended its half."""
+        connection = self._connection
+        context = connection.context
         self._deadline = context.clock() + context.config.ws_handshake_timeout
         context.deadlines.arm(connection, self._deadline)
+        self._pause_if_full()
+        if connection.has_eof:  # it came while a request in front was being answered
+            self.eof()
 
     # -- the app's decision ----------------------------------------------------------------------
 
@@ -147,6 +155,9 @@ class Opening:
     def data(self, data: bytes) -> None:
         """Keep what comes before the app has accepted."""
         self._early += data
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
         if len(self._early) >= EARLY:
             self._connection.pause_reading()
 

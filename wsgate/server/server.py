@@ -79,6 +79,8 @@ class Server:
         self.sockets = sockets.listen(self.config)
         try:
             await self._lifespan.start()
+            if self._lifespan.variables is not None:
+                self.context.inherit(self._lifespan.variables)
             for sock in self.sockets:
                 await self._accept_on(sock)
         except BaseException:

@@ -2,8 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wsgate.config import Config
 from wsgate.protocol.keepalive import Action, Keepalive
@@ -18,8 +17,14 @@ _SHORTEST = 0.9  # of a lifetime
 _LOOKS = 8  # looks in a time without progress, so that it is exact to an eighth
 
 
-Close = Callable[[int, str], None]
-"""Sends our Close, with a code and a reason."""
+class Closer(Protocol):
+    """Ends the WebSocket that is watched."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send our Close and wait for the peer's."""
+
+    def give_up(self, code: int, reason: str) -> None:
+        """Send our Close to a peer that gives no sign of life, and end TCP soon after."""
 
 
 def first_look(config: Config) -> float:
@@ -75,7 +80,7 @@ class Watch(Keepalive):
         # Nor do they end together.
         self._life_ends = now + lifetime * _between(_SHORTEST, 1.1) if lifetime else math.inf
 
-    def check(self, now: float, close: Close) -> float:
+    def check(self, now: float, closer: Closer) -> float:
         """Do what is due; return when to ask again."""
         if self._is_new:
             self._begin(self.opened_at)
@@ -86,27 +91,29 @@ class Watch(Keepalive):
             self._check_idle,
             self._check_age,
         )
-        return min([look(now, close) for look in looks if self._session.can_send], default=math.inf)
+        return min(
+            [look(now, closer) for look in looks if self._session.can_send], default=math.inf
+        )
 
-    def _check_reader(self, now: float, close: Close) -> float:
+    def _check_reader(self, now: float, closer: Closer) -> float:
         """Give a client up that does not read what it is sent."""
         shut_since = self._connection.gate.shut_since
         if shut_since is None:
             return math.inf
         until = shut_since + self._connection.context.config.ws_send_timeout
         if now >= until:
-            close(1013, "slow consumer")
+            closer.give_up(1013, "slow consumer")
         return until
 
-    def _check_app(self, now: float, close: Close) -> float:
+    def _check_app(self, now: float, closer: Closer) -> float:
         """Give an app up that does not receive: it hides its client's end, too."""
         if self._connection.paused_since is None or self._session.received != self._received:
             self._received, self._stuck_since = self._session.received, now
         if now >= self._stuck_since + MAX_PAUSE:
-            close(1011, "the application does not receive")
+            closer.close(1011, "the application does not receive")
         return min(self._stuck_since + MAX_PAUSE, now + MAX_PAUSE / _LOOKS)
 
-    def _check_peer(self, now: float, close: Close) -> float:
+    def _check_peer(self, now: float, closer: Closer) -> float:
         """Ping, and give a peer up that gives no sign of life."""
         if not self._connection.context.config.ws_ping_interval:
             return math.inf
@@ -121,10 +128,10 @@ class Watch(Keepalive):
         if step.action is Action.PING:
             self._connection.write(self._session.ping(b""))
         elif step.action is Action.FAIL:
-            close(1011, "keepalive ping timeout")
+            closer.give_up(1011, "keepalive ping timeout")
         return step.next_at
 
-    def _check_idle(self, now: float, close: Close) -> float:
+    def _check_idle(self, now: float, closer: Closer) -> float:
         """End a WebSocket on which nobody says anything; the messages are counted already."""
         timeout = self._connection.context.config.ws_idle_timeout
         if not timeout:
@@ -134,13 +141,13 @@ class Watch(Keepalive):
             self._messages, self._active_at = messages, now
         until = self._active_at + timeout
         if now >= until:
-            close(1001, "idle timeout")
+            closer.close(1001, "idle timeout")
         return min(until, now + timeout / _LOOKS)
 
-    def _check_age(self, now: float, close: Close) -> float:
+    def _check_age(self, now: float, closer: Closer) -> float:
         """End a WebSocket that has lived long enough, so that its client comes back elsewhere."""
         if now >= self._life_ends:
-            close(1012, "lifetime reached")
+            closer.close(1012, "lifetime reached")
         return self._life_ends
 
 

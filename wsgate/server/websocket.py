@@ -9,8 +9,10 @@ from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.protocol.handshake import Handshake
 from wsgate.protocol.http1 import Http1, Upgrade
+from wsgate.protocol.request import Request
 from wsgate.protocol.websocket import CLOSED, FAILING, OPEN, Session
 from wsgate.server import cycle, logs
+from wsgate.server.deadlines import LINGER
 from wsgate.server.inbox import Inbox
 from wsgate.server.opening import Opening
 from wsgate.server.watch import Watch
@@ -48,12 +50,16 @@ class WebSocketDriver:
         self._session: Session
         self._inbox: Inbox
         self._watch: Watch
-        connection.hand_to(self._opening, self._opening)
-        context, request = connection.context, upgrade.request
-        scope = websocket_scope(
-            request, connection.client, connection.endpoint, handshake.subprotocols
-        )
-        cycle.start(context, scope, self)
+
+    def start(self, request: Request) -> None:
+        """Take the connection over and call the app."""
+        connection, opening = self._connection, self._opening
+        assert opening is not None  # nobody has accepted yet
+        connection.hand_to(opening, opening)
+        opening.start()
+        subprotocols = opening.handshake.subprotocols
+        scope = websocket_scope(request, connection.client, connection.endpoint, subprotocols)
+        cycle.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
 
@@ -230,6 +236,17 @@ class WebSocketDriver:
         else:
             self._inbox.pump()  # the peer's Close may wait behind what had no room
 
+    def give_up(self, code: int, reason: str) -> None:
+        """Send our Close to a peer that does not read, or gives no sign of life.
+
+        It is not given the time to answer: TCP ends within the time that a closed connection has.
+        """
+        self.close(code, reason)
+        if self._session.state is CLOSED:
+            self._connection.give_up()
+        else:
+            self._give(min(LINGER, self._connection.context.config.ws_close_timeout))
+
     def stop(self) -> None:
         """Close with 1012, so that the client comes back."""
         self.close(1012, "service restart")
@@ -274,7 +291,7 @@ class WebSocketDriver:
         if not self._session.can_send:
             return self._deadline
         self._inbox.tally()
-        at = self._watch.check(now, self.close)
+        at = self._watch.check(now, self)
         return min(self._deadline, at)  # which may be new: the watch may have closed
 
     def _out_of_time(self) -> None:
