@@ -1,7 +1,11 @@
 # Everything a newcomer needs: `make chat` and `make test` set themselves up.
 PYTHON ?= python3
-VENV ?= .venv
+# Each Python that is named has a virtual environment of its own: make test PYTHON=python3.13
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
+# Further arguments for pytest, as in: make test TESTS=tests/protocol
+TESTS ?=
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
 
@@ -17,7 +21,7 @@ BENCH_VENV ?= build/bench-venv
 
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
-	@echo "make test      set up, then run all tests, with coverage"
+	@echo "make test      set up, then run all tests, with coverage; PYTHON=python3.13 names a Python"
 	@echo "make sanitize  set up, then run the tests of the C extensions under ASan and UBSan"
 	@echo "make check     set up, then lint and type-check"
 	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
@@ -41,7 +45,7 @@ chat: $(VENV)/.ready
 # What speaks WebSocket is run with the fast lane and without it.
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-lane both \
-		--cov --cov-report term
+		--cov --cov-report term $(TESTS)
 
 # Leaks are the tests' business: Python itself keeps what it has until its end.
 SANITIZED := build/sanitize
@@ -101,4 +105,4 @@ fuzz: $(VENV)/.ready
 	done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache
