@@ -1,0 +1,48 @@
+"""Clients that leave a framework's handlers at work: an ordinary event, and no crash in the log."""
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from tests.processes import ServerProcess, running
+from tests.server.wsclient import handshake
+
+HEAD = "HTTP/1.1\r\nHost: a\r\n"
+REQUESTS = {
+    "/stream": f"GET /stream {HEAD}\r\n".encode(),
+    "/upload": f"POST /upload {HEAD}Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n".encode(),
+    "/talk": handshake(target="/talk"),
+    "/listen": handshake(target="/listen"),
+    "/both": handshake(target="/both"),
+}
+LEFT = "The client left while the app was at work"
+
+
+async def leave(server: ServerProcess, request: bytes, *, by_reset: bool) -> None:
+    """Wait for the answer's head, then go away in the middle."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request)
+    await reader.readuntil(b"\r\n\r\n")
+    if by_reset:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("app", ["app", "app_with_middleware"])
+async def test_clients_that_leave_are_no_crashes(loop_name: str, app: str) -> None:
+    options = ("--loop", loop_name, "--log-level", "debug")
+    async with running(f"tests.apps.leaving:{app}", *options) as server, asyncio.timeout(60):
+        for by_reset in (True, False):
+            for request in REQUESTS.values():
+                await leave(server, request, by_reset=by_reset)
+        server.signal()
+        assert await server.ended() == 0
+    told = [line for line in server.log if line.startswith(("WARNING", "ERROR", "DEBUG"))]
+    assert {line.partition(":")[0] for line in told} == {"DEBUG"}, told
+    # Middleware of Starlette's keeps the end of a response or an upload to itself.
+    expected = 10 if app == "app" else 6
+    assert sum(LEFT in line for line in told) >= expected, told
