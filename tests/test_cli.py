@@ -289,6 +289,9 @@ def test_each_failure_has_its_status(
 # -- real processes --------------------------------------------------------------------------------
 
 APPS = """
+import asyncio
+import time
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         raise NotImplementedError
@@ -305,6 +308,23 @@ def fails():
     raise LookupError("no settings")
 
 number = 7
+
+async def make_later():
+    return app
+
+async def never():
+    print("making", flush=True)
+    await asyncio.Event().wait()
+
+async def fails_late():
+    try:
+        await never()
+    except asyncio.CancelledError:
+        raise OSError("no database") from None
+
+async def blocks():
+    print("making", flush=True)
+    time.sleep(600)
 """
 
 
@@ -314,6 +334,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "apps.py").write_text(APPS)
     (tmp_path / "broken.py").write_text("import wsg_nowhere")
     (tmp_path / "wrong.py").write_text("def app(:")
+    (tmp_path / "reads.py").write_text("import json\n\napp = json.loads('[')")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit()")
     return tmp_path
 
 
@@ -331,7 +353,7 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
     done = subprocess.run(
         [*COMMAND, *args],
         cwd=folder,
-        env=environment(),
+        env=environment(**options.pop("env", {})),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -352,12 +374,15 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
             r'could not import "broken": ModuleNotFoundError: .*wsg_nowhere.*broken\.py, line 1\)',
         ),
         (["wrong:app"], r'could not import "wrong": SyntaxError: .*wrong\.py, line 1\)'),
+        (["reads:app"], r'could not import "reads": .*JSONDecodeError: .*reads\.py, line 3\)'),
+        (["exits:app"], r'could not import "exits": SystemExit \(.*exits\.py, line 2\)'),
+        (["apps:app", "--app-dir", "nowhere"], r"--app-dir nowhere: No such file or directory"),
         (["apps"], r'"apps" is not of the form "module:attribute"'),
-        (["apps:nothing"], r'attribute "nothing" not found in "apps"'),
-        (["apps:number"], r"'apps:number' is not callable, so it is no ASGI app"),
+        (["apps:nothing"], r'attribute "nothing" not found in "apps" \(.*apps\.py\)'),
+        (["apps:number"], r'"apps:number" is 7, not an ASGI app'),
         (
             ["apps:fails", "--factory"],
-            r"the app's factory failed: LookupError: no settings \(.*apps\.py, line 15\)",
+            r"the app's factory failed: LookupError: no settings \(.*apps\.py, line 18\)",
         ),
         (["apps:app", "--uds", "apps.py"], r"--uds apps\.py exists and is no socket"),
         (["apps:app", "--fd", "0"], r"--fd 0 is no socket: .+"),
@@ -372,6 +397,65 @@ def test_what_cannot_be_served_is_one_line(folder: Path, args: list[str], line: 
     status, err = ended(folder, *args)
     assert re.fullmatch(f"Error: {line}\n", err), err
     assert status == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("WSGATE_APP", "apps", '"apps" is not of the form "module:attribute"'),
+        ("WSGATE_APP", "nowhere:app", 'could not import module "nowhere": there is none'),
+        ("WSGATE_APP", "apps:number", '"apps:number" is 7, not an ASGI app'),
+        ("WSGATE_APP_DIR", "nowhere", "nowhere: No such file or directory"),
+        ("WSGATE_FD", "0", "0 is no socket: Socket operation on non-socket"),
+    ],
+)
+def test_what_cannot_be_served_names_its_variable(
+    folder: Path, variable: str, value: str, line: str
+) -> None:
+    args = [] if variable == "WSGATE_APP" else ["apps:app"]
+    status, err = ended(folder, *args, env={variable: value})
+    assert (status, err) == (1, f"Error: Invalid value for {variable}: {line}\n")
+
+
+def test_an_app_that_fails_is_no_fault_of_its_variable(folder: Path) -> None:
+    status, err = ended(folder, env={"WSGATE_APP": "reads:app"})
+    assert status == 1
+    assert err.startswith('Error: could not import "reads": json.decoder.JSONDecodeError: ')
+
+
+def test_the_whole_of_an_import_error_is_for_debugging(folder: Path) -> None:
+    _, line = ended(folder, "reads:app")
+    status, err = ended(folder, "reads:app", "--log-level", "debug")
+    log, error = err[: -len(line)], err[-len(line) :]
+    assert (status, error) == (1, line)
+    assert log.startswith("DEBUG:    The app could not be loaded\n  Traceback (most recent call ")
+    assert re.search(r'reads\.py", line 3, in <module>\n.*json\.loads', log)
+    assert re.search(r'decoder\.py", line \d+, in decode\n', log)
+
+
+@pytest.mark.parametrize("factory", ["never", "fails_late", "blocks"])
+def test_an_interrupted_factory_ends_without_a_traceback(
+    folder: Path, loop_name: str, factory: str
+) -> None:
+    with subprocess.Popen(
+        [*COMMAND, f"apps:{factory}", "--factory", "--port", "0", "--loop", loop_name],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "making\n"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate() == ("", "")
+        finally:
+            watchdog.cancel()
+    assert process.returncode == 128 + signal.SIGINT
 
 
 def test_a_port_in_use_is_one_line(folder: Path) -> None:
@@ -402,22 +486,22 @@ def test_to_import_the_command_does_not_run_it() -> None:
 
 
 class Running:
-    """A server that runs in a process of its own; where: what its line says."""
+    """A server in a process of its own; where: what its line says; seen: the lines up to that."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.where = ""
+        self.seen: list[str] = []
 
     def wait(self) -> Self:
         """Wait for the line that says where it runs."""
         assert self._process.stderr is not None
-        seen = []
         for line in self._process.stderr:
-            seen.append(line)
+            self.seen.append(line)
             if match := re.search(r"wsgate running on (.+) \(Press CTRL\+C to quit\)$", line):
                 self.where = match[1]
                 return self
-        raise AssertionError("".join(seen))
+        raise AssertionError("".join(self.seen))
 
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
         """Send a signal; return the exit status and what stands on stdout and stderr."""
@@ -519,3 +603,26 @@ def test_a_server_with_its_settings_in_the_environment(folder: Path, tmp_path: P
     with running(tmp_path / "elsewhere", env=env) as server:
         answer(connected(server.where))
         assert server.stop(signal.SIGTERM) == (0, "", STOPPED)
+
+
+@pytest.mark.parametrize("factory", ["make", "make_later"])
+def test_a_server_whose_app_a_factory_makes(folder: Path, loop_name: str, factory: str) -> None:
+    with running(folder, f"apps:{factory}", "--port", "0", "--loop", loop_name) as server:
+        assert answer(connected(server.where)).startswith("('127.0.0.1', ")
+        assert server.seen[0] == (
+            "WARNING:  ASGI app factory detected: calling it to get the app. "
+            "Set --factory (factory=True) to make this explicit.\n"
+        )
+        assert server.stop(signal.SIGTERM)[0] == 0
+
+
+def test_a_server_beside_a_service_of_its_name(folder: Path) -> None:
+    address = "tcp://10.0.0.1:80"
+    env = {"WSGATE_UDS": address, "WSGATE_PORT": "0", "WSGATE_SERVICE_HOST": "10.0.0.1"}
+    with running(folder, "apps:app", env=env) as server:
+        assert server.seen[0] == (
+            f"Warning: WSGATE_UDS={address} is ignored: it is the address of a service, "
+            "set by Kubernetes (enableServiceLinks)\n"
+        )
+        assert answer(connected(server.where)).startswith("('127.0.0.1', ")
+        assert server.stop(signal.SIGTERM)[0] == 0

@@ -124,6 +124,7 @@ def test_what_is_not_names_its_option(option: str, value: Any, wanted: str) -> N
     with pytest.raises(ConfigError) as raised:
         Config(**{option.replace("-", "_"): value})
     assert str(raised.value) == f"--{option} must be {wanted}"
+    assert raised.value.setting == option.replace("-", "_")
 
 
 def test_one_place_to_listen_is_enough() -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import click
 
 import wsgate
+from wsgate import environment
 from wsgate.config import Config, Http, Lifespan, LogLevel, Loop
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.server.run import run
@@ -52,18 +53,34 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
     setting = name.lstrip("-").split("/")[0].replace("-", "_")
     default = getattr(_DEFAULTS, setting)
     return click.option(
-        name, default=default, show_default=default not in (None, ()), help=text, **settings
+        name,
+        cls=environment.Option,
+        default=default,
+        show_default=default not in (None, ()),
+        help=text,
+        **settings,
     )
 
 
-@click.command(context_settings={"auto_envvar_prefix": "WSGATE", "max_content_width": 100})
-@click.argument("app", envvar="WSGATE_APP")
+@click.command(context_settings={"max_content_width": 100})
+@click.argument("app", cls=environment.Argument)
 @_option("--host", "Address to listen on.", type=str)
 @_option("--port", "Port to listen on; 0 takes a free one.", type=int)
 @_option("--uds", "Listen on a Unix socket instead.", type=str)
 @_option("--fd", "Listen on an inherited socket's file descriptor instead.", type=int)
-@click.option("--factory", is_flag=True, help="APP is a function that returns the app.")
-@click.option("--app-dir", default="", help="Look for APP in this folder.", show_default="here")
+@click.option(
+    "--factory",
+    cls=environment.Option,
+    is_flag=True,
+    help="Call APP to get the app; an async factory is awaited.",
+)
+@click.option(
+    "--app-dir",
+    cls=environment.Option,
+    default="",
+    help="Look for APP in this folder.",
+    show_default="here",
+)
 @_option("--lifespan", "The app's lifespan.", type=click.Choice(get_args(Lifespan)))
 @_option("--loop", "The event loop.", type=click.Choice(get_args(Loop)))
 @_option("--http", "What parses HTTP.", type=click.Choice(get_args(Http)))
@@ -82,6 +99,7 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
     "--limit-request-head",
     "--h11-max-incomplete-event-size",
     "limit_request_head",
+    cls=environment.Option,
     type=int,
     default=_DEFAULTS.limit_request_head,
     show_default=True,
@@ -94,6 +112,7 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--drain-seconds", "Spread the closing of WebSockets on shutdown.", type=float)
 @click.option(
     "--ws-origins",
+    cls=environment.Option,
     callback=_members,
     default="",
     help="Origins whose pages may connect, with commas between; 403 for others.  [default: any]",
@@ -125,7 +144,7 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @click.option(
     "--header",
     "headers",
-    envvar="WSGATE_HEADER",
+    cls=environment.Option,
     multiple=True,
     type=_HeaderType(),
     help="Put into responses; may be given several times.",
@@ -133,12 +152,11 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--date-header/--no-date-header", "Send the Date header.", is_flag=True)
 @_option("--server-header/--no-server-header", "Send the Server header.", is_flag=True)
 @click.option(
-    "--version",
+    "--version",  # not in the environment: WSGATE_VERSION is what an image may call its version
     is_flag=True,
     callback=_print_version,
     expose_value=False,
     is_eager=True,
-    allow_from_autoenv=False,  # WSGATE_VERSION is what an image may call its version
     help="Print the versions and exit.",
 )
 def main(app: str, factory: bool, app_dir: str, **options: Any) -> None:
@@ -149,7 +167,7 @@ def main(app: str, factory: bool, app_dir: str, **options: Any) -> None:
     try:
         run(app, factory=factory, app_dir=app_dir, **options)
     except ConfigError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {environment.message(error, click.get_current_context())}", err=True)
         sys.exit(1)
     except StartupFailed as error:
         click.echo(f"Error: startup failed: {error}", err=True)

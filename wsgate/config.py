@@ -162,4 +162,4 @@ _LIMITS = (
 
 def _check(name: str, holds: object, wanted: str) -> None:
     if not holds:
-        raise ConfigError(f"--{name.replace('_', '-')} must be {wanted}")
+        raise ConfigError(f"--{name.replace('_', '-')} must be {wanted}", setting=name)

@@ -17,7 +17,15 @@ class WsgateError(Exception):
 
 
 class ConfigError(WsgateError):
-    """A setting, a socket or an app that cannot be used; its text is one line for the operator."""
+    """A setting, a socket or an app that cannot be used; its text is one line for the operator.
+
+    setting: the name of the setting whose value is at fault, if it is one's: a field of `Config`,
+    "app" or "app_dir". The text of a setting's error begins with its option.
+    """
+
+    def __init__(self, text: str, *, setting: str | None = None) -> None:
+        super().__init__(text)
+        self.setting = setting
 
 
 class StartupFailed(WsgateError):

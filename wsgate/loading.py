@@ -1,74 +1,185 @@
-"""Finds the app that "module:attribute" names, with errors that fit on one line."""
+"""Finds the app that "module:attribute" names or that a factory makes; each error is one line."""
 
+import asyncio
 import importlib
+import inspect
+import logging
+import os.path
 import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
+from wsgate.diagnosis import describe, shorten
 from wsgate.errors import ConfigError
-from wsgate.types import App
+from wsgate.types import App, Factory
+
+_log = logging.getLogger("wsgate.error")
+
+# What the user's code may fail with. A SystemExit would end the process without a word, and that
+# of `sys.exit()` with status 0. CancelledError: of a task of the user's own.
+_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+_CONNECTION = ("scope", "receive", "send")  # the arguments of an app
 
 
 def load(
-    app: App | Callable[[], App] | str, *, factory: bool = False, app_dir: str | None = None
-) -> App:
-    """Return the app.
+    app: App | Factory | str, *, factory: bool = False, app_dir: str | None = None
+) -> App | Awaitable[App]:
+    """Return the app, or what `complete` awaits for it if its factory is async.
 
-    app: itself, or "module:attribute" of it, dots in both. factory: call it to get the app.
-    app_dir: a folder that modules are looked for in first.
-    Raises ConfigError.
+    app: itself, or "module:attribute" of it, dots in both. factory: call it to get the app; without
+    this, what can only be a factory is called as well, with a warning. app_dir: a folder that
+    modules are looked for in first.
+    Raises ConfigError, whose cause is what the user's code raised.
     """
     if app_dir is not None:
-        sys.path.insert(0, str(Path(app_dir).resolve()))
-    found = _found(app) if isinstance(app, str) else app
-    if factory:
-        found = _made(cast("Callable[[], App]", found))
-    if not callable(found):
-        raise ConfigError(f"{app!r} is not callable, so it is no ASGI app")
-    return cast("App", found)
+        _search_first(app_dir)
+    found: object = _find(app) if isinstance(app, str) else app
+    described = f'"{app}" is' if isinstance(app, str) else "the app is"
+    if factory or _is_factory(found):
+        if not factory:
+            _log.warning(
+                "ASGI app factory detected: calling it to get the app. "
+                "Set --factory (factory=True) to make this explicit."
+            )
+        return _make(_check_callable(found, described), _package(app))
+    return _check_app(found, described)
 
 
-def _found(name: str) -> Any:
-    module_name, colon, attributes = name.partition(":")
-    if not (module_name and colon and attributes):
-        raise ConfigError(f'"{name}" is not of the form "module:attribute"')
-    found: Any = _imported(module_name)
+async def complete(app: App | Awaitable[App]) -> App:
+    """Return the app that `load` returned, or left to be awaited. Raises ConfigError."""
+    return app if callable(app) else await app
+
+
+# -- modules and attributes ------------------------------------------------------------------------
+
+
+def _search_first(folder: str) -> None:
+    try:
+        sys.path.insert(0, os.path.realpath(folder, strict=True))
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"--app-dir {folder or '.'}: {reason}", setting="app_dir") from None
+
+
+def _package(app: object) -> str:
+    """Return the top-level package that the app's code belongs to."""
+    module = app if isinstance(app, str) else str(getattr(app, "__module__", ""))
+    return module.partition(":")[0].partition(".")[0]
+
+
+def _find(name: str) -> object:
+    module_name, _, attributes = name.partition(":")
+    if not (attributes and all(module_name.split("."))):
+        raise ConfigError(f'"{name}" is not of the form "module:attribute"', setting="app")
+    module = _import(module_name)
+    found: object = module
     for attribute in attributes.split("."):
         try:
             found = getattr(found, attribute)
-        except AttributeError:
-            raise ConfigError(f'attribute "{attributes}" not found in "{module_name}"') from None
+        except _FAILURES as error:
+            if isinstance(error, AttributeError) and error.obj is found and error.name == attribute:
+                missing = f'attribute "{attributes}" not found in "{module_name}"{_origin(module)}'
+                raise ConfigError(missing, setting="app") from error
+            reason = describe(error, _package(name))
+            raise ConfigError(f'could not read "{name}": {reason}') from error
     return found
 
 
-def _imported(name: str) -> ModuleType:
+def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise ConfigError(f'could not import module "{name}": there is none') from None
-        raise ConfigError(f'could not import "{name}": {_told(error)}') from None
-    except Exception as error:
-        raise ConfigError(f'could not import "{name}": {_told(error)}') from error
+    except _FAILURES as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            missing = f'could not import module "{name}": there is none'
+            raise ConfigError(missing, setting="app") from None
+        raise ConfigError(
+            f'could not import "{name}": {describe(error, _package(name))}'
+        ) from error
 
 
-def _made(factory: Callable[[], App]) -> App:
+def _origin(module: ModuleType) -> str:
+    """Return where a module was found, for it may not be the one that the user means."""
+    path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    return f" ({path})" if path else ""
+
+
+# -- factories and apps ----------------------------------------------------------------------------
+
+
+def _make(factory: Callable[..., object], package: str) -> App | Awaitable[App]:
     try:
-        return factory()
-    except Exception as error:
-        raise ConfigError(f"the app's factory failed: {_told(error)}") from error
+        made = factory()
+    except _FAILURES as error:
+        raise _factory_failure(error, package) from error
+    if inspect.isawaitable(made) and not callable(made):
+        return _finish(made, package)
+    return _check_app(made, "the app's factory returned")
 
 
-def _told(error: Exception) -> str:
-    """Return an exception in one line, with the place in the app's code that it comes from."""
-    # Indented are a SyntaxError's place and what shows it; behind the line may stand notes.
-    lines = traceback.format_exception_only(error)
-    line = " ".join(next(line for line in lines if not line.startswith("  ")).split())
-    if isinstance(error, SyntaxError):
-        return f"{line} ({error.filename}, line {error.lineno})"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    place = frames[-1] if frames else None
-    return f"{line} ({place.filename}, line {place.lineno})" if place else line
+async def _finish(making: Awaitable[object], package: str) -> App:
+    try:
+        made = await making
+    except _FAILURES as error:
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            raise
+        raise _factory_failure(error, package) from error
+    return _check_app(made, "the app's factory returned")
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _factory_failure(error: BaseException, package: str) -> ConfigError:
+    return ConfigError(f"the app's factory failed: {describe(error, package)}")
+
+
+def _check_callable(found: object, described: str) -> Callable[..., Any]:
+    if not callable(found):
+        raise ConfigError(f"{described} {shorten(found)}, not an ASGI app", setting="app")
+    return found
+
+
+def _check_app(found: object, described: str) -> App:
+    app = _check_callable(found, described)
+    if _may_be_app(app):
+        return app
+    fault = f"it cannot be called with ({', '.join(_CONNECTION)})"
+    if isinstance(app, type):
+        fault = "an instance of the class may be one"
+    raise ConfigError(f"{described} {shorten(app)}, not an ASGI app: {fault}", setting="app")
+
+
+def _is_factory(found: object) -> bool:
+    """Whether something can be called without arguments, but not as an app.
+
+    A decorator's own signature and that of the function it wraps have to agree: the first may take
+    anything (*args), and the second may not be what a call takes.
+    """
+    if not callable(found) or _fits(found, follow_wrapped=False) is False:
+        return False
+    takes_nothing = _fits(found, follow_wrapped=True)
+    takes_connection = _may_be_app(found) and _fits(found, *_CONNECTION, follow_wrapped=True)
+    return bool(takes_nothing and not takes_connection)
+
+
+def _may_be_app(found: Callable[..., Any]) -> bool:
+    """Whether something can be called as an app; what cannot be known counts as yes."""
+    if isinstance(found, type) and not hasattr(found, "__await__"):
+        return False  # such a call returns an instance, which could not be awaited
+    return _fits(found, *_CONNECTION, follow_wrapped=False) is not False
+
+
+def _fits(found: Callable[..., Any], *arguments: object, follow_wrapped: bool) -> bool | None:
+    """Whether a call with these arguments fits a signature; None if it cannot be read."""
+    try:
+        signature = inspect.signature(found, follow_wrapped=follow_wrapped)
+    except Exception:  # noqa: BLE001  # to read it may run any code
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True

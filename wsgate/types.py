@@ -14,6 +14,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Factory = Callable[[], App | Awaitable[App]]
 
 Address = tuple[str, int | None]
 """A host and a port; the path of a Unix socket and None."""

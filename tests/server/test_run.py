@@ -97,9 +97,14 @@ def test_a_program_finds_its_app(
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "modules", sys.modules.copy())
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    (tmp_path / "wsg_run.py").write_text("def app(): pass\ndef make(): return app")
-    run("wsg_run:make", factory=True, app_dir=str(tmp_path))
-    assert stub.made.app is sys.modules["wsg_run"].app
+    (tmp_path / "wsg_run.py").write_text(
+        "async def app(scope, receive, send): pass\n"
+        "def make(): return app\n"
+        "async def make_later(): return app\n"
+    )
+    for factory in ("make", "make_later"):
+        run(f"wsg_run:{factory}", factory=True, app_dir=str(tmp_path))
+        assert stub.made.app is sys.modules["wsg_run"].app
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -111,6 +116,67 @@ def test_an_app_that_refuses_to_start(loop: str) -> None:
 def test_settings_are_looked_at_first() -> None:
     with pytest.raises(ConfigError, match="--port"):
         run("nowhere.at.all:app", port=-1)
+
+
+# -- factories and what fails in them --------------------------------------------------------------
+
+
+def make() -> Any:
+    """Make the app where no loop runs: this may be a program's `asyncio.run(prepare())`."""
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+    return app
+
+
+async def make_later() -> Any:
+    await asyncio.sleep(0)
+    return app
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("factory", [make, make_later])
+def test_a_program_recognises_a_factory(
+    stub: type[Stub], factory: Any, loop: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(factory, loop=loop)
+    assert stub.made.app is app
+    assert capsys.readouterr().err.startswith("WARNING:  ASGI app factory detected: ")
+    run(factory, factory=True, loop=loop)
+    assert capsys.readouterr().err == ""
+
+
+def fails() -> Any:
+    raise LookupError("no settings")
+
+
+async def fails_later() -> Any:
+    await asyncio.sleep(0)
+    raise LookupError("no settings")
+
+
+@pytest.mark.parametrize("factory", [fails, fails_later])
+def test_the_whole_traceback_is_for_debugging(
+    factory: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for level in ("info", "debug"):
+        with pytest.raises(ConfigError, match="factory failed: LookupError: no settings"):
+            run(factory, factory=True, loop="asyncio", log_level=level)
+        lines = capsys.readouterr().err.splitlines()
+        if level == "info":
+            assert lines == []
+        else:
+            assert lines[0] == "DEBUG:    The app could not be loaded"
+            assert "  Traceback (most recent call last):" in lines
+            assert '    raise LookupError("no settings")' in [line[2:] for line in lines]
+            assert lines[-1] == "  LookupError: no settings"
+
+
+def test_a_loop_that_there_is_not_leaves_no_factory_unawaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with pytest.raises(ConfigError, match="uvloop is not installed"):  # and no RuntimeWarning
+        run(make_later, factory=True, loop="uvloop")
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -128,6 +194,7 @@ def test_uvloop_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as raised:
         module._loop_factory("uvloop")
     assert str(raised.value) == "--loop uvloop: uvloop is not installed"
+    assert raised.value.setting == "loop"
 
 
 # -- the end of the loop ---------------------------------------------------------------------------
@@ -240,6 +307,32 @@ async def test_a_call_serves_until_it_is_asked_to_stop(monkeypatch: pytest.Monke
         server.ask_to_stop()
         await serving
     assert answer.startswith(b"HTTP/1.1 500 ")  # the app says nothing
+
+
+@pytest.mark.parametrize("given", [make_later, lambda: app])
+async def test_a_call_within_another_program_may_have_a_factory(
+    stub: type[Stub], given: Any
+) -> None:
+    await serve(given, factory=True)
+    assert stub.made.app is app
+    await serve(given)
+    assert stub.made.app is app
+
+
+async def test_a_call_within_another_program_has_its_settings_looked_at_first() -> None:
+    with pytest.raises(ConfigError, match="--port"):  # and no RuntimeWarning
+        await serve(make_later, factory=True, port=-1)
+
+
+async def test_a_call_within_another_program_has_its_own_folder(
+    stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "wsg_serve.py").write_text("async def app(scope, receive, send): pass")
+    await serve("wsg_serve:app", app_dir=str(tmp_path))
+    assert stub.made.app is sys.modules["wsg_serve"].app
 
 
 async def test_a_call_within_another_program_finds_its_app(stub: type[Stub]) -> None:

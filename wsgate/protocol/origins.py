@@ -22,7 +22,7 @@ class Origins:
         lower = [origin.lower().rstrip("/") for origin in allowed]
         for origin in lower:
             if origin not in _SPECIAL and not _ORIGIN.fullmatch(origin):
-                raise ConfigError(f"--ws-origins: {origin!r} is no origin")
+                raise ConfigError(f"--ws-origins: {origin!r} is no origin", setting="ws_origins")
         self._exact = frozenset(origin for origin in lower if "*" not in origin)
         self._below = [tuple(origin.split("*", 1)) for origin in lower if "*" in origin]
 

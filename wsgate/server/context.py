@@ -200,10 +200,11 @@ def _fixed_headers(config: Config) -> list[Header]:
     try:
         own = checked((n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers)
     except (InvalidMessage, UnicodeEncodeError) as error:
-        raise ConfigError(f"--header: {error}") from None
+        raise ConfigError(f"--header: {error}", setting="headers") from None
     for name, _ in own:
         if name in _FRAMING:
-            raise ConfigError(f"--header: {name.decode()} is the server's own")
+            reserved = f"--header: {name.decode()} is the server's own"
+            raise ConfigError(reserved, setting="headers")
     if not config.server_header or any(name == b"server" for name, _ in own):
         return own
     return [(b"server", b"wsgate/" + __version__.encode("ascii")), *own]

@@ -4,19 +4,21 @@ import asyncio
 import contextlib
 import errno
 import resource
-from collections.abc import Callable, Coroutine
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError
-from wsgate.loading import load
+from wsgate.loading import complete, load
 from wsgate.server import logs
 from wsgate.server.server import LAST_WORD, Server
-from wsgate.types import App
+from wsgate.types import App, Factory
 
 
 def run(
-    app: App | Callable[[], App] | str,
+    app: App | Factory | str,
     *,
     factory: bool = False,
     app_dir: str | None = None,
@@ -24,30 +26,43 @@ def run(
 ) -> None:
     """Serve an app until SIGINT or SIGTERM; set up the log and the event loop.
 
-    app: an ASGI app, or "module:attribute" of one. factory: call it to get the app. app_dir: where
-    modules are looked for first. options: those of `Config`.
+    app: an ASGI app, or "module:attribute" of one. factory: call it to get the app; what it returns
+    is awaited if it is awaitable. app_dir: where modules are looked for first. options: those of
+    `Config`.
     Raises ConfigError and StartupFailed.
     """
     config = _config(options)
     logs.configure(config.log_level, access_log=config.access_log)
-    loaded = load(app, factory=factory, app_dir=app_dir)
+    make_loop = _loop_factory(config.loop)
+    with _log_causes():
+        loaded = load(app, factory=factory, app_dir=app_dir)
     _raise_file_limit()
-    loop = _loop_factory(config.loop)()
+    loop = make_loop()
     loop.set_exception_handler(_on_loop_error)
     try:
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(_served(loaded, config))
+        made = _complete_in(loop, loaded)
+        loop.run_until_complete(Server(made, config).serve())
     finally:
         _close(loop)
 
 
-async def serve(app: App | str, *, handle_signals: bool = True, **options: Any) -> None:
+async def serve(
+    app: App | Factory | str,
+    *,
+    factory: bool = False,
+    app_dir: str | None = None,
+    handle_signals: bool = True,
+    **options: Any,
+) -> None:
     """Serve an app within the running event loop; the log is the caller's.
 
-    options: those of `Config`; its `loop` has no meaning here. Raises ConfigError and
-    StartupFailed.
+    app, factory, app_dir: as for `run`. options: those of `Config`; its `loop` has no meaning here.
+    Raises ConfigError and StartupFailed.
     """
-    await Server(load(app), _config(options)).serve(handle_signals=handle_signals)
+    config = _config(options)
+    loaded = await complete(load(app, factory=factory, app_dir=app_dir))
+    await Server(loaded, config).serve(handle_signals=handle_signals)
 
 
 def _config(options: dict[str, Any]) -> Config:
@@ -57,8 +72,27 @@ def _config(options: dict[str, Any]) -> Config:
     return Config(**options)
 
 
-async def _served(app: App, config: Config) -> None:
-    await Server(app, config).serve()
+def _complete_in(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) -> App:
+    """Await what an async factory makes; Ctrl+C meanwhile ends the program, without a traceback."""
+    task = loop.create_task(complete(loaded))
+    try:
+        with _log_causes():
+            return loop.run_until_complete(task)
+    except KeyboardInterrupt:
+        # The factory may answer its cancellation with an error, which nobody else retrieves.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        sys.exit(128 + signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _log_causes() -> Iterator[None]:
+    """Log the traceback of an error in the user's code at debug level: its text is one line."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.__cause__ is not None:
+            logs.error.debug("The app could not be loaded", exc_info=error.__cause__)
+        raise
 
 
 def _raise_file_limit() -> None:
@@ -88,7 +122,7 @@ def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop  # noqa: PLC0415  # only where it is asked for and there
     except ImportError:
         if name == "uvloop":
-            raise ConfigError("--loop uvloop: uvloop is not installed") from None
+            raise ConfigError("--loop uvloop: uvloop is not installed", setting="loop") from None
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 

@@ -38,10 +38,10 @@ def _inherited(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except OSError as error:
-        raise ConfigError(f"--fd {fd} is no socket: {error.strerror}") from None
+        raise ConfigError(f"--fd {fd} is no socket: {error.strerror}", setting="fd") from None
     if sock.type != socket.SOCK_STREAM:
         sock.close()
-        raise ConfigError(f"--fd {fd} is no stream socket")
+        raise ConfigError(f"--fd {fd} is no stream socket", setting="fd")
     return sock
 
 
