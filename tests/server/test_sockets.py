@@ -3,7 +3,6 @@ import errno
 import math
 import os
 import socket
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +30,9 @@ def has_ipv6() -> bool:
 def listening(**options: Any) -> Iterator[list[socket.socket]]:
     opened = sockets.listen(Config(**options))
     try:
-        yield opened
+        yield opened.sockets
     finally:
-        for sock in opened:
-            sock.close()
+        opened.close()
 
 
 def told(**options: Any) -> str:
@@ -184,6 +182,15 @@ def test_an_inherited_socket_may_be_of_unix() -> None:
         assert sockets.name_of(sock) == "unix socket (unnamed)"
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux has names outside the file system")
+def test_an_inherited_socket_may_have_an_abstract_name() -> None:
+    given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    name = f"wsgate-{os.getpid()}"
+    given.bind(f"\0{name}")
+    with listening(fd=given.detach()) as (sock,):
+        assert sockets.name_of(sock) == f"unix socket @{name}"
+
+
 def test_what_is_not_open_is_no_socket() -> None:
     fd = 2**31 - 1
     assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.EBADF)}"
@@ -199,102 +206,3 @@ def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
 def test_a_datagram_socket_does_not_listen() -> None:
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
     assert told(fd=fd) == f"--fd {fd} is no stream socket"
-
-
-# -- a Unix socket ---------------------------------------------------------------------------------
-
-
-def test_a_unix_socket_is_there_for_everyone(here: Path) -> None:
-    with listening(uds="app.sock") as (sock,):
-        mode = (here / "app.sock").stat().st_mode
-        assert stat.S_ISSOCK(mode)
-        assert stat.S_IMODE(mode) == 0o666
-        assert sockets.name_of(sock) == "unix socket app.sock"
-        sock.listen()
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect("app.sock")
-
-
-def test_the_socket_of_a_server_that_is_gone_is_replaced(here: Path) -> None:
-    for _ in range(2):
-        with listening(uds="app.sock") as (sock,):
-            sock.listen()
-    assert (here / "app.sock").exists()
-
-
-def in_use(kind: int) -> socket.socket:
-    other = socket.socket(socket.AF_UNIX, kind)
-    other.bind("app.sock")
-    return other
-
-
-def test_the_socket_of_a_server_that_runs_is_not(here: Path) -> None:
-    with in_use(socket.SOCK_STREAM) as other:
-        other.listen()
-        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect("app.sock")
-
-
-@pytest.fixture
-def _impatient() -> Iterator[None]:
-    """Have no socket wait for long that should not wait at all."""
-    socket.setdefaulttimeout(5)
-    yield
-    socket.setdefaulttimeout(None)
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_nor_is_that_of_one_that_is_too_busy_to_answer(here: Path) -> None:
-    with in_use(socket.SOCK_STREAM) as other, contextlib.ExitStack() as clients:
-        other.listen(0)
-        while True:
-            client = clients.enter_context(socket.socket(socket.AF_UNIX))
-            client.setblocking(False)
-            if client.connect_ex("app.sock"):
-                break
-        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
-
-
-def test_nor_is_that_of_something_that_takes_datagrams(here: Path) -> None:
-    with in_use(socket.SOCK_DGRAM) as other:
-        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-            client.sendto(b"log", "app.sock")
-        assert other.recv(3) == b"log"
-
-
-def test_a_file_is_not_replaced(here: Path) -> None:
-    (here / "app.sock").write_text("mine")
-    assert told(uds="app.sock") == "--uds app.sock exists and is no socket"
-    assert (here / "app.sock").read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("nowhere/app.sock", os.strerror(errno.ENOENT)),
-        ("file/app.sock", os.strerror(errno.ENOTDIR)),
-        ("x" * 200, "AF_UNIX path too long"),
-    ],
-)
-def test_a_path_that_cannot_be(here: Path, path: str, reason: str) -> None:
-    (here / "file").touch()
-    assert told(uds=path) == f"--uds {path}: {reason}"
-
-
-def test_a_unix_socket_that_cannot_be_opened_up(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(*_: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chmod", denied)
-    assert told(uds="app.sock") == "--uds app.sock: Operation not permitted"
-
-
-def test_a_path_is_removed_behind_its_server(here: Path) -> None:
-    with listening(uds="app.sock"):
-        sockets.remove("app.sock")
-        assert not (here / "app.sock").exists()
-        sockets.remove("app.sock")

@@ -1,14 +1,14 @@
 """The sockets that a server listens on, opened with errors an operator can read."""
 
-import contextlib
-import errno
+import asyncio
 import os
 import socket
-import stat
 import sys
+from dataclasses import dataclass, field
 
 from wsgate.config import Config
 from wsgate.errors import ConfigError
+from wsgate.server import unix
 
 # A peer that has vanished without a word is noticed by the kernel even where nothing is read or
 # written: 60 s of silence, then probes ten seconds apart, until six of them or the user timeout.
@@ -22,16 +22,39 @@ _MOST = 2_000_000.0  # in milliseconds it has to fit into 31 bits
 _BEHIND = 30.0  # seconds that the kernel waits for longer than we do
 
 
-def listen(config: Config) -> list[socket.socket]:
-    """Return the bound sockets that the settings name; they do not listen yet.
+@dataclass(slots=True)
+class Listening:
+    """The sockets a server listens on, the loop's servers on them, and the file that they own.
+
+    file: None where there is none, or where it belongs to whoever gave us the socket.
+    """
+
+    sockets: list[socket.socket] = field(default_factory=list)
+    file: unix.SocketFile | None = None
+    servers: list[asyncio.Server] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Stop listening, and remove the file."""
+        if self.file is not None:
+            self.file.remove()
+            self.file = None
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        for sock in self.sockets:
+            sock.close()
+
+
+def listen(config: Config) -> Listening:
+    """Return the bound sockets that the settings name; of them, a Unix socket listens already.
 
     Raises ConfigError, one line that names the address.
     """
     if config.fd is not None:
-        return [_inherited(config.fd)]
+        return Listening([_inherited(config.fd)])
     if config.uds is not None:
-        return [_unix(config.uds)]
-    return _tcp(config)
+        return _unix(config.uds, config)
+    return Listening(_tcp(config))
 
 
 def _inherited(fd: int) -> socket.socket:
@@ -45,38 +68,13 @@ def _inherited(fd: int) -> socket.socket:
     return sock
 
 
-def _unix(path: str) -> socket.socket:
+def _unix(path: str, config: Config) -> Listening:
     try:
-        _remove_stale(path)
-        return _bound_unix(path)
-    except OSError as error:
-        raise ConfigError(f"--uds {path}: {error.strerror or error}") from None
-
-
-def _bound_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        # A proxy that runs as another user has to reach it.
-        os.chmod(path, 0o666)  # noqa: S103, PTH101  # uvicorn's default too
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that did not end well, and nothing that is in use."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116  # a plain path is given
-            raise ConfigError(f"--uds {path} exists and is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # one whose backlog is full would keep us
-        if probe.connect_ex(path) != errno.ECONNREFUSED:
-            raise ConfigError(f"--uds {path} is in use by another server")
-    os.unlink(path)  # noqa: PTH108  # a plain path is given
+        sock, file = unix.listen_at(path, config.uds_perms, config.backlog)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"--uds {path}: {reason}") from None
+    return Listening([sock], file)
 
 
 def _tcp(config: Config) -> list[socket.socket]:
@@ -130,12 +128,8 @@ def name_of(sock: socket.socket) -> str:
     """Return where clients find the socket, as in the line that says so."""
     address = sock.getsockname()
     if sock.family == getattr(socket, "AF_UNIX", None):
+        if isinstance(address, bytes):  # abstract: its name begins with a zero byte
+            address = "@" + os.fsdecode(address[1:])
         return f"unix socket {address or '(unnamed)'}"
     host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]
     return f"http://{host}:{address[1]}"
-
-
-def remove(path: str) -> None:
-    """Remove a Unix socket's path behind its server."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)  # noqa: PTH108  # a plain path is given
