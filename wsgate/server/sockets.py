@@ -1,6 +1,8 @@
 """The sockets that a server listens on, opened with errors an operator can read."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import sys
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field
 
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.server import unix
+from wsgate.server import logs, unix
 
 # A peer that has vanished without a word is noticed by the kernel even where nothing is read or
 # written: 60 s of silence, then probes ten seconds apart, until six of them or the user timeout.
@@ -20,6 +22,17 @@ _KEEP_ALIVE = {
 _USER_TIMEOUT = 60.0
 _MOST = 2_000_000.0  # in milliseconds it has to fit into 31 bits
 _BEHIND = 30.0  # seconds that the kernel waits for longer than we do
+
+PORT_ATTEMPTS = 16  # how many free ports to try until one is free on all addresses
+# What the kernel says of an address that this machine does not have.
+_ABSENT = frozenset(
+    {
+        errno.EADDRNOTAVAIL,  # no interface has it
+        errno.EAFNOSUPPORT,  # the kernel has no such family
+        errno.ENODEV,  # it is link-local, and its zone names no interface
+        errno.EINVAL,  # it is link-local and has no zone
+    }
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +56,25 @@ class Listening:
         self.servers.clear()
         for sock in self.sockets:
             sock.close()
+
+
+class _InUse(ConfigError):
+    """Another socket has the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """An address to bind. name: what it was resolved from; rest: of a sockaddr, after its port."""
+
+    name: str
+    family: socket.AddressFamily
+    host: str
+    rest: tuple[int, ...]
+
+    def with_port(self, port: int) -> str:
+        """Return the address with a port, and its name, for an error or the log."""
+        where = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        return where if self.name in ("", self.host) else f"{where} ({self.name})"
 
 
 def listen(config: Config) -> Listening:
@@ -77,42 +109,75 @@ def _unix(path: str, config: Config) -> Listening:
     return Listening([sock], file)
 
 
+# -- TCP -------------------------------------------------------------------------------------------
+
+
 def _tcp(config: Config) -> list[socket.socket]:
-    host, port = config.host, config.port
-    # A client that does not read lets unacknowledged data wait, too: the kernel must not cut it off
-    # before --ws-send-timeout does, and says why.
-    user_timeout = min(max(_USER_TIMEOUT, config.ws_send_timeout + _BEHIND), _MOST)
-    sockets: list[socket.socket] = []
+    addresses = _resolve(config.host, config.port)
+    # With port 0 the first address takes a free port, which may be in use on another one.
+    for _ in range(PORT_ATTEMPTS - 1 if config.port == 0 else 0):
+        with contextlib.suppress(_InUse):
+            return _bind_all(addresses, config)
+    return _bind_all(addresses, config)
+
+
+def _resolve(host: str, port: int) -> list[_Address]:
     try:
-        for family, address in _resolved(host, port):
-            sockets.append(_bound(family, address, user_timeout))  # those bound are closed below
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
-        for sock in sockets:
-            sock.close()
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, ValueError) as error:  # ValueError: a label of the name is too long
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot listen on {host}:{port}: {reason}") from None
-    return sockets
+    addresses = [_Address(host, family, str(at[0]), tuple(at[2:])) for family, _, _, _, at in found]
+    return list(dict.fromkeys(addresses))
 
 
-def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+def _bind_all(addresses: list[_Address], config: Config) -> list[socket.socket]:
+    """Bind a socket to each address that this machine has, all of them to one port.
+
+    Raises ConfigError where it has none of them, or where one cannot be bound.
+    """
+    port = config.port
+    bound: list[socket.socket] = []
+    absent: list[str] = []
+    with contextlib.ExitStack() as opened:
+        for address in addresses:
+            try:
+                sock = opened.enter_context(_bind(address, port, config))
+            except OSError as error:
+                refusal = f"{address.with_port(port)}: {error.strerror}"
+                if error.errno not in _ABSENT:
+                    kind = _InUse if error.errno == errno.EADDRINUSE else ConfigError
+                    raise kind(f"cannot listen on {refusal}") from None
+                absent.append(refusal)
+            else:
+                bound.append(sock)
+                port = sock.getsockname()[1]
+        if not bound:
+            raise ConfigError(f"cannot listen on {'; '.join(absent)}")
+        opened.pop_all()
+    for refusal in absent:
+        logs.error.warning("Not listening on %s", refusal)
+    return bound
 
 
-def _bound(
-    family: socket.AddressFamily, address: tuple[object, ...], user_timeout: float
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
+def _bind(address: _Address, port: int, config: Config) -> socket.socket:
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(address.family, socket.SOCK_STREAM))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
+        if address.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _watch(sock, user_timeout)
-        sock.bind(address)
-    except OSError:
-        sock.close()
-        raise
+        _watch(sock, _user_timeout(config))
+        sock.bind((address.host, port, *address.rest))
+        undo.pop_all()
     return sock
+
+
+def _user_timeout(config: Config) -> float:
+    # A client that does not read lets unacknowledged data wait, too: the kernel must not cut it off
+    # before --ws-send-timeout does, and says why.
+    return min(max(_USER_TIMEOUT, config.ws_send_timeout + _BEHIND), _MOST)
 
 
 def _watch(sock: socket.socket, user_timeout: float) -> None:
