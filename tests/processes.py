@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -75,18 +75,28 @@ class ServerProcess:
 @contextlib.asynccontextmanager
 async def running(app: str, *options: str) -> AsyncIterator[ServerProcess]:
     """Run `wsgate app --port 0 options` while the context lasts; it is killed behind it."""
+    async with started(app, "--port", "0", *options) as server:
+        server.port = int((await server.logged(r"running on http://127\.0\.0\.1:(\d+)"))[1])
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def started(
+    *arguments: str, folder: Path = ROOT, pass_fds: Sequence[int] = ()
+) -> AsyncIterator[ServerProcess]:
+    """Run `wsgate arguments` in a folder while the context lasts; it may not listen yet."""
     # Unmeasured by coverage, which would make it several times slower than what users run.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "wsgate", app, "--port", "0", *options),
-        cwd=ROOT,
+        *(sys.executable, "-m", "wsgate", "--app-dir", str(ROOT), *arguments),
+        cwd=folder,
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        pass_fds=pass_fds,
     )
     server = ServerProcess(process)
     try:
-        server.port = int((await server.logged(r"running on http://127\.0\.0\.1:(\d+)"))[1])
         yield server
     finally:
         if process.returncode is None:

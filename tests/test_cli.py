@@ -81,6 +81,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "host": ("::1", "::1"),
     "port": ("0", 0),
     "uds": ("app.sock", "app.sock"),
+    "uds_perms": ("0o600", 0o600),
     "fd": ("3", 3),
     "backlog": ("7", 7),
     "loop": ("asyncio", "asyncio"),
@@ -167,6 +168,14 @@ def test_an_option_goes_before_the_environment(calls: Calls) -> None:
     assert calls.options["port"] == 1
 
 
+@pytest.mark.parametrize("written", ["660", "0660", "0o660"])
+def test_permissions_are_octal(calls: Calls, written: str) -> None:
+    assert invoke("main:app", "--uds-perms", written).output == ""
+    assert calls.options["uds_perms"] == 0o660
+    assert invoke("main:app", WSGATE_UDS_PERMS=written).output == ""
+    assert calls[1] == calls[0]
+
+
 def test_an_empty_variable_is_none(calls: Calls) -> None:
     assert invoke("main:app", WSGATE_LOG_LEVEL="", WSGATE_UDS="").exit_code == 0
     assert (calls.options["log_level"], calls.options["uds"]) == ("info", None)
@@ -251,6 +260,10 @@ def test_older_clicks_have_parameters_that_are_not_generic(
     ("args", "line"),
     [
         (["--port", "http"], "Invalid value for '--port': 'http' is not a valid integer."),
+        (
+            ["--uds-perms", "9z"],
+            "Invalid value for '--uds-perms': '9z' is not an octal number such as",
+        ),
         (["--loop", "trio"], "Invalid value for '--loop': 'trio' is not one of "),
         (["--log-level", "loud"], "Invalid value for '--log-level': 'loud' is not one of "),
         (["--ws-ping-timeout", "soon"], "Invalid value for '--ws-ping-timeout': 'soon' is not a "),
@@ -385,6 +398,7 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
             r"the app's factory failed: LookupError: no settings \(.*apps\.py, line 18\)",
         ),
         (["apps:app", "--uds", "apps.py"], r"--uds apps\.py exists and is no socket"),
+        (["apps:app", "--uds-perms", "1000"], r"--uds-perms must be octal, 0 to 777"),
         (["apps:app", "--fd", "0"], r"--fd 0 is no socket: .+"),
         (["apps:app", "--fd", "-1"], r"--fd must be 0 to 2147483647"),
         (["apps:app", "--port", "65536"], r"--port must be 0 to 65535"),

@@ -44,6 +44,20 @@ class _HeaderType(click.ParamType):  # type: ignore[type-arg]  # not generic in 
         return name.strip(), content.strip()
 
 
+class _OctalType(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
+    """File permissions as chmod takes them: `660`."""
+
+    name = "OCTAL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return int(str(value), 8)
+        except ValueError:
+            self.fail(f"{value!r} is not an octal number such as 660", param, ctx)
+
+
 def _members(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(member.strip() for member in value.split(",") if member.strip())
 
@@ -67,6 +81,11 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
 @_option("--host", "Address to listen on.", type=str)
 @_option("--port", "Port to listen on; 0 takes a free one.", type=int)
 @_option("--uds", "Listen on a Unix socket instead.", type=str)
+@_option(
+    "--uds-perms",
+    "Permissions of the Unix socket's file.  [default: a stale file's, or 666]",
+    type=_OctalType(),
+)
 @_option("--fd", "Listen on an inherited socket's file descriptor instead.", type=int)
 @click.option(
     "--factory",

@@ -13,6 +13,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 MIB = 1024 * 1024
 _MAX_INT = 2**31 - 1  # what the kernel takes for a number
+_ALL_PERMS = 0o777
 _MAX_SIZE = 2**62  # what any machine's size can hold, and one more
 
 
@@ -22,8 +23,10 @@ class Config:
 
     Each name is the option of the command line with underscores for hyphens.
 
-    host, port: where to listen; port 0 takes a free one. uds: a Unix socket's path instead; fd: an
-    inherited socket instead. backlog: connections the kernel holds before they are accepted.
+    host, port: where to listen; port 0 takes a free one. uds: a Unix socket's path instead;
+    uds_perms: the permissions of its file, such as 0o660; None keeps those of a socket file that a
+    dead server left there, or sets 0o666. fd: an inherited socket instead.
+    backlog: connections the kernel holds before they are accepted.
     http: what parses requests; auto is fast, which leaves to h11 what is in any doubt.
     lifespan: whether the app has one. root_path: where the app is mounted. reset_contextvars: start
     each call of the app with no context variables; otherwise it has those that the lifespan set.
@@ -61,6 +64,7 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    uds_perms: int | None = None
     fd: int | None = None
     backlog: int = 2048
     loop: Loop = "auto"
@@ -111,6 +115,8 @@ class Config:
         root = self.root_path
         _check("root_path", not root or (root[0] == "/" != root[-1]), "/like/this, or empty")
         _check("port", 0 <= self.port <= 65535, "0 to 65535")  # noqa: PLR2004  # a port's 16 bits
+        perms = self.uds_perms
+        _check("uds_perms", perms is None or 0 <= perms <= _ALL_PERMS, "octal, 0 to 777")
         _check("backlog", self.backlog <= _MAX_INT, f"at most {_MAX_INT}")
         _check("fd", self.fd is None or 0 <= self.fd <= _MAX_INT, f"0 to {_MAX_INT}")
         for name in _LIMITS:

@@ -144,9 +144,9 @@ def hasty() -> Flow:
     watch.MAX_PAUSE = MAX_PAUSE
     listen = sockets.listen
 
-    def shortened(config: Config) -> list[socket.socket]:
+    def shortened(config: Config) -> sockets.Listening:
         found = listen(config)
-        for sock in found:
+        for sock in found.sockets:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(KERNEL * 1_000))

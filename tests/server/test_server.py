@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -228,13 +229,82 @@ async def test_a_connected_socket_is_none_to_listen_on() -> None:
             await made(nothing, fd=accepted.detach()).serve(handle_signals=False)
 
 
-async def test_a_unix_socket_is_removed_behind_its_server(tmp_path: Path) -> None:
+async def test_a_unix_socket_is_removed_before_its_inode_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "s"
     server = made(nothing, uds=str(path))
     await server.start()
+    open_then: list[bool] = []
+    unlink = os.unlink
+
+    def remove(place: str) -> None:
+        open_then.append(server.sockets[0].fileno() >= 0)
+        unlink(place)
+
+    monkeypatch.setattr(os, "unlink", remove)
     assert path.is_socket()
     await server.stop()
     assert not path.exists()
+    assert open_then == [True]
+
+
+async def test_clients_of_a_unix_socket_wait_while_the_app_starts(tmp_path: Path) -> None:
+    lived = Lived()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lived(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+
+    path = str(tmp_path / "s")
+    server = made(app, uds=path)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await lived.entered.wait()
+    with pytest.raises(ConfigError, match="is in use by another server"):
+        await made(nothing, uds=path).serve(handle_signals=False)
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    await turns()
+    assert not server.context.connections, "it accepts before the app has started"
+    lived.may_start.set()
+    assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+    writer.close()
+    await writer.wait_closed()
+    server.ask_to_stop()
+    await serving
+    assert not (tmp_path / "s").exists()
+
+
+async def test_a_startup_that_is_given_up_leaves_no_unix_socket(tmp_path: Path) -> None:
+    app = Lived()
+    server = made(app, uds=str(tmp_path / "s"))
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await app.entered.wait()
+    assert (tmp_path / "s").is_socket()
+    server.ask_to_stop()
+    await serving
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_an_inherited_unix_socket_is_not_removed(tmp_path: Path, is_served: bool) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(path)
+        app = Lived()
+        server = made(app, fd=os.dup(given.fileno()))
+        serving = asyncio.create_task(server.serve(handle_signals=False))
+        await app.entered.wait()
+        if is_served:
+            app.may_start.set()
+            await until(lambda: server._is_running)
+        server.ask_to_stop()
+        await serving
+        with socket.socket(socket.AF_UNIX) as client:
+            assert client.connect_ex(path) == (0 if is_served else errno.ECONNREFUSED)
 
 
 # -- draining --------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@ import errno
 import math
 import os
 import socket
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,19 @@ from typing import Any
 
 import pytest
 
+from tests.server.puppet import Lines, logged
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.server import sockets
 
 LINUX = sys.platform == "linux"
+ABSENT = "192.0.2.1"
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Lines]:
+    with logged() as lines:
+        yield lines
 
 
 def has_ipv6() -> bool:
@@ -31,10 +38,9 @@ def has_ipv6() -> bool:
 def listening(**options: Any) -> Iterator[list[socket.socket]]:
     opened = sockets.listen(Config(**options))
     try:
-        yield opened
+        yield opened.sockets
     finally:
-        for sock in opened:
-            sock.close()
+        opened.close()
 
 
 def told(**options: Any) -> str:
@@ -122,35 +128,178 @@ def test_a_host_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_host_that_is_not_ours() -> None:
     # RFC 5737: 192.0.2.0/24 is for documentation, so no machine has it.
-    assert told(host="192.0.2.1", port=0) == (
+    assert told(host=ABSENT, port=0) == (
         f"cannot listen on 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}"
     )
 
 
-def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-    found = [(*stream, address) for address in addresses]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+# -- several addresses -----------------------------------------------------------------------------
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Have every name resolve to these addresses, as a hosts file does that names them all."""
+
+    def resolved(_: object, port: int, **__: object) -> list[Any]:
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
+            if ":" in host
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in hosts
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+def fail_to_bind(
+    monkeypatch: pytest.MonkeyPatch, host: str, number: int, *, times: int = 1_000
+) -> list[int]:
+    """Have the kernel refuse an address for some times; return the ports that were asked for."""
+    asked: list[int] = []
+    bind = socket.socket.bind
+
+    def failing(sock: socket.socket, address: Any) -> None:
+        if address[0] == host:
+            asked.append(address[1])
+            if len(asked) <= times:
+                raise OSError(number, os.strerror(number))
+        bind(sock, address)
+
+    monkeypatch.setattr(socket.socket, "bind", failing)
+    return asked
+
+
+def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kernel be one that was built or started without IPv6."""
+    original = socket.socket.__init__
+
+    def refusing(sock: socket.socket, family: int = -1, *args: Any, **kwargs: Any) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        original(sock, family, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "__init__", refusing)
 
 
 def test_a_host_with_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve_to(monkeypatch, ("127.0.0.1", 0), ("127.0.0.2", 0), ("127.0.0.1", 0))
-    with listening(host="several.example") as opened:
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.1")
+    with listening(host="several.example", port=0) as opened:
         assert [sock.getsockname()[0] for sock in opened] == ["127.0.0.1", "127.0.0.2"]
 
 
+ABSENT_ERRORS = [errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV]
+
+
+@pytest.mark.parametrize("number", ABSENT_ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("hosts", [(ABSENT, "127.0.0.1"), ("127.0.0.1", ABSENT)])
+def test_an_address_that_is_absent_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, log: Lines, hosts: tuple[str, ...], number: int
+) -> None:
+    resolve_to(monkeypatch, *hosts)
+    asked = fail_to_bind(monkeypatch, ABSENT, number)
+    with listening(host="several.example", port=0) as (sock,):
+        assert sock.getsockname()[0] == "127.0.0.1"
+    assert log.warnings == [
+        f"Not listening on 192.0.2.1:{asked[0]} (several.example): {os.strerror(number)}"
+    ]
+
+
+def test_localhost_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, "::1", "127.0.0.1")
+    without_ipv6(monkeypatch)
+    with listening(host="localhost", port=0) as (sock,):
+        assert sock.getsockname()[0] == "127.0.0.1"
+    assert log.warnings == [
+        f"Not listening on [::1]:0 (localhost): {os.strerror(errno.EAFNOSUPPORT)}"
+    ]
+
+
+def test_every_address_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, "0.0.0.0", "::")
+    without_ipv6(monkeypatch)
+    with listening(host="", port=0) as (sock,):
+        host, port = sock.getsockname()
+    assert host == "0.0.0.0"
+    assert log.warnings == [f"Not listening on [::]:{port}: {os.strerror(errno.EAFNOSUPPORT)}"]
+
+
+def test_no_address_is_there(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, "::1", ABSENT)
+    without_ipv6(monkeypatch)
+    assert told(host="localhost", port=8000) == (
+        f"cannot listen on [::1]:8000 (localhost): {os.strerror(errno.EAFNOSUPPORT)}; "
+        f"192.0.2.1:8000 (localhost): {os.strerror(errno.EADDRNOTAVAIL)}"
+    )
+    assert not log.records
+
+
+def test_an_ipv6_host_is_told_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ipv6(monkeypatch)
+    resolve_to(monkeypatch, "::1")
+    assert told(host="::1", port=8000) == (
+        f"cannot listen on [::1]:8000: {os.strerror(errno.EAFNOSUPPORT)}"
+    )
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EADDRINUSE, errno.ENOBUFS], ids=errno.errorcode.get
+)
+def test_any_other_error_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, log: Lines, number: int
+) -> None:
+    resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
+    fail_to_bind(monkeypatch, "127.0.0.1", number)
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", number)
+    assert told(host="several.example", port=8000) == (
+        f"cannot listen on 127.0.0.1:8000 (several.example): {os.strerror(number)}"
+    )
+    assert (asked, log.records) == ([], [])
+
+
 def test_no_socket_stays_open_where_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    bound: list[socket.socket] = []
-    bind = sockets._bound
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    made: list[socket.socket] = []
 
-    def noting(*args: Any) -> socket.socket:
-        bound.append(bind(*args))
-        return bound[-1]
+    def bind(sock: socket.socket, address: Any) -> None:
+        made.append(sock)
+        if address[0] == "127.0.0.2":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(sockets, "_bound", noting)
-    resolve_to(monkeypatch, ("127.0.0.1", 0), ("192.0.2.1", 0))
+    monkeypatch.setattr(socket.socket, "bind", bind)
     told(host="several.example", port=0)
-    assert [sock.fileno() for sock in bound] == [-1]
+    assert [sock.fileno() for sock in made] == [-1, -1]
+
+
+def test_a_free_port_is_the_same_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    with listening(host="several.example", port=0) as opened:
+        assert len(opened) == 3
+        assert len({sock.getsockname()[1] for sock in opened}) == 1
+
+
+def test_a_free_port_that_is_in_use_elsewhere_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE, times=3)
+    with listening(host="several.example", port=0) as opened:
+        assert {sock.getsockname()[1] for sock in opened} == {asked[3]}
+    assert len(asked) == 4
+
+
+def test_free_ports_are_tried_only_so_often(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE)
+    line = told(host="several.example", port=0)
+    assert len(asked) == sockets.PORT_ATTEMPTS
+    assert line == (
+        f"cannot listen on 127.0.0.2:{asked[-1]} (several.example): {os.strerror(errno.EADDRINUSE)}"
+    )
+    assert not log.records
+
+
+def test_a_given_port_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    asked = fail_to_bind(monkeypatch, "127.0.0.1", errno.EADDRINUSE)
+    told(host="localhost", port=8000)
+    assert asked == [8000]
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
@@ -184,6 +333,15 @@ def test_an_inherited_socket_may_be_of_unix() -> None:
         assert sockets.name_of(sock) == "unix socket (unnamed)"
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux has names outside the file system")
+def test_an_inherited_socket_may_have_an_abstract_name() -> None:
+    given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    name = f"wsgate-{os.getpid()}"
+    given.bind(f"\0{name}")
+    with listening(fd=given.detach()) as (sock,):
+        assert sockets.name_of(sock) == f"unix socket @{name}"
+
+
 def test_what_is_not_open_is_no_socket() -> None:
     fd = 2**31 - 1
     assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.EBADF)}"
@@ -199,102 +357,3 @@ def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
 def test_a_datagram_socket_does_not_listen() -> None:
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
     assert told(fd=fd) == f"--fd {fd} is no stream socket"
-
-
-# -- a Unix socket ---------------------------------------------------------------------------------
-
-
-def test_a_unix_socket_is_there_for_everyone(here: Path) -> None:
-    with listening(uds="app.sock") as (sock,):
-        mode = (here / "app.sock").stat().st_mode
-        assert stat.S_ISSOCK(mode)
-        assert stat.S_IMODE(mode) == 0o666
-        assert sockets.name_of(sock) == "unix socket app.sock"
-        sock.listen()
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect("app.sock")
-
-
-def test_the_socket_of_a_server_that_is_gone_is_replaced(here: Path) -> None:
-    for _ in range(2):
-        with listening(uds="app.sock") as (sock,):
-            sock.listen()
-    assert (here / "app.sock").exists()
-
-
-def in_use(kind: int) -> socket.socket:
-    other = socket.socket(socket.AF_UNIX, kind)
-    other.bind("app.sock")
-    return other
-
-
-def test_the_socket_of_a_server_that_runs_is_not(here: Path) -> None:
-    with in_use(socket.SOCK_STREAM) as other:
-        other.listen()
-        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect("app.sock")
-
-
-@pytest.fixture
-def _impatient() -> Iterator[None]:
-    """Have no socket wait for long that should not wait at all."""
-    socket.setdefaulttimeout(5)
-    yield
-    socket.setdefaulttimeout(None)
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_nor_is_that_of_one_that_is_too_busy_to_answer(here: Path) -> None:
-    with in_use(socket.SOCK_STREAM) as other, contextlib.ExitStack() as clients:
-        other.listen(0)
-        while True:
-            client = clients.enter_context(socket.socket(socket.AF_UNIX))
-            client.setblocking(False)
-            if client.connect_ex("app.sock"):
-                break
-        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
-
-
-def test_nor_is_that_of_something_that_takes_datagrams(here: Path) -> None:
-    with in_use(socket.SOCK_DGRAM) as other:
-        assert told(uds="app.sock") == "--uds app.sock is in use by another server"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-            client.sendto(b"log", "app.sock")
-        assert other.recv(3) == b"log"
-
-
-def test_a_file_is_not_replaced(here: Path) -> None:
-    (here / "app.sock").write_text("mine")
-    assert told(uds="app.sock") == "--uds app.sock exists and is no socket"
-    assert (here / "app.sock").read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("nowhere/app.sock", os.strerror(errno.ENOENT)),
-        ("file/app.sock", os.strerror(errno.ENOTDIR)),
-        ("x" * 200, "AF_UNIX path too long"),
-    ],
-)
-def test_a_path_that_cannot_be(here: Path, path: str, reason: str) -> None:
-    (here / "file").touch()
-    assert told(uds=path) == f"--uds {path}: {reason}"
-
-
-def test_a_unix_socket_that_cannot_be_opened_up(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(*_: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chmod", denied)
-    assert told(uds="app.sock") == "--uds app.sock: Operation not permitted"
-
-
-def test_a_path_is_removed_behind_its_server(here: Path) -> None:
-    with listening(uds="app.sock"):
-        sockets.remove("app.sock")
-        assert not (here / "app.sock").exists()
-        sockets.remove("app.sock")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -28,8 +29,7 @@ LAST_WORD = 1.0  # seconds for tasks that were cancelled, and for transports tha
 class Server:
     """A server for one app, inside the running event loop.
 
-    `await serve()` does it all; `start`, `wait_stopped` and `stop` are its parts. sockets: those it
-    listens on, once started.
+    `await serve()` does it all; `start`, `wait_stopped` and `stop` are its parts.
     """
 
     def __init__(
@@ -37,13 +37,17 @@ class Server:
     ) -> None:
         self.config = config or Config()
         self.context = Context(app, self.config, clock)
-        self.sockets: list[socket.socket] = []
+        self._listening = sockets.Listening()
         self._lifespan = Lifespan(app, self.config.lifespan, self.context.state)
-        self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._is_running = False
         self._watchdog = Watchdog()
         self._stop_asked = asyncio.Event()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets it listens on; none before it starts."""
+        return self._listening.sockets
 
     async def serve(self, *, handle_signals: bool = True) -> None:
         """Serve until SIGINT, SIGTERM or `ask_to_stop`.
@@ -76,7 +80,7 @@ class Server:
 
     async def start(self) -> None:
         """Bind, start the app, and accept connections. Raises as `serve`."""
-        self.sockets = sockets.listen(self.config)
+        self._listening = sockets.listen(self.config)
         try:
             await self._lifespan.start()
             if self._lifespan.variables is not None:
@@ -98,7 +102,7 @@ class Server:
         try:
             sock.listen(self.config.backlog)  # by ourselves, for uvloop tells nobody if it fails
             for handle in self._handles(sock):
-                self._servers.append(await self._listener(handle))
+                self._listening.servers.append(await self._listener(handle))
         except OSError as error:  # another process was quicker, or an inherited socket is in use
             reason = error.strerror or error
             raise ConfigError(f"cannot listen on {sockets.name_of(sock)}: {reason}") from None
@@ -119,10 +123,21 @@ class Server:
 
     async def _listener(self, sock: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        create = loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
-            create = loop.create_unix_server  # type: ignore[assignment]  # the same arguments here
-        return await create(lambda: Connection(self.context), sock=sock, backlog=ACCEPT_AT_ONCE)
+            return await self._unix_listener(sock)
+        return await loop.create_server(self._connection, sock=sock, backlog=ACCEPT_AT_ONCE)
+
+    async def _unix_listener(self, sock: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        create = functools.partial(loop.create_unix_server, self._connection, sock=sock)
+        try:
+            # The loop must not remove the file: `Listening` knows whose it is.
+            return await create(backlog=ACCEPT_AT_ONCE, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
+        except TypeError:  # before Python 3.13 a loop has no such argument, and removes nothing
+            return await create(backlog=ACCEPT_AT_ONCE)
+
+    def _connection(self) -> Connection:
+        return Connection(self.context)
 
     def _tick(self) -> None:
         self._watchdog.beat()
@@ -175,13 +190,7 @@ class Server:
                 await asyncio.sleep(DRAIN_STEP)
 
     async def _close_sockets(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-        for sock in self.sockets:
-            sock.close()
-        if self.config.uds is not None and self.sockets:
-            sockets.remove(self.config.uds)
+        self._listening.close()
         # A connection that the kernel had accepted already is told to the loop within a turn.
         await asyncio.sleep(0)
 
