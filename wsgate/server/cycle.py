@@ -1,13 +1,18 @@
 """One call of the app: its task, and what its end means."""
 
 import asyncio
+import os
+import sys
+import traceback
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from wsgate.errors import ClientDisconnected
 from wsgate.server import logs
 from wsgate.server.context import Context
 from wsgate.types import App, Message
+
+_getpid = os.getpid
 
 
 class Call(Protocol):
@@ -37,14 +42,39 @@ def start(context: Context, scope: Mapping[str, Any], call: Call) -> asyncio.Tas
 
 
 async def _run(app: App, scope: Mapping[str, Any], call: Call) -> None:
+    process = _getpid()
     try:
         await app(cast("dict[str, Any]", scope), call.receive, call.send)
     except GeneratorExit:  # the loop is gone, and with it everything that could be told
         raise
     except BaseException as error:  # noqa: BLE001  # whatever an app raises ends its call alone
+        if _getpid() != process:
+            _end_child(error)
         call.done(error)
     else:
+        if _getpid() != process:
+            _end_child(None)
         call.done(None)
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    """End a process that the app has forked and that comes back to the server, as Python would.
+
+    It shares the sockets and the selector with its parent: it must neither answer nor close.
+    """
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if isinstance(error.code, str):
+                sys.stderr.write(f"{error.code}\n")
+        elif error is not None:
+            status = 1
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def report(error: BaseException, *, client_left: bool) -> None:
