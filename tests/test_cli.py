@@ -314,9 +314,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return one in which wsgate is found from any folder."""
+    """Return one in which wsgate is found from any folder.
+
+    Coverage stays out of it: its handler of SIGTERM ends the process by that signal.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    return {**inherited, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 COMMAND = (sys.executable, "-m", "wsgate")

@@ -10,7 +10,7 @@ from typing import Any
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError
 from wsgate.loading import load
-from wsgate.server import logs
+from wsgate.server import logs, signals
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App
 
@@ -32,13 +32,7 @@ def run(
     logs.configure(config.log_level, access_log=config.access_log)
     loaded = load(app, factory=factory, app_dir=app_dir)
     _raise_file_limit()
-    loop = _loop_factory(config.loop)()
-    loop.set_exception_handler(_on_loop_error)
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(_served(loaded, config))
-    finally:
-        _close(loop)
+    _serve_in_new_loop(Server(loaded, config))
 
 
 async def serve(app: App | str, *, handle_signals: bool = True, **options: Any) -> None:
@@ -57,8 +51,15 @@ def _config(options: dict[str, Any]) -> Config:
     return Config(**options)
 
 
-async def _served(app: App, config: Config) -> None:
-    await Server(app, config).serve()
+def _serve_in_new_loop(server: Server) -> None:
+    """Serve; a program's own handlers learn of the signal that ended it once the loop is closed."""
+    loop = _loop_factory(server.config.loop)()
+    loop.set_exception_handler(_on_loop_error)
+    with signals.handle(loop, server.ask_to_stop, reraise=signals.own_handler):
+        try:
+            loop.run_until_complete(server.serve(handle_signals=False))
+        finally:
+            _close(loop)
 
 
 def _raise_file_limit() -> None:
@@ -104,7 +105,6 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
         _bounded(loop, loop.shutdown_asyncgens())
         _bounded(loop, loop.shutdown_default_executor())
     finally:
-        asyncio.set_event_loop(None)
         loop.close()
 
 
