@@ -2,6 +2,7 @@
 
 WsgateError
 ├── ConfigError                a setting or an app that cannot be used; exit status 1
+│   └── LoopIsRunning          run() inside a running event loop (also a RuntimeError)
 ├── StartupFailed              the app's lifespan said no; exit status 3
 ├── IllegalMessage             sent by the app, but not in this state (also a RuntimeError)
 ├── InvalidMessage             sent by the app with a wrong shape or value (also a ValueError)
@@ -18,6 +19,10 @@ class WsgateError(Exception):
 
 class ConfigError(WsgateError):
     """A setting, a socket or an app that cannot be used; its text is one line for the operator."""
+
+
+class LoopIsRunning(ConfigError, RuntimeError):
+    """`run` was called inside a running event loop; its text names what to await instead."""
 
 
 class StartupFailed(WsgateError):

@@ -6,7 +6,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +147,60 @@ def test_a_program_finds_its_app(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_an_app_that_refuses_to_start(loop: str) -> None:
-    with pytest.raises(StartupFailed, match=r"^no database$"):
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("no database", "ERROR:    no database\n"),
+        ("a traceback:\n  its \x1b[31mlines\n", "ERROR:    a traceback:\n    its \\x1b[31mlines\n"),
+        ("", "ERROR:    the application's startup failed\n"),
+    ],
+)
+def test_an_app_that_refuses_to_start(
+    loop: str, message: str, lines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    with pytest.raises(SystemExit) as raised:
         run(refuses, port=0, loop=loop)
+    assert raised.value.code == 3
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", lines + "ERROR:    Application startup failed. Exiting.\n")
+
+
+async def test_an_app_that_refuses_to_start_within_another_program() -> None:
+    with pytest.raises(StartupFailed, match=r"^no database$"):
+        await serve(refuses, port=0)
 
 
 def test_settings_are_looked_at_first() -> None:
     with pytest.raises(ConfigError, match="--port"):
         run("nowhere.at.all:app", port=-1)
+
+
+# -- a loop that runs already ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_running_loop_is_refused_before_anything_is_touched(
+    stub: type[Stub], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        loggers = logging.root.manager.loggerDict.copy()
+        before = [logging.getLogger("wsgate").handlers[:], handlers()]
+        with pytest.raises(RuntimeError, match=r"^[^\n]+await wsgate\.serve\(\.\.\.\)") as raised:
+            run("wsg_nowhere:app", port=-1)
+        assert isinstance(raised.value, ConfigError)
+        assert [logging.getLogger("wsgate").handlers, handlers()] == before
+        assert logging.root.manager.loggerDict == loggers
+        await serve(app, port=0, handle_signals=False)  # as it says
+
+    loop = new_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert not stub.made.handle_signals
 
 
 # -- the loop --------------------------------------------------------------------------------------

@@ -5,14 +5,16 @@ import contextlib
 import errno
 import resource
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from wsgate.config import Config, Loop
-from wsgate.errors import ConfigError
+from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import load
 from wsgate.server import logs, signals
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App
+
+STARTUP_FAILED = 3  # the exit status
 
 
 def run(
@@ -26,13 +28,17 @@ def run(
 
     app: an ASGI app, or "module:attribute" of one. factory: call it to get the app. app_dir: where
     modules are looked for first. options: those of `Config`.
-    Raises ConfigError and StartupFailed.
+    Raises ConfigError, and SystemExit with status 3 if the app's lifespan refuses to start.
     """
+    _refuse_running_loop()
     config = _config(options)
     logs.configure(config.log_level, access_log=config.access_log)
     loaded = load(app, factory=factory, app_dir=app_dir)
     _raise_file_limit()
-    _serve_in_new_loop(Server(loaded, config))
+    try:
+        _serve_in_new_loop(Server(loaded, config))
+    except StartupFailed as error:
+        _exit(error)
 
 
 async def serve(app: App | str, *, handle_signals: bool = True, **options: Any) -> None:
@@ -51,6 +57,17 @@ def _config(options: dict[str, Any]) -> Config:
     return Config(**options)
 
 
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise LoopIsRunning(
+        "run() cannot be called in a running event loop (a notebook has one): "
+        "await wsgate.serve(...) there"
+    )
+
+
 def _serve_in_new_loop(server: Server) -> None:
     """Serve; a program's own handlers learn of the signal that ended it once the loop is closed."""
     loop = _loop_factory(server.config.loop)()
@@ -60,6 +77,12 @@ def _serve_in_new_loop(server: Server) -> None:
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:
             _close(loop)
+
+
+def _exit(error: StartupFailed) -> NoReturn:
+    logs.error.error("%s", logs.indented(str(error).rstrip()))
+    logs.error.error("Application startup failed. Exiting.")
+    raise SystemExit(STARTUP_FAILED) from None
 
 
 def _raise_file_limit() -> None:
