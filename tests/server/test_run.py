@@ -1,11 +1,13 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -265,6 +267,31 @@ def test_a_task_that_ignores_its_cancellation_does_not_keep_the_program(stub: ty
     assert not stubborn[0].done()
     assert stub.loop.is_closed()
     stubborn[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it has no loop to end in
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_thread_that_is_blocked_does_not_keep_the_program_and_ends_in_silence(
+    stub: type[Stub], loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = threading.Event()
+    before = set(threading.enumerate())
+
+    async def serve(self: Stub, **_: Any) -> None:
+        started = asyncio.Event()
+        asyncio.get_running_loop().call_soon(started.set)
+        blocking = asyncio.create_task(asyncio.to_thread(may_end.wait))
+        await started.wait()
+        assert not blocking.done()
+
+    stub.serve = serve  # type: ignore[method-assign]
+    run(app, loop=loop)
+    threads = set(threading.enumerate()) - before
+    assert threads
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert not caplog.records
 
 
 def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:

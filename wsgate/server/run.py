@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import errno
 import resource
+import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from wsgate.config import Config, Loop
@@ -72,11 +74,13 @@ def _serve_in_new_loop(server: Server) -> None:
     """Serve; a program's own handlers learn of the signal that ended it once the loop is closed."""
     loop = _loop_factory(server.config.loop)()
     loop.set_exception_handler(_on_loop_error)
+    executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(executor)
     with signals.handle(loop, server.ask_to_stop, reraise=signals.own_handler):
         try:
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:
-            _close(loop)
+            _close(loop, executor)
 
 
 def _exit(error: StartupFailed) -> NoReturn:
@@ -117,7 +121,7 @@ def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _close(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -> None:
     """Close the loop behind tasks that may ignore their cancellation: each wait has a bound."""
     try:
         tasks = asyncio.all_tasks(loop)
@@ -126,10 +130,30 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
         if tasks:
             loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_WORD))
         _bounded(loop, loop.shutdown_asyncgens())
-        _bounded(loop, loop.shutdown_default_executor())
+        loop.run_until_complete(_end_threads(executor))
     finally:
         loop.close()
 
 
 def _bounded(loop: asyncio.AbstractEventLoop, end: Coroutine[Any, Any, None]) -> None:
     loop.run_until_complete(asyncio.wait([loop.create_task(end)], timeout=LAST_WORD))
+
+
+async def _end_threads(executor: ThreadPoolExecutor) -> None:
+    """Wait for an executor's threads, which an app may have left blocked.
+
+    `loop.shutdown_default_executor` knows no bound in Python 3.11, nor a loop that is closed
+    meanwhile: it fails in its thread, later.
+    """
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def shut_down() -> None:
+        executor.shutdown()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=shut_down, daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD):
+            await ended.wait()
