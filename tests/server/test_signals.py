@@ -594,11 +594,12 @@ async def connected(process: ServerProcess) -> AsyncIterator[ClientConnection]:
 
 def test_a_handler_of_c_code_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     getsignal = signal.getsignal
+    before = [getsignal(signal.SIGTERM), getsignal(signal.SIGHUP)]
     monkeypatch.setattr(
         signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n)
     )
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop), signals.handle(loop, lambda: None):
-        assert getsignal(signal.SIGTERM) is signal.SIG_DFL
-        assert getsignal(signal.SIGHUP) is not signal.SIG_DFL
-    assert getsignal(signal.SIGHUP) is signal.SIG_DFL
+        assert getsignal(signal.SIGTERM) is before[0]
+        assert getsignal(signal.SIGHUP) is not before[1]
+    assert [getsignal(signal.SIGTERM), getsignal(signal.SIGHUP)] == before
