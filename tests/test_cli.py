@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 import wsgate
 from wsgate import cli
 from wsgate.config import Config
-from wsgate.errors import ConfigError, StartupFailed
+from wsgate.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0  # seconds for a process on a loaded machine
@@ -47,7 +47,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 class Calls(list[tuple[str, dict[str, Any]]]):
     """The calls of `run`, and what each of them raises."""
 
-    error: Exception | None = None
+    error: BaseException | None = None
 
     def __call__(self, app: str, **options: Any) -> None:
         self.append((app, options))
@@ -288,11 +288,12 @@ def test_no_app_at_all() -> None:
     ("error", "status", "line"),
     [
         (ConfigError("--port must be free"), 1, "Error: --port must be free\n"),
-        (StartupFailed("no database"), 3, "Error: startup failed: no database\n"),
+        (SystemExit(3), 3, ""),
+        (KeyboardInterrupt(), 130, ""),
     ],
 )
 def test_each_failure_has_its_status(
-    calls: Calls, error: Exception, status: int, line: str
+    calls: Calls, error: BaseException, status: int, line: str
 ) -> None:
     calls.error = error
     result = invoke("main:app")
@@ -353,9 +354,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return one in which wsgate is found from any folder."""
+    """Return one in which wsgate is found from any folder.
+
+    Coverage stays out of it: its handler of SIGTERM ends the process by that signal.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    return {**inherited, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 COMMAND = (sys.executable, "-m", "wsgate")
@@ -482,7 +487,15 @@ def test_a_port_in_use_is_one_line(folder: Path) -> None:
 
 def test_a_startup_that_fails_has_its_message_and_status(folder: Path) -> None:
     status, err = ended(folder, "apps:refuses", "--port", "0")
-    assert (status, err) == (3, "Error: startup failed: no database\n")
+    assert status == 3
+    assert err == "ERROR:    no database\nERROR:    Application startup failed. Exiting.\n"
+
+
+def test_an_interrupt_during_the_import_is_no_traceback(folder: Path) -> None:
+    (folder / "slow.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGINT)\nasync def app(*_): pass\n"
+    )
+    assert ended(folder, "slow:app", "--port", "0") == (130, "")
 
 
 def test_the_installed_command_is_the_same() -> None:

@@ -1,6 +1,7 @@
 """The command line: the only place that reads argv."""
 
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, get_args
@@ -10,8 +11,10 @@ import click
 import wsgate
 from wsgate import environment
 from wsgate.config import Config, Http, Lifespan, LogLevel, Loop
-from wsgate.errors import ConfigError, StartupFailed
+from wsgate.errors import ConfigError
 from wsgate.server.run import run
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit status, as shells have it
 
 _DEFAULTS = Config()
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -188,6 +191,5 @@ def main(app: str, factory: bool, app_dir: str, **options: Any) -> None:
     except ConfigError as error:
         click.echo(f"Error: {environment.message(error, click.get_current_context())}", err=True)
         sys.exit(1)
-    except StartupFailed as error:
-        click.echo(f"Error: startup failed: {error}", err=True)
-        sys.exit(3)
+    except KeyboardInterrupt:  # before the server took signals over
+        sys.exit(INTERRUPTED)

@@ -2,6 +2,7 @@
 
 WsgateError
 ├── ConfigError                a setting or an app that cannot be used; exit status 1
+│   └── LoopIsRunning          run() inside a running event loop (also a RuntimeError)
 ├── StartupFailed              the app's lifespan said no; exit status 3
 ├── IllegalMessage             sent by the app, but not in this state (also a RuntimeError)
 ├── InvalidMessage             sent by the app with a wrong shape or value (also a ValueError)
@@ -26,6 +27,10 @@ class ConfigError(WsgateError):
     def __init__(self, text: str, *, setting: str | None = None) -> None:
         super().__init__(text)
         self.setting = setting
+
+
+class LoopIsRunning(ConfigError, RuntimeError):
+    """`run` was called inside a running event loop; its text names what to await instead."""
 
 
 class StartupFailed(WsgateError):

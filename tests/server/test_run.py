@@ -1,11 +1,14 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import resource
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import uvloop
 from tests.server.puppet import logged
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.server import logs, run as module
+from wsgate.server import logs, run as module, signals
 from wsgate.server.run import run, serve
 from wsgate.server.server import Server
 from wsgate.types import Receive, Scope, Send
@@ -43,7 +46,7 @@ async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Stub:
-    """A server that does what a test wants in place of serving."""
+    """A server that does what a test wants in place of serving. handlers: those of signals."""
 
     made: "Stub"
     loop: asyncio.AbstractEventLoop
@@ -51,11 +54,20 @@ class Stub:
 
     def __init__(self, app: Any, config: Config) -> None:
         self.app, self.config = app, config
+        self.handlers: list[object] = []
         type(self).made = self
 
     async def serve(self, *, handle_signals: bool = True) -> None:
         self.handle_signals = handle_signals
+        self.handlers = handlers()
         type(self).loop = asyncio.get_running_loop()
+
+    def ask_to_stop(self) -> None:
+        """Need not stop."""
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in signals.TAKEN]
 
 
 @pytest.fixture
@@ -80,9 +92,43 @@ def test_a_program_has_its_app_its_settings_and_its_loop(
     run(app, loop=name, port=0, ws_max_queue=3)
     assert stub.made.app is app
     assert stub.made.config == Config(loop=name, port=0, ws_max_queue=3)  # type: ignore[arg-type]
-    assert stub.made.handle_signals
     assert isinstance(stub.loop, kind)
     assert stub.loop.is_closed()
+
+
+def test_a_program_has_its_handlers_of_signals_while_it_serves(stub: type[Stub]) -> None:
+    before = handlers()
+    run(app)
+    assert not stub.made.handle_signals, "run has handlers of its own"
+    assert not set(stub.made.handlers) & set(before)
+    assert handlers() == before
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError, StartupFailed, OSError, SystemExit, KeyboardInterrupt]
+)
+def test_a_program_that_fails_leaves_nothing(stub: type[Stub], error: type[BaseException]) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
+        stub.loop = asyncio.get_running_loop()
+        raise error("no")
+
+    stub.serve = serve  # type: ignore[method-assign]
+    before = handlers()
+    with pytest.raises((error, SystemExit)):
+        run(app)
+    assert handlers() == before
+    assert stub.loop.is_closed()
+
+
+def test_the_loop_of_the_host_stays_its_current_one(stub: type[Stub]) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        run(app)
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def test_a_program_sets_up_the_log(stub: type[Stub], capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,9 +154,30 @@ def test_a_program_finds_its_app(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_an_app_that_refuses_to_start(loop: str) -> None:
-    with pytest.raises(StartupFailed, match=r"^no database$"):
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("no database", "ERROR:    no database\n"),
+        ("a traceback:\n  its \x1b[31mlines\n", "ERROR:    a traceback:\n    its \\x1b[31mlines\n"),
+        ("", "ERROR:    the application's startup failed\n"),
+    ],
+)
+def test_an_app_that_refuses_to_start(
+    loop: str, message: str, lines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    with pytest.raises(SystemExit) as raised:
         run(refuses, port=0, loop=loop)
+    assert raised.value.code == 3
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", lines + "ERROR:    Application startup failed. Exiting.\n")
+
+
+async def test_an_app_that_refuses_to_start_within_another_program() -> None:
+    with pytest.raises(StartupFailed, match=r"^no database$"):
+        await serve(refuses, port=0)
 
 
 def test_settings_are_looked_at_first() -> None:
@@ -179,6 +246,31 @@ def test_a_loop_that_there_is_not_leaves_no_factory_unawaited(
         run(make_later, factory=True, loop="uvloop")
 
 
+# -- a loop that runs already ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_running_loop_is_refused_before_anything_is_touched(
+    stub: type[Stub], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        loggers = logging.root.manager.loggerDict.copy()
+        before = [logging.getLogger("wsgate").handlers[:], handlers()]
+        with pytest.raises(RuntimeError, match=r"^[^\n]+await wsgate\.serve\(\.\.\.\)") as raised:
+            run("wsg_nowhere:app", port=-1)
+        assert isinstance(raised.value, ConfigError)
+        assert [logging.getLogger("wsgate").handlers, handlers()] == before
+        assert logging.root.manager.loggerDict == loggers
+        await serve(app, port=0, handle_signals=False)  # as it says
+
+    loop = new_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert not stub.made.handle_signals
+
+
 # -- the loop --------------------------------------------------------------------------------------
 
 
@@ -210,12 +302,12 @@ def test_what_is_left_of_tasks_is_cancelled(stub: type[Stub]) -> None:
         finally:
             ends.append("cancelled")
 
-    async def serve(self: Stub) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
         tasks.append(asyncio.create_task(left()))
         await asyncio.sleep(0)
         stub.loop = asyncio.get_running_loop()
 
-    stub.serve = serve  # type: ignore[method-assign,assignment]
+    stub.serve = serve  # type: ignore[method-assign]
     run(app, loop="asyncio")
     assert ends == ["cancelled"]
     assert tasks[0].cancelled()
@@ -231,17 +323,42 @@ def test_a_task_that_ignores_its_cancellation_does_not_keep_the_program(stub: ty
             await asyncio.Event().wait()
         await may_end[0]
 
-    async def serve(self: Stub) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
         may_end.append(asyncio.get_running_loop().create_future())
         stubborn.append(asyncio.create_task(left()))
         await asyncio.sleep(0)
         stub.loop = asyncio.get_running_loop()
 
-    stub.serve = serve  # type: ignore[method-assign,assignment]
+    stub.serve = serve  # type: ignore[method-assign]
     run(app, loop="asyncio")
     assert not stubborn[0].done()
     assert stub.loop.is_closed()
     stubborn[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it has no loop to end in
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_thread_that_is_blocked_does_not_keep_the_program_and_ends_in_silence(
+    stub: type[Stub], loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = threading.Event()
+    before = set(threading.enumerate())
+
+    async def serve(self: Stub, **_: Any) -> None:
+        started = asyncio.Event()
+        asyncio.get_running_loop().call_soon(started.set)
+        blocking = asyncio.create_task(asyncio.to_thread(may_end.wait))
+        await started.wait()
+        assert not blocking.done()
+
+    stub.serve = serve  # type: ignore[method-assign]
+    run(app, loop=loop)
+    threads = set(threading.enumerate()) - before
+    assert threads
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert not caplog.records
 
 
 def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,21 +372,21 @@ def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch)
         finally:
             ends.append("ended")
 
-    async def serve(self: Stub) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
         kept.append(numbers())
         await anext(kept[0])
 
-    stub.serve = serve  # type: ignore[method-assign,assignment]
+    stub.serve = serve  # type: ignore[method-assign]
     run(app, loop="asyncio")
     assert ends == ["ended"]
 
 
 def test_an_error_of_the_server_is_not_lost(stub: type[Stub]) -> None:
-    async def serve(self: Stub) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
         stub.loop = asyncio.get_running_loop()
         raise ConfigError("no place to listen")
 
-    stub.serve = serve  # type: ignore[method-assign,assignment]
+    stub.serve = serve  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="no place to listen"):
         run(app)
     assert stub.loop.is_closed()

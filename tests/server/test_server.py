@@ -115,16 +115,6 @@ async def test_a_stop_that_comes_together_with_the_start(log: Lines) -> None:
     assert log.at(20)[-1] == "Stopped"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_during_a_startup_that_hangs(number: int) -> None:
-    app = Lived()
-    serving = asyncio.create_task(made(app).serve())
-    await app.entered.wait()
-    os.kill(os.getpid(), number)
-    await serving
-    assert app.seen == ["lifespan.startup", "cancelled"]
-
-
 async def test_a_startup_that_fails_is_told_and_leaves_nothing() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "lifespan.startup.failed", "message": "no database"})
@@ -133,33 +123,6 @@ async def test_a_startup_that_fails_is_told_and_leaves_nothing() -> None:
     with pytest.raises(StartupFailed, match="no database"):
         await server.serve(handle_signals=False)
     assert all(sock.fileno() < 0 for sock in server.sockets)
-
-
-# -- signals ---------------------------------------------------------------------------------------
-
-
-async def test_a_signal_stops_and_its_handlers_are_gone_behind_it() -> None:
-    app = Lived()
-    app.may_start.set()
-    server = made(app)
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server._is_running)
-    os.kill(os.getpid(), signal.SIGTERM)
-    await serving
-    assert app.seen == ["lifespan.startup", "lifespan.shutdown"]
-    # Both are what they are without a handler of ours.
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-async def test_a_second_signal_ends_at_once(log: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    statuses: list[int] = []
-    monkeypatch.setattr(os, "_exit", statuses.append)
-    server = made(nothing)
-    server._on_signal(signal.SIGTERM)
-    assert (statuses, log.warnings) == ([], [])
-    server._on_signal(signal.SIGINT)
-    assert (statuses, log.warnings) == ([130], ["Second signal: ending at once"])
 
 
 # -- cancelling ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +51,25 @@ def test_a_thread_without_a_stack(log: Lines, monkeypatch: pytest.MonkeyPatch) -
     watchdog = Watchdog()
     watchdog.look(watchdog._beat + 3)
     assert log.warnings == ["The event loop has been blocked for 3.0 s by an unknown call"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc")
+def test_its_thread_leaves_signals_to_the_main_one() -> None:
+    watchdog = Watchdog()
+    watchdog.start()
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not {2, 15, 1} <= blocked(watchdog._thread):
+            assert time.monotonic() < deadline
+    finally:
+        watchdog.stop()
+
+
+def blocked(thread: threading.Thread) -> set[int]:
+    """Return the signals that a thread has blocked."""
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    mask = int(next(line for line in status.splitlines() if line.startswith("SigBlk:"))[7:], 16)
+    return {number for number in range(1, 65) if mask >> number - 1 & 1}
 
 
 def test_it_ends_though_it_was_never_started() -> None:

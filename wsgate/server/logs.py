@@ -40,8 +40,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
         """Return a traceback, indented and escaped: it may quote what a client has sent."""
-        lines = super().formatException(ei).split("\n")
-        return "\n".join("  " + _printable(line) for line in lines)
+        return "  " + indented(super().formatException(ei))
 
 
 def configure(level: str, *, access_log: bool) -> None:
@@ -104,6 +103,11 @@ def escaped(text: str) -> str:
 
 def _printable(line: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else escaped(char) for char in line)
+
+
+def indented(text: str) -> str:
+    """Return a text of several lines, all but the first indented, control characters escaped."""
+    return "\n  ".join(map(_printable, text.split("\n")))
 
 
 def address(client: Address | None) -> str:

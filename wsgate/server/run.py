@@ -6,15 +6,19 @@ import errno
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
 
 from wsgate.config import Config, Loop
-from wsgate.errors import ConfigError
+from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
-from wsgate.server import logs
+from wsgate.server import logs, signals
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App, Factory
+
+STARTUP_FAILED = 3  # the exit status
 
 
 def run(
@@ -29,22 +33,19 @@ def run(
     app: an ASGI app, or "module:attribute" of one. factory: call it to get the app; what it returns
     is awaited if it is awaitable. app_dir: where modules are looked for first. options: those of
     `Config`.
-    Raises ConfigError and StartupFailed.
+    Raises ConfigError, and SystemExit with status 3 if the app's lifespan refuses to start.
     """
+    _refuse_running_loop()
     config = _config(options)
     logs.configure(config.log_level, access_log=config.access_log)
     make_loop = _loop_factory(config.loop)
     with _log_causes():
         loaded = load(app, factory=factory, app_dir=app_dir)
     _raise_file_limit()
-    loop = make_loop()
-    loop.set_exception_handler(_on_loop_error)
     try:
-        asyncio.set_event_loop(loop)
-        made = _complete_in(loop, loaded)
-        loop.run_until_complete(Server(made, config).serve())
-    finally:
-        _close(loop)
+        _serve_in_new_loop(make_loop(), loaded, config)
+    except StartupFailed as error:
+        _exit(error)
 
 
 async def serve(
@@ -95,6 +96,41 @@ def _log_causes() -> Iterator[None]:
         raise
 
 
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise LoopIsRunning(
+        "run() cannot be called in a running event loop (a notebook has one): "
+        "await wsgate.serve(...) there"
+    )
+
+
+def _serve_in_new_loop(
+    loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App], config: Config
+) -> None:
+    """Serve; a program's own handlers learn of the signal that ended it once the loop is closed."""
+    loop.set_exception_handler(_on_loop_error)
+    executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(executor)
+    with contextlib.ExitStack() as handlers:
+        try:
+            server = Server(_complete_in(loop, loaded), config)
+            handlers.enter_context(
+                signals.handle(loop, server.ask_to_stop, reraise=signals.own_handler)
+            )
+            loop.run_until_complete(server.serve(handle_signals=False))
+        finally:
+            _close(loop, executor)
+
+
+def _exit(error: StartupFailed) -> NoReturn:
+    logs.error.error("%s", logs.indented(str(error).rstrip()))
+    logs.error.error("Application startup failed. Exiting.")
+    raise SystemExit(STARTUP_FAILED) from None
+
+
 def _raise_file_limit() -> None:
     """Allow as many open files as the system lets this process have: each connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -127,7 +163,7 @@ def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _close(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -> None:
     """Close the loop behind tasks that may ignore their cancellation: each wait has a bound."""
     try:
         tasks = asyncio.all_tasks(loop)
@@ -136,11 +172,30 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
         if tasks:
             loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_WORD))
         _bounded(loop, loop.shutdown_asyncgens())
-        _bounded(loop, loop.shutdown_default_executor())
+        loop.run_until_complete(_end_threads(executor))
     finally:
-        asyncio.set_event_loop(None)
         loop.close()
 
 
 def _bounded(loop: asyncio.AbstractEventLoop, end: Coroutine[Any, Any, None]) -> None:
     loop.run_until_complete(asyncio.wait([loop.create_task(end)], timeout=LAST_WORD))
+
+
+async def _end_threads(executor: ThreadPoolExecutor) -> None:
+    """Wait for an executor's threads, which an app may have left blocked.
+
+    `loop.shutdown_default_executor` knows no bound in Python 3.11, nor a loop that is closed
+    meanwhile: it fails in its thread, later.
+    """
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def shut_down() -> None:
+        executor.shutdown()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=shut_down, daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD):
+            await ended.wait()

@@ -3,17 +3,13 @@
 import asyncio
 import contextlib
 import functools
-import os
-import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.server import logs, sockets
+from wsgate.server import logs, signals, sockets
 from wsgate.server.connection import Connection
 from wsgate.server.context import Context
 from wsgate.server.deadlines import TICK
@@ -52,9 +48,12 @@ class Server:
     async def serve(self, *, handle_signals: bool = True) -> None:
         """Serve until SIGINT, SIGTERM or `ask_to_stop`.
 
-        Raises ConfigError where it cannot listen, StartupFailed where the app refuses to start.
+        handle_signals: take signals over, put back what was found, and raise again what came; this
+        is for the main thread alone. Raises ConfigError where it cannot listen, StartupFailed where
+        the app refuses to start.
         """
-        with self._signals() if handle_signals else contextlib.nullcontext():
+        handling = signals.handle(asyncio.get_running_loop(), self.ask_to_stop)
+        with handling if handle_signals else contextlib.nullcontext():
             try:
                 if await self._started():
                     await self._stop_asked.wait()
@@ -220,30 +219,3 @@ class Server:
         await self._ended_within(LAST_WORD)
         if context.tasks:
             logs.error.error("%d app calls ignore their cancellation", len(context.tasks))
-
-    # -- signals ---------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Stop on the first SIGINT or SIGTERM, end the process at once on the second.
-
-        In a thread that is not the main one signals are someone else's.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-    def _on_signal(self, number: int) -> None:
-        if self._stop_asked.is_set():
-            logs.error.warning("Second signal: ending at once")
-            sys.stdout.flush()
-            os._exit(128 + number)
-        self.ask_to_stop()
