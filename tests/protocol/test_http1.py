@@ -348,12 +348,83 @@ def test_a_doubtful_byte_is_refused_before_the_head_is_complete(raw: bytes, whol
     assert play([raw] if whole else bytewise(raw)) == [Refused(400)]
 
 
-def test_nothing_of_the_request_is_said_back() -> None:
+# What a client and the log are told of the cases above, by either driver.
+SENTENCES = {
+    400: {
+        "Found multiple Host: headers",
+        "Missing mandatory Host: header",
+        "Transfer-Encoding in an HTTP/1.0 request",
+        "a byte above 0x7f in connection",
+        "a byte above 0x7f in sec-websocket-key",
+        "a byte above 0x7f in upgrade",
+        "a control character or a bare line break in the head",
+        "a header is folded over several lines",
+        "bad Content-Length",
+        "both Content-Length and Transfer-Encoding",
+        "conflicting Content-Length headers",
+        "exactly one Host header is needed",
+        "illegal header line",
+        "illegal request line",
+        "the Host header is invalid",
+        "the request target is invalid",
+        "this is no proxy to CONNECT through",
+    },
+    501: {
+        "Only Transfer-Encoding: chunked is supported",
+        "multiple Transfer-Encoding headers",
+    },
+    505: {"only HTTP/1.0 and HTTP/1.1 are spoken here"},
+}
+
+
+def refused(raw: bytes) -> RequestRefused:
+    """Take events until one is refused."""
     http1 = connection(LIMITS)
-    http1.feed(head(b"<script>: evil"))
+    http1.feed(raw)
+    seen: list[Event | None] = []
     with pytest.raises(RequestRefused) as caught:
-        http1.take()
-    assert "script" not in caught.value.detail
+        seen.extend(iter(http1.take, None))
+    return caught.value
+
+
+def test_each_refusal_says_a_whole_sentence() -> None:
+    said: dict[int, set[str]] = {}
+    for raw, status in REFUSED.values():
+        said.setdefault(status, set()).add(refused(raw).detail)
+    assert said == SENTENCES
+
+
+@pytest.mark.parametrize("secret", [b"s3cret", b"s3cret'", b's3cret"', b"b's3cret", b"s3cret: b'"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        head(b"<%b>: evil"),
+        head(b"X(%b"),
+        head(b"X\xe9: %b"),
+        head(b"X: a\x00%b"),
+        head(b"X: a\r\n %b"),
+        head(b"Host: %b"),
+        head(b"Connection: \xff%b"),
+        b"GET / HTTP/1.1\r\nHost: /%b\r\n\r\n",
+        b"G(T%b / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /%b b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / %b/1.1\r\nHost: a\r\n\r\n",
+        POST + b"Content-Length: %b\r\n\r\n",
+        POST + b"Transfer-Encoding: %b, chunked\r\n\r\n",
+        CHUNKED + b"%b\r\n",
+        CHUNKED + b"5\r\nhello%b",
+        CHUNKED + b"0\r\n(%b): a\r\n",
+    ],
+    ids=repr,
+)
+def test_nothing_of_the_request_is_said_back(raw: bytes, secret: bytes) -> None:
+    detail = refused(raw.replace(b"%b", secret)).detail
+    assert detail
+    assert "3cret" not in detail
+    assert "b'" not in detail
+    assert 'b"' not in detail
+    assert not detail.endswith((":", " "))
 
 
 # -- limits --------------------------------------------------------------------------------------

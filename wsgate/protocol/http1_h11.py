@@ -16,6 +16,9 @@ from wsgate.protocol.response import REASONS
 from wsgate.types import Header
 
 _FOLD = re.compile(rb"\r\n[ \t]")
+# h11 formats a line that it refuses with "{!r}", most often after a colon; its own sentences have
+# colons, too.
+_REPR_OF_BYTES = re.compile(r"[\s:]*\b(?:bytearray\()?b['\"]")
 
 
 class H11Http1(Http1):
@@ -132,9 +135,12 @@ def _next_event(
     try:
         return connection.next_event()
     except h11.RemoteProtocolError as error:
-        # h11 puts the peer's bytes behind the colon: they are not said back.
-        text = str(error).partition(":")[0]
-        raise RequestRefused(error.error_status_hint, text) from None
+        raise RequestRefused(error.error_status_hint, _without_bytes(str(error))) from None
+
+
+def _without_bytes(text: str) -> str:
+    """Return what h11 says, up to where the peer's bytes begin: they are not said back."""
+    return _REPR_OF_BYTES.split(text, 1)[0]
 
 
 def _response(status: int, headers: list[Header]) -> h11.Response:
