@@ -12,7 +12,6 @@ from wsgate.asgi.websocket import (
     Refuse,
     State,
     disconnect_event,
-    may_be_sent,
     payload_of,
     receive_event,
 )
@@ -174,12 +173,6 @@ def test_a_code_that_no_endpoint_may_send(code: object) -> None:
         talk.say(CLOSE | {"code": code})
     assert str(raised.value) == f"{code!r} is no close code that an endpoint may send"
     assert talk.state is State.OPEN
-
-
-def test_the_codes_that_may_be_sent() -> None:
-    # RFC 6455 section 7.4 and IANA's registry of WebSocket close codes.
-    registered = [*range(1000, 1004), *range(1007, 1015)]
-    assert [c for c in range(-1, 6000) if may_be_sent(c)] == [*registered, *range(3000, 5000)]
 
 
 def test_a_close_before_the_accept_refuses() -> None:
