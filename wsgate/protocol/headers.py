@@ -5,7 +5,7 @@ Sources: RFC 9110 section 5.6 (tokens, lists, quoted strings), RFC 3986 section 
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from functools import lru_cache
 
 from wsgate.errors import InvalidMessage
@@ -142,25 +142,6 @@ _USUAL_LIST = 64  # bytes
 @lru_cache(maxsize=128)
 def _usual_members(value: bytes) -> frozenset[bytes]:
     return frozenset(members(value.lower()))
-
-
-def split_quoted(value: str, separator: str) -> Iterator[str]:
-    """Split at `separator` where it stands outside a quoted string (RFC 9110 section 5.6.4)."""
-    if '"' not in value:
-        yield from value.split(separator)
-        return
-    start, quoted, escaped = 0, False, False
-    for i, char in enumerate(value):
-        if escaped:
-            escaped = False
-        elif quoted and char == "\\":
-            escaped = True
-        elif char == '"':
-            quoted = not quoted
-        elif char == separator and not quoted:
-            yield value[start:i]
-            start = i + 1
-    yield value[start:]
 
 
 def checked(headers: object) -> list[Header]:
