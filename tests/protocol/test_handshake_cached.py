@@ -6,10 +6,10 @@ from hypothesis import example, given, strategies as st
 
 from tests.drivers import DRIVERS
 from wsgate.errors import RequestRefused
-from wsgate.protocol import headers, heads, lines
+from wsgate.protocol import headers, heads, lines, negotiation
 from wsgate.protocol.handshake import judge
 from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.negotiation import DeflateSettings, negotiated
+from wsgate.protocol.negotiation import DeflateSettings
 from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import HeadLimits
 
@@ -81,7 +81,7 @@ def forget() -> None:
     lines.HEADERS.clear()
     lines.REQUESTS.clear()
     heads.HEADS.clear()
-    negotiated.cache_clear()
+    negotiation._shared.cache_clear()
     headers._usual_members.cache_clear()
     lines._short_name.cache_clear()
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wsgate.errors import RequestRefused
+from wsgate.protocol import negotiation as module
 from wsgate.protocol.negotiation import Agreement, DeflateSettings, negotiated
 
 # With takeover an agreement shows what was offered; without it, both sides give it up anyway.
@@ -56,6 +57,14 @@ def test_without_settings_nothing_is_agreed_and_what_is_malformed_is_refused() -
         assert negotiated((b"permessage-deflate",), KEEPING) is not None
         assert is_malformed("permessage-deflate;", settings=None)
         assert is_malformed("permessage-deflate;")
+
+
+def test_equal_offers_share_one_agreement_unless_they_are_long() -> None:
+    assert agreed("permessage-deflate") is agreed("permessage-" + "deflate")
+    kept = module._shared.cache_info().currsize
+    for lines in ((b"permessage-deflate" + b"," * 600,), (b"permessage-deflate", *[b""] * 600)):
+        assert negotiated(lines, KEEPING) == Agreement(KEEPING)
+    assert module._shared.cache_info().currsize == kept
 
 
 def test_what_is_malformed_in_one_line_refuses_all() -> None:

@@ -63,8 +63,6 @@ class Agreement:
         return "; ".join(parts).encode("ascii")
 
 
-# Browsers make one and the same offer, so all their connections share one agreement.
-@lru_cache(maxsize=16)
 def negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
     """Return what is agreed of the offers in the lines of Sec-WebSocket-Extensions.
 
@@ -73,6 +71,14 @@ def negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Ag
     parameter, or a value that is none of its, is declined, and the next one considered.
     Raises RequestRefused for lines that are malformed.
     """
+    size = len(lines) + sum(map(len, lines))
+    return (_shared if size <= _LONGEST else _negotiated)(lines, settings)
+
+
+_LONGEST = 512  # bytes of lines that are kept
+
+
+def _negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
     offers = offers_in(lines)
     if settings is None:
         return None
@@ -81,6 +87,10 @@ def negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Ag
         if name == NAME and (agreement := _agreed(parameters, settings)) is not None:
             return agreement
     return None
+
+
+# Browsers make one and the same offer, so all their connections share one agreement.
+_shared = lru_cache(maxsize=16)(_negotiated)
 
 
 def _agreed(parameters: list[str], settings: DeflateSettings) -> Agreement | None:
