@@ -42,7 +42,8 @@ What has nothing to measure has an answer to be right. Each of these is a test.
 | HTTP/1.0 with Upgrade | served as HTTP |
 | No Host, two, an invalid one | 400 |
 | A byte above 0x7f in Host, Connection, Upgrade, Sec-WebSocket-* | 400; in other fields it is legal |
-| Absurd extension parameters | the offer is declined, the handshake goes on |
+| Malformed Sec-WebSocket-Extensions; an empty Sec-WebSocket-Protocol | 400 |
+| Extension parameters that do not fit | the offer is declined, the handshake goes on |
 | 101 headers; 64 KiB and a byte of head | 431 |
 | A target over 8 KiB | 414 |
 | Both lengths; a chunk line or trailer that is malformed, or a trailer that would frame the message | 400, and the connection closes |

@@ -25,7 +25,7 @@ WEBSOCKETS = (
     *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
     "abuse/test_process.py",
     *("server/test_stopping.py", "server/test_watch.py", "server/test_websocket.py"),
-    *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "stopping")),
+    *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "payloads", "stopping")),
 )
 
 

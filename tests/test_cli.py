@@ -95,6 +95,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "limit_connections_per_ip": ("7", 7),
     "limit_concurrency": ("7", 7),
     "limit_request_head": ("7", 7),
+    "limit_request_target": ("7", 7),
+    "limit_request_fields": ("7", 7),
     "ws_handshake_timeout": ("0.5", 0.5),
     "timeout_request_body": ("0.5", 0.5),
     "timeout_keep_alive": ("0.5", 0.5),

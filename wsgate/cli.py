@@ -127,6 +127,18 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_F], _F]:
     show_default=True,
     help="Bytes of a request's head; 431 above.",
 )
+@_option(
+    "--limit-request-target",
+    "Bytes of a request's target; 414 above.  "
+    "[default: 8192; if --limit-request-head is raised, the same as that]",
+    type=int,
+)
+@_option(
+    "--limit-request-fields",
+    "Header fields of a request, and trailer fields; 431 above.  "
+    "[default: 100; if --limit-request-head is raised, one for each 64 bytes of it]",
+    type=int,
+)
 @_option("--backlog", "Connections that wait to be accepted.", type=int)
 @_option("--timeout-request-body", "Seconds without a byte of a body; then 408.", type=float)
 @_option("--timeout-keep-alive", "Seconds between requests.", type=float)

@@ -34,7 +34,10 @@ class Config:
     limit_connections: open at a time, 503 above; None is what the limit of open files leaves.
     limit_connections_per_ip: from one address, 503 above. limit_concurrency: app calls at a time
     (requests and WebSockets), 503 above. None is no limit for both.
-    limit_request_head: bytes of a request's head, 431 above.
+    limit_request_head: bytes of a request's head, 431 above. limit_request_target: bytes of its
+    target, 414 above; limit_request_fields: header fields in a head, and trailer fields in a body,
+    431 above. None is 8,192 and 100; if limit_request_head is above its default, a target may be
+    as long as the head, and there may be one field for each 64 bytes of it.
     ws_handshake_timeout: for a request's head, then 408, and for the app to accept, then 503.
     timeout_request_body: without a byte of a body, then 408. timeout_keep_alive: between requests.
     timeout_graceful_shutdown: for the apps to end. drain_seconds: over which the WebSockets are
@@ -78,6 +81,8 @@ class Config:
     limit_connections_per_ip: int | None = None
     limit_concurrency: int | None = None
     limit_request_head: int = 65_536
+    limit_request_target: int | None = None
+    limit_request_fields: int | None = None
     ws_handshake_timeout: float = 10.0
     timeout_request_body: float = 60.0
     timeout_keep_alive: float = 5.0
@@ -162,6 +167,8 @@ _LIMITS = (
     "limit_connections",
     "limit_connections_per_ip",
     "limit_concurrency",
+    "limit_request_target",
+    "limit_request_fields",
     "ws_max_message_burst",
 )
 

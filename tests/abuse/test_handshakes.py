@@ -111,6 +111,21 @@ BAD = {
         "Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: a"
     ),
     "a subprotocol with a blank": head("Sec-WebSocket-Protocol: a b"),
+    "no subprotocol in its header": head("Sec-WebSocket-Protocol:"),
+    "empty subprotocols": head("Sec-WebSocket-Protocol: , ,"),
+    "no extension in its header": head("Sec-WebSocket-Extensions:"),
+    "extensions that are no list": head("Sec-WebSocket-Extensions: ,;,;=,"),
+    "an extension without a value": head(
+        "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits="
+    ),
+    "an extension with an open quote": head(
+        'Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits="10'
+    ),
+    "an extension with quoted blanks": head('Sec-WebSocket-Extensions: a; b="c d"'),
+    "an extension in quotes": head('Sec-WebSocket-Extensions: "permessage-deflate"'),
+    "a bad extension beside a good one": head(f"{DEFLATE};", DEFLATE),
+    "30,000 semicolons": head("Sec-WebSocket-Extensions: permessage-deflate; " + ";" * 30_000),
+    "10,000 escaped quotes": head("Sec-WebSocket-Extensions: " + '\\"' * 10_000),
     "a folded header": head("X-A: a", " b"),
     "a bare line feed": head("X-A: a\nX-B: b"),
     "a bare carriage return": head("X-A: a\rb"),
@@ -243,9 +258,7 @@ async def test_a_handshake_in_pieces(server: Target, step: int) -> None:
 
 
 X = "Sec-WebSocket-Extensions: "
-ABSURD = (
-    "",
-    ",;,;=,",
+UNFIT = (
     "permessage-deflate; server_max_window_bits=7",
     "permessage-deflate; server_max_window_bits=8",
     "permessage-deflate; server_max_window_bits=16",
@@ -253,29 +266,23 @@ ABSURD = (
     "permessage-deflate; server_max_window_bits=1e1",
     "permessage-deflate; server_max_window_bits=-9",
     "permessage-deflate; server_max_window_bits",
-    "permessage-deflate; server_max_window_bits=",
-    'permessage-deflate; server_max_window_bits="',
-    'permessage-deflate; server_max_window_bits="10',
     "permessage-deflate; server_max_window_bits=" + "9" * 5_000,
     "permessage-deflate; client_max_window_bits=10; client_max_window_bits=10",
     "permessage-deflate; server_no_context_takeover=1",
     "permessage-deflate; unknown",
     "permessage-deflate" + "; server_no_context_takeover" * 1_000,
-    "permessage-deflate; " + ";" * 30_000,
     "permessage-bzip2, " * 3_000 + "x-webkit-deflate-frame",
-    '"permessage-deflate"',
-    '\\"' * 10_000,
+    ",x-webkit-deflate-frame," + " ," * 20_000,
 )
 
 
-async def test_absurd_extension_offers_are_declined(server: Target) -> None:
-    for offer in ABSURD:
+async def test_extension_offers_that_do_not_fit_are_declined(server: Target) -> None:
+    for offer in UNFIT:
         response = await accepted(server, head(X + offer))
         assert response.get("sec-websocket-extensions") is None, offer
-        if offer.count('"') % 2 == 0:
-            response = await accepted(server, head(X + offer, DEFLATE))
-            agreed = response.get("sec-websocket-extensions") or ""
-            assert agreed.startswith("permessage-deflate"), offer
+        response = await accepted(server, head(X + offer, DEFLATE))
+        agreed = response.get("sec-websocket-extensions") or ""
+        assert agreed.startswith("permessage-deflate"), offer
 
 
 async def test_a_ping_between_the_fragments_of_a_compressed_message(server: Target) -> None:

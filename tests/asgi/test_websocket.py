@@ -1,3 +1,4 @@
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,6 @@ from wsgate.asgi.websocket import (
     Refuse,
     State,
     disconnect_event,
-    may_be_sent,
     payload_of,
     receive_event,
 )
@@ -73,6 +73,28 @@ def test_accept_takes_a_subprotocol_and_headers() -> None:
         ACCEPT | {"subprotocol": "v1", "headers": [(b"Set-Cookie", b"a"), (b"x", b" b ")]}
     )
     assert wish == Accept("v1", [(b"set-cookie", b"a"), (b"x", b"b")])
+
+
+@pytest.mark.parametrize("headers", [[], [(b"X-Mine", b"a")]], ids=["none", "one"])
+@pytest.mark.parametrize("subprotocol", [None, "v1"])
+@pytest.mark.parametrize("kind", [list, tuple, iter, deque])
+def test_the_headers_of_an_accept_may_be_of_any_kind(
+    kind: Any, subprotocol: str | None, headers: list[tuple[bytes, bytes]]
+) -> None:
+    more = {"subprotocol": subprotocol, "headers": kind(headers)}
+    expected = Accept(subprotocol, [(name.lower(), value) for name, value in headers])
+    assert conversation().say(ACCEPT | more) == expected
+
+
+@pytest.mark.parametrize("subprotocol", [None, "v1"])
+@pytest.mark.parametrize("headers", [None, 0, False])
+def test_what_is_no_list_of_headers_is_refused_also_where_it_is_false(
+    headers: object, subprotocol: str | None
+) -> None:
+    talk = conversation()
+    with pytest.raises(InvalidMessage, match="headers are a list of pairs, not"):
+        talk.say(ACCEPT | {"subprotocol": subprotocol, "headers": headers})
+    assert talk.state is State.CONNECTING
 
 
 @pytest.mark.parametrize(
@@ -174,12 +196,6 @@ def test_a_code_that_no_endpoint_may_send(code: object) -> None:
         talk.say(CLOSE | {"code": code})
     assert str(raised.value) == f"{code!r} is no close code that an endpoint may send"
     assert talk.state is State.OPEN
-
-
-def test_the_codes_that_may_be_sent() -> None:
-    # RFC 6455 section 7.4 and IANA's registry of WebSocket close codes.
-    registered = [*range(1000, 1004), *range(1007, 1015)]
-    assert [c for c in range(-1, 6000) if may_be_sent(c)] == [*registered, *range(3000, 5000)]
 
 
 def test_a_close_before_the_accept_refuses() -> None:

@@ -185,7 +185,7 @@ def test_pings_and_pongs(make: MakeCodec, agreement: Agreement | None, length: i
     assert items_of(make, data, agreement) == [Ping(payload), Pong(payload)]
 
 
-VALID_CODES = [1000, 1001, 1002, 1003, *range(1007, 1014), 3000, 3999, 4000, 4999]
+VALID_CODES = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
 
 
 @pytest.mark.parametrize("code", VALID_CODES)

@@ -119,7 +119,7 @@ PAYLOADS: st.SearchStrategy[str | bytes] = st.one_of(
     st.builds(lambda text, times: text * times, st.text(max_size=4), st.integers(0, 1_500)),
     st.sampled_from([b"0123456789" * 6_554, "é" * 33_000]),
 )
-CODES = [1000, 1000, 1001, 1002, 1005, 1006, 1007, 1015, 1016, 0, 999, 2999, 3000, 4999, 5000]
+CODES = [1000, 1000, 1001, 1002, 1005, 1006, 1007, 1014, 1015, 1016, 0, 999, 2999, 3000, 4999, 5000]
 REASONS = st.one_of(
     st.just(b""), st.text(max_size=20).map(str.encode), st.sampled_from(BAD_TEXT), st.binary()
 )
@@ -636,13 +636,24 @@ def test_wsproto_is_there_until_its_message_ends(lane: str) -> None:
         assert (codec._wsproto is not None) is is_there
 
 
-def test_a_handed_over_message_that_is_alone_in_its_frame(lane: str, handed: Handed) -> None:
-    # A control frame with a rare code, and what comes behind it, which nobody reads.
-    codec = fast(lane)
-    data = close(4000, "why")
-    assert read(codec, [data + frame(TEXT, "behind")]) == [PeerClose(4000, "why")]
-    assert handed.octets == len(data)
-    assert (codec._wsproto, codec._boundaries) == (None, None)
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (close(4000, "why"), PeerClose(4000, "why")),
+        (close(1014), PeerClose(1014, "")),
+        (close(1006), PROTOCOL_ERROR),
+        (frame(CLOSE, b"\x03"), PROTOCOL_ERROR),
+        (close(1000, b"\xff"), INVALID_PAYLOAD),
+    ],
+    ids=lambda case: case[:12].hex() if isinstance(case, bytes) else "",
+)
+def test_a_close_is_judged_without_wsproto(
+    lane: str, handed: Handed, data: bytes, end: Item
+) -> None:
+    for way in ways(data):
+        assert read(fast(lane), way) == read(wsproto(), way) == [end]
+    assert read(fast(lane), [data + frame(TEXT, "behind")]) == [end]
+    assert handed.octets == 0
 
 
 @pytest.mark.parametrize(
@@ -655,9 +666,7 @@ def test_a_handed_over_message_that_is_alone_in_its_frame(lane: str, handed: Han
         frame(3),
         frame(PING, b"x", fin=False),
         frame(PING, b"x" * 126),
-        frame(CLOSE, b"\x03"),
-        close(1006),
-        close(1000, b"\xff"),
+        frame(CLOSE, b"x" * 126),
         frame(TEXT, b"\xff"),
         frame(TEXT, "x" * 125, length_octets=2),
         frame(TEXT, "x", length_octets=8),

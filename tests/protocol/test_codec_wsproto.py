@@ -123,7 +123,8 @@ BAD_TEXT = [*map(bytes.fromhex, ("ff", "c3", "eda080", "61eda0", "ed", "a0", "f4
 CONTENT = st.one_of(
     st.sampled_from([b"", b"a", "ü".encode(), b"\xc3", b"\xbc", b"x" * 126, *BAD_TEXT]),
     st.text(max_size=130).map(str.encode),
-    st.binary(max_size=130),
+    # All but 1014 in a Close, which wsproto does not know.
+    st.binary(max_size=130).filter(lambda data: not data.startswith(b"\x03\xf6")),
 )
 USUAL = st.one_of(
     st.builds(frame, st.sampled_from([TEXT, BINARY]), st.text(max_size=130)),

@@ -122,11 +122,44 @@ def test_no_deflate_is_agreed_on_where_this_side_does_none() -> None:
 
 @pytest.mark.parametrize(
     "offer",
-    [b"", b"x-webkit-deflate-frame", b"permessage-deflate; x", b";;;", b'"', b"=", b"a\tb c"],
+    [
+        b"x-webkit-deflate-frame",
+        b"permessage-deflate; x",
+        b"permessage-deflate; server_max_window_bits=7",
+        b'foo; a="b"',
+        b",foo,",
+    ],
     ids=repr,
 )
-def test_an_absurd_offer_is_declined_and_not_refused(offer: bytes) -> None:
+def test_an_offer_that_does_not_fit_is_declined_and_not_refused(offer: bytes) -> None:
     assert judge(asking((b"sec-websocket-extensions", offer)), DeflateSettings()).deflate is None
+
+
+@pytest.mark.parametrize("settings", [DeflateSettings(), None], ids=["deflate", "none"])
+@pytest.mark.parametrize("offer", [b";;;", b'"', b"=", b"a\tb c", b"a;", b'a;b="c, d"'], ids=repr)
+def test_a_malformed_offer_is_refused_with_deflate_and_without(
+    offer: bytes, settings: DeflateSettings | None
+) -> None:
+    # RFC 6455 section 9.1.
+    for lines in ([offer], [offer, offer], [b"permessage-deflate", offer]):
+        request = asking(*((b"sec-websocket-extensions", line) for line in lines))
+        with pytest.raises(RequestRefused, match="Sec-WebSocket-Extensions is malformed") as caught:
+            judge(request, settings)
+        assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("settings", [DeflateSettings(), None], ids=["deflate", "none"])
+@pytest.mark.parametrize("offer", [b"", b",", b" , "], ids=repr)
+def test_a_header_without_any_offer_is_refused(
+    offer: bytes, settings: DeflateSettings | None
+) -> None:
+    empty = (b"sec-websocket-extensions", offer)
+    for headers in ([empty], [empty, empty]):
+        with pytest.raises(RequestRefused, match="Sec-WebSocket-Extensions is empty") as caught:
+            judge(asking(*headers), settings)
+        assert caught.value.status == 400
+    # Lines are one list, and its empty members are ignored.
+    assert judge(asking(empty, (b"sec-websocket-extensions", b"foo")), settings).key == KEY
 
 
 def test_a_later_line_may_hold_the_offer() -> None:
@@ -274,7 +307,7 @@ def test_no_other_number_of_bytes_makes_a_key(nonce: bytes) -> None:
         ([b"b,a"], ["b", "a"]),
         ([b"Chat,chat"], ["Chat", "chat"]),
         ([b",chat,\t,"], ["chat"]),
-        ([b""], []),
+        ([b"", b"chat"], ["chat"]),
         ([b"v1.json+ws"], ["v1.json+ws"]),
     ],
     ids=repr,
@@ -285,10 +318,21 @@ def test_subprotocols_come_in_the_order_offered(values: list[bytes], offered: li
 
 @pytest.mark.parametrize(
     "values",
-    [[b"chat, chat"], [b"chat", b"chat"], [b"a b"], [b'"chat"'], [b"a/b"], [b"chat;q=1"], [b"("]],
+    [
+        [b""],
+        [b" , ,"],
+        [b"", b""],
+        [b"chat, chat"],
+        [b"chat", b"chat"],
+        [b"a b"],
+        [b'"chat"'],
+        [b"a/b"],
+        [b"chat;q=1"],
+        [b"("],
+    ],
     ids=repr,
 )
-def test_subprotocols_are_unique_tokens(values: list[bytes]) -> None:
+def test_subprotocols_are_unique_tokens_and_one_at_the_least(values: list[bytes]) -> None:
     # RFC 6455 section 4.1.
     assert refusal_of(instead(b"sec-websocket-protocol", *values)).status == 400
 
@@ -450,9 +494,19 @@ def test_a_known_head_with_a_bad_key_is_refused(key: bytes) -> None:
             judge(known(key), None)
 
 
-@pytest.mark.parametrize("line", [b"Content-Length: 5", b"Sec-WebSocket-Key: " + OTHER_KEY])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Length: 5",
+        b"Sec-WebSocket-Key: " + OTHER_KEY,
+        b"Sec-WebSocket-Extensions: permessage-deflate;",
+        b"Sec-WebSocket-Extensions:",
+        b"Sec-WebSocket-Protocol: ,",
+    ],
+)
 def test_a_head_that_resembles_a_known_one_is_refused(line: bytes) -> None:
     for _ in range(2):
         judge(known(KEY), None)
-        with pytest.raises(RequestRefused):
-            judge(known(KEY, line), None)
+        for deflate in (None, DeflateSettings()):
+            with pytest.raises(RequestRefused):
+                judge(known(KEY, line), deflate)

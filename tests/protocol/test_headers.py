@@ -19,7 +19,6 @@ from wsgate.protocol.headers import (
     lines_in,
     lower_name,
     members,
-    split_quoted,
     values_of,
 )
 
@@ -242,44 +241,6 @@ def test_any_list_gives_its_members(lines: list[list[tuple[str, str, str]]]) -> 
     headers = [(b"name", ",".join(map("".join, line)).encode()) for line in lines]
     expected = [token.lower().encode() for line in lines for _, token, _ in line if token]
     assert members(combined(headers).get(b"name", b"").lower()) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "parts"),
-    [
-        ("", [""]),
-        ("a", ["a"]),
-        ("a,b", ["a", "b"]),
-        (",a,", ["", "a", ""]),
-        ('a="1,2",b', ['a="1,2"', "b"]),
-        (r'a="1\",2",b', [r'a="1\",2"', "b"]),
-        (r'a="1\\",b', [r'a="1\\"', "b"]),
-        (r"a\,b", ["a\\", "b"]),  # a backslash escapes in a quoted string only
-        ('a="1,2', ['a="1,2']),
-        ('a="1\\', ['a="1\\']),
-        ('"",""', ['""', '""']),
-    ],
-    ids=repr,
-)
-def test_a_separator_in_quotes_separates_nothing(value: str, parts: list[str]) -> None:
-    assert list(split_quoted(value, ",")) == parts
-
-
-def quoted(text: str) -> str:
-    """Return a quoted-string of RFC 9110 section 5.6.4."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-@settings(deadline=None)
-@given(st.lists(TOKENS | st.text(',;"\\ ab', max_size=8).map(quoted), min_size=1, max_size=6))
-def test_quoted_strings_and_tokens_come_apart_as_they_were_joined(parts: list[str]) -> None:
-    assert list(split_quoted(",".join(parts), ",")) == parts
-
-
-@settings(deadline=None)
-@given(st.text(',;"\\ab', max_size=20))
-def test_splitting_loses_nothing(value: str) -> None:
-    assert ",".join(split_quoted(value, ",")) == value
 
 
 def test_the_apps_headers_get_lower_case_names_and_bare_values() -> None:

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
+from wsgate.errors import RequestRefused
+from wsgate.protocol import negotiation as module
 from wsgate.protocol.negotiation import Agreement, DeflateSettings, negotiated
 
 # With takeover an agreement shows what was offered; without it, both sides give it up anyway.
@@ -13,13 +15,19 @@ DEFAULT = DeflateSettings()
 
 
 def agreed(*values: str, settings: DeflateSettings = KEEPING) -> Agreement:
-    agreement = negotiated(", ".join(values).encode(), settings)
+    agreement = negotiated((", ".join(values).encode(),), settings)
     assert agreement is not None
     return agreement
 
 
 def is_declined(*values: str, settings: DeflateSettings = KEEPING) -> bool:
-    return negotiated(", ".join(values).encode(), settings) is None
+    return negotiated((", ".join(values).encode(),), settings) is None
+
+
+def is_malformed(*values: str, settings: DeflateSettings | None = KEEPING) -> bool:
+    with pytest.raises(RequestRefused) as caught:
+        negotiated((", ".join(values).encode(),), settings)
+    return caught.value.status == 400
 
 
 def test_the_plain_offer() -> None:
@@ -29,19 +37,13 @@ def test_the_plain_offer() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "",
-        " ",
-        ",",
-        ";",
         "permessage-bzip2",
         "x-webkit-deflate-frame",
         "permessage-deflates",
-        "permessage deflate",
-        '"permessage-deflate"',
+        "Permessage-Deflate",
         "foo; permessage-deflate",
-        'foo="permessage-deflate"',
-        'foo="a, permessage-deflate',
-        'foo="a, permessage-deflate, b"',
+        'foo; a="permessage-deflate"',
+        "foo; a=permessage-deflate, bar",
     ],
     ids=repr,
 )
@@ -49,8 +51,27 @@ def test_what_offers_nothing_we_do(value: str) -> None:
     assert is_declined(value)
 
 
-def test_no_header_is_no_offer() -> None:
-    assert is_declined()
+def test_without_settings_nothing_is_agreed_and_what_is_malformed_is_refused() -> None:
+    for _ in range(2):  # what is cached decides nothing
+        assert negotiated((b"permessage-deflate",), None) is None
+        assert negotiated((b"permessage-deflate",), KEEPING) is not None
+        assert is_malformed("permessage-deflate;", settings=None)
+        assert is_malformed("permessage-deflate;")
+
+
+def test_equal_offers_share_one_agreement_unless_they_are_long() -> None:
+    assert agreed("permessage-deflate") is agreed("permessage-" + "deflate")
+    kept = module._shared.cache_info().currsize
+    for lines in ((b"permessage-deflate" + b"," * 600,), (b"permessage-deflate", *[b""] * 600)):
+        assert negotiated(lines, KEEPING) == Agreement(KEEPING)
+    assert module._shared.cache_info().currsize == kept
+
+
+def test_what_is_malformed_in_one_line_refuses_all() -> None:
+    lines = (b"permessage-deflate", b"permessage-deflate; x=")
+    for some in (lines, lines[::-1]):
+        with pytest.raises(RequestRefused, match="malformed"):
+            negotiated(some, KEEPING)
 
 
 # -- context takeover ----------------------------------------------------------------------------
@@ -137,9 +158,10 @@ def test_a_client_that_does_not_offer_it_keeps_its_window() -> None:
         "permessage-deflate;server_max_window_bits=10",
         " permessage-deflate\t;  server_max_window_bits = 10 ",
         'permessage-deflate; server_max_window_bits="10"',
+        'permessage-deflate; server_max_window_bits = "1\\0"',
         ",permessage-deflate; server_max_window_bits=10,",
         "foo, permessage-deflate; server_max_window_bits=10",
-        'foo; a="b, c; d", permessage-deflate; server_max_window_bits=10',
+        'foo; a="b\\c"; d, permessage-deflate; server_max_window_bits=10',
     ],
     ids=repr,
 )
@@ -151,17 +173,14 @@ def test_one_offer_may_be_written_in_many_ways(value: str) -> None:
 # any of the following conditions are met": a parameter not defined, one with an invalid value, two
 # of one name.
 DECLINED = [
-    "",
     "x",
     "x=1",
     "permessage-deflate",
     "SERVER_NO_CONTEXT_TAKEOVER",
-    "server_no_context_takeover=",
     "server_no_context_takeover=1",
     "server_no_context_takeover=true",
-    "client_no_context_takeover=",
     "client_no_context_takeover=0",
-    'client_no_context_takeover=""',
+    'client_no_context_takeover="0"',
     "server_no_context_takeover; server_no_context_takeover",
     "client_no_context_takeover; client_no_context_takeover",
     "server_max_window_bits=10; server_max_window_bits=10",
@@ -170,13 +189,10 @@ DECLINED = [
     "client_max_window_bits; client_max_window_bits=10",
     "server_no_context_takeover; x",
     "server_max_window_bits",
-    "=",
-    "=10",
     *(
         f"{side}_max_window_bits={value}"
         for side in ("server", "client")
         for value in (
-            "",
             "0",
             "1",
             "7",
@@ -188,20 +204,11 @@ DECLINED = [
             "08",
             "10.0",
             "1_0",
-            "1 0",
             "0xa",
             "xx",
-            "=10",
-            "10=",
             "1" * 5000,
-            '""',
-            '"',
-            '"10',
-            '10"',
             '"010"',
-            '" 10"',
             '"16"',
-            '""10""',
             "'10'",
             '"10"; x',
         )
@@ -210,8 +217,32 @@ DECLINED = [
 
 
 @pytest.mark.parametrize("parameters", DECLINED, ids=lambda text: repr(text[:60]))
-def test_a_malformed_offer_is_declined(parameters: str) -> None:
+def test_an_offer_that_does_not_fit_is_declined(parameters: str) -> None:
     assert is_declined(f"permessage-deflate; {parameters}")
+    assert agreed(f"permessage-deflate; {parameters}", "permessage-deflate") == Agreement(KEEPING)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "",
+        "=",
+        "=10",
+        "server_no_context_takeover=",
+        "client_no_context_takeover=",
+        'client_no_context_takeover=""',
+        *(
+            f"{side}_max_window_bits={value}"
+            for side in ("server", "client")
+            for value in ("", "1 0", "=10", "10=", '""', '"', '"10', '10"', '" 10"', '""10""')
+        ),
+    ],
+    ids=repr,
+)
+def test_a_malformed_offer_is_refused(parameters: str) -> None:
+    assert is_malformed(f"permessage-deflate; {parameters}")
+    assert is_malformed(f"permessage-deflate; {parameters}", "permessage-deflate")
+    assert is_malformed("permessage-deflate", f"foo; {parameters}")
 
 
 # -- several offers ------------------------------------------------------------------------------
@@ -310,22 +341,20 @@ PARAMETERS = st.tuples(
             "x",
         ]
     ),
-    st.sampled_from(["", "", "=", "= ", " =", '="10"', '=";"', '=","', "=\\"])
+    st.sampled_from(["", "", " = 10", '="10"', '="1\\5"', '= "x"'])
     | st.integers(-1, 17).map("={}".format),
 ).map("".join)
 OFFERS = st.builds(
     "{}{}".format,
-    st.sampled_from(["permessage-deflate", "permessage-deflate", "foo", ""]),
+    st.sampled_from(["permessage-deflate", "permessage-deflate", "foo"]),
     st.lists(PARAMETERS.map("; {}".format), max_size=4).map("".join),
 )
-ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=30)
 
 
 @settings(deadline=None)
-@given(st.lists(OFFERS | ASCII, max_size=3).map(", ".join), SETTINGS)
-@example('permessage-deflate; server_max_window_bits="""', DEFAULT)
+@given(st.lists(OFFERS, min_size=1, max_size=3).map(", ".join), SETTINGS)
 def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSettings) -> None:
-    agreement = negotiated(value.encode(), settings)
+    agreement = negotiated((value.encode(),), settings)
     if agreement is None:
         return
     assert 9 <= agreement.server_max_window_bits <= settings.server_max_window_bits
@@ -334,7 +363,7 @@ def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSetting
         assert agreement.server_no_context_takeover
         assert agreement.client_no_context_takeover
     # Read as an offer, with the same settings, our answer leads to itself.
-    again = negotiated(agreement.header(), settings)
+    again = negotiated((agreement.header(),), settings)
     assert again == replace(
         agreement, server_window_asked=b"server_max_window_bits" in agreement.header()
     )

@@ -3,9 +3,15 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from wsgate.config import Config
 from wsgate.errors import RequestRefused
 from wsgate.protocol.headers import combined
-from wsgate.protocol.request import HeadLimits, Request, judged as judged_combined
+from wsgate.protocol.request import (
+    HeadLimits,
+    Request,
+    head_limits,
+    judged as judged_combined,
+)
 from wsgate.types import Header
 
 HOST = (b"host", b"example.com")
@@ -44,6 +50,30 @@ def test_a_plain_request() -> None:
 
 def test_the_limits_are_finite_by_default() -> None:
     assert HeadLimits() == HeadLimits(size=65_536, target=8_192, headers=100)
+    assert head_limits(Config().limit_request_head) == HeadLimits()
+
+
+@pytest.mark.parametrize("size", [1, 100, 8_192, 65_535, 65_536])
+def test_a_head_of_the_default_size_or_smaller_has_the_default_limits(size: int) -> None:
+    assert head_limits(size) == HeadLimits(size, target=8_192, headers=100)
+
+
+@pytest.mark.parametrize(
+    ("size", "headers"), [(65_537, 1_024), (65_600, 1_025), (200_000, 3_125), (2**62, 2**56)]
+)
+def test_a_larger_head_may_be_all_target_or_one_header_for_each_64_bytes(
+    size: int, headers: int
+) -> None:
+    assert head_limits(size) == HeadLimits(size, target=size, headers=headers)
+
+
+@pytest.mark.parametrize("size", [100, 65_536, 65_537, 200_000])
+def test_a_limit_that_is_set_holds_at_any_size(size: int) -> None:
+    assert head_limits(size, 7, 8) == HeadLimits(size, 7, 8)
+    assert head_limits(size, target=7).target == 7
+    assert head_limits(size, target=7).headers == head_limits(size).headers
+    assert head_limits(size, headers=8).headers == 8
+    assert head_limits(size, headers=8).target == head_limits(size).target
 
 
 # -- version -------------------------------------------------------------------------------------

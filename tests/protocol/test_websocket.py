@@ -297,6 +297,7 @@ def test_no_ping_where_none_can_be_sent(state: State) -> None:
     ("sent", "code", "reason", "payload"),
     [
         (close(1000, "done"), 1000, "done", b"\x03\xe8"),
+        (close(1014, "no"), 1014, "no", b"\x03\xf6"),
         (close(4321), 4321, "", b"\x10\xe1"),
         (close(), 1005, "", b""),
     ],

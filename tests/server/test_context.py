@@ -12,6 +12,7 @@ from wsgate.errors import ConfigError
 from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
 from wsgate.protocol.negotiation import DeflateSettings
+from wsgate.protocol.request import HeadLimits, head_limits
 from wsgate.server import context as module
 from wsgate.server.context import Context
 from wsgate.server.deadlines import _TURN, TICK
@@ -69,9 +70,15 @@ def test_what_a_worker_begins_with() -> None:
 
 def test_the_settings_reach_those_they_bound() -> None:
     made = context(limit_request_head=1_000, ws_max_size=2_000, ws_per_message_deflate=False)
-    assert made.head_limits.size == 1_000
+    assert made.head_limits == HeadLimits(size=1_000)
     assert made.message_limits.size == 2_000
     assert made.deflate is None
+
+
+def test_a_larger_head_may_hold_a_longer_target_and_more_fields() -> None:
+    assert context(limit_request_head=200_000).head_limits == head_limits(200_000)
+    made = context(limit_request_head=200_000, limit_request_target=100_000, limit_request_fields=7)
+    assert made.head_limits == HeadLimits(200_000, 100_000, 7)
 
 
 # -- what parses HTTP ------------------------------------------------------------------------------

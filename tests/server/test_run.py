@@ -534,5 +534,7 @@ def test_other_errors_are_the_loop_s_own(context: dict[str, Any]) -> None:
 def test_a_setting_may_have_the_name_that_uvicorn_gives_it(stub: type[Stub]) -> None:
     run(app, h11_max_incomplete_event_size=5_000, loop="asyncio")
     assert stub.made.config.limit_request_head == 5_000
+    run(app, h11_max_incomplete_event_size=None, loop="asyncio")
+    assert stub.made.config.limit_request_head == 65_536
     with pytest.raises(ConfigError, match="--limit-request-head"):
         run(app, h11_max_incomplete_event_size=0)

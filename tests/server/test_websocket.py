@@ -369,6 +369,7 @@ async def test_refusal_or_denial_ends_the_conversation() -> None:
     [
         (1000, "bye", (1000, "bye")),
         (1001, "", (1001, "")),
+        (1014, "bad gateway", (1014, "bad gateway")),
         (3000, "ü" * 61, (3000, "ü" * 61)),
         (4999, "", (4999, "")),
         (None, "", (1005, "")),

@@ -8,7 +8,7 @@ Source: ASGI HTTP & WebSocket message format 2.5.
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.headers import members
+from wsgate.protocol.headers import is_length, members
 from wsgate.protocol.http1 import Http1
 from wsgate.protocol.response import BODILESS, ResponseHead, response_head
 from wsgate.types import Header, HTTPRequestEvent, Message
@@ -136,11 +136,9 @@ def _as_bytes(body: object) -> bytes:
 
 def _check_length(length: bytes, size: int, *, more: bool) -> None:
     """Refuse what contradicts the app's own Content-Length while a 500 can still be sent."""
-    if not length.isdigit():
-        lengths = set(members(length))
-        length = lengths.pop()
-        if lengths or not length.isdigit():
-            return  # the driver's to judge
+    values = set(members(length))  # one, several times: RFC 9110 section 8.6
+    if len(values) != 1 or not is_length(length := values.pop()):
+        return  # the driver refuses it
     if size > int(length):
         raise InvalidMessage("Too much data for declared Content-Length")
     if size < int(length) and not more:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
+from wsgate.protocol.codes import may_be_in_frame
 from wsgate.protocol.handshake import Handshake, accept_headers, check_subprotocol
 from wsgate.types import Header, Message, WebSocketDisconnect, WebSocketReceive
 
@@ -123,7 +124,7 @@ def payload_of(message: Message) -> str | bytes:
 
 def _close(message: Message) -> Close:
     code, reason = message.get("code", 1000), message.get("reason") or ""
-    if not isinstance(code, int) or not may_be_sent(code):
+    if not isinstance(code, int) or not may_be_in_frame(code):
         raise InvalidMessage(f"{code!r} is no close code that an endpoint may send")
     if not isinstance(reason, str) or not _fits(reason):
         raise InvalidMessage(f"a close reason is text of at most {_MAX_REASON} bytes in UTF-8")
@@ -135,16 +136,6 @@ def _fits(reason: str) -> bool:
         return len(reason.encode()) <= _MAX_REASON
     except UnicodeEncodeError:  # a surrogate of no pair
         return False
-
-
-def may_be_sent(code: int) -> bool:
-    """Tell whether a close code may stand in a frame (RFC 6455 section 7.4)."""
-    return 3000 <= code <= 4999 or code in _REGISTERED  # noqa: PLR2004  # RFC 6455 section 7.4.2
-
-
-# The codes of the protocol, without those that "MUST NOT be set as a status code in a Close control
-# frame by an endpoint" (1005, 1006, 1015) and with those that IANA has registered since.
-_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
 def receive_event(payload: str | bytes) -> WebSocketReceive:

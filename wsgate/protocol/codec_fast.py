@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from wsgate.protocol.boundaries import Boundaries
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
 from wsgate.protocol.codec_wsproto import WsprotoCodec
+from wsgate.protocol.codes import INVALID_PAYLOAD, NO_STATUS, failure, read_close
 from wsgate.protocol.compression import Compressors
 from wsgate.protocol.deflate import Deflate, MessageLimits
 from wsgate.protocol.frames import BINARY, COMPRESSED, TEXT, head, measure
@@ -28,14 +29,6 @@ _CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
 _CONTROLS = frozenset({_CLOSE, _PING, _PONG})
 _LONGEST_CONTROL = 125  # octets of its payload: RFC 6455 section 5.5
 _MASKED = 0x80
-_NO_STATUS = 1005
-# What browsers and servers send, by what stands in it; wsproto judges the others' codes.
-_USUAL_CLOSES = {
-    b"": PeerClose(_NO_STATUS, ""),
-    b"\x03\xe8": PeerClose(1000, ""),
-    b"\x03\xe9": PeerClose(1001, ""),
-}
-_INVALID_PAYLOAD = Fail(1007, "invalid payload")
 _LONGEST = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
 
 
@@ -91,7 +84,7 @@ class FastCodec:
         if self._is_busy:
             return self._take_more(limit, data)
         if data and data[0] in _CONTROLS and (item := self._lone_control(data)) is not None:
-            return self._end(item) if type(item) is PeerClose else (item,)
+            return (item,) if isinstance(item, (Ping, Pong)) else self._end(item)
         items, at = self._read_messages(data, 0, limit, self._most)
         if at != len(data):
             self._is_busy = self.pending = True
@@ -166,8 +159,8 @@ class FastCodec:
 
     # -- control frames ------------------------------------------------------------------------
 
-    def _lone_control(self, data: bytes) -> Ping | Pong | PeerClose | None:
-        """Return the usual control frame that `data` is, None where it is anything else."""
+    def _lone_control(self, data: bytes) -> Ping | Pong | PeerClose | Fail | None:
+        """Return what the control frame says that `data` is, None where it is anything else."""
         size = len(data) - 6
         if not 0 <= size <= _LONGEST_CONTROL or data[1] != _MASKED | size:
             return None
@@ -178,9 +171,7 @@ class FastCodec:
         if len(data) < end:
             return self._wait()
         item = _control(data[at], self._unmask(data[at + 6 : end], data[at + 2 : at + 6]))
-        if item is None:
-            return self._hand_over()
-        if isinstance(item, PeerClose):
+        if not isinstance(item, (Ping, Pong)):
             return self._end(item)
         self._advance(end)
         return (item,)
@@ -212,7 +203,7 @@ class FastCodec:
             self._partial = None
         self._advance(self._at + len(piece))
         if not is_text_yet:
-            return self._end(_INVALID_PAYLOAD)
+            return self._end(failure(INVALID_PAYLOAD))
         return () if partial.left else (partial.whole(),)
 
     def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:  # noqa: ARG002  # for those who inflate
@@ -257,18 +248,12 @@ class FastCodec:
 
     def close(self, code: int, reason: str) -> bytes:
         """Return a Close; 1005 for one without code, then nothing but Close can be sent."""
-        payload = b"" if code == _NO_STATUS else code.to_bytes(2, "big") + reason.encode()
+        payload = b"" if code == NO_STATUS else code.to_bytes(2, "big") + reason.encode()
         return head(_CLOSE, len(payload)) + payload
 
 
-def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | None:
-    """Return what a control frame says, None where wsproto is to judge its Close."""
-    if first != _CLOSE:
-        return Ping(payload) if first == _PING else Pong(payload)
-    usual = _USUAL_CLOSES.get(payload[:2])
-    if usual is None or len(payload) <= 2:  # noqa: PLR2004  # octets of the code
-        return usual
-    try:
-        return PeerClose(usual.code, payload[2:].decode())
-    except UnicodeDecodeError:
-        return None
+def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | Fail:
+    """Return what a control frame says."""
+    if first == _CLOSE:
+        return read_close(payload)
+    return Ping(payload) if first == _PING else Pong(payload)

@@ -2,8 +2,8 @@
 
 What wsproto's `Connection` and `FrameProtocol` are around its decoders costs more than these, so
 they are driven themselves: `FrameDecoder` reads the frames, `MessageDecoder` puts messages
-together that come in pieces, and `FrameProtocol` writes, and judges a Close. What the others knew
-besides is known here: that nothing is read behind a Close or a fault.
+together that come in pieces, and `FrameProtocol` writes. What the others knew besides is known
+here: what a Close says, and that nothing is read after one, or after a fault.
 """
 
 from typing import Any
@@ -22,19 +22,13 @@ from wsproto.frame_protocol import (
 )
 
 from wsgate.protocol.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
+from wsgate.protocol.codes import NO_STATUS, failure, read_close
 from wsgate.protocol.deflate import NO_RSV, Deflate
 from wsgate.protocol.pieces import Pieces
 
-# wsproto's own texts speak of positions within the chunk of bytes that it was fed.
-_REASONS = {
-    1002: "protocol error",
-    1007: "invalid payload",
-    1009: "message too big",
-}
 # Opcode.TEXT is a call in CPython 3.11.
 _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
 _CLOSE, _PING = Opcode.CLOSE, Opcode.PING
-_NO_STATUS = CloseReason.NO_STATUS_RCVD
 _INVALID_PAYLOAD = CloseReason.INVALID_FRAME_PAYLOAD_DATA
 _MASK = 4  # octets of a masking key
 _NO_EXTENSIONS: list[Extension] = []
@@ -142,8 +136,8 @@ class WsprotoCodec:
             try:
                 self._read(items, limit)
             except ParseFailed as error:
-                code = int(error.code)
-                items.append(self._end(Fail(code, _REASONS[code])))
+                # wsproto's own texts speak of positions within the chunk that it was fed.
+                items.append(self._end(failure(int(error.code))))
         return items
 
     def _read(self, items: list[Item], limit: int) -> None:
@@ -183,9 +177,9 @@ class WsprotoCodec:
             self._pieces = None
 
     def _control(self, opcode: Opcode, payload: bytes) -> Item:
-        """Return what a control frame says. Raises ParseFailed."""
+        """Return what a control frame says."""
         if opcode is _CLOSE:
-            return self._end(_closed(payload))
+            return self._end(read_close(payload))  # wsproto does not know all codes
         return Ping(bytes(payload)) if opcode is _PING else Pong(bytes(payload))
 
     def _end(self, item: Fail | PeerClose) -> Item:
@@ -215,7 +209,7 @@ class WsprotoCodec:
 
     def close(self, code: int, reason: str) -> bytes:
         """Return a Close; 1005 for one without code, then nothing but Close can be sent."""
-        known = _NO_STATUS if code == _NO_STATUS else code
+        known = None if code == NO_STATUS else code
         return bytes(_CONTROLS.close(known, reason or None))
 
 
@@ -225,15 +219,3 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError as error:
         raise ParseFailed(str(error), _INVALID_PAYLOAD) from error
-
-
-def _closed(payload: bytes) -> PeerClose:
-    """Return what a Close says. Raises ParseFailed."""
-    # Only wsproto's FrameProtocol knows which codes there are, and it judges frames. As the
-    # client's it takes them without a mask.
-    judge = FrameProtocol(client=True, extensions=[])
-    judge.receive_bytes(bytes((FIN_MASK | _CLOSE, len(payload))) + payload)
-    said: Any  # a pair, of a Close
-    ((_, said, _, _),) = judge.received_frames()
-    code, reason = said
-    return PeerClose(int(code), reason)

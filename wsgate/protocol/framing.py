@@ -143,8 +143,9 @@ class Chunked:
         match = _TRAILER_LINE.fullmatch(line)
         if match is None:
             raise RequestRefused(400, "a trailer is malformed")
-        if match[1].lower() in _NO_TRAILERS:
-            raise RequestRefused(400, f"{match[1].decode()} is no trailer")
+        name = match[1].lower()
+        if name in _NO_TRAILERS:
+            raise RequestRefused(400, f"{name.decode()} is no trailer")
         self._trailers += 1
         if self._trailers > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} trailers")

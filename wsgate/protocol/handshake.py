@@ -107,7 +107,7 @@ def _judged(
     return Handshake(
         _key(fields),
         _subprotocols(fields),
-        _deflate(request.headers, settings) if settings is not None else None,
+        _deflate(request.headers, settings),
     )
 
 
@@ -144,22 +144,21 @@ def _key(fields: Fields) -> bytes:
 
 def _subprotocols(fields: Fields) -> list[str]:
     # RFC 6455 section 4.1: "The elements that comprise this value MUST be non-empty strings
-    # [...] and MUST all be unique strings."
+    # [...] and MUST all be unique strings. The ABNF for the value of this header field is 1#token".
     if b"sec-websocket-protocol" not in fields:
         return []
     offered = members(fields[b"sec-websocket-protocol"])
-    if len(set(offered)) != len(offered) or not all(map(is_token, offered)):
+    if not offered or len(set(offered)) != len(offered) or not all(map(is_token, offered)):
         raise RequestRefused(400, "Sec-WebSocket-Protocol is not a list of unique tokens")
     return [member.decode("ascii") for member in offered]
 
 
-def _deflate(headers: list[Header], settings: DeflateSettings) -> Agreement | None:
-    # Line by line, for a quoted string that never ends must not swallow the lines behind its own.
-    for offers in values_of(headers, b"sec-websocket-extensions"):
-        agreement = negotiated(offers, settings)
-        if agreement is not None:
-            return agreement
-    return None
+def _deflate(headers: list[Header], settings: DeflateSettings | None) -> Agreement | None:
+    # RFC 6455 section 9.1: "If a value is received [...] that does not conform to the ABNF below,
+    # the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_.", also
+    # where no extension would be agreed.
+    lines = values_of(headers, b"sec-websocket-extensions")
+    return negotiated(tuple(lines), settings) if lines else None
 
 
 def accept_key(key: bytes) -> bytes:

@@ -5,7 +5,7 @@ Sources: RFC 9110 section 5.6 (tokens, lists, quoted strings), RFC 3986 section 
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from functools import lru_cache
 
 from wsgate.errors import InvalidMessage
@@ -19,6 +19,7 @@ _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 # dangerous"; the other control characters but HTAB are no part of a field-value either.
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTROLS = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)  # noqa: PLR2004  # HTAB
+_LENGTH_DIGITS = 20
 _USUAL_HOST = re.compile(rb"[-A-Za-z0-9.]+(?::[0-9]{1,4})?")
 _HOST = re.compile(
     rb"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[-A-Za-z0-9._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+))"
@@ -34,6 +35,11 @@ def is_token(value: bytes) -> bool:
 def is_host(value: bytes) -> bool:
     """Tell whether `value` is `uri-host [ ":" port ]` (RFC 9110 section 7.2), not empty."""
     return _USUAL_HOST.fullmatch(value) is not None or _is_host(value)
+
+
+def is_length(value: bytes) -> bool:
+    """Tell whether a Content-Length is one number, and not longer than h11 takes."""
+    return value.isdigit() and len(value) <= _LENGTH_DIGITS
 
 
 def _is_host(value: bytes) -> bool:
@@ -136,25 +142,6 @@ _USUAL_LIST = 64  # bytes
 @lru_cache(maxsize=128)
 def _usual_members(value: bytes) -> frozenset[bytes]:
     return frozenset(members(value.lower()))
-
-
-def split_quoted(value: str, separator: str) -> Iterator[str]:
-    """Split at `separator` where it stands outside a quoted string (RFC 9110 section 5.6.4)."""
-    if '"' not in value:
-        yield from value.split(separator)
-        return
-    start, quoted, escaped = 0, False, False
-    for i, char in enumerate(value):
-        if escaped:
-            escaped = False
-        elif quoted and char == "\\":
-            escaped = True
-        elif char == '"':
-            quoted = not quoted
-        elif char == separator and not quoted:
-            yield value[start:i]
-            start = i + 1
-    yield value[start:]
 
 
 def checked(headers: object) -> list[Header]:

@@ -17,12 +17,13 @@ from wsgate.protocol.headers import (
     are_common,
     combined,
     has_member,
+    is_length,
     lines_in,
     lower_name,
     members,
 )
 from wsgate.protocol.heads import read
-from wsgate.protocol.http1 import BODY_SLICE, CLOSE, Body, Closed, End, Event, Head, Http1
+from wsgate.protocol.http1 import BODY_SLICE, CLOSE, FAILED, Body, Closed, End, Event, Head, Http1
 from wsgate.protocol.http1_h11 import normalized, parsed
 from wsgate.protocol.lines import HEADERS, REQUESTS, DoubtfulLine
 from wsgate.protocol.request import HeadLimits, Request
@@ -217,6 +218,8 @@ class FastHttp1(Http1):
         return b"0\r\n\r\n" if self._is_chunked else b""
 
     def _fail_as_misplaced(self) -> None:
+        if self._ours is _FAILED:
+            raise InvalidMessage(FAILED)
         self._fail(f"it has no place in a response that is {self._ours.value}")
 
     def _fail(self, text: str) -> None:
@@ -277,8 +280,7 @@ def _is_plain(status: int, fields: Fields) -> bool:
     length = fields.get(b"content-length", b"0")
     return (
         200 <= status <= 999  # noqa: PLR2004  # RFC 9110 section 15
-        and length.isdigit()
-        and len(length) <= 20  # noqa: PLR2004  # h11's bound
+        and is_length(length)
         and b"transfer-encoding" not in fields
         and b"host" not in fields
         and (are_common(fields.keys()) or all(map(lower_name, fields)))

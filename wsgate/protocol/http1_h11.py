@@ -9,13 +9,16 @@ import h11
 
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.headers import combined, lower_name
-from wsgate.protocol.http1 import BODY_SLICE, CLOSE, Body, Closed, End, Event, Head, Http1
+from wsgate.protocol.http1 import BODY_SLICE, CLOSE, FAILED, Body, Closed, End, Event, Head, Http1
 from wsgate.protocol.lines import share
 from wsgate.protocol.request import HeadLimits
 from wsgate.protocol.response import REASONS
 from wsgate.types import Header
 
 _FOLD = re.compile(rb"\r\n[ \t]")
+# h11 formats a line that it refuses with "{!r}", most often after a colon; its own sentences have
+# colons, too.
+_REPR_OF_BYTES = re.compile(r"[\s:]*\b(?:bytearray\()?b['\"]")
 
 
 class H11Http1(Http1):
@@ -76,6 +79,8 @@ class H11Http1(Http1):
         return self._send(h11.EndOfMessage())
 
     def _send(self, event: h11.Event) -> bytes:
+        if self._h11.our_state is h11.ERROR:
+            raise InvalidMessage(FAILED)
         try:
             return self._h11.send(event) or b""
         except h11.LocalProtocolError as error:
@@ -130,9 +135,12 @@ def _next_event(
     try:
         return connection.next_event()
     except h11.RemoteProtocolError as error:
-        # h11 puts the peer's bytes behind the colon: they are not said back.
-        text = str(error).partition(":")[0]
-        raise RequestRefused(error.error_status_hint, text) from None
+        raise RequestRefused(error.error_status_hint, _without_bytes(str(error))) from None
+
+
+def _without_bytes(text: str) -> str:
+    """Return what h11 says, up to where the peer's bytes begin: they are not said back."""
+    return _REPR_OF_BYTES.split(text, 1)[0]
 
 
 def _response(status: int, headers: list[Header]) -> h11.Response:

@@ -10,7 +10,7 @@ one Host, is the head's reader's business.
 import re
 from functools import lru_cache
 
-from wsgate.protocol.headers import NAMES, is_host, lower_name
+from wsgate.protocol.headers import NAMES, is_host, is_length, lower_name
 from wsgate.protocol.request import ASCII_ONLY
 from wsgate.types import Header
 
@@ -19,7 +19,6 @@ _REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/
 # RFC 9112 section 5: no blank before the colon, nor before the name, which would be an obs-fold;
 # RFC 9110 section 5.5: no control character in the value but HTAB.
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_LENGTH_DIGITS = 20  # h11's bound
 
 _MOST = 1_024  # lines of either kind; then it begins anew
 _LONGEST = 512  # bytes of a line that is kept: half a megabyte of them in all, and as much again
@@ -83,7 +82,7 @@ def _is_clear(name: bytes, value: bytes) -> bool:
     if name == b"host":
         return is_host(value) and b"," not in value
     if name == b"content-length":
-        return value.isdigit() and len(value) <= _LENGTH_DIGITS
+        return is_length(value)
     return name != b"transfer-encoding" or value == b"chunked"
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from wsgate.protocol.headers import is_token, split_quoted
+from wsgate.protocol.extensions import offers_in, parameter_of, parts_of
 
 NAME = "permessage-deflate"
 MIN_WINDOW_BITS = 9  # raw zlib cannot compress with a window of 8 bits
@@ -63,30 +63,43 @@ class Agreement:
         return "; ".join(parts).encode("ascii")
 
 
-# Browsers make one and the same offer, so all their connections share one agreement.
-@lru_cache(maxsize=16)
-def negotiated(offers: bytes, settings: DeflateSettings) -> Agreement | None:
-    """Return what is agreed of the offers in Sec-WebSocket-Extensions, None for nothing.
+def negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
+    """Return what is agreed of the offers in the lines of Sec-WebSocket-Extensions.
 
-    RFC 7692 section 5.1: the offers stand in order of preference; one with an unknown, repeated or
-    malformed parameter is declined, and the next one looked at.
+    settings: how this side does permessage-deflate; without them nothing is agreed.
+    RFC 7692 section 5.1: the offers stand in order of preference; one with an unknown or repeated
+    parameter, or a value that is none of its, is declined, and the next one considered.
+    Raises RequestRefused for lines that are malformed.
     """
-    for offer in split_quoted(offers.decode("ascii"), ","):
-        name, *parameters = (part.strip(" \t") for part in split_quoted(offer, ";"))
-        if name == NAME:
-            agreement = _agreed(parameters, settings)
-            if agreement is not None:
-                return agreement
+    size = len(lines) + sum(map(len, lines))
+    return (_shared if size <= _LONGEST else _negotiated)(lines, settings)
+
+
+_LONGEST = 512  # bytes of lines that are kept
+
+
+def _negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
+    offers = offers_in(lines)
+    if settings is None:
+        return None
+    for offer in offers:
+        name, *parameters = parts_of(offer)
+        if name == NAME and (agreement := _agreed(parameters, settings)) is not None:
+            return agreement
     return None
+
+
+# Browsers make one and the same offer, so all their connections share one agreement.
+_shared = lru_cache(maxsize=16)(_negotiated)
 
 
 def _agreed(parameters: list[str], settings: DeflateSettings) -> Agreement | None:
     offered: dict[str, int | None] = {}
     for parameter in parameters:
-        name, equals, value = (part.strip(" \t") for part in parameter.partition("="))
-        if name in offered or not _is_valid(name, value if equals else None):
+        name, value = parameter_of(parameter)
+        if name in offered or not _is_valid(name, value):
             return None
-        offered[name] = int(value.strip('"')) if value else None
+        offered[name] = None if value is None else int(value)
     server_bits = offered.get("server_max_window_bits") or MAX_WINDOW_BITS
     if server_bits < MIN_WINDOW_BITS:
         return None
@@ -109,16 +122,9 @@ def _is_valid(name: str, value: str | None) -> bool:
     if name in ("server_no_context_takeover", "client_no_context_takeover"):
         return value is None
     if name == "client_max_window_bits":
-        return value is None or _is_window(value)
-    return name == "server_max_window_bits" and value is not None and _is_window(value)
+        return value is None or value in _WINDOWS
+    return name == "server_max_window_bits" and value in _WINDOWS
 
 
-def _is_window(value: str) -> bool:
-    # RFC 7692 section 7.1.2.1: "a decimal integer without leading zeroes between 8 to 15"; RFC
-    # 6455 section 9.1 lets a value stand in quotes.
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        value = value[1:-1]
-    return is_token(value.encode("ascii")) and value in _WINDOWS
-
-
+# RFC 7692 section 7.1.2.1: "a decimal integer without leading zeroes between 8 to 15".
 _WINDOWS = frozenset(str(bits) for bits in range(8, 16))

@@ -30,13 +30,32 @@ ASCII_ONLY = frozenset(
 )
 
 
+_HEAD_SIZE = 65_536
+
+
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """Bounds on a request's head: bytes in all, bytes of the target, number of headers."""
+    """Bounds on a request's head: bytes in all, bytes of the target, number of headers.
 
-    size: int = 65_536
+    size and headers bound the trailers of a chunked body as well.
+    """
+
+    size: int = _HEAD_SIZE
     target: int = 8_192
     headers: int = 100
+
+
+def head_limits(size: int, target: int | None = None, headers: int | None = None) -> HeadLimits:
+    """Return the limits for a head of at most `size` bytes; None takes the default for that size.
+
+    An operator who allows larger heads than the default wants long targets or many headers. So
+    above the default size a target may be as long as the head, and there may be one header for each
+    64 bytes of it. A smaller head keeps the other two defaults.
+    """
+    default = HeadLimits(size)
+    if size > _HEAD_SIZE:
+        default = HeadLimits(size, target=size, headers=size // 64)
+    return HeadLimits(size, target or default.target, headers or default.headers)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,8 +6,9 @@ status and headers, and its bytes as long as the server's own headers are the sa
 
 from http import HTTPStatus
 from itertools import chain
+from typing import Any
 
-from wsgate.protocol.headers import checked, combined
+from wsgate.protocol.headers import checked, combined, is_length
 from wsgate.types import Header
 
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -19,7 +20,6 @@ _DROPPED = frozenset({b"transfer-encoding"})
 _DROPPED_204 = frozenset({b"transfer-encoding", b"content-length"})
 # What changes how a response is framed, or where its lines stand.
 _SPECIAL = frozenset({b"connection", b"host"})
-_LENGTH_DIGITS = 20  # h11's bound
 
 _MOST = 256  # heads; then it begins anew
 _LONGEST = 1_024  # bytes of a head that is kept
@@ -50,7 +50,7 @@ class ResponseHead:
         self.headers = [header for header in checked(headers) if header[0] not in dropped]
         self.fields = combined(self.headers)
         length = self.fields.get(b"content-length", b"0")
-        is_number = length.isdigit() and len(length) <= _LENGTH_DIGITS
+        is_number = is_length(length)
         self.is_usual = (
             is_number and status not in BODILESS and self.fields.keys().isdisjoint(_SPECIAL)
         )
@@ -78,27 +78,32 @@ def written(status: int, headers: list[Header]) -> bytes:
     return b"\r\n".join([line, *map(b": ".join, headers), b"\r\n"])
 
 
-_heads: dict[tuple[int, tuple[object, ...]], ResponseHead] = {}  # of this process, one worker
+_heads: dict[tuple[int, tuple[Header, ...]], ResponseHead] = {}  # of this process, one worker
+_SEQUENCES = frozenset({list, tuple})
+_PAIRS = frozenset({tuple})
+_VALUES = frozenset({bytes})
 
 
-def response_head(status: int, headers: object) -> ResponseHead:
+def response_head(status: int, headers: Any) -> ResponseHead:
     """Return a head made ready, a known one where there is one. Raises InvalidMessage."""
-    if not isinstance(headers, (list, tuple)):
-        return ResponseHead(status, headers)
-    key = (status, tuple(headers))
-    try:
+    # Only these exact types are keys: a memoryview equals bytes and hashes alike, and is no header;
+    # a writable one has no hash, and a subclass may equal what it likes. The verdict on any of
+    # them must not depend on what is known.
+    if (
+        type(headers) in _SEQUENCES
+        and _PAIRS.issuperset(map(type, headers))
+        and _VALUES.issuperset(map(type, chain.from_iterable(headers)))
+    ):
+        key = (status, tuple(headers))
         head = _heads.get(key)
-    except TypeError:  # a list for a pair, which has no hash
-        return ResponseHead(status, headers)
-    if head is None:
-        head = ResponseHead(status, headers)
-        _keep(key, head)
-    elif set(map(type, chain.from_iterable(headers))) > {bytes}:
-        return ResponseHead(status, headers)  # what equals bytes, as a memoryview does, is none
-    return head
+        if head is None:
+            head = ResponseHead(status, headers)
+            _keep(key, head)
+        return head
+    return ResponseHead(status, headers)
 
 
-def _keep(key: tuple[int, tuple[object, ...]], head: ResponseHead) -> None:
+def _keep(key: tuple[int, tuple[Header, ...]], head: ResponseHead) -> None:
     """Keep a head that may come again."""
     size = sum(len(name) + len(value) for name, value in head.headers)
     if head.fields.keys() <= _OFTEN_ALIKE and size <= _LONGEST:

@@ -9,8 +9,7 @@ from enum import Enum
 
 from wsgate.errors import ClientDisconnected
 from wsgate.protocol.codec import Fail, FrameCodec, Item, PeerClose, Ping
-
-ABNORMAL = 1006
+from wsgate.protocol.codes import ABNORMAL
 
 
 class State(Enum):

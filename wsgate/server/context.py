@@ -24,7 +24,7 @@ from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.origins import Origins
-from wsgate.protocol.request import HeadLimits
+from wsgate.protocol.request import HeadLimits, head_limits
 from wsgate.server import logs
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.deadlines import TICK, Deadlines
@@ -81,7 +81,9 @@ class Context:
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
         self.http1: Callable[[HeadLimits], Http1] = H11Http1 if config.http == "h11" else FastHttp1
-        self.head_limits = HeadLimits(size=config.limit_request_head)
+        self.head_limits = head_limits(
+            config.limit_request_head, config.limit_request_target, config.limit_request_fields
+        )
         self.first_look = first_look(config)
         self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
         deflate = _deflate_settings(config)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.protocol.codes import ABNORMAL
 from wsgate.protocol.handshake import Handshake, lines_of, response as switching_protocols
 from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.websocket import ABNORMAL
 from wsgate.server import logs
 from wsgate.server.flow import Waiters
 from wsgate.types import Message, WebSocketEvent

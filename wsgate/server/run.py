@@ -68,8 +68,9 @@ async def serve(
 
 def _config(options: dict[str, Any]) -> Config:
     """Return the settings, one of which may come under the name that uvicorn gives it."""
-    if "h11_max_incomplete_event_size" in options:
-        options["limit_request_head"] = options.pop("h11_max_incomplete_event_size")
+    size = options.pop("h11_max_incomplete_event_size", None)
+    if size is not None:  # None is uvicorn's default
+        options["limit_request_head"] = size
     return Config(**options)
 
 
