@@ -10,7 +10,7 @@ from typing import Any
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError
 from wsgate.loading import load
-from wsgate.server import logs
+from wsgate.server import logs, streams
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App
 
@@ -28,6 +28,7 @@ def run(
     modules are looked for first. options: those of `Config`.
     Raises ConfigError and StartupFailed.
     """
+    streams.open_missing()
     config = _config(options)
     logs.configure(config.log_level, access_log=config.access_log)
     loaded = load(app, factory=factory, app_dir=app_dir)
