@@ -26,6 +26,7 @@ from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import HeadLimits
 from wsgate.server import logs
+from wsgate.server.accesslog import AccessLog
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.deadlines import TICK, Deadlines
 from wsgate.server.flow import Waiters
@@ -76,6 +77,7 @@ class Context:
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
         self.http1: Callable[[HeadLimits], Http1] = H11Http1 if config.http == "h11" else FastHttp1
+        self.access_log = AccessLog(is_wanted=config.access_log)
         self.head_limits = HeadLimits(size=config.limit_request_head)
         self.first_look = first_look(config)
         self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)

@@ -159,7 +159,7 @@ class Exchange:
 
     def _answered(self) -> None:
         self._end()
-        logs.request_done(self._connection.client, self._request, self._response.status)
+        self._log(self._response.status)
         self._driver.answered()
 
     def _end(self) -> None:
@@ -168,7 +168,8 @@ class Exchange:
             self._came.wake()
 
     def _log(self, status: int) -> None:
-        logs.request_done(self._connection.client, self._request, status)
+        connection = self._connection
+        connection.context.access_log.request_done(connection.client, self._request, status)
 
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True

@@ -14,32 +14,39 @@ from wsgate.server import logs, streams
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App
 
+_CONSOLE = object()  # the default of log_config, which None is not
+
 
 def run(
     app: App | Callable[[], App] | str,
     *,
     factory: bool = False,
     app_dir: str | None = None,
+    log_config: object = _CONSOLE,
     **options: Any,
 ) -> None:
     """Serve an app until SIGINT or SIGTERM; set up the log and the event loop.
 
     app: an ASGI app, or "module:attribute" of one. factory: call it to get the app. app_dir: where
-    modules are looked for first. options: those of `Config`.
+    modules are looked for first. log_config: None leaves all of `logging` as it is; by default the
+    server's own loggers write to stdout and stderr. options: those of `Config`.
     Raises ConfigError and StartupFailed.
     """
     streams.open_missing()
     config = _config(options)
-    logs.configure(config.log_level, access_log=config.access_log)
-    loaded = load(app, factory=factory, app_dir=app_dir)
-    _raise_file_limit()
-    loop = _loop_factory(config.loop)()
-    loop.set_exception_handler(_on_loop_error)
+    _set_up_log(log_config, config)
     try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(_served(loaded, config))
+        loaded = load(app, factory=factory, app_dir=app_dir)
+        _raise_file_limit()
+        loop = _loop_factory(config.loop)()
+        loop.set_exception_handler(_on_loop_error)
+        try:
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(_served(loaded, config))
+        finally:
+            _close(loop)
     finally:
-        _close(loop)
+        logs.end()
 
 
 async def serve(app: App | str, *, handle_signals: bool = True, **options: Any) -> None:
@@ -58,6 +65,13 @@ def _config(options: dict[str, Any]) -> Config:
     return Config(**options)
 
 
+def _set_up_log(log_config: object, config: Config) -> None:
+    if log_config is _CONSOLE:
+        logs.configure(config.log_level, access_log=config.access_log)
+    elif log_config is not None:
+        raise ConfigError("log_config must be None, which leaves logging alone, or not be given")
+
+
 async def _served(app: App, config: Config) -> None:
     await Server(app, config).serve()
 
@@ -74,7 +88,11 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         logs.throttled.warning("No file descriptor is left to accept a connection (ulimit -n)")
     elif not _is_late_retry(error, context):
-        loop.default_exception_handler(context)
+        try:
+            loop.default_exception_handler(context)
+        except Exception as failure:  # noqa: BLE001  # the host's handler of the logger asyncio
+            text = "An error of the event loop cannot be logged (%r): %s"
+            logs.error.error(text, failure, context.get("message"))
 
 
 def _is_late_retry(error: object, context: dict[str, Any]) -> bool:

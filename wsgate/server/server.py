@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -233,6 +232,6 @@ class Server:
     def _on_signal(self, number: int) -> None:
         if self._stop_asked.is_set():
             logs.error.warning("Second signal: ending at once")
-            sys.stdout.flush()
+            logs.flush()
             os._exit(128 + number)
         self.ask_to_stop()
