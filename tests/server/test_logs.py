@@ -1,13 +1,16 @@
+import asyncio
 import io
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wsgate.server import logs
 from wsgate.server.logs import Throttled
+from wsgate.testing import serve
 
 LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
 
@@ -195,6 +198,23 @@ def test_a_handler_that_fails_is_reported_once(
         logs.throttled.warning("lost")
     line = r"wsgate: a handler or filter of wsgate.error fails: KeyError: 'no \n\u65e5\u672c'"
     assert capfd.readouterr() == ("", line + "\n")
+
+
+async def test_a_server_starts_serves_and_stops_with_a_handler_that_fails(
+    failing: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise NotImplementedError
+
+    async with serve(fails) as server:
+        for request in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"nonsense\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(request)
+            assert (await reader.read()).startswith((b"HTTP/1.1 500", b"HTTP/1.1 400"))
+            writer.close()
+            await writer.wait_closed()
+    assert server.connections == server.tasks == 0
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_a_filter_that_fails(
