@@ -25,13 +25,21 @@ class Reader:
         self.writes: list[bytes] = []
         self.error: OSError | None = None
         self.reports: list[str] = []
+        self._grown = threading.Condition()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many lines have come."""
+        with self._grown:
+            assert self._grown.wait_for(lambda: len(self.lines) >= count, PATIENCE)
 
     def write(self, data: bytes) -> int:
         self.is_entered.set()
         assert self.is_open.wait(PATIENCE)
         if self.error is not None:
             raise self.error
-        self.writes.append(data)
+        with self._grown:
+            self.writes.append(data)
+            self._grown.notify_all()
         return len(data)
 
     def report(self, reason: str) -> bool:
@@ -141,9 +149,7 @@ def test_a_flush_has_an_end(queue: QueueWriter, reader: Reader) -> None:
     assert reader.writes == []
     reader.is_open.set()
     queue.put(b"line\n")
-    while reader.writes == []:
-        queue.flush(PATIENCE)
-    queue.flush(PATIENCE)
+    reader.wait_for(2)
     assert reader.lines == [b"line\n"] * 2
 
 
@@ -154,8 +160,7 @@ def test_a_thread_that_is_stuck_stays(queue: QueueWriter, reader: Reader) -> Non
     queue.put(b"two\n")
     assert [thread.name for thread in threading.enumerate()].count("wsgate-log") == 1
     reader.is_open.set()
-    while len(reader.lines) < 2:
-        queue.flush(PATIENCE)
+    reader.wait_for(2)
     assert reader.lines == [b"one\n", b"two\n"]
 
 
