@@ -1,15 +1,17 @@
+import asyncio
 import io
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from wsgate.protocol.request import Request
 from wsgate.server import logs
-from wsgate.server.logs import ConsoleFormatter, Throttled
+from wsgate.server.logs import Throttled
+from wsgate.testing import serve
 
-CLIENT = ("127.0.0.1", 50_000)
 LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
 
 
@@ -27,67 +29,6 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         for logger, handlers, level, propagate, disabled in kept:
             logger.handlers, logger.propagate, logger.disabled = handlers, propagate, disabled
             logger.setLevel(level)
-
-
-def request(target: bytes = b"/chat?x=1") -> Request:
-    path, _, query = target.partition(b"?")
-    return Request("GET", target, path, query, "1.1", [])
-
-
-# -- the console -----------------------------------------------------------------------------------
-
-
-def formatted(level: int, *, colours: bool = False, name: str | None = None) -> str:
-    record = logging.LogRecord("wsgate", level, "", 0, "%s done", ("well",), None)
-    record.levelname = name or record.levelname
-    return ConsoleFormatter(colours=colours).format(record)
-
-
-@pytest.mark.parametrize(
-    ("level", "line"),
-    [
-        (logging.DEBUG, "DEBUG:    well done"),
-        (logging.INFO, "INFO:     well done"),
-        (logging.WARNING, "WARNING:  well done"),
-        (logging.ERROR, "ERROR:    well done"),
-        (logging.CRITICAL, "CRITICAL: well done"),
-    ],
-)
-def test_a_line_looks_as_operators_know_it(level: int, line: str) -> None:
-    assert formatted(level) == line
-
-
-def test_a_level_with_a_long_name_of_its_own() -> None:
-    assert formatted(55, name="CATASTROPHE") == "CATASTROPHE: well done"
-
-
-@pytest.mark.parametrize(
-    ("level", "line"),
-    [
-        (logging.INFO, "\033[32mINFO\033[0m:     well done"),
-        (logging.WARNING, "\033[33mWARNING\033[0m:  well done"),
-        (35, "\033[39mLevel 35\033[0m: well done"),
-    ],
-)
-def test_a_terminal_has_colours(level: int, line: str) -> None:
-    assert formatted(level, colours=True) == line
-
-
-def test_a_traceback_that_quotes_a_client() -> None:
-    try:
-        raise ValueError("bad: \r\nINFO:     forged\n\x1b[31m\x9b\u2028\ud800 \u65e5\u672c\t!")  # noqa: TRY301
-    except ValueError:
-        found = sys.exc_info()
-    record = logging.LogRecord("wsgate", logging.ERROR, "", 0, "it failed", (), found)
-    first, *lines = ConsoleFormatter(colours=False).format(record).split("\n")
-    assert first == "ERROR:    it failed"
-    assert lines[0] == "  Traceback (most recent call last):"
-    assert lines[-3:] == [
-        "  ValueError: bad: \\r",
-        "  INFO:     forged",
-        "  \\x1b[31m\\x9b\\u2028\\ud800 \u65e5\u672c\t!",
-    ]
-    assert all(line.startswith("  ") for line in lines)
 
 
 # -- the set-up ------------------------------------------------------------------------------------
@@ -128,7 +69,6 @@ def test_the_level_is_that_of_the_settings(capsys: pytest.CaptureFixture[str]) -
 def test_the_access_log_may_be_off(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", access_log=False)
     say_everything()
-    logs.request_done(CLIENT, request(), 200)
     assert capsys.readouterr() == ("", "INFO:     info\nWARNING:  warning\n")
     assert not logs.access.isEnabledFor(logging.INFO)
 
@@ -152,71 +92,168 @@ def test_the_app_s_own_log_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> N
     assert not own.disabled
 
 
-# -- the lines -------------------------------------------------------------------------------------
+# -- the host program's logging --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("client", "text"),
-    [
-        (("127.0.0.1", 80), "127.0.0.1:80"),
-        (("::1", 80), "[::1]:80"),
-        (None, ""),
-    ],
-)
-def test_an_address(client: tuple[str, int] | None, text: str) -> None:
-    assert logs.address(client) == text
+class Host(logging.Handler):
+    """A handler of the host program's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.is_closed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def close(self) -> None:
+        self.is_closed = True
+        super().close()
 
 
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("plain", "plain"),
-        ("a\r\nINFO: forged", "a\\r\\nINFO: forged"),
-        ("\x1b[31m", "\\x1b[31m"),
-        ("é\u2028\ud800", "\\xe9\\u2028\\ud800"),
-    ],
-)
-def test_a_peer_cannot_forge_a_line(text: str, safe: str) -> None:
-    assert logs.escaped(text) == safe
+@pytest.mark.parametrize("name", ["wsgate", "wsgate.error", "wsgate.access", "tests.host", "root"])
+def test_the_host_s_handlers_stay_and_stay_open(name: str) -> None:
+    logger, host = logging.getLogger(name), Host()
+    logger.addHandler(host)
+    try:
+        logs.configure("info", access_log=True)
+        logs.configure("info", access_log=False)
+        logger.critical("still here")
+        assert host in logger.handlers
+    finally:
+        logger.removeHandler(host)
+    assert host.lines == ["still here"]
+    assert not host.is_closed
 
 
-def test_a_request(caplog: pytest.LogCaptureFixture) -> None:
-    logs.request_done(CLIENT, request(), 200)
-    assert caplog.record_tuples == [
-        ("wsgate.access", logging.INFO, '127.0.0.1:50000 - "GET /chat?x=1 HTTP/1.1" 200 OK')
+def test_a_file_of_the_host_s_gets_its_later_lines(tmp_path: Path) -> None:
+    path = tmp_path / "host.log"
+    handler = logging.FileHandler(path)
+    logger = logging.getLogger("tests.host")
+    logger.addHandler(handler)
+    try:
+        logs.configure("info", access_log=True)
+        logger.warning("later")
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+    assert path.read_text() == "later\n"
+
+
+def test_our_own_handlers_are_replaced() -> None:
+    logs.configure("info", access_log=True)
+    before = [*LOGGERS[0].handlers, *LOGGERS[2].handlers]
+    logs.configure("info", access_log=True)
+    after = [*LOGGERS[0].handlers, *LOGGERS[2].handlers]
+    assert len(before) == len(after) == 2
+    assert not set(before) & set(after)
+
+
+def test_loggers_that_the_host_s_set_up_has_disabled(capsys: pytest.CaptureFixture[str]) -> None:
+    for logger in LOGGERS:  # as `logging.config` does with all that it does not name
+        logger.disabled = True
+    logs.configure("info", access_log=True)
+    say_everything()
+    assert capsys.readouterr() == ("INFO:     access\n", "INFO:     info\nWARNING:  warning\n")
+
+
+def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    out.close()
+    logs.configure("info", access_log=True)
+    say_everything()
+    assert err.getvalue().splitlines() == [
+        "INFO:     info",
+        "WARNING:  warning",
+        "WARNING:  The access log cannot be written: I/O operation on closed file",
     ]
 
 
-def test_a_status_without_a_name(caplog: pytest.LogCaptureFixture) -> None:
-    logs.request_done(None, request(), 799)
-    assert caplog.messages == [' - "GET /chat?x=1 HTTP/1.1" 799 ']
+# -- handlers that fail ----------------------------------------------------------------------------
 
 
-def test_a_websocket_that_did_not_open(caplog: pytest.LogCaptureFixture) -> None:
-    logs.websocket_refused(CLIENT, request(), 403)
-    assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /chat?x=1" 403 Forbidden']
+class Failing(Host):
+    """A handler that lets its error out."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise KeyError("no \n\u65e5\u672c")
 
 
-def test_a_websocket_that_opened(caplog: pytest.LogCaptureFixture) -> None:
-    logs.websocket_opened(CLIENT, b"/a\\b")
-    assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /a\\\\b" [accepted]']
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    handler = Failing()
+    LOGGERS[1].addHandler(handler)
+    monkeypatch.setattr(logs.error, "_is_reported", False)
+    yield
+    LOGGERS[1].removeHandler(handler)
 
 
-@pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne")])
-def test_the_end_of_a_websocket(caplog: pytest.LogCaptureFixture, reason: str, text: str) -> None:
-    logs.websocket_closed(
-        CLIENT,
-        request().target,
-        code=1001,
-        reason=reason,
-        seconds=2.25,
-        received=(1, 20),
-        sent=(3, 40),
-    )
-    line = (
-        '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'
-    )
-    assert caplog.messages == [line % text]
+def test_a_handler_that_fails_is_reported_once(
+    failing: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        logs.error.error("lost")
+        logs.throttled.warning("lost")
+    line = r"wsgate: a handler or filter of wsgate.error fails: KeyError: 'no \n\u65e5\u672c'"
+    assert capfd.readouterr() == ("", line + "\n")
+
+
+async def test_a_server_starts_serves_and_stops_with_a_handler_that_fails(
+    failing: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise NotImplementedError
+
+    async with serve(fails) as server:
+        for request in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"nonsense\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(request)
+            assert (await reader.read()).startswith((b"HTTP/1.1 500", b"HTTP/1.1 400"))
+            writer.close()
+            await writer.wait_closed()
+    assert server.connections == server.tasks == 0
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_a_filter_that_fails(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(record: logging.LogRecord) -> bool:
+        raise ValueError("a filter")
+
+    monkeypatch.setattr(logs.error, "_is_reported", False)
+    LOGGERS[1].addFilter(fails)
+    try:
+        logs.error.error("lost")
+    finally:
+        LOGGERS[1].removeFilter(fails)
+    assert capfd.readouterr().err.endswith(" fails: ValueError: a filter\n")
+
+
+def test_what_ends_the_program_is_let_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(record: logging.LogRecord) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LOGGERS[1], "filters", [interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        logs.error.error("lost")
+
+
+def test_a_record_names_its_caller(caplog: pytest.LogCaptureFixture) -> None:
+    expected = sys._getframe().f_lineno + 1
+    logs.error.info("%s", "here")
+    logs.error.log(logging.INFO, "here")
+    try:
+        raise ValueError("caught")  # noqa: TRY301
+    except ValueError:
+        logs.error.exception("here")
+    Throttled().warning("here")
+    assert [record.filename for record in caplog.records] == ["test_logs.py"] * 4
+    assert [record.funcName for record in caplog.records] == ["test_a_record_names_its_caller"] * 4
+    assert caplog.records[0].lineno == expected
+    assert caplog.records[2].exc_info is not None
 
 
 # -- what may come a thousand times a second -------------------------------------------------------

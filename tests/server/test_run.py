@@ -3,6 +3,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -18,7 +19,8 @@ import uvloop
 from tests.server.puppet import logged
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.server import logs, run as module, signals
+from wsgate.server import logs, run as module
+from wsgate.server.mainthread import TAKEN
 from wsgate.server.run import run, serve
 from wsgate.server.server import Server
 from wsgate.types import Receive, Scope, Send
@@ -67,7 +69,7 @@ class Stub:
 
 
 def handlers() -> list[object]:
-    return [signal.getsignal(number) for number in signals.TAKEN]
+    return [signal.getsignal(number) for number in TAKEN]
 
 
 @pytest.fixture
@@ -135,6 +137,62 @@ def test_a_program_sets_up_the_log(stub: type[Stub], capsys: pytest.CaptureFixtu
     run(app, log_level="warning", access_log=False)
     logging.getLogger("wsgate.error").warning("told")
     assert capsys.readouterr() == ("", "WARNING:  told\n")
+
+
+def state(logger: logging.Logger) -> tuple[object, ...]:
+    return logger.handlers[:], logger.level, logger.propagate, logger.disabled, logger.filters[:]
+
+
+def test_a_program_may_have_the_log_left_alone(
+    stub: type[Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    loggers = [*LOGGERS, logging.getLogger(), logging.getLogger("asyncio")]
+    before = [state(logger) for logger in loggers]
+    run(app, log_config=None, log_level="debug", access_log=True)
+    assert [state(logger) for logger in loggers] == before
+    assert stub.made.config.access_log
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_program_does_not_close_what_others_log_to(stub: type[Stub], tmp_path: Path) -> None:
+    path = tmp_path / "host.log"
+    handler = logging.FileHandler(path)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        run(app)
+        assert handler in root.handlers
+        logging.getLogger("tests.host").error("a later line")
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+    assert path.read_text() == "a later line\n"
+
+
+@pytest.mark.parametrize("log_config", ["logging.ini", {"version": 1}, object()])
+def test_no_other_set_up_of_the_log_is_known(stub: type[Stub], log_config: object) -> None:
+    with pytest.raises(ConfigError, match="log_config must be None"):
+        run(app, log_config=log_config)
+
+
+def test_a_program_writes_its_log_at_its_end(
+    stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+
+    async def serve(self: Stub, **_: Any) -> None:
+        logs.error.warning("told")
+        raise ConfigError("it ends")
+
+    stub.serve = serve  # type: ignore[method-assign]
+    with open(writer, "w") as stderr, open(reader, "rb", buffering=0) as read:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with pytest.raises(ConfigError, match="it ends"):
+            run(app)
+        assert read.read(1_000) == b"WARNING:  told\n"
+        assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
+        monkeypatch.undo()
+        logs.configure("info", access_log=True)
 
 
 def test_a_program_finds_its_app(
@@ -526,6 +584,22 @@ def test_other_errors_are_the_loop_s_own(context: dict[str, Any]) -> None:
     loop: Any = Loop()
     module._on_loop_error(loop, context)
     assert loop.left == [context]
+
+
+def test_a_logger_of_asyncio_s_that_fails_does_not_end_the_loop() -> None:
+    class Fails(Loop):
+        def default_exception_handler(self, context: dict[str, Any]) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    loop: Any = Fails()
+    with logged() as log:
+        module._on_loop_error(loop, {"message": "a task was destroyed"})
+    assert log.errors == [
+        (
+            "An error of the event loop cannot be logged (OSError(24, 'too many open files')): "
+            "a task was destroyed"
+        )
+    ]
 
 
 # -- a setting under two names ---------------------------------------------------------------------

@@ -163,7 +163,9 @@ class Exchange:
 
     def _answered(self) -> None:
         self._end()
-        logs.request_done(self._connection.client, self._request, self._response.status)
+        connection = self._connection
+        log, status = connection.context.access_log, self._response.status
+        log.request_done(connection.client, self._request, status)
         self._driver.answered()
 
     def _end(self) -> None:
@@ -172,7 +174,8 @@ class Exchange:
             self._came.wake()
 
     def _log(self, status: int) -> None:
-        logs.request_done(self._connection.client, self._request, status)
+        connection = self._connection
+        connection.context.access_log.request_done(connection.client, self._request, status)
 
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True

@@ -115,7 +115,7 @@ class HttpDriver:
 
     def _begin(self, request: Request) -> None:
         if self._connection.context.is_full:
-            logs.request_done(self._connection.client, request, 503)
+            self._connection.context.access_log.request_done(self._connection.client, request, 503)
             self._answer(_full())
             return
         self._deadline = math.inf
@@ -134,7 +134,7 @@ class HttpDriver:
                 raise _full()
             agreed = handshake.judge(upgrade.request, context.deflate, context.origins)
         except RequestRefused as refused:
-            logs.websocket_refused(connection.client, upgrade.request, refused.status)
+            context.access_log.websocket_refused(connection.client, upgrade.request, refused.status)
             self._answer(refused)
             return
         WebSocketDriver(connection, self._http1, upgrade, agreed).start(upgrade.request)

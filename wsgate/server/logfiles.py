@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-_log = logging.getLogger("wsgate.error")
+from wsgate.server import logs
 
 
 def reopen() -> None:
@@ -18,8 +18,8 @@ def reopen() -> None:
         try:
             reopened += _reopen(handler)
         except Exception as error:  # noqa: BLE001  # handlers are of any kind, and others wait
-            _log.error("Cannot open log file %s anew: %s", handler.baseFilename, error)
-    _log.info("Log files opened anew: %d", reopened)
+            logs.error.error("Cannot open log file %s anew: %s", handler.baseFilename, error)
+    logs.error.info("Log files opened anew: %d", reopened)
 
 
 def _file_handlers() -> list[logging.FileHandler]:

@@ -1,80 +1,115 @@
-"""The log: its set-up for the command line, and the lines that operators know from uvicorn."""
+"""The log: its loggers, which cannot fail their callers, and its set-up for the command line."""
 
 import logging
-import logging.config
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, TextIO
 
-from wsgate.protocol.request import Request
-from wsgate.types import Address
+from wsgate.server import streams
+from wsgate.server.logformat import ConsoleFormatter, address, escaped, indented
+from wsgate.server.loghandler import ConsoleHandler
+from wsgate.server.logqueue import FLUSH_TIME
 
-error = logging.getLogger("wsgate.error")
-access = logging.getLogger("wsgate.access")
+__all__ = [
+    "ConsoleFormatter",
+    "Throttled",
+    "access",
+    "address",
+    "configure",
+    "end",
+    "error",
+    "escaped",
+    "flush",
+    "indented",
+    "throttled",
+]
 
 
-class ConsoleFormatter(logging.Formatter):
-    """`INFO:     message`, its level coloured where the stream is a terminal."""
+class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose handlers and filters cannot fail its caller, be they the host program's.
 
-    COLOURS: ClassVar[dict[int, int]] = {
-        logging.DEBUG: 36,
-        logging.INFO: 32,
-        logging.WARNING: 33,
-        logging.ERROR: 31,
-        logging.CRITICAL: 91,
-    }
+    The first error is reported on stderr.
+    """
 
-    def __init__(self, *, colours: bool) -> None:
-        super().__init__("%(levelprefix)s %(message)s")
-        self._colours = colours
+    _is_reported = False
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        """Return the line, with `levelprefix` filled in."""
-        name = record.levelname
-        if self._colours:
-            name = f"\033[{self.COLOURS.get(record.levelno, 39)}m{name}\033[0m"
-        record.levelprefix = name + ":" + " " * (8 - len(record.levelname))
-        return super().formatMessage(record)
+    def log(
+        self, level: int, msg: object, *args: object, stacklevel: int = 1, **kwargs: Any
+    ) -> None:
+        """Log a message as a `logging.Logger` does; never raises."""
+        try:
+            self.logger.log(level, msg, *args, stacklevel=stacklevel + 1, **kwargs)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises
+            self._report(error)
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
-        """Return a traceback, indented and escaped: it may quote what a client has sent."""
-        return "  " + indented(super().formatException(ei))
+    def _report(self, error: Exception) -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            reason = " ".join("".join(traceback.format_exception_only(error)).split())
+            streams.warn(f"wsgate: a handler or filter of {self.logger.name} fails: {reason}")
+
+
+error = GuardedLogger(logging.getLogger("wsgate.error"))
+access = GuardedLogger(logging.getLogger("wsgate.access"))
+_handlers: list[ConsoleHandler] = []  # that `configure` has attached
 
 
 def configure(level: str, *, access_log: bool) -> None:
-    """Set up the loggers `wsgate.error` (to stderr) and `wsgate.access` (to stdout)."""
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "error": {"()": ConsoleFormatter, "colours": sys.stderr.isatty()},
-                "access": {"()": ConsoleFormatter, "colours": sys.stdout.isatty()},
-            },
-            "handlers": {
-                "error": _handler("error", "stderr"),
-                "access": _handler("access", "stdout"),
-            },
-            "loggers": {
-                "wsgate": {"handlers": ["error"], "level": level.upper(), "propagate": False},
-                "wsgate.access": {
-                    "handlers": ["access"] if access_log else [],
-                    "level": level.upper() if access_log else "CRITICAL",
-                    "propagate": False,
-                },
-            },
-        }
-    )
+    """Set up the loggers `wsgate.error` (to stderr) and `wsgate.access` (to stdout).
+
+    Handlers that the host program has, on these loggers or elsewhere, stay as they are.
+    """
+    _remove_handlers()
+    errors = _console("error log", sys.stderr)
+    accesses = _console("access log", sys.stdout)
+    errors.connect(accesses)
+    _handlers[:] = errors, accesses
+    _attach("wsgate", level, errors)
+    if access_log:
+        _attach("wsgate.access", level, accesses)
+    else:
+        _attach("wsgate.access", "critical")
+    # `logging.config` disables the loggers that it does not name, and this one has no handler.
+    error.logger.disabled = False
 
 
-def _handler(formatter: str, stream: str) -> dict[str, str]:
-    return {
-        "class": "logging.StreamHandler",
-        "formatter": formatter,
-        "stream": f"ext://sys.{stream}",
-    }
+def flush(seconds: float = FLUSH_TIME) -> None:
+    """Wait until what was logged is written, some seconds at most; flush the app's prints too."""
+    until = time.monotonic() + seconds
+    for handler in _handlers:
+        handler.writer.flush(max(0.0, until - time.monotonic()))
+    streams.flush(sys.stdout)
+
+
+def end() -> None:
+    """Flush, and end the threads that write; a further line starts them again."""
+    flush()
+    for handler in _handlers:
+        handler.writer.close(FLUSH_TIME)
+
+
+def _remove_handlers() -> None:
+    """Remove the handlers that an earlier `configure` has attached."""
+    for handler in _handlers:
+        for name in ("wsgate", "wsgate.access"):
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+    _handlers.clear()
+
+
+def _console(title: str, stream: TextIO) -> ConsoleHandler:
+    colours = not stream.closed and stream.isatty()
+    return ConsoleHandler(title, stream, ConsoleFormatter(colours=colours))
+
+
+def _attach(name: str, level: str, *handlers: logging.Handler) -> None:
+    logger = logging.getLogger(name)
+    for handler in handlers:
+        logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = logger.disabled = False
 
 
 class Throttled:
@@ -90,95 +125,7 @@ class Throttled:
         now = self._time()
         if now - self._told.get(text, -self._seconds) >= self._seconds:
             self._told[text] = now
-            error.warning(text)
+            error.warning(text, stacklevel=2)
 
 
 throttled = Throttled()
-
-
-def escaped(text: str) -> str:
-    """Return a peer's text in printable ASCII, so that it cannot forge a line of the log."""
-    return text.encode("unicode_escape").decode("ascii")
-
-
-def _printable(line: str) -> str:
-    return "".join(char if char.isprintable() or char == "\t" else escaped(char) for char in line)
-
-
-def indented(text: str) -> str:
-    """Return a text of several lines, all but the first indented, control characters escaped."""
-    return "\n  ".join(map(_printable, text.split("\n")))
-
-
-def address(client: Address | None) -> str:
-    """Return `host:port`, or nothing where the client has none (a Unix socket)."""
-    if client is None:
-        return ""
-    return f"[{client[0]}]:{client[1]}" if ":" in client[0] else f"{client[0]}:{client[1]}"
-
-
-def request_done(client: Address | None, request: Request, status: int) -> None:
-    """Log a request and its response's status."""
-    if access.isEnabledFor(logging.INFO):
-        access.info(
-            '%s - "%s %s HTTP/%s" %d %s',
-            address(client),
-            request.method,
-            escaped(request.target.decode("ascii")),
-            request.version,
-            status,
-            _phrase(status),
-        )
-
-
-def websocket_refused(client: Address | None, request: Request, status: int) -> None:
-    """Log a WebSocket that did not open."""
-    access.info(
-        '%s - "WebSocket %s" %d %s', address(client), _target(request), status, _phrase(status)
-    )
-
-
-def tells_websockets() -> bool:
-    """Say whether a WebSocket's opening and end are logged."""
-    return access.isEnabledFor(logging.INFO)
-
-
-def websocket_opened(client: Address | None, target: bytes) -> None:
-    """Log that a WebSocket is open."""
-    access.info('%s - "WebSocket %s" [accepted]', address(client), escaped(target.decode("ascii")))
-
-
-def websocket_closed(  # one line tells all of it
-    client: Address | None,
-    target: bytes,
-    *,
-    code: int,
-    reason: str,
-    seconds: float,
-    received: tuple[int, int],
-    sent: tuple[int, int],
-) -> None:
-    """Log the end of a WebSocket; received and sent: messages, and bytes on the wire."""
-    if not access.isEnabledFor(logging.INFO):
-        return
-    access.info(
-        '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
-        address(client),
-        escaped(target.decode("ascii")),
-        code,
-        f" {escaped(reason)}" if reason else "",
-        seconds,
-        *received,
-        *sent,
-    )
-
-
-def _target(request: Request) -> str:
-    return escaped(request.target.decode("ascii"))
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""

@@ -138,7 +138,8 @@ class Opening:
     def _finish(self, status: int, end: tuple[int, str]) -> None:
         self._deadline = math.inf
         self.end = end
-        logs.websocket_refused(self._connection.client, self._upgrade.request, status)
+        log, client = self._connection.context.access_log, self._connection.client
+        log.websocket_refused(client, self._upgrade.request, status)
         self._wake()
 
     def undecided(self, error: BaseException | None) -> None:

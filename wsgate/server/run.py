@@ -14,11 +14,13 @@ from typing import Any, NoReturn
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
-from wsgate.server import logs, signals
+from wsgate.server import logs, signals, streams
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App, Factory
 
 STARTUP_FAILED = 3  # the exit status
+
+_CONSOLE = object()  # the default of log_config, which None is not
 
 
 def run(
@@ -26,26 +28,31 @@ def run(
     *,
     factory: bool = False,
     app_dir: str | None = None,
+    log_config: object = _CONSOLE,
     **options: Any,
 ) -> None:
     """Serve an app until SIGINT or SIGTERM; set up the log and the event loop.
 
     app: an ASGI app, or "module:attribute" of one. factory: call it to get the app; what it returns
-    is awaited if it is awaitable. app_dir: where modules are looked for first. options: those of
-    `Config`.
+    is awaited if it is awaitable. app_dir: where modules are looked for first. log_config: None
+    leaves all of `logging` as it is; by default the server's own loggers write to stdout and
+    stderr. options: those of `Config`.
     Raises ConfigError, and SystemExit with status 3 if the app's lifespan refuses to start.
     """
     _refuse_running_loop()
+    streams.open_missing()
     config = _config(options)
-    logs.configure(config.log_level, access_log=config.access_log)
-    make_loop = _loop_factory(config.loop)
-    with _log_causes():
-        loaded = load(app, factory=factory, app_dir=app_dir)
-    _raise_file_limit()
+    _set_up_log(log_config, config)
     try:
+        make_loop = _loop_factory(config.loop)
+        with _log_causes():
+            loaded = load(app, factory=factory, app_dir=app_dir)
+        _raise_file_limit()
         _serve_in_new_loop(make_loop(), loaded, config)
     except StartupFailed as error:
         _exit(error)
+    finally:
+        logs.end()
 
 
 async def serve(
@@ -124,12 +131,20 @@ def _serve_in_new_loop(
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:
             _close(loop, executor)
+            logs.flush()
 
 
 def _exit(error: StartupFailed) -> NoReturn:
     logs.error.error("%s", logs.indented(str(error).rstrip()))
     logs.error.error("Application startup failed. Exiting.")
     raise SystemExit(STARTUP_FAILED) from None
+
+
+def _set_up_log(log_config: object, config: Config) -> None:
+    if log_config is _CONSOLE:
+        logs.configure(config.log_level, access_log=config.access_log)
+    elif log_config is not None:
+        raise ConfigError("log_config must be None, which leaves logging alone, or not be given")
 
 
 def _raise_file_limit() -> None:
@@ -144,7 +159,11 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         logs.throttled.warning("No file descriptor is left to accept a connection (ulimit -n)")
     elif not _is_late_retry(error, context):
-        loop.default_exception_handler(context)
+        try:
+            loop.default_exception_handler(context)
+        except Exception as failure:  # noqa: BLE001  # the host's handler of the logger asyncio
+            text = "An error of the event loop cannot be logged (%r): %s"
+            logs.error.error(text, failure, context.get("message"))
 
 
 def _is_late_retry(error: object, context: dict[str, Any]) -> bool:

@@ -21,11 +21,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from wsgate.server import logfiles
+from wsgate.server.mainthread import TAKEN
 
 Handler = Callable[[int, FrameType | None], Any] | int | None  # what signal.getsignal returns
 Policy = Callable[[Handler], bool]
 
-TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STDERR = 2
 
 
@@ -63,15 +63,6 @@ def handle(
         yield
     finally:
         _handlers.leave(server)
-
-
-def leave_to_main_thread() -> None:
-    """Block our signals in the calling thread.
-
-    The kernel delivers a signal to any thread that takes it, and only the main one is to be
-    interrupted in what it waits for, or its handler would run no sooner than that ends.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
 
 
 @dataclass(eq=False)

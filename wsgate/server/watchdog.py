@@ -6,7 +6,7 @@ import time
 import traceback
 from pathlib import Path
 
-from wsgate.server import logs, signals
+from wsgate.server import logs, mainthread
 
 BLOCKED = 1.0  # seconds without a beat that are worth a warning
 _PERIOD = 0.25
@@ -45,7 +45,7 @@ class Watchdog:
         self._told = False
 
     def _run(self) -> None:
-        signals.leave_to_main_thread()
+        mainthread.leave_signals_to_it()
         self._watch()
 
     def _watch(self) -> None:

@@ -11,7 +11,7 @@ from wsgate.protocol.handshake import Handshake
 from wsgate.protocol.http1 import Http1, Upgrade
 from wsgate.protocol.request import Request
 from wsgate.protocol.websocket import CLOSED, FAILING, OPEN, Session
-from wsgate.server import cycle, logs
+from wsgate.server import cycle
 from wsgate.server.deadlines import LINGER
 from wsgate.server.inbox import Inbox
 from wsgate.server.opening import Opening
@@ -165,9 +165,9 @@ class WebSocketDriver:
         inbox = self._inbox = Inbox(connection, session)
         self._watch = Watch(connection, session, now)
         context.deadlines.arm(connection, now + context.first_look)
-        if logs.tells_websockets():
+        if context.access_log.tells_websockets():
             self._target = opening.target
-            logs.websocket_opened(connection.client, opening.target)
+            context.access_log.websocket_opened(connection.client, opening.target)
         connection.hand_to(self, inbox)
         if early:
             inbox.data(early)
@@ -271,7 +271,7 @@ class WebSocketDriver:
             return
         self._inbox.tally()
         session = self._session
-        logs.websocket_closed(
+        self._connection.context.access_log.websocket_closed(
             self._connection.client,
             target,
             code=session.close_code,

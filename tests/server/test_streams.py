@@ -1,0 +1,159 @@
+import contextlib
+import io
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsgate.server import streams
+
+# -- missing streams -------------------------------------------------------------------------------
+
+LOOKS = """
+import os, sys
+from wsgate.server import streams
+streams.open_missing()
+streams.open_missing()
+files = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+print("printed")
+print("told", file=sys.stderr)
+assert sys.stdin.read() == ""
+assert all(os.get_inheritable(number) for number in range(3))
+with open(sys.argv[1], "w") as out:
+    print(*files, file=out)
+"""
+
+
+@pytest.mark.parametrize("closed", range(8))
+def test_each_missing_descriptor_is_devnull(closed: int, tmp_path: Path) -> None:
+    names = ["<", ">", "2>"]
+    missing = [bool(closed & 1 << number) for number in range(3)]
+    redirections = " ".join(
+        f"{n}&-" for n, is_missing in zip(names, missing, strict=True) if is_missing
+    )
+    path = tmp_path / "found"
+    command = [
+        "sh",
+        "-c",
+        f'exec "$@" {redirections}',
+        "sh",
+        sys.executable,
+        "-c",
+        LOOKS,
+        str(path),
+    ]
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=True)
+    found = path.read_text().split()
+    assert [file == "/dev/null" for file in found] == missing
+    assert done.stdout == (b"" if missing[1] else b"printed\n")
+    assert done.stderr == (b"" if missing[2] else b"told\n")
+
+
+TAKEN = """
+import os, sys
+taken = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+assert taken == 1, taken
+from wsgate.server import streams
+streams.open_missing()
+print("printed", flush=True)
+assert os.fstat(1).st_ino == os.stat(sys.argv[1]).st_ino
+"""
+
+
+def test_a_file_that_has_stdout_s_number_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "database"
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", TAKEN, str(path)]
+    subprocess.run(command, timeout=60, check=True)
+    assert path.read_bytes() == b""
+
+
+def test_streams_that_are_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.stdin, sys.stdout, sys.stderr
+    streams.open_missing()
+    assert (sys.stdin, sys.stdout, sys.stderr) == before
+
+
+# -- what must not block ---------------------------------------------------------------------------
+
+
+def test_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    streams.warn("é 日本")
+    streams.warn("x" * 100_000)
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "\\xe9 \\u65e5\\u672c"
+    assert second == "x" * (select.PIPE_BUF - 1)
+
+
+def test_no_warning_to_a_pipe_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, bytes(65_536)):
+            pass
+    os.set_blocking(writer, True)
+    monkeypatch.setattr(streams, "_STDERR", writer)
+    streams.warn("lost")
+    os.close(writer)
+    os.close(reader)
+
+
+def test_no_warning_where_stderr_s_number_may_be_another_s(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "__stderr__", None)
+    streams.warn("lost")
+    assert capfd.readouterr().err == ""
+
+
+FULL = """
+import os
+from wsgate.server import streams
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+try:
+    while os.write(writer, bytes(4096)):
+        pass
+except BlockingIOError:
+    os.set_blocking(writer, True)
+os.dup2(writer, 2)
+streams.warn("nobody reads it")
+os.dup2(writer, 1)
+print("nor this")
+import sys
+streams.flush(sys.stdout)
+os.read(reader, 1 << 20)
+streams.flush(sys.stdout)
+assert os.read(reader, 100) == b"nor this\\n"
+os.close(reader)
+streams.warn("a broken pipe")
+print("a broken pipe")
+streams.flush(sys.stdout)
+os.close(2)
+streams.warn("a closed descriptor")
+os._exit(0)
+"""
+
+
+def test_nothing_blocks_or_fails_on_a_pipe() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    subprocess.run([sys.executable, "-c", FULL], env=environment, timeout=60, check=True)
+
+
+def test_a_flush_of_streams_that_cannot_be_flushed() -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (io.StringIO(), closed, None, object()):
+        streams.flush(stream)  # type: ignore[arg-type]
+
+
+def test_a_flush_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("w") as stream:
+        stream.write("printed")
+        streams.flush(stream)
+        assert path.read_text() == "printed"
+    with Path(os.devnull).open("w") as stream:
+        streams.flush(stream)
