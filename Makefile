@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make chat` and `make test` set themselves up.
 PYTHON ?= python3
 # Each Python that is named has a virtual environment of its own: make test PYTHON=python3.13
-VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
 # Further arguments for pytest, as in: make test TESTS=tests/protocol

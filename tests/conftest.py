@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A job in the background of a script ignores SIGINT, and so would each process it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     compiled = config.getoption("--compiled")
     for module in EXTENSIONS if compiled else ():
         if compiled == "plain":

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 
+from wsgate import loggers
 from wsgate.diagnosis import shorten
 from wsgate.errors import ConfigError
 from wsgate.loading import complete, load
@@ -610,3 +611,23 @@ async def test_a_cancelled_call_is_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_a_log_handler_that_fails_does_not_stop_the_start(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the disk is gone")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(loggers.error, "_is_reported", False)
+    handler, logger = Failing(), logging.getLogger("wsgate.error")
+    logger.addHandler(handler)
+    try:
+        assert load(lambda: app) is app  # with a warning that it is a factory
+    finally:
+        logger.removeHandler(handler)
+    assert "a handler or filter of wsgate.error fails: OSError: the disk" in capfd.readouterr().err

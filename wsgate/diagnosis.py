@@ -29,7 +29,7 @@ def describe(error: BaseException, package: str) -> str:
     errors = [error]
     while isinstance(errors[-1], BaseExceptionGroup):
         errors.append(errors[-1].exceptions[0])
-    text = ": ".join(map(_message, errors))
+    text = ": ".join(map(one_line, errors))
     place = next(filter(None, (_place(error, package) for error in reversed(errors))), None)
     return f"{text} ({place.file}, line {place.line})" if place else text
 
@@ -43,7 +43,8 @@ def shorten(value: object) -> str:
     return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 3]}..."
 
 
-def _message(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return an exception as the last line of its traceback says it; never raises."""
     # Indented are a SyntaxError's place and what shows it; notes follow the line.
     lines = traceback.format_exception_only(error)
     return " ".join(next(line for line in lines if not line.startswith("  ")).split())

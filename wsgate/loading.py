@@ -3,23 +3,21 @@
 import asyncio
 import importlib
 import inspect
-import logging
 import os.path
 import sys
 from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
+from wsgate import loggers
 from wsgate.diagnosis import describe, shorten
 from wsgate.errors import ConfigError
 from wsgate.types import App, Factory
 
-_log = logging.getLogger("wsgate.error")
-
 # What the user's code may fail with. A SystemExit would end the process without a word, and that
 # of `sys.exit()` with status 0. CancelledError: of a task of the user's own.
 _FAILURES = (Exception, SystemExit, asyncio.CancelledError)
-_CONNECTION = ("scope", "receive", "send")  # the arguments of an app
+_ASGI_ARGUMENTS = ("scope", "receive", "send")
 
 
 def load(
@@ -38,7 +36,7 @@ def load(
     described = f'"{app}" is' if isinstance(app, str) else "the app is"
     if factory or _is_factory(found):
         if not factory:
-            _log.warning(
+            loggers.error.warning(
                 "ASGI app factory detected: calling it to get the app. "
                 "Set --factory (factory=True) to make this explicit."
             )
@@ -47,7 +45,7 @@ def load(
 
 
 async def complete(app: App | Awaitable[App]) -> App:
-    """Return the app that `load` returned, or left to be awaited. Raises ConfigError."""
+    """Return the app; await it if `load` returned an awaitable. Raises ConfigError."""
     return app if callable(app) else await app
 
 
@@ -146,7 +144,7 @@ def _check_app(found: object, described: str) -> App:
     app = _check_callable(found, described)
     if _may_be_app(app):
         return app
-    fault = f"it cannot be called with ({', '.join(_CONNECTION)})"
+    fault = f"it cannot be called with ({', '.join(_ASGI_ARGUMENTS)})"
     if isinstance(app, type):
         fault = "an instance of the class may be one"
     raise ConfigError(f"{described} {shorten(app)}, not an ASGI app: {fault}", setting="app")
@@ -161,7 +159,7 @@ def _is_factory(found: object) -> bool:
     if not callable(found) or _fits(found, follow_wrapped=False) is False:
         return False
     takes_nothing = _fits(found, follow_wrapped=True)
-    takes_connection = _may_be_app(found) and _fits(found, *_CONNECTION, follow_wrapped=True)
+    takes_connection = _may_be_app(found) and _fits(found, *_ASGI_ARGUMENTS, follow_wrapped=True)
     return bool(takes_nothing and not takes_connection)
 
 
@@ -169,7 +167,7 @@ def _may_be_app(found: Callable[..., Any]) -> bool:
     """Whether something can be called as an app; what cannot be known counts as yes."""
     if isinstance(found, type) and not hasattr(found, "__await__"):
         return False  # such a call returns an instance, which could not be awaited
-    return _fits(found, *_CONNECTION, follow_wrapped=False) is not False
+    return _fits(found, *_ASGI_ARGUMENTS, follow_wrapped=False) is not False
 
 
 def _fits(found: Callable[..., Any], *arguments: object, follow_wrapped: bool) -> bool | None:

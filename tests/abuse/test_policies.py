@@ -88,6 +88,7 @@ async def test_the_number_of_connections(option: str) -> None:
         for _ in range(5):
             assert await refused(target) == 503
         await client.echoes()
+        await target.process.logged("limit of connections is reached")
         told = [line for line in target.process.log if "limit of connections is reached" in line]
         assert 1 <= len(told) <= 5
         await stack.aclose()

@@ -140,8 +140,8 @@ async def test_auto_goes_on_with_an_app_that_cancels_itself(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (asyncio.CancelledError(), "CancelledError"),
-        (ValueError("no\ndatabase"), r"ValueError: no\ndatabase"),
+        (asyncio.CancelledError(), "asyncio.exceptions.CancelledError"),
+        (ValueError("no\ndatabase"), "ValueError: no database"),
     ],
 )
 async def test_auto_says_that_a_lifespan_broke_off_during_its_startup(

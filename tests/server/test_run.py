@@ -20,9 +20,9 @@ from tests.server.puppet import logged
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.server import logs, run as module
-from wsgate.server.mainthread import TAKEN
 from wsgate.server.run import run, serve
 from wsgate.server.server import Server
+from wsgate.server.threads import HANDLED_SIGNALS
 from wsgate.types import Receive, Scope, Send
 
 LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
@@ -69,7 +69,7 @@ class Stub:
 
 
 def handlers() -> list[object]:
-    return [signal.getsignal(number) for number in TAKEN]
+    return [signal.getsignal(number) for number in HANDLED_SIGNALS]
 
 
 @pytest.fixture

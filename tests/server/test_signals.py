@@ -397,6 +397,24 @@ start(main())
 # -- children --------------------------------------------------------------------------------------
 
 
+async def test_a_child_of_a_program_with_a_loop_s_handler_can_be_terminated(loop_name: str) -> None:
+    # What `add_signal_handler` leaves in a child does nothing: it has neither descriptor nor loop.
+    source = """
+async def main():
+    learned = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, learned.set)
+    await wsgate.serve(app, port=0)
+    await learned.wait()
+
+start(main())
+"""
+    async with host(loop_name, source) as process:
+        await process.serves()
+        assert await get(process, "/terminate") == "-15"
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+
+
 @pytest.mark.parametrize("path", ["/terminate", "/terminate-of-thread"])
 async def test_a_child_that_the_app_terminates_ends_alone(loop_name: str, path: str) -> None:
     async with command(loop_name) as process, connect(process.ws_url) as websocket:
@@ -480,14 +498,27 @@ async def test_a_second_hangup_is_no_second_signal(loop_name: str) -> None:
             assert await process.ended() == 0
 
 
-async def test_a_signal_after_a_hangup_is_a_second_one(loop_name: str) -> None:
+async def test_a_signal_after_a_hangup_is_a_first_one(loop_name: str) -> None:
+    # A session that ends sends SIGHUP and then SIGTERM: clients are still to have their Close.
     with terminal() as (_, theirs):
         async with command(loop_name, stdin=theirs) as process, asking(process, "/wait"):
             await process.logged("^waiting$")
             process.signal(signal.SIGHUP)
             await process.logged("Shutting down")
             process.signal(signal.SIGTERM)
-            assert await process.ended() == 128 + signal.SIGTERM
+            process.signal(signal.SIGUSR1)  # the answer
+            assert await process.ended() == 0
+
+
+async def test_the_second_signal_after_a_hangup_ends_at_once(loop_name: str) -> None:
+    with terminal() as (_, theirs):
+        async with command(loop_name, stdin=theirs) as process, asking(process, "/wait"):
+            await process.logged("^waiting$")
+            process.signal(signal.SIGHUP)
+            await process.logged("Shutting down")
+            process.signal(signal.SIGINT)
+            process.signal(signal.SIGTERM)  # another number, so that the two are not merged
+            assert await process.ended() in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 async def test_a_terminal_that_closes_is_a_stop(loop_name: str) -> None:

@@ -136,9 +136,10 @@ def _as_bytes(body: object) -> bytes:
 
 def _check_length(length: bytes, size: int, *, more: bool) -> None:
     """Refuse what contradicts the app's own Content-Length while a 500 can still be sent."""
-    values = set(members(length))  # one, several times: RFC 9110 section 8.6
-    if len(values) != 1 or not is_length(length := values.pop()):
-        return  # the driver refuses it
+    if not is_length(length):
+        values = set(members(length))  # one, several times: RFC 9110 section 8.6
+        if len(values) != 1 or not is_length(length := values.pop()):
+            return  # the driver refuses it
     if size > int(length):
         raise InvalidMessage("Too much data for declared Content-Length")
     if size < int(length) and not more:

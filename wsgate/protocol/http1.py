@@ -24,7 +24,7 @@ from wsgate.types import Header
 _STOP = re.compile(rb"\r\n\r\n|(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 BODY_SLICE = 65_536
 CLOSE: Header = (b"connection", b"close")
-FAILED = "the response has failed already"
+ALREADY_FAILED = "the response has failed already"
 
 
 @dataclass(slots=True)

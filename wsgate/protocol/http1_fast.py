@@ -23,7 +23,17 @@ from wsgate.protocol.headers import (
     members,
 )
 from wsgate.protocol.heads import read
-from wsgate.protocol.http1 import BODY_SLICE, CLOSE, FAILED, Body, Closed, End, Event, Head, Http1
+from wsgate.protocol.http1 import (
+    ALREADY_FAILED,
+    BODY_SLICE,
+    CLOSE,
+    Body,
+    Closed,
+    End,
+    Event,
+    Head,
+    Http1,
+)
 from wsgate.protocol.http1_h11 import normalized, parsed
 from wsgate.protocol.lines import HEADERS, REQUESTS, DoubtfulLine
 from wsgate.protocol.request import HeadLimits, Request
@@ -219,7 +229,7 @@ class FastHttp1(Http1):
 
     def _fail_as_misplaced(self) -> None:
         if self._ours is _FAILED:
-            raise InvalidMessage(FAILED)
+            raise InvalidMessage(ALREADY_FAILED)
         self._fail(f"it has no place in a response that is {self._ours.value}")
 
     def _fail(self, text: str) -> None:

@@ -9,7 +9,17 @@ import h11
 
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.headers import combined, lower_name
-from wsgate.protocol.http1 import BODY_SLICE, CLOSE, FAILED, Body, Closed, End, Event, Head, Http1
+from wsgate.protocol.http1 import (
+    ALREADY_FAILED,
+    BODY_SLICE,
+    CLOSE,
+    Body,
+    Closed,
+    End,
+    Event,
+    Head,
+    Http1,
+)
 from wsgate.protocol.lines import share
 from wsgate.protocol.request import HeadLimits
 from wsgate.protocol.response import REASONS
@@ -80,7 +90,7 @@ class H11Http1(Http1):
 
     def _send(self, event: h11.Event) -> bytes:
         if self._h11.our_state is h11.ERROR:
-            raise InvalidMessage(FAILED)
+            raise InvalidMessage(ALREADY_FAILED)
         try:
             return self._h11.send(event) or b""
         except h11.LocalProtocolError as error:

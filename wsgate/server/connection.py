@@ -170,7 +170,7 @@ class Connection(Relay, asyncio.Protocol):
         """Take bytes in again."""
         if self.paused_since is not None and not self.is_lost:
             self.paused_since = None
-            self.context.apart(self.transport.resume_reading)
+            self.context.run_outside_app(self.transport.resume_reading)
 
     def check(self, now: float) -> float:
         """Do what is due; return when to ask again."""
@@ -212,7 +212,7 @@ class Connection(Relay, asyncio.Protocol):
         if self.transport.can_write_eof() and not self.has_eof:
             self._write_eof()
         else:
-            self.context.apart(self.transport.close)
+            self.context.run_outside_app(self.transport.close)
 
     def finish(self) -> float:
         """End the connection once all is written: its client has said that it sends no more.
@@ -222,10 +222,10 @@ class Connection(Relay, asyncio.Protocol):
         """
         self.context.outbox.flush(self.transport)
         if self.transport.get_write_buffer_size() <= LAST_WORD and not self.is_lost:
-            self.context.apart(self.transport.close)
+            self.context.run_outside_app(self.transport.close)
             return self.context.clock() + LINGER
         if self._linger():
-            self.context.apart(self.transport.close)
+            self.context.run_outside_app(self.transport.close)
         return math.inf
 
     def give_up(self) -> None:
@@ -251,19 +251,19 @@ class Connection(Relay, asyncio.Protocol):
         try:
             self.transport.write_eof()
         except OSError:  # asyncio's lets it out: the client has reset what we have just read
-            self.context.apart(self.transport.abort)
+            self.context.run_outside_app(self.transport.abort)
 
     def end(self) -> None:
         """End the connection once all is written, but for the client's half of it."""
         if not self.is_lost:
             self.context.outbox.flush(self.transport)
-            self.context.apart(self.transport.close)
+            self.context.run_outside_app(self.transport.close)
 
     def abort(self) -> None:
         """End the connection now, whatever is not written yet."""
         if not self.is_lost:
             self.context.outbox.forget(self.transport)
-            self.context.apart(self.transport.abort)
+            self.context.run_outside_app(self.transport.abort)
 
 
 class _Lingering:

@@ -116,7 +116,7 @@ class Context:
     @cached_property
     def outbox(self) -> Outbox:
         """What is written in this turn of the loop."""
-        return Outbox(self.call_soon, self.apart)
+        return Outbox(self.call_soon, self.run_outside_app)
 
     @cached_property
     def create_future(self) -> Callable[[], asyncio.Future[Any]]:
@@ -128,8 +128,8 @@ class Context:
         if not self.config.reset_contextvars:
             self.app_variables = variables
 
-    def apart(self, call: Callable[[*Args], object], *arguments: *Args) -> None:
-        """Call something that may keep the current context, as asyncio does with each callback.
+    def run_outside_app(self, call: Callable[[*Args], object], *arguments: *Args) -> None:
+        """Run a call in the server's context: asyncio's callbacks capture the current one.
 
         Much of the server runs within an app's `send` or `receive`, so in that app's context. A
         callback that kept it would carry the app's variables to whatever it does later: another

@@ -163,9 +163,7 @@ class Exchange:
 
     def _answered(self) -> None:
         self._end()
-        connection = self._connection
-        log, status = connection.context.access_log, self._response.status
-        log.request_done(connection.client, self._request, status)
+        self._log(self._response.status)
         self._driver.answered()
 
     def _end(self) -> None:

@@ -137,7 +137,7 @@ class HttpDriver:
             context.access_log.websocket_refused(connection.client, upgrade.request, refused.status)
             self._answer(refused)
             return
-        WebSocketDriver(connection, self._http1, upgrade, agreed).start(upgrade.request)
+        WebSocketDriver(connection, self._http1, upgrade, agreed).start()
 
     def turn_away(self) -> None:
         """Answer a connection that is one too many, whatever it asks for."""

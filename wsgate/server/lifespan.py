@@ -7,6 +7,7 @@ from typing import Any, cast
 from wsgate.asgi.lifespan import Life, State
 from wsgate.asgi.scope import lifespan_scope
 from wsgate.config import Lifespan as Mode
+from wsgate.diagnosis import one_line
 from wsgate.errors import StartupFailed
 from wsgate.server import logs
 from wsgate.types import App, Message
@@ -48,9 +49,9 @@ class Lifespan:
             await self.abandon()
             raise StartupFailed(self._life.failure or "the application's startup failed")
         if self._life.state is State.STARTING:
-            self._go_without()
+            self._continue_without()
 
-    def _go_without(self) -> None:
+    def _continue_without(self) -> None:
         """Say once that the app has no lifespan, or that it broke off. Raises StartupFailed."""
         error = self._error
         if self._mode == "on":
@@ -60,7 +61,7 @@ class Lifespan:
         if error is None:
             return
         if self._has_received:  # an app that asks what is wanted has a lifespan
-            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+            reason = one_line(error)
             logs.error.warning(
                 "The application's lifespan ended during startup (%s); serving without it",
                 logs.escaped(reason),

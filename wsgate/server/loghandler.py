@@ -1,13 +1,12 @@
 """The handlers of the command line's log: no reader blocks them, no failed write disturbs."""
 
-import contextlib
 import io
 import logging
 import os
-import select
 import stat
 from typing import TextIO, TypeGuard
 
+from wsgate import streams
 from wsgate.server.logqueue import FLUSH_TIME, QueueWriter
 from wsgate.server.logwriter import LineWriter, Writer, after_prints, to_descriptor, to_stream
 
@@ -29,7 +28,7 @@ class ConsoleHandler(logging.Handler):
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._encode("\u20ac")  # so that Python imports the codec now
-        self._prints: select.poll | None = None  # where the app's prints wait to be flushed
+        self._buffers_prints = False  # the app's prints wait in the stream, to be flushed
         self.writer = self._make_writer()
 
     def _make_writer(self) -> Writer:
@@ -38,9 +37,7 @@ class ConsoleHandler(logging.Handler):
             return LineWriter(to_stream(stream, self._encoding), self._notice, self._report)
         if not _may_block(stream.fileno()):
             return LineWriter(after_prints(stream), self._notice, self._report)
-        if not (stream.line_buffering or stream.write_through):
-            self._prints = select.poll()
-            self._prints.register(stream.fileno(), select.POLLOUT)
+        self._buffers_prints = not (stream.line_buffering or stream.write_through)
         return QueueWriter(LineWriter(to_descriptor(stream), self._notice, self._report))
 
     def connect(self, other: "ConsoleHandler") -> None:
@@ -69,9 +66,8 @@ class ConsoleHandler(logging.Handler):
 
     def _flush_prints(self) -> None:
         """Let the app's prints reach a pipe before the line, where that does not block."""
-        if self._prints is not None and self._prints.poll(0):
-            with contextlib.suppress(OSError, ValueError):  # the writer will find out itself
-                self._stream.flush()
+        if self._buffers_prints:
+            streams.flush(self._stream)
 
     def warn(self, text: str) -> bool:
         """Write a warning about the log itself; return whether that works."""
@@ -102,7 +98,7 @@ class ConsoleHandler(logging.Handler):
         self.writer.flush(FLUSH_TIME)
 
     def close(self) -> None:
-        """Write what is left, for a second at most, and end the thread."""
+        """Write what is left and end the thread, each for a second at most."""
         self.writer.close(FLUSH_TIME)
         super().close()
 

@@ -3,7 +3,7 @@
 import os
 import threading
 
-from wsgate.server import mainthread
+from wsgate.server import threads
 from wsgate.server.logwriter import LineWriter
 
 QUEUE_SIZE = 1024 * 1024  # bytes of lines that may wait to be written; further ones are dropped
@@ -43,12 +43,13 @@ class QueueWriter:
     def put(self, line: bytes) -> None:
         """Queue a line, or drop it where the queue is full."""
         self._notice_fork()
+        size = len(line)  # before the lock: a signal's handler may log within the call
         with self._changed:
-            if self._dropped or self._size + len(line) > QUEUE_SIZE:
+            if self._dropped or self._size + size > QUEUE_SIZE:
                 self._dropped += 1
             else:
                 self._lines.append(line)
-                self._size += len(line)
+                self._size += size
             if self._thread is None:
                 self._start()
             elif self._is_waiting:
@@ -61,7 +62,7 @@ class QueueWriter:
             self._output.reset()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="wsgate-log", daemon=True)
+        self._thread = threads.daemon(self._run, "wsgate-log")
         try:
             self._thread.start()
         except RuntimeError as error:  # no more threads, or the interpreter shuts down
@@ -71,7 +72,6 @@ class QueueWriter:
             self._size = self._dropped = 0
 
     def _run(self) -> None:
-        mainthread.leave_signals_to_it()
         while not self._is_closed():
             lines, dropped = self._take()
             self._output.write(lines)
@@ -115,9 +115,11 @@ class QueueWriter:
                 return
             self._flushes += 1
             self._changed.notify_all()
-            if not self._changed.wait_for(self._is_empty, seconds):
-                self._gave_up_at = self._batches
-            self._flushes -= 1
+            try:
+                if not self._changed.wait_for(self._is_empty, seconds):
+                    self._gave_up_at = self._batches
+            finally:
+                self._flushes -= 1
 
     def close(self, seconds: float) -> None:
         """Flush, and end the thread, which a further line starts again; one that is stuck stays.

@@ -1,13 +1,13 @@
-"""The log: its loggers, which cannot fail their callers, and its set-up for the command line."""
+"""The log's set-up for the command line, and warnings that come too often."""
 
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
-from wsgate.server import streams
+from wsgate import streams
+from wsgate.loggers import access, error
 from wsgate.server.logformat import ConsoleFormatter, address, escaped, indented
 from wsgate.server.loghandler import ConsoleHandler
 from wsgate.server.logqueue import FLUSH_TIME
@@ -27,32 +27,6 @@ __all__ = [
 ]
 
 
-class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose handlers and filters cannot fail its caller, be they the host program's.
-
-    The first error is reported on stderr.
-    """
-
-    _is_reported = False
-
-    def log(
-        self, level: int, msg: object, *args: object, stacklevel: int = 1, **kwargs: Any
-    ) -> None:
-        """Log a message as a `logging.Logger` does; never raises."""
-        try:
-            self.logger.log(level, msg, *args, stacklevel=stacklevel + 1, **kwargs)
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises
-            self._report(error)
-
-    def _report(self, error: Exception) -> None:
-        if not self._is_reported:
-            self._is_reported = True
-            reason = " ".join("".join(traceback.format_exception_only(error)).split())
-            streams.warn(f"wsgate: a handler or filter of {self.logger.name} fails: {reason}")
-
-
-error = GuardedLogger(logging.getLogger("wsgate.error"))
-access = GuardedLogger(logging.getLogger("wsgate.access"))
 _handlers: list[ConsoleHandler] = []  # that `configure` has attached
 
 

@@ -9,6 +9,7 @@ from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.codes import ABNORMAL
 from wsgate.protocol.handshake import Handshake, lines_of, response as switching_protocols
 from wsgate.protocol.http1 import Http1, Upgrade
+from wsgate.protocol.request import Request
 from wsgate.server import logs
 from wsgate.server.flow import Waiters
 from wsgate.types import Message, WebSocketEvent
@@ -87,9 +88,9 @@ class Opening:
             self._woken.wake()
 
     @property
-    def target(self) -> bytes:
-        """What the client asked for."""
-        return self._upgrade.request.target
+    def request(self) -> Request:
+        """The request that asks for the WebSocket."""
+        return self._upgrade.request
 
     def accept(self, wish: asgi.Accept) -> bytes:
         """Send the 101; return what came early."""

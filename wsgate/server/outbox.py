@@ -14,19 +14,19 @@ FULL = 65_536  # bytes at which a connection's leave at once, for the write mark
 class Outbox:
     """What all connections of a worker have written in this turn of the loop.
 
-    waiting: what there is for each transport. call_soon: has the loop call back. apart: calls
-    something outside the context of the app that writes. Both keep that app's context variables
-    out of what is called back later.
+    waiting: what there is for each transport. call_soon: has the loop call back. run_outside_app:
+    calls something outside the context of the app that writes. Both keep that app's context
+    variables out of what is called back later.
     """
 
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],
-        apart: Callable[[Callable[[bytes | bytearray], None], bytes | bytearray], None],
+        run_outside_app: Callable[[Callable[[bytes | bytearray], None], bytes | bytearray], None],
     ) -> None:
         self.waiting: dict[asyncio.WriteTransport, bytes | bytearray] = {}
         self._call_soon = call_soon
-        self._apart = apart
+        self._run_outside_app = run_outside_app
 
     def put(self, transport: asyncio.WriteTransport, data: bytes) -> bool:
         """Send bytes at the turn's end, or at once where they are many.
@@ -41,7 +41,7 @@ class Outbox:
         joined = self._joined(transport, data) if transport in waiting else data
         if len(joined) >= FULL or transport.get_write_buffer_size():
             waiting.pop(transport, None)
-            self._apart(transport.write, joined)
+            self._run_outside_app(transport.write, joined)
             return not transport.is_closing()
         waiting[transport] = joined
         if len(waiting) == 1:
@@ -69,7 +69,7 @@ class Outbox:
         """Send what there is for a transport now."""
         data = self.waiting.pop(transport, None)
         if data is not None and not transport.is_closing():
-            self._apart(transport.write, data)
+            self._run_outside_app(transport.write, data)
 
     def forget(self, transport: asyncio.WriteTransport) -> None:
         """Drop what there is for a transport: it is gone."""

@@ -4,17 +4,15 @@ import asyncio
 import contextlib
 import errno
 import resource
-import signal
-import sys
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
+from wsgate import streams
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
-from wsgate.server import logs, signals, streams
+from wsgate.server import logs, signals, threads
 from wsgate.server.server import LAST_WORD, Server
 from wsgate.types import App, Factory
 
@@ -31,13 +29,14 @@ def run(
     log_config: object = _CONSOLE,
     **options: Any,
 ) -> None:
-    """Serve an app until SIGINT or SIGTERM; set up the log and the event loop.
+    """Serve an app until a signal stops it; set up the log, the signals and the event loop.
 
     app: an ASGI app, or "module:attribute" of one. factory: call it to get the app; what it returns
     is awaited if it is awaitable. app_dir: where modules are looked for first. log_config: None
     leaves all of `logging` as it is; by default the server's own loggers write to stdout and
     stderr. options: those of `Config`.
-    Raises ConfigError, and SystemExit with status 3 if the app's lifespan refuses to start.
+    Raises ConfigError (LoopIsRunning within a running loop), and SystemExit with status 3 if the
+    app's lifespan refuses to start. KeyboardInterrupt passes while the app is imported or made.
     """
     _refuse_running_loop()
     streams.open_missing()
@@ -50,7 +49,7 @@ def run(
         _raise_file_limit()
         _serve_in_new_loop(make_loop(), loaded, config)
     except StartupFailed as error:
-        _exit(error)
+        _log_and_exit(error)
     finally:
         logs.end()
 
@@ -82,7 +81,7 @@ def _config(options: dict[str, Any]) -> Config:
 
 
 def _complete_in(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) -> App:
-    """Await what an async factory makes; Ctrl+C meanwhile ends the program, without a traceback."""
+    """Await what an async factory makes."""
     task = loop.create_task(complete(loaded))
     try:
         with _log_causes():
@@ -90,7 +89,7 @@ def _complete_in(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) 
     except KeyboardInterrupt:
         # The factory may answer its cancellation with an error, which nobody else retrieves.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        sys.exit(128 + signal.SIGINT)
+        raise
 
 
 @contextlib.contextmanager
@@ -126,7 +125,7 @@ def _serve_in_new_loop(
         try:
             server = Server(_complete_in(loop, loaded), config)
             handlers.enter_context(
-                signals.handle(loop, server.ask_to_stop, reraise=signals.own_handler)
+                signals.handle(loop, server.ask_to_stop, reraise=signals.is_host_handler)
             )
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:
@@ -134,7 +133,7 @@ def _serve_in_new_loop(
             logs.flush()
 
 
-def _exit(error: StartupFailed) -> NoReturn:
+def _log_and_exit(error: StartupFailed) -> NoReturn:
     logs.error.error("%s", logs.indented(str(error).rstrip()))
     logs.error.error("Application startup failed. Exiting.")
     raise SystemExit(STARTUP_FAILED) from None
@@ -215,7 +214,7 @@ async def _end_threads(executor: ThreadPoolExecutor) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(ended.set)
 
-    threading.Thread(target=shut_down, daemon=True).start()
+    threads.daemon(shut_down, "wsgate-executor-end").start()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORD):
             await ended.wait()

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,24 +19,23 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
+from wsgate import streams
 from wsgate.server import logfiles
-from wsgate.server.mainthread import TAKEN
+from wsgate.server.threads import HANDLED_SIGNALS
 
 Handler = Callable[[int, FrameType | None], Any] | int | None  # what signal.getsignal returns
 Policy = Callable[[Handler], bool]
-
-STDERR = 2
 
 
 # -- which handlers get a captured signal once more, after the stop --------------------------------
 
 
-def any_handler(_: Handler) -> bool:
+def always(_: Handler) -> bool:
     """Raise it again whatever was found: within another program it is for that to decide."""
     return True
 
 
-def own_handler(found: Handler) -> bool:
+def is_host_handler(found: Handler) -> bool:
     """Raise it again only for handlers of the program's own: a graceful stop is exit status 0."""
     return callable(found) and found is not signal.default_int_handler
 
@@ -47,11 +45,11 @@ def own_handler(found: Handler) -> bool:
 
 @contextlib.contextmanager
 def handle(
-    loop: asyncio.AbstractEventLoop, stop: Callable[[], object], *, reraise: Policy = any_handler
+    loop: asyncio.AbstractEventLoop, stop: Callable[[], object], *, reraise: Policy = always
 ) -> Iterator[None]:
     """Call `stop` in the loop on a signal to stop, while the context lasts.
 
-    reraise: tells by the handler found at the start whether it gets the signal after the stop.
+    reraise: given the handler that was found, says whether to raise the signal again after that.
     In a thread that is not the main one this does nothing: signals are someone else's there.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -79,15 +77,16 @@ class _Server:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(callback, context=self.context)
 
-    def has_yet_to_raise(self, found: Handler) -> bool:
+    def should_reraise(self, found: Handler) -> bool:
         return self.reraise(found) and not _is_called_on_arrival(found, self.loop)
 
 
 class _Handlers:
     """This process's handlers: the first server installs them, the last one puts back the old ones.
 
-    _found: the handlers that were there, by signal. _captured: the signals to stop that came.
-    _masks: the signals that each thread had blocked before its fork.
+    _servers: those that run. _found: the handlers that were there, by signal. _captured: the
+    signals to stop that came. _masks: the signals that each thread had blocked before its fork.
+    _watches_forks: the hooks are registered, which is once and for good.
     """
 
     def __init__(self) -> None:
@@ -115,13 +114,13 @@ class _Handlers:
     def _end(self, last: _Server) -> None:
         found = self._put_back()
         for number in reversed(self._captured):
-            if number in found and last.has_yet_to_raise(found[number]):
+            if number in found and last.should_reraise(found[number]):
                 signal.raise_signal(number)
 
     def _install(self) -> None:
         self._watch_forks()
         self._captured.clear()
-        for number in TAKEN:
+        for number in HANDLED_SIGNALS:
             found = signal.getsignal(number)
             if found is not None:  # that is a handler of C code, which could not be put back
                 self._found[number] = found
@@ -145,7 +144,8 @@ class _Handlers:
     # -- the handlers: they interrupt any code, so they neither log nor wait ----------------------
 
     def _on_stop(self, number: int, _: FrameType | None) -> None:
-        if self._captured:
+        # A SIGHUP before does not count: a session that ends sends it, and then one SIGTERM.
+        if any(captured != signal.SIGHUP for captured in self._captured):
             _end_at_once(number)
         self._capture(number)
 
@@ -160,7 +160,7 @@ class _Handlers:
             server.call(server.stop)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        for server in self._servers[:1]:
+        for server in self._servers[:1]:  # the files are the process's: one of them is enough
             server.call(logfiles.reopen)
         found = self._found.get(number)
         if callable(found):
@@ -186,7 +186,9 @@ class _Handlers:
         """Have nothing of the server's handlers in a child, nor the loop's wakeup descriptor."""
         if self._found:
             signal.set_wakeup_fd(-1)
-            self._put_back()
+            for number, found in self._put_back().items():
+                if _is_of_loop(found):  # it does nothing without the descriptor and the loop
+                    signal.signal(number, _DEFAULTS[number])
         self._servers.clear()
         self._captured.clear()
         self._unblock()
@@ -207,14 +209,30 @@ def _is_called_on_arrival(found: Handler, loop: asyncio.AbstractEventLoop) -> bo
     its wakeup descriptor, which stays in use: uvloop sets its own while it runs, asyncio's loop
     with its first handler.
     """
-    if getattr(found, "__module__", None) == "asyncio.unix_events":
+    if _is_of_asyncio(found):
         return isinstance(loop, asyncio.SelectorEventLoop)
     return getattr(found, "__self__", None) is loop
 
 
+def _is_of_loop(found: Handler) -> bool:
+    """Tell whether `loop.add_signal_handler` has installed a handler."""
+    return _is_of_asyncio(found) or isinstance(
+        getattr(found, "__self__", None), asyncio.AbstractEventLoop
+    )
+
+
+def _is_of_asyncio(found: Handler) -> bool:
+    return getattr(found, "__module__", None) == "asyncio.unix_events"
+
+
+_DEFAULTS: dict[int, Handler] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
+
 def _end_at_once(number: int) -> NoReturn:
     """End the process. Its last line is left out where writing it might block."""
-    with contextlib.suppress(OSError):
-        if select.select([], [STDERR], [], 0)[1]:
-            os.write(STDERR, b"WARNING:  Second signal: ending at once\n")
+    streams.warn("WARNING:  Second signal: ending at once")
     os._exit(128 + number)

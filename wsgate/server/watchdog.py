@@ -6,7 +6,7 @@ import time
 import traceback
 from pathlib import Path
 
-from wsgate.server import logs, mainthread
+from wsgate.server import logs, threads
 
 BLOCKED = 1.0  # seconds without a beat that are worth a warning
 _PERIOD = 0.25
@@ -25,7 +25,7 @@ class Watchdog:
         self._told = False
         self._stopped = threading.Event()
         self._watched = threading.get_ident()
-        self._thread = threading.Thread(target=self._run, name="wsgate-watchdog", daemon=True)
+        self._thread = threads.daemon(self._watch, "wsgate-watchdog")
 
     def start(self) -> None:
         """Begin; the calling thread is the one that is watched."""
@@ -43,10 +43,6 @@ class Watchdog:
         """Note that the loop runs."""
         self._beat = time.monotonic()
         self._told = False
-
-    def _run(self) -> None:
-        mainthread.leave_signals_to_it()
-        self._watch()
 
     def _watch(self) -> None:
         woken = time.monotonic()

@@ -9,7 +9,6 @@ from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.protocol.handshake import Handshake
 from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.request import Request
 from wsgate.protocol.websocket import CLOSED, FAILING, OPEN, Session
 from wsgate.server import cycle
 from wsgate.server.deadlines import LINGER
@@ -51,14 +50,16 @@ class WebSocketDriver:
         self._inbox: Inbox
         self._watch: Watch
 
-    def start(self, request: Request) -> None:
+    def start(self) -> None:
         """Take the connection over and call the app."""
         connection, opening = self._connection, self._opening
         assert opening is not None  # nobody has accepted yet
         connection.hand_to(opening, opening)
         opening.start()
         subprotocols = opening.handshake.subprotocols
-        scope = websocket_scope(request, connection.client, connection.endpoint, subprotocols)
+        scope = websocket_scope(
+            opening.request, connection.client, connection.endpoint, subprotocols
+        )
         cycle.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
@@ -166,8 +167,8 @@ class WebSocketDriver:
         self._watch = Watch(connection, session, now)
         context.deadlines.arm(connection, now + context.first_look)
         if context.access_log.tells_websockets():
-            self._target = opening.target
-            context.access_log.websocket_opened(connection.client, opening.target)
+            self._target = opening.request.target
+            context.access_log.websocket_opened(connection.client, opening.request.target)
         connection.hand_to(self, inbox)
         if early:
             inbox.data(early)

@@ -1,9 +1,13 @@
 """The process's standard streams: /dev/null for missing ones, and what must not block on them."""
 
+import array
 import contextlib
+import fcntl
 import os
 import select
+import stat
 import sys
+import termios
 from typing import TextIO
 
 _NAMES = ("stdin", "stdout", "stderr")  # in the order of their descriptors
@@ -11,7 +15,7 @@ _STDERR = 2
 
 
 def open_missing() -> None:
-    """Put /dev/null on each of the descriptors 0 to 2 that is closed, and in each stream of `sys`.
+    """Open /dev/null for each of the descriptors 0 to 2 and each stream of `sys` that is missing.
 
     Whatever is opened next would take a closed one's number: a socket would get what is printed,
     and uvloop aborts the process when it closes one of them.
@@ -58,8 +62,23 @@ def flush(stream: TextIO) -> None:
     """Write what was printed and is still buffered, unless that would block."""
     # It may have no descriptor, be closed or missing, or its reader may be gone.
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        if is_writable(stream.fileno()):
+        if has_room_for_prints(stream.fileno()):
             stream.flush()
+
+
+def has_room_for_prints(descriptor: int) -> bool:
+    """Return whether a descriptor takes all that Python buffers of what is printed, some 16 KiB.
+
+    A pipe that is writable takes 4 KiB (PIPE_BUF), no more. Its pages may be partly filled, but no
+    two neighbours hold less than one page: of a pipe with a quarter of its bytes, half is free.
+    """
+    if not is_writable(descriptor):
+        return False
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return True
+    waiting = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
+    return waiting[0] <= fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) // 4
 
 
 def is_writable(descriptor: int) -> bool:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from wsgate.server import streams
+from wsgate import streams
 
 # -- missing streams -------------------------------------------------------------------------------
 
 LOOKS = """
 import os, sys
-from wsgate.server import streams
+from wsgate import streams
 streams.open_missing()
 streams.open_missing()
 files = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
@@ -56,7 +56,7 @@ TAKEN = """
 import os, sys
 taken = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 assert taken == 1, taken
-from wsgate.server import streams
+from wsgate import streams
 streams.open_missing()
 print("printed", flush=True)
 assert os.fstat(1).st_ino == os.stat(sys.argv[1]).st_ino
@@ -110,7 +110,7 @@ def test_no_warning_where_stderr_s_number_may_be_another_s(
 
 FULL = """
 import os
-from wsgate.server import streams
+from wsgate import streams
 reader, writer = os.pipe()
 os.set_blocking(writer, False)
 try:
@@ -135,6 +135,29 @@ os.close(2)
 streams.warn("a closed descriptor")
 os._exit(0)
 """
+
+
+ONE_PAGE = """
+import fcntl, os, sys
+from wsgate import streams
+reader, writer = os.pipe()
+os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 4096))
+assert streams.is_writable(writer) and not streams.has_room_for_prints(writer)
+os.dup2(writer, 1)
+sys.stdout.write("x" * 7000)  # more than a page, and less than what Python writes by itself
+streams.flush(sys.stdout)
+os.read(reader, 1 << 20)
+assert streams.has_room_for_prints(writer)
+streams.flush(sys.stdout)
+assert len(os.read(reader, 1 << 20)) == 7000
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much a pipe holds")
+def test_a_pipe_with_room_for_a_line_alone_is_not_flushed_into() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    subprocess.run([sys.executable, "-c", ONE_PAGE], env=environment, timeout=60, check=True)
 
 
 def test_nothing_blocks_or_fails_on_a_pipe() -> None:
