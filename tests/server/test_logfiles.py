@@ -67,7 +67,7 @@ def test_a_file_that_was_moved_is_opened_anew(
     emit(handler, "two")
     assert (moved.read_text(), path.read_text()) == ("one\n", "two\n")
     assert stream.closed
-    assert log.at(logging.INFO) == ["Log files opened anew: 1"]
+    assert log.at(logging.INFO) == ["Log files reopened: 1"]
 
 
 def test_a_file_that_was_removed_or_replaced_is_opened_anew(path: Path, opened: Open) -> None:
@@ -88,7 +88,7 @@ def test_a_file_that_is_where_it_was_stays_open(opened: Open, log: Lines) -> Non
     stream = handler.stream
     logfiles.reopen()
     assert handler.stream is stream
-    assert log.at(logging.INFO) == ["Log files opened anew: 0"]
+    assert log.at(logging.INFO) == ["Log files reopened: 0"]
 
 
 def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: Lines) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: Li
     logfiles.reopen()
     assert not path.exists()
     assert closed.stream is waiting.stream is None
-    assert log.at(logging.INFO) == ["Log files opened anew: 0"]
+    assert log.at(logging.INFO) == ["Log files reopened: 0"]
 
 
 def test_a_file_that_cannot_be_opened_is_one_line_and_its_handler_goes_on(
@@ -112,8 +112,8 @@ def test_a_file_that_cannot_be_opened_is_one_line_and_its_handler_goes_on(
     emit(handler, "one")
     assert moved.read_text() == "one\n"
     assert len(log.errors) == 1
-    assert log.errors[0].startswith(f"Cannot open log file {path} anew: [Errno 21] Is a directory")
-    assert log.at(logging.INFO) == ["Log files opened anew: 0"]
+    assert log.errors[0].startswith(f"Cannot reopen log file {path}: [Errno 21] Is a directory")
+    assert log.at(logging.INFO) == ["Log files reopened: 0"]
 
 
 def test_a_handler_of_another_kind_does_not_keep_others_from_it(
@@ -128,7 +128,7 @@ def test_a_handler_of_another_kind_does_not_keep_others_from_it(
     logfiles.reopen()
     emit(handler, "one")
     assert path.read_text() == "one\n"
-    assert log.errors == [f"Cannot open log file {path} anew: strange"]
+    assert log.errors == [f"Cannot reopen log file {path}: strange"]
     strange.acquire = logging.FileHandler.acquire.__get__(strange)  # type: ignore[method-assign]
 
 

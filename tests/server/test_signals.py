@@ -546,7 +546,7 @@ say("ignored", signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
         async with host(loop_name, source, stdin=theirs) as process:
             await process.serves()
             process.signal(signal.SIGHUP)
-            await process.logged("Log files opened anew: 0")
+            await process.logged("Log files reopened: 0")
             process.signal()
             assert await process.ended() == 0
     assert process.log[-1] == "ignored True"
@@ -582,9 +582,9 @@ start(wsgate.serve(app, port=0))
         await get(process, "/log")
         path.rename(moved)
         process.signal(signal.SIGHUP)
-        await process.logged("^Log files opened anew: 1$")
+        await process.logged("^Log files reopened: 1$")
         process.signal(signal.SIGHUP)
-        await process.logged("^Log files opened anew: 0$")
+        await process.logged("^Log files reopened: 0$")
         await get(process, "/log")
         assert moved.read_text() == path.read_text() == "a line of the app\n"
         await websocket.send("still here?")
@@ -606,7 +606,7 @@ start(main())
         await process.serves()
         for times in (1, 2):
             process.signal(signal.SIGHUP)
-            await process.logged("^Log files opened anew: 0$", times=times)
+            await process.logged("^Log files reopened: 0$", times=times)
         await process.logged("^host learns of SIGHUP$", times=2)
         process.signal(signal.SIGUSR1)
         assert await process.ended() == 0

@@ -1,4 +1,4 @@
-"""Log files that were moved away, as logrotate does: opened anew under their names."""
+"""Reopens log files that were moved away, as logrotate does."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from wsgate.server import logs
 
 
 def reopen() -> None:
-    """Open anew each log file whose path no longer leads to the file that is open; log how many.
+    """Reopen each log file whose path no longer leads to the file that is open; log how many.
 
     A file that cannot be opened is one line of the log, and its handler keeps the one it has.
     """
@@ -18,8 +18,8 @@ def reopen() -> None:
         try:
             reopened += _reopen(handler)
         except Exception as error:  # noqa: BLE001  # handlers are of any kind, and others wait
-            logs.error.error("Cannot open log file %s anew: %s", handler.baseFilename, error)
-    logs.error.info("Log files opened anew: %d", reopened)
+            logs.error.error("Cannot reopen log file %s: %s", handler.baseFilename, error)
+    logs.error.info("Log files reopened: %d", reopened)
 
 
 def _file_handlers() -> list[logging.FileHandler]:

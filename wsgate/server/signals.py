@@ -2,7 +2,7 @@
 
 SIGINT and SIGTERM stop all servers gracefully; a second one ends the process at once. SIGHUP stops
 them too if the program was started from a terminal, for that is gone then. Otherwise, and wherever
-SIGHUP was found ignored (nohup), nothing stops and log files are opened anew.
+SIGHUP was found ignored (nohup), nothing stops and log files are reopened.
 
 The handlers are installed with `signal.signal` and wake the loop. `loop.add_signal_handler` would
 not do: it runs nothing while an app blocks the loop, and forked children share its descriptor.
