@@ -163,8 +163,13 @@ class Http1(ABC):
         # No further than a head may go, so that the answer does not hang on what came with it.
         line = self._buffer.find(b"\r\n", 0, min(self._limits.target + 100, self._limits.size + 1))
         if line < 0:
-            return RequestRefused(414, "the request target is too long")
+            return self._long_target()
         return RequestRefused(431, f"the request head is over {self._limits.size} bytes")
+
+    def _long_target(self) -> RequestRefused:
+        # The limit that is named is the one to raise: a head may be bounded below its target.
+        most = min(self._limits.target, self._limits.size)
+        return RequestRefused(414, f"the request target is too long: over {most} bytes")
 
     @abstractmethod
     def _parsed(self, head: bytes) -> Head:
@@ -175,7 +180,7 @@ class Http1(ABC):
     ) -> Event:
         self._is_head = method == b"HEAD"
         if len(target) > self._limits.target:
-            raise RequestRefused(414, "the request target is too long")
+            raise self._long_target()
         if len(headers) > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} headers")
         request = judged(method, target, version, headers, fields)
