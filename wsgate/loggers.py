@@ -24,6 +24,17 @@ class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
         except Exception as failure:  # noqa: BLE001  # whatever a handler raises
             self._report(failure)
 
+    def log_without_caller(self, level: int, msg: str, *args: object) -> None:
+        """Log as `log` does, but with this module for the caller, which would take long to find.
+
+        The access log logs so: its caller says nothing.
+        """
+        logger = self.logger
+        try:
+            logger.handle(logger.makeRecord(logger.name, level, __file__, 0, msg, args, None))
+        except Exception as failure:  # noqa: BLE001  # whatever a handler raises
+            self._report(failure)
+
     def _report(self, failure: Exception) -> None:
         if not self._is_reported:
             self._is_reported = True

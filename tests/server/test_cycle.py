@@ -131,7 +131,7 @@ async def test_a_call_whose_loop_is_gone_tells_nobody() -> None:
         await Forever()
 
     call = Call(app)
-    run = cycle._run(app, {}, call)
+    run = cycle._run(call.context, {}, call)
     run.send(None)
     run.close()
     assert call.ends == []

@@ -40,10 +40,18 @@ def may_be_in_frame(code: int) -> bool:
     return code in _IN_FRAMES or code in _FREE
 
 
+# What browsers and most clients send.
+_COMMON_CLOSES = {
+    b"": PeerClose(NO_STATUS, ""),
+    **{code.to_bytes(2, "big"): PeerClose(code, "") for code in (1000, 1001)},
+}
+
+
 def read_close(payload: bytes) -> PeerClose | Fail:
     """Return what the payload of the peer's Close frame says (RFC 6455 section 5.5.1)."""
-    if not payload:
-        return PeerClose(NO_STATUS, "")
+    common = _COMMON_CLOSES.get(payload)
+    if common is not None:
+        return common
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not may_be_in_frame(code):
         return failure(PROTOCOL_ERROR)

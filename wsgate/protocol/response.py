@@ -80,8 +80,7 @@ def written(status: int, headers: list[Header]) -> bytes:
 
 _heads: dict[tuple[int, tuple[Header, ...]], ResponseHead] = {}  # of this process, one worker
 _SEQUENCES = frozenset({list, tuple})
-_PAIRS = frozenset({tuple})
-_VALUES = frozenset({bytes})
+_EXACT = frozenset({tuple, bytes})
 
 
 def response_head(status: int, headers: Any) -> ResponseHead:
@@ -89,10 +88,8 @@ def response_head(status: int, headers: Any) -> ResponseHead:
     # Only these exact types are keys: a memoryview equals bytes and hashes alike, and is no header;
     # a writable one has no hash, and a subclass may equal what it likes. The verdict on any of
     # them must not depend on what is known.
-    if (
-        type(headers) in _SEQUENCES
-        and _PAIRS.issuperset(map(type, headers))
-        and _VALUES.issuperset(map(type, chain.from_iterable(headers)))
+    if type(headers) in _SEQUENCES and _EXACT.issuperset(
+        map(type, chain(headers, chain.from_iterable(headers)))
     ):
         key = (status, tuple(headers))
         head = _heads.get(key)

@@ -29,7 +29,7 @@ class AccessLog:
         """Log a request and its response's status."""
         # Each request passes here: the same as `tells_websockets` and `info`, without the calls.
         if self._is_wanted and access.logger.isEnabledFor(_INFO):
-            access.log(
+            access.log_without_caller(
                 _INFO,
                 '%s - "%s %s HTTP/%s" %d %s',
                 address(client),
@@ -44,15 +44,18 @@ class AccessLog:
         """Log a WebSocket that did not open."""
         if self.tells_websockets():
             target = escaped(request.target.decode("ascii"))
-            access.info(
-                '%s - "WebSocket %s" %d %s', address(client), target, status, _phrase(status)
+            access.log_without_caller(
+                _INFO, '%s - "WebSocket %s" %d %s', address(client), target, status, _phrase(status)
             )
 
     def websocket_opened(self, client: Address | None, target: bytes) -> None:
         """Log that a WebSocket is open."""
         if self.tells_websockets():
-            access.info(
-                '%s - "WebSocket %s" [accepted]', address(client), escaped(target.decode("ascii"))
+            access.log_without_caller(
+                _INFO,
+                '%s - "WebSocket %s" [accepted]',
+                address(client),
+                escaped(target.decode("ascii")),
             )
 
     def websocket_closed(  # one line tells all of it
@@ -68,7 +71,8 @@ class AccessLog:
     ) -> None:
         """Log the end of a WebSocket; received and sent: messages, and bytes on the wire."""
         if self.tells_websockets():
-            access.info(
+            access.log_without_caller(
+                _INFO,
                 '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
                 address(client),
                 escaped(target.decode("ascii")),

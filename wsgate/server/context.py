@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import math
+import os
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -53,7 +54,8 @@ class Context:
     `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
     taken. sockname: of the last connection that came; endpoint: what it came to. first_look: the
     seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
-    variables: the context variables of the server's own callbacks. app_variables: those that each
+    process: the id of the process that serves. variables: the context variables of the server's own
+    callbacks. app_variables: those that each
     call of the app starts with a copy of; what the lifespan has set is among them.
     default_headers: what stands in every response; default_lines: the same as bytes.
     Raises ConfigError for a bad --header.
@@ -63,6 +65,7 @@ class Context:
         self, app: App, config: Config, time: Callable[[], float] = time.monotonic
     ) -> None:
         self.app = app
+        self.process = os.getpid()
         self.config = config
         self._time = time
         self._stood_still = 0.0  # seconds that the loop was blocked, in all

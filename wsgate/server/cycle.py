@@ -10,8 +10,9 @@ from typing import Any, NoReturn, Protocol, cast
 from wsgate.errors import ClientDisconnected
 from wsgate.server import logs
 from wsgate.server.context import Context
-from wsgate.types import App, Message
+from wsgate.types import Message
 
+_NAME = "wsgate app"  # for all: asyncio would keep one of its own for each
 _getpid = os.getpid
 
 
@@ -30,29 +31,29 @@ class Call(Protocol):
 
 def start(context: Context, scope: Mapping[str, Any], call: Call) -> asyncio.Task[None]:
     """Call the app in a task of its own; the context keeps it until it ends."""
-    # A task copies the context that it is created in: here one that no other call has touched. To
-    # pass it as an argument would fail with task factories that do not know `context`.
-    # One name for all: asyncio would keep one of its own for each.
-    task: asyncio.Task[None] = context.app_variables.copy().run(
-        context.loop.create_task, _run(context.app, scope, call), name="wsgate app"
-    )
+    loop, variables = context.loop, context.app_variables.copy()
+    work = _run(context, scope, call)
+    task: asyncio.Task[None]
+    if loop.get_task_factory() is None:
+        task = loop.create_task(work, name=_NAME, context=variables)
+    else:  # which may not know `context`; but a task copies the context that it is created in
+        task = variables.run(loop.create_task, work, name=_NAME)
     context.tasks.add(task)
     task.add_done_callback(context.on_task_end, context=context.variables)
     return task
 
 
-async def _run(app: App, scope: Mapping[str, Any], call: Call) -> None:
-    process = _getpid()
+async def _run(context: Context, scope: Mapping[str, Any], call: Call) -> None:
     try:
-        await app(cast("dict[str, Any]", scope), call.receive, call.send)
+        await context.app(cast("dict[str, Any]", scope), call.receive, call.send)
     except GeneratorExit:  # the loop is gone, and with it everything that could be told
         raise
     except BaseException as error:  # noqa: BLE001  # whatever an app raises ends its call alone
-        if _getpid() != process:
+        if _getpid() != context.process:
             _end_child(error)
         call.done(error)
     else:
-        if _getpid() != process:
+        if _getpid() != context.process:
             _end_child(None)
         call.done(None)
 

@@ -60,6 +60,14 @@ class LineWriter:
 
     def put(self, line: bytes) -> None:
         """Write a line."""
+        if not (self._lost or self.is_failing):  # as nearly always: the same in one step
+            try:
+                written = self._write(line)
+            except Exception:  # noqa: BLE001  # `write` meets it again, and deals with it
+                written = 0
+            if written == len(line):
+                return
+            line = line[written:]
         self.write([line])
 
     def write(self, lines: Sequence[bytes]) -> None:

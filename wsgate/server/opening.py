@@ -63,7 +63,8 @@ class Opening:
         context = connection.context
         self._deadline = context.clock() + context.config.ws_handshake_timeout
         context.deadlines.arm(connection, self._deadline)
-        self._pause_if_full()
+        if self._early:
+            self._pause_if_full()
         if connection.has_eof:  # it came while a request in front was being answered
             self.eof()
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +80,7 @@ class Server:
 
     async def start(self) -> None:
         """Bind, start the app, and accept connections. Raises as `serve`."""
+        self.context.process = os.getpid()  # it may have been made before a fork
         self._listening = sockets.listen(self.config)
         try:
             await self._lifespan.start()
