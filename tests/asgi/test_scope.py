@@ -60,14 +60,6 @@ def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
     }
 
 
-@pytest.mark.parametrize("method", ["GET", "get", "gEt", "m-search"])
-def test_the_method_is_uppercase(method: str) -> None:
-    # ASGI: "The HTTP method name, uppercased".
-    request = Request(method, b"/", b"/", b"", "1.1", HEADERS)
-    assert http_scope(request, CLIENT, endpoint())["method"] == method.upper()
-    assert request.method == method
-
-
 @pytest.mark.parametrize(("scheme", "secure"), [("http", "ws"), ("https", "wss")])
 def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, secure: str) -> None:
     assert http_scope(request_for(), CLIENT, endpoint(scheme=scheme))["scheme"] == scheme

@@ -3,7 +3,7 @@
 Every input is played whole, byte by byte, and with another request behind it, over each driver.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -141,8 +141,6 @@ HEADS: dict[str, tuple[bytes, Request]] = {
     "plain": (GET, request()),
     "query": (b"GET /a%20b?c=d HTTP/1.1\r\nHost: a\r\n\r\n", request(target=b"/a%20b?c=d")),
     "any method": (b"PURGE / HTTP/1.1\r\nHost: a\r\n\r\n", request("PURGE")),
-    # RFC 9110 section 9.1: "The method token is case-sensitive".
-    "lower-case method": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", request("get")),
     "asterisk": (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", request("OPTIONS", b"*")),
     "absolute": (
         b"GET http://b:80/c?d HTTP/1.1\r\nHost: a\r\nAccept: e\r\n\r\n",
@@ -195,6 +193,23 @@ HEADS: dict[str, tuple[bytes, Request]] = {
 @pytest.mark.parametrize(("raw", "expected"), HEADS.values(), ids=HEADS)
 def test_a_head_is_a_request(raw: bytes, expected: Request, way: Way) -> None:
     assert way.play(raw) == [expected, End()]
+
+
+@pytest.mark.parametrize("method", [b"get", b"Get", b"head", b"m-search", b"x1"])
+@pytest.mark.parametrize("pieces", [lambda raw: [raw], bytewise], ids=["whole", "byte by byte"])
+def test_a_method_is_uppercase_and_another_spelling_ends_the_connection(
+    method: bytes, pieces: Callable[[bytes], Iterable[bytes]]
+) -> None:
+    http1 = connection(LIMITS)
+    for piece in pieces(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n"):
+        http1.feed(piece)
+    http1.feed(NEXT)
+    assert http1.take() == request(method.upper().decode())
+    assert http1.take() == End()
+    assert b"\r\nconnection: close\r\n" in http1.response(204, []).lower()
+    http1.end()
+    assert not http1.next_request()
+    assert http1.take() is None
 
 
 # RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an

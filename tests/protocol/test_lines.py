@@ -61,7 +61,8 @@ def test_no_line_makes_more_than_one_header(name: bytes, value: bytes) -> None:
         made = HeaderLines()[name + b":" + value]
     except DoubtfulLine:
         return
-    assert made == (name.lower(), value.strip(b" \t"))
+    before, _, after = (name + b":" + value).partition(b":")  # there may be a colon in the name
+    assert made == (before.lower(), after.strip(b" \t"))
     assert not set(made[1]) & {0x00, 0x0A, 0x0D, 0x7F}
 
 

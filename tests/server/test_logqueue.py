@@ -96,7 +96,9 @@ def test_what_is_queued_is_written_at_once(queue: QueueWriter, reader: Reader) -
 
 def test_a_reader_that_stops(queue: QueueWriter, reader: Reader) -> None:
     reader.is_open.clear()
-    for _ in range(FIT + 500):
+    queue.put(LINE)
+    assert reader.is_entered.wait(PATIENCE)  # the thread takes no more, so there is one notice
+    for _ in range(FIT - 1 + 500):
         queue.put(LINE)
     reader.is_open.set()
     queue.flush(PATIENCE)

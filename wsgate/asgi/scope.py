@@ -33,7 +33,7 @@ def http_scope(request: Request, client: Address | None, endpoint: Endpoint) -> 
     """Return the scope of a request."""
     scope = _connection(request, client, endpoint, endpoint.scheme)
     scope["type"] = "http"
-    scope["method"] = request.method.upper()  # ASGI: "uppercased", whatever the client wrote
+    scope["method"] = request.method
     return cast("HTTPScope", scope)
 
 

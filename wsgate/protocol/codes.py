@@ -49,7 +49,7 @@ _COMMON_CLOSES = {
 
 def read_close(payload: bytes) -> PeerClose | Fail:
     """Return what the payload of the peer's Close frame says (RFC 6455 section 5.5.1)."""
-    common = _COMMON_CLOSES.get(payload)
+    common = _COMMON_CLOSES.get(bytes(payload))
     if common is not None:
         return common
     code = int.from_bytes(payload[:2], "big")

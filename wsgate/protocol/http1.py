@@ -130,7 +130,19 @@ class Http1(ABC):
             return Closed() if self._eof else None
         del self._buffer[: len(head)]
         self._scanned = 0
-        return self._begun(*self._parsed(head))
+        return self._begun(*self._parsed(self._with_uppercase_method(head)))
+
+    def _with_uppercase_method(self, head: bytes) -> bytes:
+        """Return a head with its method in uppercase, which is how ASGI gives it to an app.
+
+        RFC 9110 section 9.1: "The method token is case-sensitive". So a client that writes `head`
+        may wait for the body of an answer to HEAD: it is the connection's last.
+        """
+        spelled = head.partition(b" ")[0]
+        method = spelled.upper()
+        if method != spelled:
+            self.close_behind()
+        return method + head[len(spelled) :]
 
     def _skip_empty_lines(self) -> None:
         while self._buffer.startswith(b"\r\n"):

@@ -15,7 +15,8 @@ from wsgate.protocol.request import ASCII_ONLY
 from wsgate.types import Header
 
 # RFC 9112 section 3, to the byte: one space each, and no protocol but this.
-_REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.1")
+# The method is uppercase here: `http1` writes another one so, and then asks again.
+_REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Z]+) ([\x21-\x7e]+) HTTP/1\.1")
 # RFC 9112 section 5: no blank before the colon, nor before the name, which would be an obs-fold;
 # RFC 9110 section 5.5: no control character in the value but HTAB.
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")

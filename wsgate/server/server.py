@@ -19,6 +19,7 @@ from wsgate.server.watchdog import Watchdog
 from wsgate.types import App
 
 ACCEPT_AT_ONCE = 16  # connections that are accepted in one turn of the loop
+ACCEPT_TURNS = 6  # of the loop, from an accept to the first bytes of the connection, and some more
 DRAIN_STEP = 0.02  # seconds between the closings of a drain
 LAST_WORD = 1.0  # seconds for tasks that were cancelled, and for transports that were aborted
 
@@ -89,7 +90,8 @@ class Server:
             for sock in self.sockets:
                 await self._accept_on(sock)
         except BaseException:
-            await self._close_sockets()
+            self._listening.close()
+            await asyncio.sleep(0)
             await self._lifespan.stop(max(self.config.timeout_graceful_shutdown, LAST_WORD))
             raise
         self._is_running = True
@@ -162,8 +164,8 @@ class Server:
             return
         self._is_running = False
         logs.error.info("Shutting down")
-        self.context.stopping = True
         await self._close_sockets()
+        self.context.stopping = True
         for connection in list(self.context.connections):
             if not connection.is_websocket:
                 connection.driver.stop()
@@ -191,9 +193,24 @@ class Server:
                 await asyncio.sleep(DRAIN_STEP)
 
     async def _close_sockets(self) -> None:
-        self._listening.close()
-        # A connection that the kernel had accepted already is told to the loop within a turn.
-        await asyncio.sleep(0)
+        """Accept no more; let those in whom the kernel has accepted, with the requests they sent.
+
+        What waits in the backlog of an inherited socket is for whoever else has that.
+        """
+        loop = asyncio.get_running_loop()
+        self._listening.stop_accepting(loop)
+        await self._let_in()
+        waiting = self._listening.accept_waiting() if self.config.fd is None else []
+        self._listening.close()  # without a turn of the loop in between, in which more could come
+        for sock in waiting:
+            with contextlib.suppress(OSError):  # the client has left already
+                await loop.connect_accepted_socket(self._connection, sock)
+        await self._let_in()
+
+    async def _let_in(self) -> None:
+        """Have the loop set up what it has accepted, and read what came on it."""
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
 
     async def _ended_within(self, seconds: float) -> bool:
         """Wait for all connections and apps to end; tell whether they did."""

@@ -23,6 +23,7 @@ _USER_TIMEOUT = 60.0
 _MOST = 2_000_000.0  # in milliseconds it has to fit into 31 bits
 _BEHIND = 30.0  # seconds that the kernel waits for longer than we do
 
+MOST_WAITING = 4_096  # connections that are taken out of the backlog before it is closed
 PORT_ATTEMPTS = 16  # how many free ports to try until one is free on all addresses
 # What the kernel says of an address that this machine does not have.
 _ABSENT = frozenset(
@@ -45,6 +46,24 @@ class Listening:
     sockets: list[socket.socket] = field(default_factory=list)
     file: unix.SocketFile | None = None
     servers: list[asyncio.Server] = field(default_factory=list)
+
+    def stop_accepting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop accept no more, as far as that is apart from `close`.
+
+        asyncio sets up what it has accepted over some turns, for which its server must be open.
+        """
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            for sock in self.sockets:
+                loop.remove_reader(sock)
+
+    def accept_waiting(self) -> list[socket.socket]:
+        """Return the connections that wait in the backlog, which `close` would reset."""
+        accepted: list[socket.socket] = []
+        for sock in self.sockets:
+            with contextlib.suppress(OSError):  # there are no more, or no more file descriptors
+                while len(accepted) < MOST_WAITING:
+                    accepted.append(sock.accept()[0])
+        return accepted
 
     def close(self) -> None:
         """Stop listening, and remove the file."""
