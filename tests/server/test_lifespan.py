@@ -193,6 +193,16 @@ async def test_on_does_not(caplog: pytest.LogCaptureFixture) -> None:
     assert isinstance(record.exc_info[1], KeyError)
 
 
+async def test_on_tells_a_startup_that_broke_off_from_no_lifespan() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise RuntimeError("no database")
+
+    with pytest.raises(StartupFailed) as raised:
+        await within_reason(lifespan(app, "on").start())
+    assert str(raised.value) == "the application's startup failed: RuntimeError: no database"
+
+
 async def test_on_does_not_take_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(StartupFailed, match="no lifespan"):
         await within_reason(lifespan(returns, "on").start())

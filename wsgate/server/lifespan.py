@@ -57,6 +57,8 @@ class Lifespan:
         if self._mode == "on":
             if error is not None:
                 logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
+            if error is not None and self._has_received:
+                raise StartupFailed(f"the application's startup failed: {one_line(error)}")
             raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
         if error is None:
             return

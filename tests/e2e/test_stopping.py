@@ -1,0 +1,39 @@
+"""A stop while clients connect: who was accepted, by the server or by the kernel, is answered."""
+
+import asyncio
+
+import pytest
+
+from tests.processes import program
+
+GET = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+async def asking(port: int, path: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET % path)
+    await writer.drain()
+    return reader, writer
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+async def test_connections_that_wait_when_the_server_stops_are_answered(
+    loop_name: str, count: int
+) -> None:
+    command = ("-m", "wsgate", "tests.apps.blocking:app", "--port", "0", "--loop", loop_name)
+    async with (
+        asyncio.timeout(60),
+        program("-X", "dev", *command, stdin=asyncio.subprocess.PIPE) as server,
+    ):
+        await server.serves()
+        clients = [await asking(server.port, b"/block")]
+        await server.logged("^blocked$")
+        clients += [await asking(server.port, b"/") for _ in range(count)]
+        server.signal()
+        assert server.process.stdin is not None
+        server.process.stdin.write(b"go on\n")
+        for reader, writer in clients:
+            assert (await reader.read()).endswith(b"\r\n\r\nhello")
+            writer.close()
+        assert await server.ended() == 0
+    assert not [line for line in server.log if not line.startswith(("INFO", "WARNING", "blocked"))]
