@@ -109,6 +109,16 @@ def test_the_date_goes_on_by_the_second(wall: Clock) -> None:
     assert before[0] == (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
 
 
+def test_the_date_follows_a_clock_that_is_put_back(wall: Clock) -> None:
+    made = context()
+    wall.now -= 3_600
+    made.tick()
+    assert made.default_headers[0] == (b"date", b"Sun, 06 Nov 1994 07:49:37 GMT")
+    wall.now += 1
+    made.tick()
+    assert made.default_headers[0] == (b"date", b"Sun, 06 Nov 1994 07:49:38 GMT")
+
+
 def test_each_header_of_ours_may_be_left_out(wall: Clock) -> None:
     assert context(date_header=False).default_headers == [SERVER]
     assert context(server_header=False, date_header=False).default_headers == []
