@@ -486,39 +486,32 @@ async def test_a_hangup_of_a_terminal_is_a_stop(loop_name: str) -> None:
     assert count(process, "lifespan shutdown") == 1
 
 
-async def test_a_second_hangup_is_no_second_signal(loop_name: str) -> None:
-    # The shell sends one to its jobs, and the kernel another when the shell has gone.
+@contextlib.asynccontextmanager
+async def hung_up(loop_name: str) -> AsyncIterator[ServerProcess]:
+    """Run a server in a terminal that has hung up, while a request waits for SIGUSR1."""
     with terminal() as (_, theirs):
         async with command(loop_name, stdin=theirs) as process, asking(process, "/wait"):
             await process.logged("^waiting$")
             process.signal(signal.SIGHUP)
             await process.logged("Shutting down")
-            process.signal(signal.SIGHUP)
-            process.signal(signal.SIGUSR1)  # the answer
-            assert await process.ended() == 0
+            yield process
 
 
-async def test_a_signal_after_a_hangup_is_a_first_one(loop_name: str) -> None:
-    # A session that ends sends SIGHUP and then SIGTERM: clients are still to have their Close.
-    with terminal() as (_, theirs):
-        async with command(loop_name, stdin=theirs) as process, asking(process, "/wait"):
-            await process.logged("^waiting$")
-            process.signal(signal.SIGHUP)
-            await process.logged("Shutting down")
-            process.signal(signal.SIGTERM)
-            process.signal(signal.SIGUSR1)  # the answer
-            assert await process.ended() == 0
+# The shell sends one to its jobs, and the kernel another when the shell has gone. A session that
+# ends sends SIGTERM after it: clients are still to have their Close.
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+async def test_a_signal_after_a_hangup_is_no_second_one(loop_name: str, number: int) -> None:
+    async with hung_up(loop_name) as process:
+        process.signal(number)
+        process.signal(signal.SIGUSR1)
+        assert await process.ended() == 0
 
 
 async def test_the_second_signal_after_a_hangup_ends_at_once(loop_name: str) -> None:
-    with terminal() as (_, theirs):
-        async with command(loop_name, stdin=theirs) as process, asking(process, "/wait"):
-            await process.logged("^waiting$")
-            process.signal(signal.SIGHUP)
-            await process.logged("Shutting down")
-            process.signal(signal.SIGINT)
-            process.signal(signal.SIGTERM)  # another number, so that the two are not merged
-            assert await process.ended() in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    async with hung_up(loop_name) as process:
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)  # another number, so that the two are not merged
+        assert await process.ended() in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 async def test_a_terminal_that_closes_is_a_stop(loop_name: str) -> None:
