@@ -45,8 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A job in the background of a script ignores SIGINT, and so would each process it starts.
+    # A job in the background of a script ignores SIGINT, one of nohup SIGHUP, and so would each
+    # process that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     compiled = config.getoption("--compiled")
     for module in EXTENSIONS if compiled else ():
         if compiled == "plain":

@@ -43,11 +43,14 @@ def start(main):
 """
 
 
+PATIENCE = 4 * STOP  # seconds for a whole test
+
+
 @contextlib.asynccontextmanager
 async def command(loop_name: str, *arguments: str, **options: Any) -> AsyncIterator[ServerProcess]:
     """Run the command until it serves the app."""
     arguments = ("-m", "wsgate", APP, "--port", "0", "--loop", loop_name, *arguments)
-    async with program(*arguments, **options) as process:
+    async with asyncio.timeout(PATIENCE), program(*arguments, **options) as process:
         await process.serves()
         yield process
 
@@ -55,7 +58,10 @@ async def command(loop_name: str, *arguments: str, **options: Any) -> AsyncItera
 @contextlib.asynccontextmanager
 async def host(loop_name: str, source: str, **options: Any) -> AsyncIterator[ServerProcess]:
     """Run a program that has wsgate inside it."""
-    async with program("-c", HOST + source, loop_name, **options) as process:
+    async with (
+        asyncio.timeout(PATIENCE),
+        program("-c", HOST + source, loop_name, **options) as process,
+    ):
         yield process
 
 
