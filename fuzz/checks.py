@@ -79,8 +79,8 @@ def _collect(events: Events, event: Event) -> None:
 def check_http(data: bytes) -> None:
     """Hold a connection's bytes against what HTTP/1.1 allows."""
     size, data = data[1] if len(data) > 1 else 0, data[2:]
-    events = http_events(H11Http1(HEAD), data, size)
-    assert http_events(FastHttp1(HEAD), data, size) == events
+    events = http_events(H11Http1(HEAD, b"websocket"), data, size)
+    assert http_events(FastHttp1(HEAD, b"websocket"), data, size) == events
     for event in events:
         if isinstance(event, Upgrade):
             _check_request(event.request)
@@ -88,8 +88,8 @@ def check_http(data: bytes) -> None:
             _check_request(event)
         elif isinstance(event, int):
             assert event in (400, 414, 431, 501, 505), event
-    whole = http_events(H11Http1(HEAD), data, 0)
-    assert http_events(FastHttp1(HEAD), data, 0) == whole
+    whole = http_events(H11Http1(HEAD, b"websocket"), data, 0)
+    assert http_events(FastHttp1(HEAD, b"websocket"), data, 0) == whole
     if not any(isinstance(event, Upgrade) for event in events):
         # Which doubt is met first may depend on the pieces; what is served before does not.
         assert _served(events) == _served(whole), (events, whole)

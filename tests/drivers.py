@@ -16,4 +16,4 @@ class Chosen:
 
 def http1(limits: HeadLimits) -> Http1:
     """Return a connection of the chosen driver."""
-    return Chosen.driver(limits)
+    return Chosen.driver(limits, b"websocket")

@@ -1,4 +1,4 @@
-"""Imports run one way, and no room below `server` knows asyncio, a socket or a clock."""
+"""Imports run one way, and what speaks a protocol knows no asyncio, no socket and no clock."""
 
 import ast
 from pathlib import Path
@@ -7,33 +7,115 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "wsgate"
 
-# Which rooms each room may import from, besides itself.
-ALLOWED = {
-    "_version": set(),
-    "errors": set(),
-    "types": set(),
-    "config": {"errors"},
+# The files that anything may import: they import nothing of wsgate but each other.
+LEAVES = {"errors", "types", "bounded_cache", "_version"}
+# Which rooms each room may import from, besides itself and the leaves.
+ALLOWED: dict[str, set[str]] = {
+    **{leaf: set() for leaf in LEAVES},
+    "fields": set(),
     "diagnosis": set(),
     "streams": set(),
+    "threads": set(),
     "loggers": {"streams", "diagnosis"},
-    "loading": {"errors", "types", "diagnosis", "loggers"},
-    "protocol": {"errors", "types"},
-    "asgi": {"errors", "types", "protocol"},
+    "loading": {"diagnosis", "loggers"},
+    "config": set(),
+    "environment": set(),
+    # The protocols do not know each other: they meet in `asgi` and `server`.
+    "http": {"fields"},
+    "ws": {"fields"},
+    "asgi": {"fields", "http", "ws"},
+    # It is told what happened, and asks nobody (the access log still takes requests as they are).
+    "observe": {"http", "loggers", "streams", "threads", "diagnosis"},
     "server": {
-        *("errors", "types", "protocol", "asgi", "config", "loading", "_version"),
-        *("diagnosis", "streams", "loggers"),
+        *("fields", "http", "ws", "asgi", "observe", "config"),
+        *("loggers", "diagnosis", "threads"),
     },
-    "testing": {"errors", "types", "config", "server"},
-    "environment": {"errors"},
-    "cli": {"errors", "config", "environment", "server", "wsgate"},
-    "__init__": {"_version", "config", "errors", "server"},
+    "process": {"server", "observe", "config", "loading", "loggers", "streams", "threads"},
+    "testing": {"config", "server", "process"},
+    "cli": {"config", "environment", "process", "wsgate"},
+    "__init__": {"config", "process"},
     "__main__": {"cli"},
 }
-WITHOUT_IO = {"protocol", "asgi", "errors", "types", "config", "_version"}
+# Within a room: which of its folders may import which, besides itself and the room's own files.
+FOLDERS: dict[str, set[str]] = {
+    "http/h1": {"http"},
+    "ws/deflate": {"ws"},
+    "ws/frames": {"ws", "ws/deflate"},
+}
+WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "asgi", "config"}
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
-H11 = {"protocol/http1_h11.py"}
-WSPROTO = {"protocol/codec_wsproto.py", "protocol/deflate.py"}
+H11 = {"http/h1/h11_parser.py"}
+WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}
+# Files on their way to the room that they belong to, the rules of which they obey already.
+MOVES: dict[str, str] = {
+    "protocol/headers.py": "fields.py",
+    "protocol/request.py": "http/request.py",
+    "protocol/framing.py": "http/body_framing.py",
+    "protocol/response.py": "http/response.py",
+    "protocol/http1.py": "http/h1/connection.py",
+    "protocol/http1_h11.py": "http/h1/h11_parser.py",
+    "protocol/http1_fast.py": "http/h1/builtin_parser.py",
+    "protocol/lines.py": "http/h1/head_lines.py",
+    "protocol/heads.py": "http/h1/head_cache.py",
+    "protocol/handshake.py": "ws/handshake.py",
+    "protocol/origins.py": "ws/origins.py",
+    "protocol/codes.py": "ws/codes.py",
+    "protocol/websocket.py": "ws/session.py",
+    "protocol/keepalive.py": "ws/keepalive.py",
+    "protocol/rate.py": "ws/rate.py",
+    "protocol/extensions.py": "ws/extensions.py",
+    "protocol/codec.py": "ws/frames/codec.py",
+    "protocol/codec_fast.py": "ws/frames/fast_codec.py",
+    "protocol/codec_wsproto.py": "ws/frames/wsproto_codec.py",
+    "protocol/codec_deflating.py": "ws/frames/deflate_codec.py",
+    "protocol/frames.py": "ws/frames/messages.py",
+    "protocol/_frames.c": "ws/frames/_messages.c",
+    "protocol/boundaries.py": "ws/frames/splitter.py",
+    "protocol/pieces.py": "ws/frames/fragments.py",
+    "protocol/negotiation.py": "ws/deflate/negotiation.py",
+    "protocol/compression.py": "ws/deflate/compression.py",
+    "protocol/deflate.py": "ws/deflate/wsproto_extension.py",
+    "protocol/__init__.py": "ws/__init__.py",
+    "server/context.py": "server/worker.py",
+    "server/http.py": "server/http1_driver.py",
+    "server/opening.py": "server/pending_websocket.py",
+    "server/watch.py": "server/liveness.py",
+    "server/inbox.py": "server/message_reader.py",
+    "server/cycle.py": "server/app_call.py",
+    "server/flow.py": "server/backpressure.py",
+    "server/lane.py": "server/fast_path.py",
+    "server/_lane.c": "server/_fast_path.c",
+    "server/outbox.py": "server/write_batch.py",
+    "server/run.py": "process/run.py",
+    "server/server.py": "process/server.py",
+    "server/signals.py": "process/signals.py",
+    "server/sockets.py": "process/sockets.py",
+    "server/unix.py": "process/unix_socket.py",
+    "server/preload.py": "observe/preload.py",
+    "server/threads.py": "threads.py",
+    "server/logs.py": "observe/logs.py",
+    "server/logformat.py": "observe/log_format.py",
+    "server/loghandler.py": "observe/log_handler.py",
+    "server/logwriter.py": "observe/log_writer.py",
+    "server/logqueue.py": "observe/log_queue.py",
+    "server/logfiles.py": "observe/log_files.py",
+    "server/accesslog.py": "observe/access_log.py",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def place_of(path: Path) -> str:
+    """Return where a file belongs, relative to the package."""
+    here = path.relative_to(PACKAGE).as_posix()
+    return MOVES.get(here, here)
+
+
+def room_of(place: str) -> str:
+    return place.split("/", maxsplit=1)[0].removesuffix(".py")
+
+
+def folder_of(place: str) -> str:
+    return place.rpartition("/")[0] or place.removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
@@ -48,22 +130,38 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def room_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+def places_imported(path: Path) -> set[str]:
+    """Return where the modules of wsgate belong that a file imports."""
+    places = set()
+    for name in imported(path):
+        package, *parts = name.split(".")
+        if package != "wsgate":
+            continue
+        modules = [PACKAGE.joinpath(*parts[:n]) for n in (len(parts), -1) if parts]
+        files = [module.with_suffix(suffix) for module in modules for suffix in (".py", ".c")]
+        found = [file for file in files if file.is_file()]
+        places.add(place_of(found[0]) if found else parts[0] if parts else package)
+    return places
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
-    room = room_of(path)
-    own = [name.split(".") for name in imported(path) if name.split(".")[0] == "wsgate"]
-    rooms = {parts[1] if len(parts) > 1 else parts[0] for parts in own}
-    assert rooms <= ALLOWED[room] | {room}
+    room = room_of(place_of(path))
+    assert {room_of(place) for place in places_imported(path)} <= ALLOWED[room] | {room} | LEAVES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_folders_of_a_room_import_one_way(path: Path) -> None:
+    place = place_of(path)
+    room, folder = room_of(place), folder_of(place)
+    folders = {folder_of(other) for other in places_imported(path) if room_of(other) == room}
+    # Where a room has no folders of its own, or at its door, everything may be put together.
+    assert folders <= {folder} | FOLDERS.get(folder, {folder, *FOLDERS})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_io_below_the_server(path: Path) -> None:
-    if room_of(path) in WITHOUT_IO:
+    if room_of(place_of(path)) in WITHOUT_IO:
         assert not {name.split(".")[0] for name in imported(path)} & IO
 
 
@@ -71,9 +169,15 @@ def test_no_io_below_the_server(path: Path) -> None:
 @pytest.mark.parametrize(("parser", "places"), [("wsproto", WSPROTO), ("h11", H11)])
 def test_one_place_knows_a_parser(path: Path, parser: str, places: set[str]) -> None:
     if parser in {name.split(".")[0] for name in imported(path)}:
-        assert str(path.relative_to(PACKAGE)) in places
+        assert place_of(path) in places
 
 
-def test_the_package_is_looked_at() -> None:
+def test_protocols_do_not_know_each_other() -> None:
+    assert "ws" not in ALLOWED["http"]
+    assert "http" not in ALLOWED["ws"]
+
+
+def test_every_room_has_its_rule() -> None:
     assert len(FILES) > 30
-    assert {room_of(path) for path in FILES} <= set(ALLOWED)
+    assert {room_of(place_of(path)) for path in FILES} <= set(ALLOWED)
+    assert all((PACKAGE / file).is_file() for file in MOVES)

@@ -8,12 +8,12 @@ from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.handshake import (
+    PROTOCOL,
     Handshake,
     accept_headers,
     accept_key,
+    check_handshake,
     check_subprotocol,
-    is_asked_for as is_asked,
-    judge,
     lines_of,
     response,
 )
@@ -22,7 +22,7 @@ from wsgate.protocol.http1 import Upgrade
 from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.origins import Origins
-from wsgate.protocol.request import HeadLimits, Request
+from wsgate.protocol.request import HeadLimits, Request, asks_for_upgrade
 from wsgate.types import Header
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3, with the answer to it
@@ -50,12 +50,12 @@ def instead(name: bytes, *values: bytes) -> Request:
 
 
 def is_asked_for(request: Request) -> bool:
-    return is_asked(request.version, combined(request.headers))
+    return asks_for_upgrade(request.version, combined(request.headers), PROTOCOL)
 
 
 def refusal_of(request: Request) -> RequestRefused:
     with pytest.raises(RequestRefused) as caught:
-        judge(request, DeflateSettings())
+        check_handshake(request, DeflateSettings())
     return caught.value
 
 
@@ -108,16 +108,18 @@ def test_a_good_handshake() -> None:
         (b"sec-websocket-extensions", b"permessage-deflate"),
     )
     settings = DeflateSettings(context_takeover=True)
-    assert judge(request, settings) == Handshake(KEY, ["chat", "superchat"], Agreement(settings))
+    assert check_handshake(request, settings) == Handshake(
+        KEY, ["chat", "superchat"], Agreement(settings)
+    )
 
 
 def test_a_good_handshake_may_ask_for_nothing_more() -> None:
-    assert judge(asking(), DeflateSettings()) == Handshake(KEY, [], None)
+    assert check_handshake(asking(), DeflateSettings()) == Handshake(KEY, [], None)
 
 
 def test_no_deflate_is_agreed_on_where_this_side_does_none() -> None:
     request = asking((b"sec-websocket-extensions", b"permessage-deflate"))
-    assert judge(request, None).deflate is None
+    assert check_handshake(request, None).deflate is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,10 @@ def test_no_deflate_is_agreed_on_where_this_side_does_none() -> None:
     ids=repr,
 )
 def test_an_offer_that_does_not_fit_is_declined_and_not_refused(offer: bytes) -> None:
-    assert judge(asking((b"sec-websocket-extensions", offer)), DeflateSettings()).deflate is None
+    assert (
+        check_handshake(asking((b"sec-websocket-extensions", offer)), DeflateSettings()).deflate
+        is None
+    )
 
 
 @pytest.mark.parametrize("settings", [DeflateSettings(), None], ids=["deflate", "none"])
@@ -144,7 +149,7 @@ def test_a_malformed_offer_is_refused_with_deflate_and_without(
     for lines in ([offer], [offer, offer], [b"permessage-deflate", offer]):
         request = asking(*((b"sec-websocket-extensions", line) for line in lines))
         with pytest.raises(RequestRefused, match="Sec-WebSocket-Extensions is malformed") as caught:
-            judge(request, settings)
+            check_handshake(request, settings)
         assert caught.value.status == 400
 
 
@@ -156,16 +161,18 @@ def test_a_header_without_any_offer_is_refused(
     empty = (b"sec-websocket-extensions", offer)
     for headers in ([empty], [empty, empty]):
         with pytest.raises(RequestRefused, match="Sec-WebSocket-Extensions is empty") as caught:
-            judge(asking(*headers), settings)
+            check_handshake(asking(*headers), settings)
         assert caught.value.status == 400
     # Lines are one list, and its empty members are ignored.
-    assert judge(asking(empty, (b"sec-websocket-extensions", b"foo")), settings).key == KEY
+    assert (
+        check_handshake(asking(empty, (b"sec-websocket-extensions", b"foo")), settings).key == KEY
+    )
 
 
 def test_a_later_line_may_hold_the_offer() -> None:
     lines = [b"foo, permessage-deflate; x", b"permessage-deflate"]
     request = asking(*((b"sec-websocket-extensions", line) for line in lines))
-    assert judge(request, DeflateSettings()).deflate is not None
+    assert check_handshake(request, DeflateSettings()).deflate is not None
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "get"])
@@ -189,7 +196,7 @@ def test_a_handshake_is_a_get(method: str) -> None:
 def test_the_connection_names_the_upgrade(values: list[bytes]) -> None:
     # RFC 6455 section 4.2.1: "A |Connection| header field that includes the token "Upgrade",
     # treated as an ASCII case-insensitive value."
-    assert judge(instead(b"connection", *values), None).key == KEY
+    assert check_handshake(instead(b"connection", *values), None).key == KEY
 
 
 @pytest.mark.parametrize(
@@ -215,7 +222,7 @@ def test_a_handshake_has_no_body(header: Header) -> None:
 
 @pytest.mark.parametrize("length", [b"0", b"00"])
 def test_an_empty_body_is_none(length: bytes) -> None:
-    assert judge(asking((b"content-length", length)), None).key == KEY
+    assert check_handshake(asking((b"content-length", length)), None).key == KEY
 
 
 @pytest.mark.parametrize(
@@ -283,7 +290,7 @@ def test_a_key_is_16_bytes_in_base64(values: list[bytes]) -> None:
 @given(st.binary(min_size=16, max_size=16))
 def test_any_16_bytes_make_a_key(nonce: bytes) -> None:
     key = base64.b64encode(nonce)
-    assert judge(instead(b"sec-websocket-key", key), None).key == key
+    assert check_handshake(instead(b"sec-websocket-key", key), None).key == key
 
 
 @settings(deadline=None)
@@ -313,7 +320,9 @@ def test_no_other_number_of_bytes_makes_a_key(nonce: bytes) -> None:
     ids=repr,
 )
 def test_subprotocols_come_in_the_order_offered(values: list[bytes], offered: list[str]) -> None:
-    assert judge(instead(b"sec-websocket-protocol", *values), None).subprotocols == offered
+    assert (
+        check_handshake(instead(b"sec-websocket-protocol", *values), None).subprotocols == offered
+    )
 
 
 @pytest.mark.parametrize(
@@ -433,7 +442,7 @@ ASCII = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=
 def test_any_headers_make_a_handshake_or_a_refusal(method: str, headers: list[Header]) -> None:
     request = Request(method, b"/", b"/", b"", "1.1", headers)
     try:
-        handshake = judge(request, DeflateSettings())
+        handshake = check_handshake(request, DeflateSettings())
     except RequestRefused:
         return
     subprotocol = next(iter(handshake.subprotocols), None)
@@ -447,7 +456,7 @@ def test_any_headers_make_a_handshake_or_a_refusal(method: str, headers: list[He
 
 def known(key: bytes, *more: bytes, method: bytes = b"GET") -> Request:
     """Return the handshake that a driver reads, known from the second time on."""
-    http1 = FastHttp1(HeadLimits())
+    http1 = FastHttp1(HeadLimits(), PROTOCOL)
     lines = [b"Host: a", b"Upgrade: websocket", b"Connection: Upgrade", b"Origin: https://a", *more]
     lines += [b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + key]
     http1.feed(b"\r\n".join([method + b" / HTTP/1.1", *lines, b"\r\n"]))
@@ -462,36 +471,36 @@ OFFER = b"Sec-WebSocket-Extensions: permessage-deflate"
 
 def test_each_known_handshake_has_its_own_key() -> None:
     settings = DeflateSettings()
-    first, second = (judge(known(key, OFFER), settings) for key in (KEY, OTHER_KEY))
+    first, second = (check_handshake(known(key, OFFER), settings) for key in (KEY, OTHER_KEY))
     assert (first.key, second.key) == (KEY, OTHER_KEY)
     assert first.deflate is not None
     assert second.deflate is first.deflate
     first.subprotocols.append("a")
-    assert judge(known(KEY, OFFER), settings).subprotocols == []
+    assert check_handshake(known(KEY, OFFER), settings).subprotocols == []
 
 
 def test_what_was_judged_holds_for_the_same_settings_alone() -> None:
     settings = DeflateSettings()
     for _ in range(2):
-        assert judge(known(KEY, OFFER), settings).deflate is not None
-        assert judge(known(KEY, OFFER), None).deflate is None
-        assert judge(known(KEY, OFFER), None, Origins(["https://a"])).key == KEY
+        assert check_handshake(known(KEY, OFFER), settings).deflate is not None
+        assert check_handshake(known(KEY, OFFER), None).deflate is None
+        assert check_handshake(known(KEY, OFFER), None, Origins(["https://a"])).key == KEY
         with pytest.raises(RequestRefused):
-            judge(known(KEY, OFFER), None, Origins(["https://b"]))
+            check_handshake(known(KEY, OFFER), None, Origins(["https://b"]))
 
 
 def test_what_was_judged_holds_for_a_get_alone() -> None:
-    judge(known(KEY), None)
+    check_handshake(known(KEY), None)
     with pytest.raises(RequestRefused):
-        judge(known(KEY, method=b"POST"), None)
+        check_handshake(known(KEY, method=b"POST"), None)
 
 
 @pytest.mark.parametrize("key", [b"", b"dGhl", KEY + b" a", KEY[:-1]])
 def test_a_known_head_with_a_bad_key_is_refused(key: bytes) -> None:
     for _ in range(2):
-        judge(known(KEY), None)
+        check_handshake(known(KEY), None)
         with pytest.raises(RequestRefused):
-            judge(known(key), None)
+            check_handshake(known(key), None)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +515,7 @@ def test_a_known_head_with_a_bad_key_is_refused(key: bytes) -> None:
 )
 def test_a_head_that_resembles_a_known_one_is_refused(line: bytes) -> None:
     for _ in range(2):
-        judge(known(KEY), None)
+        check_handshake(known(KEY), None)
         for deflate in (None, DeflateSettings()):
             with pytest.raises(RequestRefused):
-                judge(known(KEY, line), deflate)
+                check_handshake(known(KEY, line), deflate)

@@ -6,8 +6,8 @@ from hypothesis import example, given, strategies as st
 
 from tests.drivers import DRIVERS
 from wsgate.errors import RequestRefused
-from wsgate.protocol import headers, heads, lines, negotiation
-from wsgate.protocol.handshake import judge
+from wsgate.protocol import handshake, headers, heads, lines, negotiation
+from wsgate.protocol.handshake import PROTOCOL, check_handshake
 from wsgate.protocol.http1 import Http1, Upgrade
 from wsgate.protocol.negotiation import DeflateSettings
 from wsgate.protocol.origins import Origins
@@ -78,9 +78,10 @@ ASKED = st.builds(Asked, heads_of_handshakes(), st.sampled_from(SETTINGS), st.sa
 
 
 def forget() -> None:
-    lines.HEADERS.clear()
-    lines.REQUESTS.clear()
-    heads.HEADS.clear()
+    lines.FIELD_LINES.clear()
+    lines.REQUEST_LINES.clear()
+    heads.TEMPLATES.clear()
+    handshake._checked.clear()
     negotiation._shared.cache_clear()
     headers._usual_members.cache_clear()
     lines._short_name.cache_clear()
@@ -88,13 +89,13 @@ def forget() -> None:
 
 def said(driver: type[Http1], asked: Asked) -> object:
     """Return what comes of a handshake: what may be accepted, or why it is refused."""
-    http1 = driver(HeadLimits())
+    http1 = driver(HeadLimits(), PROTOCOL)
     http1.feed(asked.head)
     try:
         event = http1.take()
         if not isinstance(event, Upgrade):
             return event
-        made = judge(event.request, asked.settings, asked.origins)
+        made = check_handshake(event.request, asked.settings, asked.origins)
     except RequestRefused as refused:
         return refused.status, refused.detail, refused.headers
     offered, made.subprotocols = made.subprotocols, ["changed by the app"]

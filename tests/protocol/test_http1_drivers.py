@@ -90,7 +90,10 @@ def same(
     eof: bool = False,
 ) -> list[object]:
     """Return what the drivers say, which is the same."""
-    said = [transcript(d(limits), pieces, list(answers), eof=eof) for d in DRIVERS.values()]
+    said = [
+        transcript(d(limits, b"websocket"), pieces, list(answers), eof=eof)
+        for d in DRIVERS.values()
+    ]
     assert said[1:] == said[:-1]
     return said[0]
 
@@ -331,9 +334,9 @@ def test_the_drivers_say_the_same_byte_by_byte(raw: bytes) -> None:
 
 @pytest.fixture
 def cold() -> None:
-    lines.HEADERS.clear()
-    lines.REQUESTS.clear()
-    heads.HEADS.clear()
+    lines.FIELD_LINES.clear()
+    lines.REQUEST_LINES.clear()
+    heads.TEMPLATES.clear()
 
 
 @given(
@@ -460,7 +463,7 @@ def test_the_usual_head_is_not_left_to_h11(head: bytes) -> None:
 def test_the_names_of_a_head_are_shared_objects() -> None:
     found = []
     for driver in DRIVERS.values():
-        http1 = driver(LIMITS)
+        http1 = driver(LIMITS, b"websocket")
         http1.feed(BROWSER)
         upgrade = http1.take()
         assert isinstance(upgrade, Upgrade)
@@ -470,7 +473,7 @@ def test_the_names_of_a_head_are_shared_objects() -> None:
 
 @pytest.mark.parametrize("method", ["response", "body", "end"])
 def test_what_has_no_place_ends_the_connection(method: str) -> None:
-    http1 = FastHttp1(LIMITS)
+    http1 = FastHttp1(LIMITS, b"websocket")
     http1.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert isinstance(http1.take(), Request)
     assert http1.response(200, [(b"content-length", b"0")])

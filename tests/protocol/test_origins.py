@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from wsgate.errors import ConfigError, RequestRefused
-from wsgate.protocol.handshake import judge
+from wsgate.protocol.handshake import check_handshake
 from wsgate.protocol.origins import Origins
 from wsgate.protocol.request import Request
 
@@ -125,11 +125,11 @@ def handshake(*origins: bytes) -> Request:
 
 def test_a_handshake_from_elsewhere_is_refused() -> None:
     origins = Origins([SITE])
-    assert judge(handshake(SITE.encode()), None, origins).subprotocols == []
-    assert judge(handshake(b"https://evil.org"), None).subprotocols == []
+    assert check_handshake(handshake(SITE.encode()), None, origins).subprotocols == []
+    assert check_handshake(handshake(b"https://evil.org"), None).subprotocols == []
     for values in ([], [b"https://evil.org"], [SITE.encode()] * 2):
         with pytest.raises(RequestRefused) as raised:
-            judge(handshake(*values), None, origins)
+            check_handshake(handshake(*values), None, origins)
         assert (raised.value.status, raised.value.detail) == (403, "this origin may not connect")
 
 

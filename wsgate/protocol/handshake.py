@@ -7,7 +7,9 @@ import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
+from wsgate.bounded_cache import BoundedCache
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.protocol.headers import (
     Fields,
@@ -20,12 +22,11 @@ from wsgate.protocol.headers import (
 )
 from wsgate.protocol.negotiation import Agreement, DeflateSettings, negotiated
 from wsgate.protocol.origins import Origins
-from wsgate.protocol.request import Request
 from wsgate.types import Header
 
 # RFC 6455 section 1.3: the fixed string that both sides know.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-NONCE_SIZE = 16  # bytes
+_NONCE_SIZE = 16  # bytes
 
 
 @dataclass(slots=True)
@@ -41,19 +42,31 @@ class Handshake:
     deflate: Agreement | None
 
 
-def is_asked_for(version: str, fields: Fields) -> bool:
-    """Tell whether a request of this version and headers asks for a WebSocket, well or badly.
+PROTOCOL = b"websocket"  # the token of the Upgrade header, in lower case
 
-    RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
-    HTTP/1.0 request"; protocols other than ours may stand beside it.
+
+class HandshakeRequest(Protocol):
+    """A request for a WebSocket, as far as the handshake needs to know it.
+
+    template: an object that all requests share whose headers are equal but for those that vary,
+    Sec-WebSocket-Key among them; None for a request that shares none.
     """
-    return (
-        b"upgrade" in fields and version != "1.0" and has_member(fields, b"upgrade", b"websocket")
-    )
+
+    @property
+    def method(self) -> str:
+        """The method, in uppercase."""
+
+    @property
+    def headers(self) -> list[Header]:
+        """The headers in order, their names in lower case."""
+
+    @property
+    def template(self) -> object | None:
+        """What the request shares with others."""
 
 
-def judge(
-    request: Request, settings: DeflateSettings | None, origins: Origins | None = None
+def check_handshake(
+    request: HandshakeRequest, settings: DeflateSettings | None, origins: Origins | None = None
 ) -> Handshake:
     """Return the handshake that the request makes.
 
@@ -61,28 +74,26 @@ def judge(
     pages may connect, None for any.
     Raises RequestRefused: 400, 426 with the version spoken here, or 403 for another origin.
     """
-    known = request.known
-    if known is None or request.method != "GET":
-        return _judged(request, settings, origins)
-    before = known.judged
-    if type(before) is _Judged and before.settings is settings and before.origins is origins:
-        key = request.headers[before.key_at][1]
-        if key:  # a known head's key is one
-            return Handshake(key, before.subprotocols.copy(), before.deflate)
-    found = _judged(request, settings, origins)
-    known.judged = _Judged(
-        settings,
-        origins,
-        known.places[b"sec-websocket-key"],
-        found.subprotocols.copy(),
-        found.deflate,
-    )
-    return found
+    template = request.template
+    if template is None or request.method != "GET":
+        return _check(request, settings, origins)
+    known = _checked.get(template)
+    if known is not None and known.settings is settings and known.origins is origins:
+        key = _check_key(request.headers[known.key_at][1])
+        return Handshake(key, known.subprotocols.copy(), known.deflate)
+    handshake = _check(request, settings, origins)
+    key_at = [name for name, _ in request.headers].index(b"sec-websocket-key")
+    offered = handshake.subprotocols.copy()
+    _checked.keep(template, _Checked(settings, origins, key_at, offered, handshake.deflate))
+    return handshake
 
 
 @dataclass(slots=True, eq=False)
-class _Judged:
-    """What was found, by these settings, of all handshakes with the same fields but for the key."""
+class _Checked:
+    """What was found, with these settings, for all handshakes of one template.
+
+    key_at: the index of Sec-WebSocket-Key among their headers.
+    """
 
     settings: DeflateSettings | None
     origins: Origins | None
@@ -91,8 +102,11 @@ class _Judged:
     deflate: Agreement | None
 
 
-def _judged(
-    request: Request, settings: DeflateSettings | None, origins: Origins | None
+_checked: BoundedCache[object, _Checked] = BoundedCache(512)
+
+
+def _check(
+    request: HandshakeRequest, settings: DeflateSettings | None, origins: Origins | None
 ) -> Handshake:
     fields = combined(request.headers)
     if request.method != "GET":
@@ -133,11 +147,16 @@ def _key(fields: Fields) -> bytes:
     key = fields.get(b"sec-websocket-key")
     if key is None:
         raise RequestRefused(400, "exactly one Sec-WebSocket-Key is needed")
+    return _check_key(key)
+
+
+def _check_key(key: bytes) -> bytes:
+    """Return a Sec-WebSocket-Key. Raises RequestRefused for one that is malformed."""
     try:
         nonce = binascii.a2b_base64(key, strict_mode=True)
     except binascii.Error:
         nonce = b""
-    if len(nonce) != NONCE_SIZE:
+    if len(nonce) != _NONCE_SIZE:
         raise RequestRefused(400, "Sec-WebSocket-Key is not 16 bytes in base64")
     return key
 

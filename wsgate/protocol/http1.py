@@ -11,10 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from wsgate.errors import RequestRefused
-from wsgate.protocol import handshake
 from wsgate.protocol.framing import NO_BODY, Framing, framing_of
 from wsgate.protocol.headers import Fields, lines_in
-from wsgate.protocol.request import HeadLimits, Request, judged
+from wsgate.protocol.request import HeadLimits, Request, asks_for_upgrade, judged
 from wsgate.protocol.response import REASONS, ResponseHead
 from wsgate.types import Header
 
@@ -41,7 +40,7 @@ class End:
 
 @dataclass(slots=True)
 class Upgrade:
-    """A request to speak WebSocket from here on, not judged yet; `trailing` came behind it."""
+    """A request to go on with another protocol, not checked yet; `trailing` came after it."""
 
     request: Request
     trailing: bytes
@@ -64,6 +63,10 @@ class Http1(ABC):
     `feed` bytes, `take` events until None (more bytes are needed, or the response is due first),
     and turn the response into bytes with `response`, `body` and `end`; `next_request` then goes on
     to what was pipelined behind it.
+
+    limits: on the head of each request. upgrade_to: the protocol, in lower case, that this side
+    speaks besides HTTP; a request to upgrade to it becomes an `Upgrade`, every other one is
+    answered over HTTP.
     """
 
     __slots__ = (
@@ -75,10 +78,12 @@ class Http1(ABC):
         "_limits",
         "_over",
         "_scanned",
+        "_upgrade_to",
     )
 
-    def __init__(self, limits: HeadLimits) -> None:
+    def __init__(self, limits: HeadLimits, upgrade_to: bytes | None = None) -> None:
         self._limits = limits
+        self._upgrade_to = upgrade_to
         self._framing: Framing = NO_BODY
         self._over = False
         self._buffer = bytearray()
@@ -197,7 +202,8 @@ class Http1(ABC):
             raise RequestRefused(431, f"more than {self._limits.headers} headers")
         request = judged(method, target, version, headers, fields)
         self._framing = framing_of(fields, self._limits)
-        if not handshake.is_asked_for(request.version, fields):
+        protocol = self._upgrade_to
+        if protocol is None or not asks_for_upgrade(request.version, fields, protocol):
             return request
         return self._upgraded(request)
 

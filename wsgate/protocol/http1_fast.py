@@ -22,7 +22,7 @@ from wsgate.protocol.headers import (
     lower_name,
     members,
 )
-from wsgate.protocol.heads import read
+from wsgate.protocol.heads import read_fields
 from wsgate.protocol.http1 import (
     ALREADY_FAILED,
     BODY_SLICE,
@@ -35,12 +35,10 @@ from wsgate.protocol.http1 import (
     Http1,
 )
 from wsgate.protocol.http1_h11 import normalized, parsed
-from wsgate.protocol.lines import HEADERS, REQUESTS, DoubtfulLine
-from wsgate.protocol.request import HeadLimits, Request
+from wsgate.protocol.lines import RequestLine, parse_fields, parse_request_line
+from wsgate.protocol.request import HeadLimits, HeadTemplate, Request
 from wsgate.protocol.response import BODILESS, ResponseHead, written
 from wsgate.types import Header
-
-_header, _request = HEADERS.__getitem__, REQUESTS.__getitem__
 
 
 class _Side(Enum):
@@ -63,8 +61,8 @@ class FastHttp1(Http1):
 
     __slots__ = ("_expects", "_is_chunked", "_is_old", "_left", "_ours", "_persists", "_theirs")
 
-    def __init__(self, limits: HeadLimits) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: HeadLimits, upgrade_to: bytes | None = None) -> None:
+        super().__init__(limits, upgrade_to)
         self._theirs = self._ours = _IDLE
         self._is_old = True  # the client is not known to speak HTTP/1.1
         self._persists = True
@@ -86,38 +84,45 @@ class FastHttp1(Http1):
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n", self._scanned)
         if 0 <= end <= self._limits.size - 4:
-            try:
-                return self._take_usual(bytes(buffer[:end]))
-            except DoubtfulLine:
-                pass
+            event = self._take_common(bytes(buffer[:end]))
+            if event is not None:
+                return event
         return super()._take_head()
 
-    def _take_usual(self, head: bytes) -> Event:
-        """Take a head of which each line is beyond doubt by itself, and they go together.
+    def _take_common(self, head: bytes) -> Event | None:
+        """Take a head in which each line is valid by itself, and they go together.
 
-        Raises DoubtfulLine for another one, which stays where it is.
+        Returns None for another head, which stays in the buffer.
         """
         end = head.find(b"\r\n")
-        if end < 0:
-            raise DoubtfulLine
-        method, target, path, query = _request(head[:end])
-        said, headers = read(head[end:])
-        limits = self._limits
-        if end > limits.target or len(headers) > limits.headers:
-            raise DoubtfulLine  # or nearly so: the target may still be short enough
+        line = parse_request_line(head[:end]) if end >= 0 else None
+        read = read_fields(head[end:]) if line is not None else None
+        if line is None or read is None:
+            return None
+        template, headers = read
+        if end > self._limits.target or len(headers) > self._limits.headers:
+            return None  # or nearly so: the target may still be short enough
         del self._buffer[: len(head) + 4]
         self._scanned = 0
+        return self._begin_common(line, template, headers)
+
+    def _begin_common(
+        self, line: RequestLine, template: HeadTemplate, headers: list[Header]
+    ) -> Event:
+        method, target, path, query = line
         self._is_old = False
         self._is_head = method == "HEAD"
-        if said.closes:
+        if template.closes:
             self._persists = False
-        length = said.length
+        length = template.length
         if length is None:
             self._theirs = _COMPLETE
         else:
             self._theirs, self._framing = _BUSY, Length(length)
-        request = Request(method, target, path, query, "1.1", headers, said)
-        return self._upgraded(request) if said.asks_websocket else request
+        request = Request(method, target, path, query, "1.1", headers, template)
+        if template.upgrades and self._upgrade_to in template.upgrades:
+            return self._upgraded(request)
+        return request
 
     def _parsed(self, head: bytes) -> Head:
         whole = _split(head) or parsed(head)
@@ -267,9 +272,8 @@ def _split(head: bytes) -> Head | None:
     said = _REQUEST_LINE.fullmatch(line)
     if said is None:
         return None
-    try:
-        headers = list(map(_header, lines))
-    except DoubtfulLine:
+    headers = parse_fields(lines)
+    if headers is None:
         return None
     fields = combined(headers)
     if (

@@ -20,7 +20,7 @@ from wsgate.protocol.http1 import (
     Head,
     Http1,
 )
-from wsgate.protocol.lines import share
+from wsgate.protocol.lines import share_headers
 from wsgate.protocol.request import HeadLimits
 from wsgate.protocol.response import REASONS
 from wsgate.types import Header
@@ -36,8 +36,8 @@ class H11Http1(Http1):
 
     __slots__ = ("_h11",)
 
-    def __init__(self, limits: HeadLimits) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: HeadLimits, upgrade_to: bytes | None = None) -> None:
+        super().__init__(limits, upgrade_to)
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.size)
 
     def _taken(self) -> Event | None:
@@ -136,7 +136,7 @@ def _parsed(connection: h11.Connection, head: bytes) -> Head:
     event = _next_event(connection)
     assert type(event) is h11.Request  # a whole head is a request or an error
     headers = [(lower_name(name) or name, value) for name, value in event.headers]
-    return event.method, event.target, event.http_version, share(headers), combined(headers)
+    return event.method, event.target, event.http_version, share_headers(headers), combined(headers)
 
 
 def _next_event(

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from wsgate.errors import RequestRefused
-from wsgate.protocol.headers import Fields, is_host
+from wsgate.protocol.headers import Fields, has_member, is_host
 from wsgate.types import Header
 
 _ABSOLUTE = re.compile(rb"(?i:https?|wss?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)")
@@ -59,20 +59,22 @@ def head_limits(size: int, target: int | None = None, headers: int | None = None
 
 
 @dataclass(slots=True, eq=False)
-class KnownFields:
-    """The fields of a head that were judged, each beyond doubt, with one Host and no name twice.
+class HeadTemplate:
+    """The fields of a head that was seen before, with one Host and no name twice.
 
-    headers: in order, those blank that are secrets. places: where each name stands among them.
-    closes: the connection is to be closed behind the response. asks_websocket: for a WebSocket.
-    length: the body's, None without one. judged: `handshake` keeps here what it has found.
+    Two requests with the same template have equal headers, but for the values of those that vary:
+    secrets, and what differs each time.
+
+    headers: in order, the varying ones blank. positions: the index of each name among them.
+    closes: the connection is to be closed after the response. upgrades: the protocols that the
+    client asks to upgrade to, in lower case. length: the body's in bytes, None without one.
     """
 
     headers: list[Header]
-    places: dict[bytes, int]
+    positions: dict[bytes, int]
     closes: bool
-    asks_websocket: bool
+    upgrades: frozenset[bytes]
     length: int | None
-    judged: object = None
 
 
 @dataclass(slots=True)
@@ -81,8 +83,8 @@ class Request:
 
     target: as it was sent. raw_path and query: parts of it, still percent-encoded.
     version: "1.0" or "1.1", the highest that both sides speak. headers: lower-case names, in
-    order; the Host of an absolute-form target has taken the place of the one sent. known: what was
-    judged of them before, None for a head that is not known.
+    order; the Host of an absolute-form target has taken the place of the one sent. template: of
+    its fields, None for a head that was not seen before.
     """
 
     method: str
@@ -91,7 +93,16 @@ class Request:
     query: bytes
     version: str
     headers: list[Header]
-    known: KnownFields | None = field(default=None, repr=False, compare=False)
+    template: HeadTemplate | None = field(default=None, repr=False, compare=False)
+
+
+def asks_for_upgrade(version: str, fields: Fields, protocol: bytes) -> bool:
+    """Return whether a request asks to go on with a protocol, given in lower case.
+
+    RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
+    HTTP/1.0 request"; other protocols may stand beside this one.
+    """
+    return b"upgrade" in fields and version != "1.0" and has_member(fields, b"upgrade", protocol)
 
 
 def judged(

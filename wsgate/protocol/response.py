@@ -8,6 +8,7 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Any
 
+from wsgate.bounded_cache import BoundedCache
 from wsgate.protocol.headers import checked, combined, is_length
 from wsgate.types import Header
 
@@ -21,8 +22,8 @@ _DROPPED_204 = frozenset({b"transfer-encoding", b"content-length"})
 # What changes how a response is framed, or where its lines stand.
 _SPECIAL = frozenset({b"connection", b"host"})
 
-_MOST = 256  # heads; then it begins anew
-_LONGEST = 1_024  # bytes of a head that is kept
+_MAX_HEADS = 256
+_MAX_SIZE = 1_024  # bytes of a cached head
 # What an app sends alike to many. All else stays out: secrets (cookies, whatever a header that
 # nobody knows may hold) and what is another each time.
 _OFTEN_ALIKE = frozenset(
@@ -78,7 +79,7 @@ def written(status: int, headers: list[Header]) -> bytes:
     return b"\r\n".join([line, *map(b": ".join, headers), b"\r\n"])
 
 
-_heads: dict[tuple[int, tuple[Header, ...]], ResponseHead] = {}  # of this process, one worker
+_heads: BoundedCache[tuple[int, tuple[Header, ...]], ResponseHead] = BoundedCache(_MAX_HEADS)
 _SEQUENCES = frozenset({list, tuple})
 _EXACT = frozenset({tuple, bytes})
 
@@ -95,15 +96,12 @@ def response_head(status: int, headers: Any) -> ResponseHead:
         head = _heads.get(key)
         if head is None:
             head = ResponseHead(status, headers)
-            _keep(key, head)
+            if _may_be_cached(head):
+                _heads.keep(key, head)
         return head
     return ResponseHead(status, headers)
 
 
-def _keep(key: tuple[int, tuple[Header, ...]], head: ResponseHead) -> None:
-    """Keep a head that may come again."""
+def _may_be_cached(head: ResponseHead) -> bool:
     size = sum(len(name) + len(value) for name, value in head.headers)
-    if head.fields.keys() <= _OFTEN_ALIKE and size <= _LONGEST:
-        if len(_heads) >= _MOST:
-            _heads.clear()
-        _heads[key] = head
+    return head.fields.keys() <= _OFTEN_ALIKE and size <= _MAX_SIZE

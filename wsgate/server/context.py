@@ -25,7 +25,7 @@ from wsgate.protocol.http1_fast import FastHttp1
 from wsgate.protocol.http1_h11 import H11Http1
 from wsgate.protocol.negotiation import Agreement, DeflateSettings
 from wsgate.protocol.origins import Origins
-from wsgate.protocol.request import HeadLimits, head_limits
+from wsgate.protocol.request import head_limits
 from wsgate.server import logs
 from wsgate.server.accesslog import AccessLog
 from wsgate.server.admission import Admission, default_limit
@@ -84,7 +84,7 @@ class Context:
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
-        self.http1: Callable[[HeadLimits], Http1] = H11Http1 if config.http == "h11" else FastHttp1
+        self.http1: type[Http1] = H11Http1 if config.http == "h11" else FastHttp1
         self.access_log = AccessLog(is_wanted=config.access_log)
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields

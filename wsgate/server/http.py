@@ -25,7 +25,7 @@ class HttpDriver:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self._http1 = connection.context.http1(connection.context.head_limits)
+        self._http1 = connection.context.http1(connection.context.head_limits, handshake.PROTOCOL)
         self._exchange: Exchange | None = None
         self._drained = 0
         self._is_idle = True  # not a byte of the next request has come
@@ -132,7 +132,7 @@ class HttpDriver:
         try:
             if context.is_full:
                 raise _full()
-            agreed = handshake.judge(upgrade.request, context.deflate, context.origins)
+            agreed = handshake.check_handshake(upgrade.request, context.deflate, context.origins)
         except RequestRefused as refused:
             context.access_log.websocket_refused(connection.client, upgrade.request, refused.status)
             self._answer(refused)
