@@ -4,7 +4,7 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
-# Further arguments for pytest, as in: make test TESTS=tests/protocol
+# Further arguments for pytest, as in: make test TESTS=tests/ws
 TESTS ?=
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
 # A file that stands for the virtual environment: made anew when what is installed there changes.
-$(VENV)/.ready: pyproject.toml setup.py wsgate/protocol/_frames.c wsgate/server/_lane.c
+$(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_lane.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "wsgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
@@ -51,7 +51,7 @@ test: $(VENV)/.ready
 SANITIZED := build/sanitize
 sanitize: $(VENV)/.ready
 	mkdir -p $(SANITIZED)
-	for source in wsgate/protocol/_frames.c wsgate/server/_lane.c; do \
+	for source in wsgate/ws/frames/_messages.c wsgate/server/_lane.c; do \
 		$(CC) -fsanitize=address,undefined -fno-sanitize-recover -g -O1 -fPIC -shared \
 			-Wall -Wextra -Wconversion -Werror \
 			-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
@@ -59,8 +59,8 @@ sanitize: $(VENV)/.ready
 	done
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/protocol/test_frames.py \
-		tests/protocol/test_codec.py tests/protocol/test_codec_fast.py tests/fuzz \
+		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/ws/frames/test_messages.py \
+		tests/ws/frames/test_codec.py tests/ws/frames/test_fast_codec.py tests/fuzz \
 		tests/server/test_lane.py tests/server/test_inbox.py tests/server/test_websocket.py
 
 check: lint types

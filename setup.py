@@ -2,9 +2,9 @@
 
 from setuptools import Extension, setup
 
-# Without a compiler, or Python's headers, the install goes on: frames.py and lane.py do the same.
+# Without a compiler, or Python's headers, the install goes on: each has a plain twin.
 COMPILED = {
-    "wsgate.protocol._frames": "wsgate/protocol/_frames.c",
+    "wsgate.ws.frames._messages": "wsgate/ws/frames/_messages.c",
     "wsgate.server._lane": "wsgate/server/_lane.c",
 }
 

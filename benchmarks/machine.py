@@ -20,7 +20,7 @@ for name in sys.argv[1:]:
     except importlib.metadata.PackageNotFoundError:
         pass
 if "wsgate" in versions:
-    has_c = importlib.util.find_spec("wsgate.protocol._frames") is not None
+    has_c = importlib.util.find_spec("wsgate.ws.frames._messages") is not None
     versions["wsgate"] += f" (its frames in {'C' if has_c else 'Python'})"
 print(json.dumps(versions))
 """

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 
 from tests.plain import plain_codec
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.protocol.codec import SLICE, Fail, FrameCodec, Item, PeerClose
-from wsgate.protocol.codec_deflating import fast_codec
-from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.compression import Compressors
-from wsgate.protocol.deflate import Deflate, MessageLimits
-from wsgate.protocol.http1 import Body, Closed, End, Event, Http1, Upgrade
-from wsgate.protocol.http1_fast import FastHttp1
-from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.negotiation import Agreement, DeflateSettings
-from wsgate.protocol.request import HeadLimits, Request
-from wsgate.protocol.websocket import Session, State
+from wsgate.http.h1.builtin_parser import FastHttp1
+from wsgate.http.h1.connection import Body, Closed, End, Event, Http1, Upgrade
+from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.request import HeadLimits, Request
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
+from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.frames.codec import SLICE, Fail, FrameCodec, Item, PeerClose
+from wsgate.ws.frames.deflate_codec import fast_codec
+from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.session import Session, State
 
 LIMITS = MessageLimits(size=4_096, fragments=64)
 HEAD = HeadLimits(size=2_048, target=512, headers=20)

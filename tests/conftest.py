@@ -19,7 +19,7 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
-EXTENSIONS = ("wsgate.protocol._frames", "wsgate.server._lane")
+EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._lane")
 # The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
 WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),

@@ -1,9 +1,9 @@
 """The drivers of HTTP/1.1, each of which the tests run over."""
 
-from wsgate.protocol.http1 import Http1
-from wsgate.protocol.http1_fast import FastHttp1
-from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.request import HeadLimits
+from wsgate.http.h1.builtin_parser import FastHttp1
+from wsgate.http.h1.connection import Http1
+from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.request import HeadLimits
 
 DRIVERS: dict[str, type[Http1]] = {"h11": H11Http1, "fast": FastHttp1}
 

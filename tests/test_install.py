@@ -30,12 +30,12 @@ pytestmark = pytest.mark.skipif(
 ECHO = """
 import asyncio, pathlib, sys
 import websockets, wsgate, wsgate.testing
-from wsgate.protocol import codec_fast
+from wsgate.ws.frames import fast_codec
 from wsgate.server import inbox
 
 site, frames, lane = sys.argv[1:]
 assert pathlib.Path(wsgate.__file__).is_relative_to(site), wsgate.__file__
-assert codec_fast.compiled.__name__ == frames, codec_fast.compiled
+assert fast_codec.compiled.__name__ == frames, fast_codec.compiled
 assert inbox.Lane.__module__ == lane, inbox.Lane
 
 async def app(scope, receive, send):
@@ -97,12 +97,12 @@ def test_without_a_compiler_the_plain_twins_are_installed(tmp_path: Path) -> Non
     assert failing is not None
     site = installed(tmp_path, CC=failing, LDSHARED=failing)
     assert not list(site.rglob("*.so"))
-    echoes(site, "wsgate.protocol.frames", "wsgate.server.lane")
+    echoes(site, "wsgate.ws.frames.messages", "wsgate.server.lane")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
 def test_with_a_compiler_the_extensions_are_installed(tmp_path: Path) -> None:
     site = installed(tmp_path)
     names = sorted(extension.name.partition(".")[0] for extension in site.rglob("*.so"))
-    assert names == ["_frames", "_lane"]
-    echoes(site, "wsgate.protocol._frames", "wsgate.server._lane")
+    assert names == ["_lane", "_messages"]
+    echoes(site, "wsgate.ws.frames._messages", "wsgate.server._lane")

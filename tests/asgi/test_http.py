@@ -8,8 +8,8 @@ from tests.drivers import DRIVERS, Chosen, http1 as connection
 from wsgate.asgi.http import Response, State, request_event
 from wsgate.asgi.websocket import DENIAL
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.http1 import Http1
-from wsgate.protocol.request import HeadLimits, Request
+from wsgate.http.h1.connection import Http1
+from wsgate.http.request import HeadLimits, Request
 
 DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
 Parsed = tuple[int, list[tuple[bytes, bytes]], bytes]

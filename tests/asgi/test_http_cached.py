@@ -11,9 +11,9 @@ from hypothesis import example, given, strategies as st
 from tests.drivers import DRIVERS
 from wsgate.asgi.http import Response
 from wsgate.errors import IllegalMessage, InvalidMessage, RequestRefused
-from wsgate.protocol import response as module
-from wsgate.protocol.http1 import Http1
-from wsgate.protocol.request import HeadLimits, Request
+from wsgate.http import response as module
+from wsgate.http.h1.connection import Http1
+from wsgate.http.request import HeadLimits, Request
 
 DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
 Make = Callable[[Any], Any]

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from wsgate.asgi.scope import Endpoint, http_scope, lifespan_scope, websocket_scope
-from wsgate.protocol.request import Request
+from wsgate.http.request import Request
 
 CLIENT = ("127.0.0.1", 50_000)
 HEADERS = [(b"host", b"example.org"), (b"x-twice", b"1"), (b"x-twice", b"2")]

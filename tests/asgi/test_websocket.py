@@ -17,7 +17,7 @@ from wsgate.asgi.websocket import (
     receive_event,
 )
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.handshake import Handshake
+from wsgate.ws.handshake import Handshake
 
 ACCEPT = {"type": "websocket.accept"}
 SEND = {"type": "websocket.send", "text": "hello"}

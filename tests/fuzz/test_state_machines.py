@@ -9,10 +9,10 @@ from fuzz.checks import HEAD, LIMITS, agreement, codec
 from tests import frames
 from tests.drivers import DRIVERS
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
-from wsgate.protocol.codec import Fail, Item, PeerClose
-from wsgate.protocol.http1 import Body, End, Event, Upgrade
-from wsgate.protocol.request import Request
-from wsgate.protocol.websocket import NEXT, Session, State
+from wsgate.http.h1.connection import Body, End, Event, Upgrade
+from wsgate.http.request import Request
+from wsgate.ws.frames.codec import Fail, Item, PeerClose
+from wsgate.ws.session import NEXT, Session, State
 
 KEY = base64.b64encode(bytes(16))
 HEADS = st.sampled_from(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wsgate.protocol.request import Request
+from wsgate.http.request import Request
 from wsgate.server import logs
 from wsgate.server.accesslog import AccessLog
 from wsgate.testing import connect

@@ -9,13 +9,13 @@ import pytest
 from wsgate import __version__
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.protocol.http1_fast import FastHttp1
-from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.negotiation import DeflateSettings
-from wsgate.protocol.request import HeadLimits, head_limits
+from wsgate.http.h1.builtin_parser import FastHttp1
+from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import context as module
 from wsgate.server.context import Context
 from wsgate.server.deadlines import _TURN, TICK
+from wsgate.ws.deflate.negotiation import DeflateSettings
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection

@@ -4,14 +4,14 @@ import asyncio
 
 from tests.frames import TEXT, frame
 from wsgate.config import Config
-from wsgate.protocol.codec_fast import FastCodec
-from wsgate.protocol.compression import Compressors
-from wsgate.protocol.deflate import MessageLimits
-from wsgate.protocol.websocket import Session
 from wsgate.server.context import Context
 from wsgate.server.inbox import Inbox
 from wsgate.testing.memory import ManualClock, MemoryClient
 from wsgate.types import Receive, Scope, Send
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.wsproto_extension import MessageLimits
+from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.session import Session
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

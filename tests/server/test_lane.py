@@ -8,15 +8,15 @@ import pytest
 import pytest_asyncio
 
 from tests.frames import BINARY, PING, TEXT, frame
-from wsgate.protocol.codec_fast import FastCodec
-from wsgate.protocol.compression import Compressors
-from wsgate.protocol.deflate import MessageLimits
-from wsgate.protocol.websocket import Session
 from wsgate.server.connection import Connection
 from wsgate.server.flow import Gate, ReceiveQueue
 from wsgate.server.inbox import Inbox
 from wsgate.server.lane import SEVERAL, PlainLane, PlainRelay, Target
 from wsgate.server.outbox import FULL, Outbox
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.wsproto_extension import MessageLimits
+from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.session import Session
 
 BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
 

@@ -8,13 +8,13 @@ import pytest
 import websockets
 
 import wsgate.testing
-from wsgate.protocol.codec_fast import FastCodec
-from wsgate.protocol.websocket import Session
 from wsgate.server.connection import Connection
 from wsgate.server.inbox import Inbox
 from wsgate.server.watch import Watch
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Receive, Scope, Send
+from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.session import Session
 
 KINDS = (Connection, WebSocketDriver, Inbox, Watch, Session, FastCodec)
 

@@ -5,7 +5,7 @@ import os
 import wsgate.testing
 from tests.apps.echo import app
 from wsgate.config import Config
-from wsgate.protocol.codec_fast import FastCodec
+from wsgate.ws.frames.fast_codec import FastCodec
 
 
 async def test_servers_have_the_codec_that_was_asked_for(fast_lane: bool) -> None:

@@ -8,9 +8,9 @@ Source: ASGI HTTP & WebSocket message format 2.5.
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.headers import is_length, members
-from wsgate.protocol.http1 import Http1
-from wsgate.protocol.response import BODILESS, ResponseHead, response_head
+from wsgate.fields import is_length, members
+from wsgate.http.h1.connection import Http1
+from wsgate.http.response import BODILESS, ResponseHead, response_head
 from wsgate.types import Header, HTTPRequestEvent, Message
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote, unquote
 
-from wsgate.protocol.request import Request
+from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
 _SECURE = {"http": "ws", "https": "wss"}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.protocol.codes import may_be_in_frame
-from wsgate.protocol.handshake import Handshake, accept_headers, check_subprotocol
 from wsgate.types import Header, Message, WebSocketDisconnect, WebSocketReceive
+from wsgate.ws.codes import may_be_in_frame
+from wsgate.ws.handshake import Handshake, accept_headers, check_subprotocol
 
 DENIAL = ("websocket.http.response.start", "websocket.http.response.body")
 _MAX_REASON = 123  # RFC 6455 section 5.5: a control frame has 125 octets, two are the code's

@@ -2,8 +2,8 @@
 
 import logging
 
-from wsgate.protocol.request import Request
-from wsgate.protocol.response import REASONS
+from wsgate.http.request import Request
+from wsgate.http.response import REASONS
 from wsgate.server.logs import access, address, escaped
 from wsgate.types import Address
 

@@ -14,18 +14,10 @@ from wsgate._version import __version__
 from wsgate.asgi.scope import Endpoint
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.protocol.codec import FrameCodec
-from wsgate.protocol.codec_deflating import fast_codec
-from wsgate.protocol.codec_wsproto import WsprotoCodec
-from wsgate.protocol.compression import Compressors
-from wsgate.protocol.deflate import Deflate, MessageLimits
-from wsgate.protocol.handshake import lines_of
-from wsgate.protocol.headers import checked
-from wsgate.protocol.http1_fast import FastHttp1
-from wsgate.protocol.http1_h11 import H11Http1
-from wsgate.protocol.negotiation import Agreement, DeflateSettings
-from wsgate.protocol.origins import Origins
-from wsgate.protocol.request import head_limits
+from wsgate.fields import checked
+from wsgate.http.h1.builtin_parser import FastHttp1
+from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.request import head_limits
 from wsgate.server import logs
 from wsgate.server.accesslog import AccessLog
 from wsgate.server.admission import Admission, default_limit
@@ -35,9 +27,17 @@ from wsgate.server.outbox import Outbox
 from wsgate.server.watch import first_look
 from wsgate.server.watchdog import BLOCKED
 from wsgate.types import Address, App, Header
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
+from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.frames.codec import FrameCodec
+from wsgate.ws.frames.deflate_codec import fast_codec
+from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.handshake import lines_of
+from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
-    from wsgate.protocol.http1 import Http1
+    from wsgate.http.h1.connection import Http1
     from wsgate.server.connection import Connection
 
 

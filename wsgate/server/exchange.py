@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from wsgate.asgi.http import COMPLETE, HELD, Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.protocol.http1 import Body, Closed, End, Event, Http1
-from wsgate.protocol.request import Request
+from wsgate.http.h1.connection import Body, Closed, End, Event, Http1
+from wsgate.http.request import Request
 from wsgate.server import cycle, logs
 from wsgate.server.flow import Waiters
 from wsgate.types import HTTPEvent, Message

@@ -4,12 +4,12 @@ import math
 from typing import TYPE_CHECKING
 
 from wsgate.errors import RequestRefused
-from wsgate.protocol import handshake
-from wsgate.protocol.http1 import Body, Closed, Event, Upgrade
-from wsgate.protocol.request import Request
+from wsgate.http.h1.connection import Body, Closed, Event, Upgrade
+from wsgate.http.request import Request
 from wsgate.server import logs
 from wsgate.server.exchange import Exchange
 from wsgate.server.websocket import WebSocketDriver
+from wsgate.ws import handshake
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wsgate.protocol.rate import MessageRate
-from wsgate.protocol.websocket import CLOSED, CLOSING, OPEN, Session
 from wsgate.server.context import Context
 from wsgate.server.flow import ReceiveQueue
 from wsgate.server.lane import SEVERAL, Arrival, PlainLane, Several
+from wsgate.ws.rate import MessageRate
+from wsgate.ws.session import CLOSED, CLOSING, OPEN, Session
 
 if TYPE_CHECKING:
     import asyncio

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 from wsgate.types import Message
 
 if TYPE_CHECKING:
-    from wsgate.protocol.codec import FrameCodec
-    from wsgate.protocol.websocket import Session
     from wsgate.server.flow import Gate, ReceiveQueue
     from wsgate.server.outbox import Outbox
+    from wsgate.ws.frames.codec import FrameCodec
+    from wsgate.ws.session import Session
 
 Arrival = asyncio.Future[str | bytes | None]
 """Of a message, or of None where only the session's state has moved."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.protocol.codes import ABNORMAL
-from wsgate.protocol.handshake import Handshake, lines_of, response as switching_protocols
-from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.request import Request
+from wsgate.http.h1.connection import Http1, Upgrade
+from wsgate.http.request import Request
 from wsgate.server import logs
 from wsgate.server.flow import Waiters
 from wsgate.types import Message, WebSocketEvent
+from wsgate.ws.codes import ABNORMAL
+from wsgate.ws.handshake import Handshake, lines_of, response as switching_protocols
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection

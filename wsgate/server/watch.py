@@ -5,8 +5,8 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from wsgate.config import Config
-from wsgate.protocol.keepalive import Action, Keepalive
-from wsgate.protocol.websocket import Session
+from wsgate.ws.keepalive import Action, Keepalive
+from wsgate.ws.session import Session
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection

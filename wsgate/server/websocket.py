@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
-from wsgate.protocol.handshake import Handshake
-from wsgate.protocol.http1 import Http1, Upgrade
-from wsgate.protocol.websocket import CLOSED, FAILING, OPEN, Session
+from wsgate.http.h1.connection import Http1, Upgrade
 from wsgate.server import cycle
 from wsgate.server.deadlines import LINGER
 from wsgate.server.inbox import Inbox
 from wsgate.server.opening import Opening
 from wsgate.server.watch import Watch
 from wsgate.types import Message, WebSocketEvent
+from wsgate.ws.handshake import Handshake
+from wsgate.ws.session import CLOSED, FAILING, OPEN, Session
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection

@@ -1,0 +1,162 @@
+import pytest
+
+from wsgate.fields import NAMES
+from wsgate.http.h1.head_cache import TEMPLATES, VARYING, read_fields, template_of
+from wsgate.http.h1.head_lines import FIELD_LINES
+from wsgate.http.request import HeadTemplate
+from wsgate.types import Header
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+OTHER = b"AAAAAAAAAAAAAAAAAAAAAA=="
+HANDSHAKE = (
+    b"\r\nHost: a\r\nCookie: %b\r\nUpgrade: websocket\r\nConnection: Upgrade"
+    b"\r\nSec-WebSocket-Key: %b\r\nSec-WebSocket-Version: 13"
+)
+
+
+@pytest.fixture(autouse=True)
+def cold() -> None:
+    TEMPLATES.clear()
+    FIELD_LINES.clear()
+
+
+def read(lines: bytes) -> tuple[HeadTemplate, list[Header]]:
+    """Return what the lines of a head say that is not ambiguous."""
+    found = read_fields(lines)
+    assert found is not None
+    return found
+
+
+def test_a_head_is_known_but_for_its_secrets() -> None:
+    said, first = read(HANDSHAKE % (b"a=b", KEY))
+    again, second = read(HANDSHAKE % (b"c=d; e", OTHER))
+    assert again is said
+    assert len(TEMPLATES) == 1
+    assert [first[1], first[4]] == [(b"cookie", b"a=b"), (b"sec-websocket-key", KEY)]
+    assert [second[1], second[4]] == [(b"cookie", b"c=d; e"), (b"sec-websocket-key", OTHER)]
+    assert all(
+        a is b for i, (a, b) in enumerate(zip(first, second, strict=True)) if i not in (1, 4)
+    )
+    assert said.upgrades == {b"websocket"}
+    assert not said.closes
+
+
+def test_no_secret_is_kept() -> None:
+    read(HANDSHAKE % (b"tasty=1", KEY))
+    read(b"\r\nHost: a\r\nAuthorization: Basic tasty")
+    read(b"\r\nHost: a\r\nX-Token: tasty")
+    read(b"\r\nHost: a\r\ncookie: tasty")
+    read(b"\r\nHost: a\r\nCOOKIE: tasty")
+    assert (
+        len(TEMPLATES) == 3
+    )  # the handshake, the authorization and the cookie, as they are spelled
+    assert not any(word in repr(TEMPLATES) for word in ("tasty", KEY.decode()))
+    assert "tasty" not in repr(FIELD_LINES)
+
+
+PROXIED = (
+    b"\r\nHost: a\r\nX-Forwarded-For: %b\r\nX-Real-IP: %b\r\nX-Forwarded-Proto: https"
+    b"\r\nx-request-id: %b"
+)
+
+
+def test_what_a_proxy_adds_varies() -> None:
+    said, first = read(PROXIED % (b"10.0.0.7, ::1", b"10.0.0.7", b"1f"))
+    again, second = read(PROXIED % (b"10.0.0.8", b"10.0.0.8", b"2e"))
+    assert again is said
+    assert len(TEMPLATES) == 1
+    assert first[1:] == [
+        (b"x-forwarded-for", b"10.0.0.7, ::1"),
+        (b"x-real-ip", b"10.0.0.7"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-request-id", b"1f"),
+    ]
+    assert [value for _, value in second[1:]] == [b"10.0.0.8", b"10.0.0.8", b"https", b"2e"]
+
+
+@pytest.mark.parametrize("name", sorted(VARYING - {b"sec-websocket-key"}))
+def test_each_that_varies_does_so_in_both_spellings(name: bytes) -> None:
+    usual = next(spelling for spelling in NAMES if spelling != name and spelling.lower() == name)
+    for spelling in (usual, name):
+        TEMPLATES.clear()
+        for value in (b"1", b"2"):
+            assert read(b"\r\nHost: a\r\n%b: %b" % (spelling, value))[1][1] == (name, value)
+        assert len(TEMPLATES) == 1
+
+
+def test_the_headers_are_the_caller_s_own() -> None:
+    for lines in (b"\r\nHost: a", HANDSHAKE % (b"a", KEY)):
+        read(lines)[1].clear()
+        assert read(lines)[1][0] == (b"host", b"a")
+
+
+def test_the_secret_may_stand_at_the_end() -> None:
+    for value in (b"a", b"b"):
+        assert read(b"\r\nHost: a\r\nCookie: " + value)[1][1] == (b"cookie", value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"x",
+        b"\r\nX: a",
+        b"\r\nHost: a\r\nHost: a",
+        b"\r\nHost: a\r\nExpect: 100-continue",
+        b"\r\nHost: a\r\nTransfer-Encoding: chunked",
+        b"\r\nHost: a\r\nX y: b",
+        HANDSHAKE % (b"", KEY) + b"\r\nCookie: a",
+        HANDSHAKE % (b" a", KEY),
+        HANDSHAKE % (b"a ", KEY),
+        HANDSHAKE % (b"a\x00", KEY),
+        HANDSHAKE % (b"a\rb", KEY),
+        b"\r\nHost: a\r\nX-Real-IP: 1\r\nX-Real-IP: 2",
+        b"\r\nHost: a\r\nX-Real-IP: 1\r\nx-real-ip: 2",
+        b"\r\nHost: a\r\nX-Real-IP: \x7f",
+        HANDSHAKE % (b"a\n", KEY),
+        HANDSHAKE % (b"a", b""),
+        HANDSHAKE % (b"a", KEY[1:] + b"\xff"),
+        HANDSHAKE % (b"a", KEY + b" "),
+        HANDSHAKE % (b"a", KEY) + b"\r\nSec-WebSocket-Key: " + KEY,
+        HANDSHAKE % (b"a", KEY) + b"\r\nsec-websocket-key: " + KEY,
+    ],
+    ids=repr,
+)
+def test_more_than_its_lines_is_to_be_judged(lines: bytes) -> None:
+    read(HANDSHAKE % (b"a", KEY))
+    for _ in range(2):
+        assert read_fields(lines) is None
+
+
+def test_what_a_blank_secret_says_is_that_it_is_blank() -> None:
+    read(HANDSHAKE % (b"a", KEY))
+    said, headers = read(HANDSHAKE % (b"", b""))
+    assert said.upgrades == {b"websocket"}
+    assert [headers[1], headers[4]] == [(b"cookie", b""), (b"sec-websocket-key", b"")]
+
+
+@pytest.mark.parametrize(
+    ("value", "closes"), [(b"close", True), (b"x, Close", True), (b"x", False)]
+)
+def test_what_is_judged_once(value: bytes, closes: bool) -> None:
+    said, _ = read(b"\r\nHost: a\r\nContent-Length: 007\r\nConnection: " + value)
+    assert (said.closes, said.length, said.upgrades) == (closes, 7, frozenset())
+
+
+def test_the_cache_is_bounded_in_number_and_size() -> None:
+    for i in range(1_500):
+        template = template_of(b"\r\nHost: a\r\nUser-Agent: %d" % i)
+        assert template is not None
+        assert template.headers[1][1] == b"%d" % i
+        assert len(TEMPLATES) <= 512
+    TEMPLATES.clear()
+    agent, accept = b"a" * 400, b"b" * 400
+    assert template_of(b"\r\nHost: a\r\nUser-Agent: %b\r\nAccept: %b" % (agent, accept))
+    assert len(TEMPLATES) == 1
+    long = b"\r\nHost: a\r\nUser-Agent: %b\r\nAccept: %b\r\nOrigin: %b"
+    assert template_of(long % (agent, accept, agent))
+    assert len(TEMPLATES) == 1
+
+
+def test_a_key_that_is_no_nonce_is_left_to_the_handshake() -> None:
+    _, headers = read(HANDSHAKE % (b"a", KEY[1:]))
+    assert headers[4] == (b"sec-websocket-key", KEY[1:])

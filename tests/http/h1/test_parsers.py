@@ -1,0 +1,485 @@
+"""The drivers of HTTP/1.1 held against each other: the same bytes in, all the same out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from tests.drivers import DRIVERS
+from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.http.h1 import head_cache, head_lines
+from wsgate.http.h1.builtin_parser import FastHttp1, _split
+from wsgate.http.h1.connection import Body, End, Http1, Upgrade
+from wsgate.http.request import HeadLimits, Request
+from wsgate.types import Header
+
+LIMITS = HeadLimits()
+TIGHT = HeadLimits(size=120, target=10, headers=4)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server does with a request, in this order."""
+
+    proceeds: bool = False
+    closes: bool = False
+    status: int = 200
+    headers: list[Header] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    early: bool = False  # before the request's body has been taken
+
+
+def transcript(
+    http1: Http1, pieces: Iterable[bytes], answers: list[Answer], *, eof: bool
+) -> list[object]:
+    """Return all that a driver says, answering each request with the next of the answers."""
+    said: list[object] = []
+    todo = list(answers)
+    try:
+        for piece in pieces:
+            http1.feed(piece)
+            serve(http1, todo, said)
+        if eof:
+            http1.feed_eof()
+            serve(http1, todo, said)
+    except RequestRefused as refused:
+        answer = http1.refusal(refused, [(b"server", b"a")])
+        said += [refused.status, refused.detail, answer, http1.keeps_alive, http1.next_request()]
+    return said
+
+
+def serve(http1: Http1, todo: list[Answer], said: list[object]) -> None:
+    while (event := http1.take()) is not None:
+        if isinstance(event, Body) and said and isinstance(said[-1], Body):
+            said[-1] = Body(said[-1].data + event.data)
+        else:
+            said += [event]
+        if todo and isinstance(event, End if not todo[0].early else Request | Upgrade):
+            give(http1, todo.pop(0), said)
+        if isinstance(event, End):
+            said += [http1.next_request()]
+        if not isinstance(event, Request | Body | End):
+            break
+    said += [http1.buffered, http1.keeps_alive]
+
+
+def give(http1: Http1, answer: Answer, said: list[object]) -> None:
+    if answer.closes:
+        http1.close_behind()
+    if http1._has_responded:
+        return  # this request has had its answer before its end
+    try:
+        if answer.proceeds:
+            said += [http1.proceed()]
+        said += [http1.response(answer.status, answer.headers)]
+        said += [http1.body(piece) for piece in answer.pieces]
+        said += [http1.end()]
+    except InvalidMessage as error:
+        said += [str(error)]
+        said += [http1.refusal(RequestRefused(500, "no"), [])]
+    said += [http1.keeps_alive]
+
+
+def same(
+    pieces: list[bytes],
+    answers: Iterable[Answer] = (),
+    limits: HeadLimits = LIMITS,
+    *,
+    eof: bool = False,
+) -> list[object]:
+    """Return what the drivers say, which is the same."""
+    said = [
+        transcript(d(limits, b"websocket"), pieces, list(answers), eof=eof)
+        for d in DRIVERS.values()
+    ]
+    assert said[1:] == said[:-1]
+    return said[0]
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+# What a quick reader may read another way than h11 is here beside what both take.
+METHODS = st.sampled_from(
+    [b"GET"] * 5
+    + [b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PRI", b"SOURCE", b"SETUP", b"M-SEARCH", b"QUERY"]
+    + [b"get", b"FOO", b"G@T", b"", b" GET", b"\r\nGET", b"GET ", b"HTTP/1.1"]
+)
+TARGETS = st.sampled_from(
+    [b"/"] * 5
+    + [
+        b"/a?b=c",
+        b"*",
+        b"http://b/c",
+        b"http://b:80?x",
+        b"wss://b",
+        b"//a",
+        b"/\xe9",
+        b"/\t",
+        b"/a b",
+    ]
+    + [
+        b"/#a",
+        b"a:80",
+        b"a",
+        b"",
+        b" /",
+        b"/ ",
+        b'/"<>\\^`{|}',
+        b"/%zz",
+        b"/" + b"a" * 12,
+        b"http://",
+    ]
+)
+VERSIONS = st.sampled_from(
+    [b"HTTP/1.1"] * 6
+    + [b"HTTP/1.0"] * 2
+    + [
+        b"HTTP/1.2",
+        b"HTTP/0.9",
+        b"HTTP/2.0",
+        b"http/1.1",
+        b"HTTP/1",
+        b"HTTP/11.1",
+        b"HTTP/1.1 ",
+        b"",
+    ]
+    + [b"RTSP/1.0", b"ICE/1.0", b"HTTP/1.10", b"HTTP/1,1"]
+)
+LINES = st.sampled_from(
+    [
+        b"Host: a",
+        b"Host: b",
+        b"Host: a,b",
+        b"Host:",
+        b"host : a",
+        b"Connection: close",
+        b"Connection: keep-alive",
+        b"Connection: Upgrade",
+        b"Connection: x , CLOSE",
+        b"Connection:",
+        b"Upgrade: websocket",
+        b"Upgrade: h2c",
+        b"Upgrade: h2c, WebSocket",
+        b"Expect: 100-continue",
+        b"Expect: x, 100-Continue",
+        b"Content-Length: 5",
+        b"Content-Length: 5",
+        b"Content-Length: 5, 5",
+        b"Content-Length: 0",
+        b"Content-Length: 0000000000000000000000005",
+        b"Content-Length: 00000000000000000005",
+        b"Content-Length: +5",
+        b"Content-Length: 5 ",
+        b"Content-Length:",
+        b"Content-Length: \xc2\xb2",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: Chunked",
+        b"Transfer-Encoding: chunked ",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding:",
+        b"Transfer-Encoding : chunked",
+        b"Sec-WebSocket-Key: \xff",
+        b"Proxy-Connection: close",
+        b"X: a",
+        b"X:\t a \t b\t ",
+        b"X: caf\xc3\xa9\xff",
+        b"X:",
+        b"X",
+        b": a",
+        b"X(): a",
+        b"X y: a",
+        b"X\xe9: a",
+        b" folded: a",
+        b"\tfolded",
+        b"x-LONG-name_!#$%&'*+.^`|~0: :",
+    ]
+)
+TAILS = st.sampled_from(
+    [
+        b"",
+        b"hello",
+        b"hell",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"5;a=b\r\nhello\r\n0;x\r\nA: b\r\n\r\n",
+        b"5\r\nhello!!0\r\n\r\n",
+        b"5\r\nhello\r!",
+        b"5 \r\nhello\r\n",
+        b"0\r\n\r\n",
+        b"0\r\nA b: c\r\n\r\n",
+        b"\x81\x80abcd",
+        b"\r\n",
+    ]
+)
+
+
+PLAIN = st.sampled_from(
+    [b"", b"GET / HTTP/1.1", b"HEAD /a HTTP/1.1", b"POST /?b HTTP/1.1", b"POST / HTTP/1.0"]
+)
+POST_CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+GOOD_REQUESTS = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"FOO http://b HTTP/1.2\r\nHost: a\r\nX: b\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+        POST_CHUNKED + b"5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\x81\x80abcd",
+    ]
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """Draw a request, of which as much as you like is wrong."""
+    lines = draw(st.lists(LINES, max_size=5))
+    if draw(st.booleans()):
+        lines.insert(0, b"Host: a")
+    line = draw(PLAIN) or b" ".join([draw(METHODS), draw(TARGETS), draw(VERSIONS)])
+    return b"\r\n".join([line, *lines, b"", draw(TAILS)])
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Draw requests with a few bytes of them changed."""
+    raw = bytearray(b"".join(draw(st.lists(GOOD_REQUESTS | requests(), min_size=1, max_size=4))))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(raw)))
+        byte = draw(
+            st.sampled_from([b"\r", b"\n", b" ", b"\t", b":", b"\x00", b"\xff"]) | st.binary()
+        )
+        raw[at : at + draw(st.integers(0, 2))] = byte
+    return bytes(raw)
+
+
+STATUSES = st.sampled_from([200, 200, 200, 201, 204, 304, 299, 413, 426, 999, 101, 1000])
+HEADERS = st.lists(
+    st.sampled_from(
+        [
+            (b"content-length", b"5"),
+            (b"content-length", b"5"),
+            (b"content-length", b"6"),
+            (b"content-length", b"05, 05"),
+            (b"content-length", b"x"),
+            (b"transfer-encoding", b"chunked"),
+            (b"transfer-encoding", b"gzip"),
+            (b"connection", b"close"),
+            (b"connection", b"Keep-Alive, X"),
+            (b"connection", b"upgrade"),
+            (b"host", b"a"),
+            (b"x-mine", b""),
+            (b"x-mine", b"caf\xe9"),
+            (b"a b", b"c"),
+            (b"a:b", b"c"),
+            (b"a", b"b\r\nc: d"),
+            (b"a", b"b\nc"),
+        ]
+    ),
+    max_size=4,
+)
+ANSWERS = st.builds(
+    Answer,
+    st.booleans(),
+    st.booleans(),
+    STATUSES,
+    HEADERS,
+    st.lists(st.sampled_from([b"hello", b"he", b"llo", b""]), max_size=3),
+    st.booleans(),
+)
+GOOD = Answer(headers=[(b"content-length", b"5")], pieces=[b"hello"])
+
+
+def cut(raw: bytes, sizes: list[int]) -> list[bytes]:
+    pieces = []
+    for size in sizes:
+        pieces.append(raw[:size])
+        raw = raw[size:]
+    return [*pieces, raw]
+
+
+@given(
+    raw=mutated(),
+    sizes=st.lists(st.integers(1, 60), max_size=6),
+    answers=st.lists(st.just(GOOD) | ANSWERS, max_size=3),
+    limits=st.sampled_from([LIMITS, LIMITS, TIGHT]),
+    eof=st.booleans(),
+)
+@example(
+    raw=b"HEAD / HTTP/1.0\r\nHost: a\r\n\r\n",
+    sizes=[],
+    answers=[Answer()],
+    limits=LIMITS,
+    eof=False,
+)
+@example(raw=b"GET / HTTP/1.1\r\n\r\n", sizes=[], answers=[], limits=LIMITS, eof=False)
+def test_the_drivers_say_the_same(
+    raw: bytes, sizes: list[int], answers: list[Answer], limits: HeadLimits, eof: bool
+) -> None:
+    same(cut(raw, sizes), answers, limits, eof=eof)
+
+
+@given(raw=mutated())
+def test_the_drivers_say_the_same_byte_by_byte(raw: bytes) -> None:
+    same([raw[i : i + 1] for i in range(len(raw))], [GOOD] * 3)
+
+
+# -- what was seen before --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cold() -> None:
+    head_lines.FIELD_LINES.clear()
+    head_lines.REQUEST_LINES.clear()
+    head_cache.TEMPLATES.clear()
+
+
+@given(
+    raws=st.lists(mutated(), min_size=2, max_size=4),
+    answers=st.lists(st.just(GOOD) | ANSWERS, max_size=2),
+    tail=TAILS,
+)
+def test_the_drivers_say_the_same_of_what_was_seen_before(
+    raws: list[bytes], answers: list[Answer], tail: bytes
+) -> None:
+    # What was kept of one connection is there for the next: each goes twice, in one worker.
+    first = [same([raw], answers) for raw in raws]
+    assert [same([raw], answers) for raw in raws] == first
+    for raw in raws:
+        same([raw + tail], answers)
+        same([raw[i : i + 1] for i in range(len(raw))], answers)
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"Host: b",
+        b"Host: a b",
+        b"X y: a",
+        b" folded",
+        b"Upgrade: \xff",
+        b"Cookie: a\x01",
+        b"Cookie: \r",
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
+        b"Cookie: e=f",
+        b"Transfer-Encoding: chunked",
+        b"Content-Length: 5, 5",
+        b"Expect: 100-continue",
+        b"Connection: close",
+    ],
+    ids=repr,
+)
+def test_a_head_that_shares_lines_with_a_known_one_is_judged_by_itself(bad: bytes) -> None:
+    split = BROWSER.split(b"\r\n")
+    for at in range(1, len(split) - 1):
+        for beside in (split[at:], split[at + 1 :]):  # put in between, and in place of another
+            same([BROWSER])
+            same([b"\r\n".join([*split[:at], bad, *beside])])
+    (upgrade, *_) = same([BROWSER])
+    assert isinstance(upgrade, Upgrade)
+
+
+@pytest.mark.usefixtures("cold")
+def test_bytes_behind_a_known_head_are_no_part_of_it() -> None:
+    get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    said = same([get * 3], [GOOD] * 3)
+    assert sum(isinstance(event, Request) for event in said) == 3
+    (upgrade, *_) = same([BROWSER + b"\x81\x80abcd"])
+    assert isinstance(upgrade, Upgrade)
+    assert upgrade.trailing == b"\x81\x80abcd"
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize(
+    "limits", [HeadLimits(size=60), HeadLimits(target=3), HeadLimits(headers=2)]
+)
+def test_a_head_that_is_known_has_the_limits_of_its_connection(limits: HeadLimits) -> None:
+    head = b"GET /abc HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nPragma: no-cache\r\n\r\n"
+    (request, *_) = same([head])
+    assert isinstance(request, Request)
+    (status, *_) = same([head], limits=limits)
+    assert status in (414, 431)
+
+
+PLACES = [
+    b"GET%b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"G%bT / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.%b\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1%b\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n%bX: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX%bY: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX:%ba\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: a%bb\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: a%b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a%b\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %b2\r\n\r\nhi",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked%b\r\n\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=repr)
+def test_any_byte_in_any_place_is_read_alike(place: bytes) -> None:
+    for byte in range(256):
+        for times in (1, 2):
+            same([place.replace(b"%b", bytes([byte]) * times)], [GOOD])
+
+
+# -- which heads are the fast driver's own ---------------------------------------------------------
+BROWSER = (
+    b"GET /chat?room=1 HTTP/1.1\r\nHost: example.org:8000\r\nConnection: keep-alive, Upgrade\r\n"
+    b"Pragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11)\r\n"
+    b"Upgrade: websocket\r\nOrigin: http://example.org:8000\r\nSec-WebSocket-Version: 13\r\n"
+    b"Accept-Encoding: gzip, deflate, br\r\nCookie: a=b; c=d\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"DELETE /a HTTP/1.1\r\nHost: a\r\nX-Mine: b\r\nX-Mine: c\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        BROWSER,
+    ],
+)
+def test_the_usual_head_is_not_left_to_h11(head: bytes) -> None:
+    assert _split(head) is not None
+    (request, *_) = same([head])
+    assert isinstance(request, Request | Upgrade)
+
+
+def test_the_names_of_a_head_are_shared_objects() -> None:
+    found = []
+    for driver in DRIVERS.values():
+        http1 = driver(LIMITS, b"websocket")
+        http1.feed(BROWSER)
+        upgrade = http1.take()
+        assert isinstance(upgrade, Upgrade)
+        found.append([name for name, _ in upgrade.request.headers])
+    assert all(a is b for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("method", ["response", "body", "end"])
+def test_what_has_no_place_ends_the_connection(method: str) -> None:
+    http1 = FastHttp1(LIMITS, b"websocket")
+    http1.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert isinstance(http1.take(), Request)
+    assert http1.response(200, [(b"content-length", b"0")])
+    assert http1.end() == b""
+    given_to: dict[str, tuple[Any, ...]] = {"response": (200, []), "body": (b"a",), "end": ()}
+    with pytest.raises(InvalidMessage, match="that is complete"):
+        getattr(http1, method)(*given_to[method])
+    assert not http1.keeps_alive
+    assert http1.refusal(RequestRefused(500, "no"), []) == b""

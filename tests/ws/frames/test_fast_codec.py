@@ -1,0 +1,949 @@
+"""The fast lane held against plain wsproto, and what is its own: when it hands over, what it holds.
+
+What every codec does is in test_codec.py, which runs over this one too.
+"""
+
+import importlib.util
+import itertools
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    RSV1,
+    RSV2,
+    TEXT,
+    Deflater,
+    close,
+    deflated,
+    fragments,
+    frame,
+    ways,
+)
+from tests.plain import plain_codec
+from wsgate.ws.deflate import compression
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
+from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.frames import (
+    deflate_codec,
+    fast_codec as fast_codec_module,
+    messages as plain_frames,
+)
+from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
+from wsgate.ws.frames.deflate_codec import DeflatingCodec, InflatingCodec, fast_codec
+from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+
+PROTOCOL_ERROR = Fail(1002, "protocol error")
+INVALID_PAYLOAD = Fail(1007, "invalid payload")
+TOO_BIG = Fail(1009, "message too big")
+MIB = 1_048_576
+DEFAULT = MessageLimits()
+EAGER = DeflateSettings(threshold=8)
+AGREEMENTS: dict[str, Agreement | None] = {
+    "no deflate": None,
+    "fresh": Agreement(EAGER, server_no_context_takeover=True, client_no_context_takeover=True),
+    "takeover": Agreement(EAGER),
+    "the client's takeover": Agreement(EAGER, server_no_context_takeover=True),
+    "the server's takeover": Agreement(EAGER, client_no_context_takeover=True),
+    "small windows": Agreement(
+        EAGER,
+        server_no_context_takeover=True,
+        client_no_context_takeover=True,
+        server_max_window_bits=9,
+        client_max_window_bits=9,
+    ),
+}
+FRESH, TAKEOVER = AGREEMENTS["fresh"], AGREEMENTS["takeover"]
+MAKERS = {"compiled": fast_codec, "plain": plain_codec}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def lane(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def fast(
+    lane: str, agreement: Agreement | None = None, limits: MessageLimits = DEFAULT
+) -> FastCodec:
+    return MAKERS[lane](limits, agreement, Compressors(6))
+
+
+def wsproto(agreement: Agreement | None = None, limits: MessageLimits = DEFAULT) -> FrameCodec:
+    return WsprotoCodec(Deflate(limits, agreement, Compressors(6)))
+
+
+def drained(codec: FrameCodec, limit: int = 1_000) -> list[Item]:
+    """Take all there is."""
+    items: list[Item] = []
+    while codec.pending:
+        taken = codec.take(limit)
+        assert len(taken) <= limit
+        items += taken
+    return items
+
+
+def read(codec: FrameCodec, pieces: Iterable[bytes], limit: int = 1_000) -> list[Item]:
+    """Take the pieces one by one, and all there is behind each."""
+    items: list[Item] = []
+    for piece in pieces:
+        items += [*codec.take(limit, piece), *drained(codec, limit)]
+    return items
+
+
+def is_end(items: Sequence[Item]) -> bool:
+    return bool(items) and isinstance(items[-1], Fail | PeerClose)
+
+
+def is_at_rest(codec: FastCodec) -> bool:
+    """Say whether it holds nothing, as before its first byte."""
+    held = (codec._partial, codec._boundaries, codec._input, codec._at, codec._is_busy)
+    return held == (None, None, b"", 0, False) and not codec.pending
+
+
+# -- against plain wsproto, on anything --------------------------------------------------------
+
+BITS = st.integers(0, 1 << 16)
+PLACES = st.lists(st.integers(0, 1 << 20), max_size=6)
+BAD_TEXT = [*map(bytes.fromhex, ("ff", "c3", "eda080", "61eda0", "f4908080", "c080"))]
+PAYLOADS: st.SearchStrategy[str | bytes] = st.one_of(
+    st.text(max_size=60),
+    st.binary(max_size=60),
+    st.sampled_from(["", b"", "x" * 125, b"y" * 126, "ü" * 100, b"z" * 127, "\U0001f600" * 40]),
+    st.builds(lambda text, times: text * times, st.text(max_size=4), st.integers(0, 1_500)),
+    st.sampled_from([b"0123456789" * 6_554, "é" * 33_000]),
+)
+CODES = [1000, 1000, 1001, 1002, 1005, 1006, 1007, 1014, 1015, 1016, 0, 999, 2999, 3000, 4999, 5000]
+REASONS = st.one_of(
+    st.just(b""), st.text(max_size=20).map(str.encode), st.sampled_from(BAD_TEXT), st.binary()
+)
+CLOSES = st.one_of(
+    st.just(close()),
+    st.just(frame(CLOSE, b"\x03")),
+    st.builds(close, st.sampled_from(CODES), REASONS),
+)
+CONTROLS = st.builds(
+    frame,
+    st.sampled_from([PING, PONG]),
+    st.one_of(st.binary(max_size=20), st.sampled_from([b"p" * 125, b"p" * 126])),
+    fin=st.sampled_from([True] * 8 + [False]),
+)
+ODD = st.builds(
+    frame,
+    st.integers(0, 15),
+    st.one_of(st.binary(max_size=12), st.sampled_from([*BAD_TEXT, b"x" * 126, b"x" * 130])),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, RSV1, RSV2]),
+    mask=st.sampled_from([b"\0\0\0\0", b"\1\2\3\4", b"\xff\xfe\xfd\xfc", None]),
+    declared=st.sampled_from([None] * 6 + [3, 90, 200, 70_000, 1 << 31, 1 << 63, (1 << 64) - 1]),
+    length_octets=st.sampled_from([None] * 6 + [2, 8]),
+)
+OPCODES = st.sampled_from([TEXT, BINARY])
+BAD_MESSAGES = st.builds(
+    lambda opcode, before, bad, behind: frame(opcode, before.encode() + bad + behind),
+    OPCODES,
+    st.text(max_size=20),
+    st.sampled_from(BAD_TEXT),
+    st.binary(max_size=20),
+)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """Return `data` in pieces that end at these places, counted round."""
+    ends = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def ended(data: bytes, behind: bytes) -> bytes:
+    """Return a payload whose first block is its last (BFINAL), and what stands behind it."""
+    compressor = zlib.compressobj(wbits=-9)
+    return compressor.compress(data) + compressor.flush(zlib.Z_FINISH) + behind
+
+
+@st.composite
+def messages(draw: st.DrawFn, deflater: Deflater, deflates: bool) -> list[bytes]:
+    """Draw the frames of a good message; what is compressed may be cut short or be none."""
+    payload = draw(PAYLOADS)
+    opcode = TEXT if isinstance(payload, str) else BINARY
+    data = payload.encode() if isinstance(payload, str) else payload
+    how = draw(st.sampled_from(["plain", "plain", "good", "good", "short", "ended", "garbage"]))
+    pieces = cut(data, draw(st.just([]) | PLACES))
+    if how == "plain" or not deflates:
+        return fragments(opcode, pieces)
+    if how == "good":
+        return fragments(opcode, deflater.pieces(*pieces), rsv=RSV1)
+    if how == "garbage":
+        return fragments(opcode, cut(draw(st.binary(max_size=40)), draw(PLACES)), rsv=RSV1)
+    packed = deflater.whole(data) if how == "short" else ended(data, deflated(b"behind"))
+    end = draw(st.integers(0, len(packed))) if how == "short" else len(packed)
+    return fragments(opcode, cut(packed[:end], draw(st.just([]) | PLACES)), rsv=RSV1)
+
+
+@st.composite
+def streams(draw: st.DrawFn, agreement: Agreement | None) -> bytes:
+    """Draw what a client sends: frames good and bad, and bits that have tipped over."""
+    keeps = agreement is not None and not agreement.client_no_context_takeover
+    deflater = Deflater(keep=keeps, bits=9)
+    sent: list[bytes] = []
+    good = messages(deflater, agreement is not None)
+    kinds = [good] * 4 + [CONTROLS.map(lambda one: [one])] * 2
+    if draw(st.booleans()):
+        kinds += [CLOSES, ODD, BAD_MESSAGES, st.binary(max_size=20)]  # type: ignore[list-item]
+    for _ in range(draw(st.integers(0, 6))):
+        drawn: Any = draw(draw(st.sampled_from(kinds)))
+        frames = drawn if isinstance(drawn, list) else [drawn]
+        for at, one in enumerate(frames):
+            if at and draw(st.integers(0, 3)) == 0:
+                sent.append(draw(CONTROLS | ODD if draw(st.integers(0, 5)) == 0 else CONTROLS))
+            sent.append(one)
+    stream = bytearray(b"".join(sent))
+    for place in draw(st.just([]) | st.lists(BITS, max_size=2)):
+        if stream:
+            stream[place * 31 % len(stream)] ^= 1 << place % 8
+    return bytes(stream)
+
+
+LIMITS = st.sampled_from(
+    [
+        DEFAULT,
+        MessageLimits(size=100, fragments=4),
+        MessageLimits(size=126, fragments=1),
+        MessageLimits(size=1, fragments=2),
+        MessageLimits(size=2_000, fragments=9),
+        MessageLimits(size=65_535),
+        MessageLimits(size=1 << 62, fragments=1 << 80),
+    ]
+)
+
+
+class Pair:
+    """A codec and plain wsproto, which see and do the same."""
+
+    def __init__(self, lane: str, agreement: Agreement | None, limits: MessageLimits) -> None:
+        self.codecs: tuple[FrameCodec, FrameCodec] = (
+            fast(lane, agreement, limits),
+            wsproto(agreement, limits),
+        )
+        self.items: tuple[list[Item], list[Item]] = ([], [])
+        self.has_closed = False
+
+    def receive(self, how: str, limit: int, piece: bytes) -> None:
+        """Have both look at the piece, at some of it, or at nothing yet."""
+        for number, codec in enumerate(self.codecs):
+            if how == "feed":
+                codec.feed(piece)
+            else:
+                self._take(number, limit, piece)
+
+    def _take(self, number: int, limit: int, piece: bytes = b"") -> None:
+        taken, items = self.codecs[number].take(limit, piece), self.items[number]
+        assert len(taken) <= limit
+        assert not taken or not is_end(items), "nothing comes behind the end"
+        items += taken
+
+    def drain(self, limit: int) -> None:
+        """Have both look at all there is: only then they have to have come as far.
+
+        For wsproto looks at a slice at a time, and the fast lane at what is a message.
+        """
+        for number, codec in enumerate(self.codecs):
+            while codec.pending:
+                self._take(number, limit)
+        ours, theirs = self.items
+        # The two give wsproto its bytes in other pieces: where two things are wrong with one
+        # message, these decide which is seen first. The test then looks at the code.
+        assert [*map(type, ours)] == [*map(type, theirs)]
+        assert [item for item in ours if not isinstance(item, Fail)] == [
+            item for item in theirs if not isinstance(item, Fail)
+        ]
+
+    def send(self, what: str, payload: str | bytes, code: int) -> None:
+        """Have both send the same, where a session may: the bytes are to be the same."""
+        if self.has_closed or (is_end(self.items[0]) and what != "close"):
+            return
+        self.has_closed = what == "close"
+        small = (payload.encode() if isinstance(payload, str) else payload)[:125]
+        sent = []
+        for codec in self.codecs:
+            if what == "close":
+                sent.append(codec.close(code, "" if code == 1005 else "grüß"))
+            elif what == "message":
+                sent.append(codec.message(payload))
+            else:
+                sent.append((codec.ping if what == "ping" else codec.pong)(small))
+        assert sent[0] == sent[1]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+@pytest.mark.parametrize("agreed", AGREEMENTS)
+def test_it_reads_and_writes_as_wsproto_does(lane: str, agreed: str, data: st.DataObject) -> None:
+    agreement, limits = AGREEMENTS[agreed], data.draw(LIMITS)
+    stream = data.draw(streams(agreement))
+    pair = Pair(lane, agreement, limits)
+    for piece in cut(stream, data.draw(PLACES)):
+        how = data.draw(st.sampled_from(["feed", "take", "drain", "drain"]))
+        limit = data.draw(st.sampled_from([1, 2, 3, 16, 1 << 80]))
+        pair.receive(how, limit, piece)
+        if how == "drain":
+            pair.drain(limit)
+            what = data.draw(st.sampled_from(["", "message", "message", "ping", "pong", "close"]))
+            if what == "close":  # rarely, for then nothing else can be sent
+                what = data.draw(st.sampled_from(["close", "", ""]))
+            if what:
+                pair.send(what, data.draw(PAYLOADS), data.draw(st.sampled_from([1000, 1005, 4999])))
+    pair.drain(3)
+    ours, theirs = pair.items
+    assert [codec.pending for codec in pair.codecs] == [False, False]
+    if ours != theirs:
+        # A Fail with another code: one that plain wsproto gives too when it comes in other pieces.
+        ends = {tuple(read(wsproto(agreement, limits), way)[-1:]) for way in all_ways(stream)}
+        assert len(ends) > 1
+        assert (ours[-1],) in ends
+    if is_end(ours):
+        for codec in pair.codecs:
+            assert not codec.take(9, frame(TEXT, "behind"))
+            assert not codec.pending
+
+
+def all_ways(stream: bytes) -> Iterable[list[bytes]]:
+    """Return many ways to give `stream`, each slice of wsproto's beginning at another place."""
+    yield from ways(stream)
+    for offset in range(1, 30):
+        yield [stream[:offset], stream[offset:]]
+    for step in (13, 100, 500):
+        yield [stream[at : at + step] for at in range(0, len(stream), step)]
+
+
+# -- whole messages, control frames ------------------------------------------------------------
+
+
+def test_what_is_usual_needs_no_wsproto(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_codec_module, "WsprotoCodec", None)
+    data = frame(TEXT, "a") + frame(BINARY, b"b" * 300) + frame(PING, b"c") + frame(PONG)
+    data += frame(TEXT, "d" * 70_000) + frame(TEXT, "")
+    expected: list[Item] = ["a", b"b" * 300, Ping(b"c"), Pong(b""), "d" * 70_000, ""]
+    for ending in (close(1000, "bye"), close(1001), close()):
+        for way in ways(data + ending):
+            codec = fast(lane)
+            *items, end = read(codec, way)
+            assert items == expected
+            assert isinstance(end, PeerClose)
+            assert codec._wsproto is None
+
+
+def test_compressed_messages_need_no_wsproto(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_codec_module, "WsprotoCodec", None)
+    payloads: list[str | bytes] = ["", "hello " * 20, b"", b"\xff" * 1_000, "ü" * 30_000]
+    for payload in payloads:
+        opcode = TEXT if isinstance(payload, str) else BINARY
+        data = payload.encode() if isinstance(payload, str) else payload
+        for level in (0, 9):
+            sent = frame(opcode, deflated(data, level=level), rsv=RSV1)
+            codec = fast(lane, FRESH)
+            # The header in any pieces, too; the payload comes with its last octet.
+            head = 4 if len(sent) - 6 < 126 else 6
+            assert read(codec, [sent[:1], sent[1:2], sent[2:head], sent[head:]]) == [payload]
+            assert read(codec, [frame(PING) + sent + sent]) == [Ping(b""), payload, payload]
+            assert is_at_rest(codec)
+
+
+def test_at_rest_it_is_as_at_first(lane: str) -> None:
+    codec = fast(lane)
+    assert is_at_rest(codec)
+    data = frame(TEXT, "a") + frame(PING) + frame(BINARY, b"b" * 1_000)
+    data += b"".join(fragments(TEXT, [b"c", b"d"])) + frame(TEXT, "e")
+    for way in ways(data):
+        assert read(codec, way)[-1] == "e"
+        assert is_at_rest(codec)
+        assert codec._wsproto is None
+
+
+def test_a_message_may_be_read_past_it_only_at_rest(lane: str) -> None:
+    message = frame(TEXT, "whole")
+    for agreement in (None, FRESH, TAKEOVER):
+        codec = fast(lane, agreement)
+        assert codec.is_at_rest
+        assert codec.read_message(message, DEFAULT.size) == "whole"
+        for held in (message[:1], frame(PING)[:2], message[:-1], frame(TEXT, fin=False)):
+            codec = fast(lane, agreement)
+            read(codec, [held])
+            assert not codec.is_at_rest
+        assert read(codec, [frame(CONT, "x"), message]) == ["x", "whole"]
+        assert codec.is_at_rest
+        read(codec, [close()])
+        assert not codec.is_at_rest
+
+
+def test_a_compressed_message_may_be_read_past_it_too(lane: str) -> None:
+    codec, most = fast(lane, FRESH), DEFAULT.size
+    for opcode, payload in ((TEXT, "ü" * 200), (BINARY, b"\xff" * 200), (TEXT, "")):
+        octets = payload.encode() if isinstance(payload, str) else payload
+        data = frame(opcode, deflated(octets, level=0), rsv=RSV1)
+        assert codec.read_message(data, most) == payload
+        assert fast(lane, TAKEOVER).read_message(data, most) is None
+        assert fast(lane).read_message(data, most) is None
+        for other in (data[:1], data[:2], data[:6], data[:-1], data + b"x", data + frame(PING)):
+            assert codec.read_message(other, most) is None
+    for wrong in (
+        frame(TEXT, deflated(b"\xff"), rsv=RSV1),
+        frame(BINARY, b"\xff" * 9, rsv=RSV1),
+        frame(BINARY, deflated(bytes(MIB + 1)), rsv=RSV1),
+        frame(BINARY, deflated(b"x" * 65_536, level=0), rsv=RSV1),
+        frame(BINARY, deflated(b"x"), rsv=RSV1, length_octets=2),
+        frame(BINARY, deflated(b"x"), rsv=RSV1, mask=None),
+    ):
+        assert codec.read_message(wrong, most) is None
+    assert codec.is_at_rest
+
+
+def test_without_the_compiled_part_the_plain_twin_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python refuses to import what stands as None there.
+    monkeypatch.setitem(sys.modules, "wsgate.ws.frames._messages", None)
+    monkeypatch.delattr("wsgate.ws.frames._messages", raising=False)
+    spec = importlib.util.find_spec("wsgate.ws.frames.fast_codec")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    codec = module.FastCodec(DEFAULT, None, Compressors(6))
+    assert codec._read_messages is plain_frames.read_messages
+    assert codec.message is plain_frames.data_frame
+    assert read(codec, [frame(TEXT, "a") + frame(PING)]) == ["a", Ping(b"")]
+
+
+def test_the_types_are_by_what_was_agreed(lane: str) -> None:
+    assert not isinstance(fast(lane), DeflatingCodec)
+    assert isinstance(fast(lane, TAKEOVER), DeflatingCodec)
+    assert not isinstance(fast(lane, TAKEOVER), InflatingCodec)
+    assert isinstance(fast(lane, FRESH), InflatingCodec)
+
+
+def test_taking_more_copies_nothing(lane: str) -> None:
+    data = b"".join(frame(TEXT, str(number)) for number in range(1_000))
+    codec = fast(lane)
+    assert codec.take(10, data)[0] == "0"
+    for taken in range(1, 100):
+        assert codec._input is data
+        assert codec.buffered == len(data) - sum(len(str(n)) + 6 for n in range(taken * 10))
+        assert codec.take(10)[0] == str(taken * 10)
+
+
+def test_more_may_come_while_some_waits(lane: str) -> None:
+    codec = fast(lane)
+    assert codec.take(1, frame(TEXT, "a") + frame(TEXT, "b") + frame(PING)) == ["a"]
+    assert codec.take(1, frame(TEXT, "c")) == ["b"]
+    codec.feed(frame(TEXT, "d"))
+    assert drained(codec) == [Ping(b""), "c", "d"]
+    assert is_at_rest(codec)
+
+
+@pytest.mark.parametrize("held", [1, 2, 5])
+def test_a_frames_beginning_is_held_without_what_came_with_it(lane: str, held: int) -> None:
+    data = frame(BINARY, b"x" * 200_000) + frame(PING, b"p")[:held]
+    codec = fast(lane)
+    assert read(codec, [data]) == [b"x" * 200_000]
+    assert codec._input == data[-held:]
+    assert codec.buffered == held
+
+
+def test_nothing_more_is_not_more(lane: str) -> None:
+    codec = fast(lane)
+    for data in (b"", frame(TEXT, "x" * 10)[:1], frame(TEXT, "x" * 10)[1:9]):
+        codec.take(1, data)
+        assert not drained(codec)
+        codec.feed(b"")
+        assert not codec.pending
+        assert not codec.take(1, b"")
+        assert not codec.pending
+
+
+def test_what_is_dropped_is_forgotten(lane: str) -> None:
+    for agreement, data in [
+        (None, frame(PING)[:3]),
+        (None, frame(TEXT, "a") * 3),
+        (None, frame(TEXT, "x", fin=False) + frame(PING) * 3),
+        (FRESH, frame(TEXT, deflated(b"x"), rsv=RSV1)[:4]),
+    ]:
+        codec = fast(lane, agreement)
+        codec.take(1, data)
+        codec.drop()
+        assert (codec.pending, codec.buffered) == (False, 0)
+        assert not codec.take(1)
+
+
+BEYOND = 1 << 70
+
+
+@pytest.mark.parametrize("limit", [sys.maxsize, sys.maxsize + 1, BEYOND])
+@pytest.mark.parametrize("size", [sys.maxsize, sys.maxsize + 1, 1 << 63, (1 << 64) - 1, BEYOND])
+def test_settings_may_be_any_number(lane: str, limit: int, size: int) -> None:
+    def codec() -> FastCodec:
+        return fast(lane, limits=MessageLimits(size=size))
+
+    assert codec().take(limit, frame(TEXT, "a") + frame(BINARY, b"b")) == ["a", b"b"]
+    large = frame(BINARY, b"x", declared=(1 << 63) - 1)
+    assert read(codec(), [large], limit) == []
+    # RFC 6455 section 5.2: "the most significant bit MUST be 0".
+    for declared in (1 << 63, (1 << 64) - 1):
+        assert read(codec(), [frame(BINARY, b"x", declared=declared)], limit) == [PROTOCOL_ERROR]
+
+
+# -- messages that come in pieces --------------------------------------------------------------
+
+SCRIPTS = "a\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff κόσμε \U0001f600" * 2
+
+
+def test_a_text_in_two_pieces_cut_anywhere(lane: str) -> None:
+    data = frame(TEXT, SCRIPTS) + frame(TEXT, "b")
+    for at in range(len(data) + 1):
+        codec = fast(lane)
+        assert read(codec, [data[:at], data[at:]]) == [SCRIPTS, "b"]
+        assert is_at_rest(codec)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 7, 61, 1_021])
+def test_a_large_text_in_pieces_of_any_size(lane: str, step: int) -> None:
+    text = SCRIPTS * (2 if step == 1 else 100)
+    data = frame(PING) + frame(TEXT, text) + frame(TEXT, text)
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    assert read(fast(lane), pieces) == [Ping(b""), text, text]
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 1_021])
+@pytest.mark.parametrize("length", [126, 65_535, 65_536])
+def test_a_large_binary_in_pieces_of_any_size(lane: str, step: int, length: int) -> None:
+    payload = bytes(at % 251 for at in range(length))
+    data = frame(BINARY, payload, mask=b"\1\2\3\4") + frame(BINARY, b"next")
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    assert read(fast(lane), pieces) == [payload, b"next"]
+
+
+@pytest.mark.parametrize(
+    ("octets", "bad"), [("ff", 0), ("c080", 0), ("c328", 1), ("eda080", 1), ("edbfbf", 1)]
+)
+@pytest.mark.parametrize("before", ["", "x" * 999, SCRIPTS * 40])
+def test_a_bad_octet_fails_before_the_frame_is_whole(
+    lane: str, octets: str, bad: int, before: str
+) -> None:
+    text = before.encode() + bytes.fromhex(octets)
+    data = frame(TEXT, text + b"more", declared=1 << 20)
+    at = data.index(frame(TEXT, text, declared=1 << 20)) + 14 + len(before.encode()) + bad
+    for step in (1, 1_000):
+        codec = fast(lane)
+        pieces = [data[i : min(at, i + step)] for i in range(0, at, step)]
+        assert read(codec, pieces) == []
+        assert codec._partial is not None
+        assert read(codec, [data[at : at + 1], data[at + 1 :]]) == [INVALID_PAYLOAD]
+        assert read(fast(lane), [data]) == [INVALID_PAYLOAD]
+
+
+@pytest.mark.parametrize("char", ["ü", "€", "\U0001f600"])
+def test_a_text_that_stops_within_a_character(lane: str, char: str) -> None:
+    data = frame(TEXT, b"x" * 200 + char.encode()[:-1])
+    for way in ways(data):
+        assert read(fast(lane), way) == [INVALID_PAYLOAD]
+
+
+def test_a_message_in_pieces_is_bounded_by_the_limit(lane: str) -> None:
+    limits = MessageLimits(size=200)
+    for opcode in (TEXT, BINARY):
+        for way in ways(frame(opcode, b"x" * 201)):
+            assert read(fast(lane, limits=limits), way) == [TOO_BIG]
+        for way in ways(frame(opcode, b"x" * 200)):
+            assert len(read(fast(lane, limits=limits), way)) == 1
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_message_octet_by_octet_is_copied_but_once(lane: str, opcode: int) -> None:
+    # What a piece costs must not grow with what is there already: so nothing but the pieces is
+    # held, each joined once with its neighbours, and once with all.
+    codec = fast(lane)
+    data = frame(opcode, b"0123456789" * 2_000)
+    for at in range(8, len(data) - 1):
+        codec.take(1, data[at - 8 : at] if at == 8 else data[at - 1 : at])
+        assert not codec._input
+        if codec._partial is not None:
+            assert len(codec._partial._undecoded) < 4
+            assert len(codec._partial._pieces._few) <= 512
+            assert len(codec._partial._pieces._joined) <= at // 512
+    assert len(codec.take(1, data[-2:])) == 1
+
+
+# -- what is handed over -----------------------------------------------------------------------
+
+
+class Handed:
+    """Counts the octets that wsproto is given, and how many codecs of it are made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.octets = self.codecs = 0
+        handed = self
+
+        class Counting(WsprotoCodec):
+            __slots__ = ()
+
+            def __init__(self, deflate: Deflate) -> None:
+                super().__init__(deflate)
+                handed.codecs += 1
+
+            def take(self, limit: int, data: bytes = b"") -> list[Item]:
+                handed.octets += len(data)
+                return super().take(limit, data)
+
+        monkeypatch.setattr(fast_codec_module, "WsprotoCodec", Counting)
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> Handed:
+    return Handed(monkeypatch)
+
+
+def test_fragments_are_handed_over_and_no_more(lane: str, handed: Handed) -> None:
+    one, two, three = fragments(TEXT, ["ä".encode()[:1], "ä".encode()[1:] * 1, b"x" * 70_000])
+    message = one + frame(PING, b"p" * 125) + two + frame(PONG) + three
+    data = frame(TEXT, "before") + message + frame(TEXT, "behind") + frame(PING)
+    expected = ["before", Ping(b"p" * 125), Pong(b""), "ä" + "x" * 70_000, "behind", Ping(b"")]
+    for number, way in enumerate(ways(data), 1):
+        codec = fast(lane)
+        assert read(codec, way) == expected
+        assert handed.octets == number * len(message)
+        assert handed.codecs == number
+        assert codec._wsproto is None
+        assert is_at_rest(codec)
+
+
+def test_wsproto_is_there_until_its_message_ends(lane: str) -> None:
+    codec = fast(lane)
+    one, two, three = fragments(BINARY, [b"a", b"", b"c"])
+    for piece, is_there in [
+        (frame(TEXT, "x"), False),
+        (one, True),
+        (frame(PING), True),
+        (two[:1], True),
+        (two[1:], True),
+        (three[:-1], True),
+        (three[-1:], False),
+        (frame(TEXT, "y"), False),
+    ]:
+        read(codec, [piece])
+        assert (codec._wsproto is not None) is is_there
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (close(4000, "why"), PeerClose(4000, "why")),
+        (close(1014), PeerClose(1014, "")),
+        (close(1006), PROTOCOL_ERROR),
+        (frame(CLOSE, b"\x03"), PROTOCOL_ERROR),
+        (close(1000, b"\xff"), INVALID_PAYLOAD),
+    ],
+    ids=lambda case: case[:12].hex() if isinstance(case, bytes) else "",
+)
+def test_a_close_is_judged_without_wsproto(
+    lane: str, handed: Handed, data: bytes, end: Item
+) -> None:
+    for way in ways(data):
+        assert read(fast(lane), way) == read(wsproto(), way) == [end]
+    assert read(fast(lane), [data + frame(TEXT, "behind")]) == [end]
+    assert handed.octets == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, "x", mask=None),
+        frame(TEXT, "x", rsv=RSV2),
+        frame(TEXT, "x", rsv=RSV1),
+        frame(CONT, "x"),
+        frame(3),
+        frame(PING, b"x", fin=False),
+        frame(PING, b"x" * 126),
+        frame(CLOSE, b"x" * 126),
+        frame(TEXT, b"\xff"),
+        frame(TEXT, "x" * 125, length_octets=2),
+        frame(TEXT, "x", length_octets=8),
+        frame(BINARY, b"x" * 10, declared=1 << 63),
+        frame(BINARY, declared=DEFAULT.size + 1),
+    ],
+    ids=lambda data: data[:12].hex(),
+)
+def test_wsproto_judges_what_is_wrong(lane: str, handed: Handed, data: bytes) -> None:
+    for way in ways(data):
+        codec = fast(lane)
+        (fault,) = read(codec, way)
+        assert [fault] == read(wsproto(), way)
+        assert (codec._wsproto, codec._boundaries, codec._partial) == (None, None, None)
+        assert codec.buffered == 0
+    assert handed.codecs > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (frame(TEXT, b"a" * 50 + b"\xff"), INVALID_PAYLOAD),
+        (frame(TEXT, b"a" * 50 + b"\xff" * 900)[:600], INVALID_PAYLOAD),
+        (frame(TEXT, "x", fin=False) + frame(TEXT), PROTOCOL_ERROR),
+        (close(1000), PeerClose(1000, "")),
+        (close(3000), PeerClose(3000, "")),
+    ],
+)
+def test_nothing_is_held_behind_the_end(lane: str, data: bytes, end: Item) -> None:
+    for behind in (b"", frame(TEXT, "behind") * 100):
+        codec = fast(lane)
+        assert read(codec, [data + behind]) == [end]
+        codec.feed(frame(TEXT, "behind"))
+        assert not codec.pending
+        assert not codec.take(1, frame(TEXT, "behind"))
+        held = (codec._partial, codec._wsproto, codec._boundaries, codec._input, codec.pending)
+        assert held == (None, None, None, b"", False)
+
+
+def test_a_header_of_any_form_ends_where_it_ends(lane: str, handed: Handed) -> None:
+    # All are parts of one message that wsproto reads; the one behind it is not.
+    for length in (0, 1, 125, 126, 127, 65_535, 65_536):
+        pieces = [b"x" * length, b"y" * length, b""]
+        message = b"".join(fragments(BINARY, pieces))
+        before = handed.octets
+        for number, way in enumerate(ways(message + frame(TEXT, "z")), 1):
+            assert read(fast(lane), way) == [b"".join(pieces), "z"]
+            assert handed.octets - before == number * len(message)
+
+
+def test_one_take_gives_wsproto_one_slice(lane: str, handed: Handed) -> None:
+    codec = fast(lane)
+    data = frame(BINARY, b"x" * 10_000, fin=False)
+    assert not codec.take(1, data)
+    assert handed.octets == 2_048
+    assert codec._input is data
+    for taken in range(2, 5):
+        assert not codec.take(1)
+        assert handed.octets == 2_048 * taken
+        assert codec.pending
+    assert not drained(codec)
+    assert handed.octets == len(data)
+
+
+# -- the client's window -----------------------------------------------------------------------
+
+
+def test_the_clients_window_is_kept_between_messages(lane: str, handed: Handed) -> None:
+    codec, deflater = fast(lane, TAKEOVER), Deflater(keep=True)
+    words = bytes(range(256)) * 2
+    sizes = []
+    for _ in range(3):
+        payload = deflater.whole(words)
+        sizes.append(len(payload))
+        data = frame(TEXT, "plain") + frame(BINARY, payload, rsv=RSV1) + frame(PING)
+        assert read(codec, [data]) == ["plain", words, Ping(b"")]
+        one, two = fragments(BINARY, deflater.pieces(words[:300], words[300:]), rsv=RSV1)
+        assert read(codec, [one + frame(PING), two]) == [Ping(b""), words]
+        assert codec._wsproto is not None
+        assert is_at_rest(codec)
+    assert sizes[1] < sizes[0] / 4
+    assert handed.codecs == 1
+
+
+def test_without_a_kept_window_nothing_is_kept(lane: str, handed: Handed) -> None:
+    codec = fast(lane, FRESH)
+    for _ in range(3):
+        for pieces in ([b"a" * 99, b"b"], [b"", b""]):
+            data = b"".join(fragments(BINARY, Deflater().pieces(*pieces), rsv=RSV1))
+            assert read(codec, [data]) == [b"".join(pieces)]
+            assert codec._wsproto is None
+    assert handed.codecs == 6
+
+
+def test_fragments_without_a_window_leave_it(lane: str) -> None:
+    # A plain message between compressed ones takes nothing from the window.
+    codec, deflater = fast(lane, TAKEOVER), Deflater(keep=True)
+    words = bytes(range(256))
+    first, second = (frame(BINARY, deflater.whole(words), rsv=RSV1) for _ in range(2))
+    between = b"".join(fragments(TEXT, [b"x", b"y"])) + frame(TEXT, "z")
+    assert read(codec, [first, between, second]) == [words, "xy", "z", words]
+
+
+# -- compressed messages -----------------------------------------------------------------------
+
+
+def test_a_compressed_message_that_is_not_whole_is_handed_over(lane: str, handed: Handed) -> None:
+    data = frame(TEXT, deflated(b"hello"), rsv=RSV1)
+    for at in range(len(data)):
+        codec = fast(lane, FRESH)
+        before = handed.octets
+        assert read(codec, [data[:at], data[at:] + frame(TEXT, "z")]) == ["hello", "z"]
+        assert handed.octets - before == (len(data) if at >= 6 else 0)
+        assert is_at_rest(codec)
+        assert codec._wsproto is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (deflated(b"\xff"), INVALID_PAYLOAD),
+        (deflated("ü".encode()[:1]), INVALID_PAYLOAD),
+        (b"\xff" * 9, INVALID_PAYLOAD),
+        (b"", INVALID_PAYLOAD),
+        (ended(b"one", b""), "one"),
+        (ended(b"one", deflated(b"two")), "onetwo"),
+        (ended(b"one", ended(b"two", b"")), "onetwo"),
+    ],
+)
+def test_wsproto_judges_what_is_unusual_in_deflate_data(
+    lane: str, handed: Handed, payload: bytes, expected: Item
+) -> None:
+    data = frame(TEXT, payload, rsv=RSV1)
+    assert read(fast(lane, FRESH), [data]) == [expected] == read(wsproto(FRESH), [data])
+    assert handed.codecs == 1
+
+
+def stored(data: bytes, *, size: int, final: bool = False) -> bytes:
+    """Return a stored block of `size` octets, of which `data` are there."""
+    octets = size.to_bytes(2, "little")
+    return bytes([final]) + octets + bytes(octet ^ 0xFF for octet in octets) + data
+
+
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("lacks", range(9))
+def test_a_stored_block_that_lacks_octets(lane: str, final: bool, lacks: int) -> None:
+    # It goes on into the four octets that the receiver puts back, and what probes their end.
+    data = frame(BINARY, stored(b"abc", size=3 + lacks, final=final), rsv=RSV1)
+    assert read(fast(lane, FRESH), [data]) == read(wsproto(FRESH), [data])
+
+
+def test_rsv1_without_deflate_is_handed_over(lane: str) -> None:
+    assert read(fast(lane), [frame(TEXT, deflated(b"x"), rsv=RSV1)]) == [PROTOCOL_ERROR]
+
+
+@pytest.mark.parametrize("form", ["whole", "not minimal", "bit 63", "cut"])
+def test_the_length_of_a_compressed_message(lane: str, handed: Handed, form: str) -> None:
+    payload = deflated(bytes(range(256)))
+    data, expected = {
+        "whole": (frame(BINARY, payload, rsv=RSV1), [bytes(range(256))]),
+        "not minimal": (frame(BINARY, b"\0", rsv=RSV1, length_octets=2), [PROTOCOL_ERROR]),
+        "bit 63": (frame(BINARY, b"\0", rsv=RSV1, declared=1 << 63), [PROTOCOL_ERROR]),
+        "cut": (frame(BINARY, payload, rsv=RSV1)[:3], []),
+    }[form]
+    assert read(fast(lane, FRESH), [data]) == expected
+    assert bool(handed.codecs) is (expected == [PROTOCOL_ERROR])
+
+
+@pytest.mark.parametrize("length", [65_536, 65_537])
+def test_a_large_compressed_message_is_inflated_in_slices(
+    lane: str, handed: Handed, length: int
+) -> None:
+    text = b"x" * (length - 6)
+    payload = stored(text, size=len(text)) + b"\0"  # the beginning of an empty block
+    data = frame(BINARY, payload, rsv=RSV1)
+    for pieces in ([data], [data[:14], data[14:]], [data[:13], data[13:]]):
+        before = handed.octets
+        assert read(fast(lane, FRESH), pieces) == [text]
+        by_itself = length == 65_536 and len(pieces) == 1
+        assert handed.octets - before == (0 if by_itself else len(data))
+
+
+class Inflated:
+    """What the fast lane has had inflated: how much at most, and whether that was enough."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[int, bool]] = []
+        original = compression.inflated
+
+        def counted(data: bytes, window: int, most: int) -> bytes | None:
+            out = original(data, window, most)
+            self.calls.append((most, out is not None))
+            return out
+
+        monkeypatch.setattr(deflate_codec, "inflated", counted)
+
+
+def test_a_bomb_is_given_up_after_a_mebibyte(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = deflated(bytes(60 * MIB), level=9)
+    assert 50_000 < len(payload) <= 65_536
+    data = frame(BINARY, payload, rsv=RSV1)
+    seen = Inflated(monkeypatch)
+    codec = fast(lane, FRESH, MessageLimits(size=4 * MIB))
+    tracemalloc.start()
+    try:
+        assert not codec.take(1, data)
+        first = tracemalloc.get_traced_memory()[1]
+        assert drained(codec) == [TOO_BIG]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seen.calls == [(MIB, False)]
+    assert first < 2 * (MIB + 2_048 * 1_032) + 200_000  # one try, one slice of wsproto's
+    assert peak < 10 * MIB
+
+
+def test_what_inflates_to_less_than_the_limit_comes_all_the_same(
+    lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Inflated(monkeypatch)
+    for size, is_fast in ((MIB, True), (MIB + 1, False), (5 * MIB, False)):
+        data = frame(BINARY, deflated(bytes(size)), rsv=RSV1)
+        assert read(fast(lane, FRESH), [data + frame(TEXT, "z")]) == [bytes(size), "z"]
+        assert seen.calls.pop() == (MIB, is_fast)
+    limits = MessageLimits(size=100)
+    for size, expected in ((100, bytes(100)), (101, TOO_BIG)):
+        data = frame(BINARY, deflated(bytes(size)), rsv=RSV1)
+        assert read(fast(lane, FRESH, limits), [data]) == [expected]
+        assert seen.calls.pop() == (100, size == 100)
+
+
+# -- what goes out -----------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(payloads=st.lists(PAYLOADS, max_size=8), threshold=st.sampled_from([0, 1, 8, 40, 1 << 80]))
+@pytest.mark.parametrize("agreed", AGREEMENTS)
+def test_messages_go_out_as_from_wsproto(
+    lane: str, agreed: str, payloads: list[str | bytes], threshold: int
+) -> None:
+    agreement = AGREEMENTS[agreed]
+    if agreement is not None:
+        agreement = Agreement(
+            DeflateSettings(threshold=threshold),
+            agreement.server_no_context_takeover,
+            agreement.client_no_context_takeover,
+            agreement.server_max_window_bits,
+            agreement.client_max_window_bits,
+        )
+    ours, theirs = fast(lane, agreement), wsproto(agreement)
+    for payload in payloads:
+        assert ours.message(payload) == theirs.message(payload)
+
+
+@pytest.mark.parametrize("agreed", AGREEMENTS)
+def test_control_frames_go_out_as_from_wsproto(lane: str, agreed: str) -> None:
+    agreement = AGREEMENTS[agreed]
+    ours = fast(lane, agreement)
+    for payload in (b"", b"x", b"\0" * 125):
+        assert ours.ping(payload) == wsproto(agreement).ping(payload)
+        assert ours.pong(payload) == wsproto(agreement).pong(payload)
+    for code, reason in ((1000, ""), (1005, ""), (1001, "grüß"), (4999, "r" * 123)):
+        assert ours.close(code, reason) == wsproto(agreement).close(code, reason)
+
+
+@pytest.mark.parametrize("agreed", AGREEMENTS)
+@pytest.mark.parametrize("times", [1, 1_000])
+def test_a_lone_surrogate_leaves_no_trace(lane: str, agreed: str, times: int) -> None:
+    agreement = AGREEMENTS[agreed]
+    ours, theirs = fast(lane, agreement), wsproto(agreement)
+    for codec in (ours, theirs):
+        assert codec.message("before" * 10)
+        with pytest.raises(UnicodeEncodeError):
+            codec.message("a\ud800" * times)
+    assert ours.message("behind" * 10) == theirs.message("behind" * 10)

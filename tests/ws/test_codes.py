@@ -1,0 +1,96 @@
+"""Which close codes a frame may carry: one table, which every codec goes by."""
+
+import pytest
+from wsproto.frame_protocol import CloseReason
+
+from tests.frames import CLOSE, ServerFrame, close, frame, parsed
+from tests.ws.frames.test_codec import AGREEMENTS, CODECS, MakeCodec
+from wsgate.asgi.websocket import Close, Conversation, State
+from wsgate.errors import InvalidMessage
+from wsgate.ws.codes import NAMES, may_be_in_frame, read_close
+from wsgate.ws.deflate.negotiation import Agreement
+from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose
+from wsgate.ws.handshake import Handshake
+
+# RFC 6455 section 7.4 and IANA's registry, without those that no frame carries.
+REGISTERED = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014}
+IN_FRAMES = REGISTERED | set(range(3000, 5000))
+
+
+def items(codec: FrameCodec, data: bytes, *, whole: bool) -> list[Item]:
+    for piece in [data] if whole else [data[:5], data[5:]]:
+        codec.feed(piece)
+    found: list[Item] = []
+    while codec.pending:
+        found += codec.take(1)
+    return found
+
+
+@pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
+def test_every_codec_takes_each_of_all_codes_alike(make: MakeCodec) -> None:
+    for code in range(65_536):
+        is_good = code in IN_FRAMES
+        expected = PeerClose(code, "") if is_good else Fail(1002, "protocol error")
+        assert may_be_in_frame(code) is is_good
+        assert read_close(code.to_bytes(2, "big")) == expected
+        assert list(make().take(1, close(code))) == [expected]
+        assert items(make(), close(code), whole=code % 2 == 0) == [expected]
+
+
+@pytest.mark.parametrize("agreement", AGREEMENTS.values(), ids=AGREEMENTS)
+@pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
+def test_a_code_is_judged_alike_with_a_reason_and_between_fragments(
+    make: MakeCodec, agreement: Agreement | None
+) -> None:
+    before = frame(0x1, "x", fin=False)
+    for code in (*range(990, 1_030), 2_999, 3_000, 4_999, 5_000, 65_535):
+        good = [PeerClose(code, "grüß")]
+        expected = good if code in IN_FRAMES else [Fail(1002, "protocol error")]
+        assert items(make(agreement), close(code, "grüß"), whole=True) == expected
+        assert items(make(agreement), before + close(code, "grüß"), whole=False) == expected
+        if code in IN_FRAMES:
+            bad = [Fail(1007, "invalid payload")]
+            assert items(make(agreement), close(code, b"\xff"), whole=True) == bad
+
+
+@pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
+def test_every_code_of_a_frame_can_be_echoed(make: MakeCodec) -> None:
+    for code in IN_FRAMES:
+        sent = parsed(make().close(code, "why"))
+        assert sent == [ServerFrame(CLOSE, code.to_bytes(2, "big") + b"why")]
+    assert parsed(make().close(1005, "")) == [ServerFrame(CLOSE, b"")]
+
+
+def test_an_app_may_send_the_same_codes() -> None:
+    for code in range(-1, 65_537):
+        conversation = Conversation(Handshake(b"", [], None))
+        conversation.state = State.OPEN
+        message = {"type": "websocket.close", "code": code}
+        if code in IN_FRAMES:
+            assert conversation.say(message) == Close(code, "")
+        else:
+            with pytest.raises(InvalidMessage):
+                conversation.say(message)
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (b"", PeerClose(1005, "")),
+        (b"\x03", Fail(1002, "protocol error")),
+        (b"\x03\xf6", PeerClose(1014, "")),
+        (b"\x03\xf6\xff", Fail(1007, "invalid payload")),
+        (b"\x03\xed\xff", Fail(1002, "protocol error")),  # 1005
+        (b"\x13\x87" + b"r" * 123, PeerClose(4999, "r" * 123)),
+        (b"\x03\xe8\xed\xa0\x80", Fail(1007, "invalid payload")),
+    ],
+)
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_what_a_close_says(payload: bytes, said: Item, kind: type[bytes]) -> None:
+    assert read_close(kind(payload)) == said
+
+
+def test_the_names_are_those_of_the_registry() -> None:
+    assert list(NAMES) == list(range(1000, 1016))
+    known = {reason.value for reason in CloseReason}
+    assert {1004, 1014} | known == set(NAMES)

@@ -1,0 +1,158 @@
+"""When a peer is pinged and when it is given up, with the time told by hand."""
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from wsgate.ws.keepalive import Action, Keepalive, Step
+
+START = 1_000.0
+
+
+def keepalive(interval: float = 20.0, timeout: float = 10.0, first: float = 1.0) -> Keepalive:
+    return Keepalive(START, interval, timeout, first)
+
+
+def step(
+    keepalive: Keepalive, after: float, *, flushed: bool = True, paused: bool = False
+) -> tuple[str, float]:
+    """Return the action and when to ask again, both times counted from the start."""
+    action, next_at = keepalive.step(START + after, flushed=flushed, paused=paused)
+    return action.name, next_at - START
+
+
+def test_nothing_is_due_at_first() -> None:
+    assert step(keepalive(), 0) == ("NONE", 20)
+    assert step(keepalive(), 19.9) == ("NONE", 20)
+
+
+def test_a_step_is_an_action_and_a_time() -> None:
+    assert keepalive().step(START, flushed=True, paused=False) == Step(Action.NONE, START + 20)
+
+
+@pytest.mark.parametrize(("first", "due"), [(1.0, 20), (0.5, 10), (0.0, 0)])
+def test_the_first_ping_has_its_share_of_the_interval(first: float, due: float) -> None:
+    peer = keepalive(first=first)
+    if due:
+        assert step(peer, due - 0.1) == ("NONE", due)
+    assert step(peer, due) == ("PING", due + 1)
+    peer.heard()
+    assert step(peer, due + 1) == ("NONE", due + 20)
+
+
+def test_a_peer_that_answers_is_pinged_again_and_again() -> None:
+    peer = keepalive()
+    for at in (20, 40, 60):
+        assert step(peer, at) == ("PING", at + 1)
+        assert step(peer, at + 1) == ("NONE", at + 11)
+        peer.heard()
+        assert step(peer, at + 11) == ("NONE", at + 20)
+
+
+def test_a_peer_that_is_silent_is_given_up() -> None:
+    peer = keepalive()
+    assert step(peer, 20) == ("PING", 21)
+    assert step(peer, 21) == ("NONE", 31)
+    assert step(peer, 30.9) == ("NONE", 31)
+    assert step(peer, 31) == ("FAIL", 31)
+    assert step(peer, 32) == ("FAIL", 32)
+
+
+def test_any_bytes_are_a_sign_of_life() -> None:
+    peer = keepalive()
+    step(peer, 20)
+    step(peer, 21)
+    peer.heard()
+    assert step(peer, 31) == ("NONE", 40)
+
+
+def test_bytes_before_a_ping_do_not_put_it_off() -> None:
+    peer = keepalive()
+    peer.heard()
+    assert step(peer, 20) == ("PING", 21)
+
+
+def test_the_wait_begins_when_the_ping_has_left() -> None:
+    peer = keepalive()
+    assert step(peer, 20, flushed=False) == ("PING", 21)
+    for at in (21, 22, 50):
+        assert step(peer, at, flushed=False) == ("NONE", at + 1)
+    # The next Ping is overdue, should a byte come before the wait ends.
+    assert step(peer, 51) == ("NONE", 52)
+    assert step(peer, 61) == ("FAIL", 61)
+
+
+def test_a_buffer_that_fills_again_does_not_stop_the_wait() -> None:
+    peer = keepalive()
+    step(peer, 20)
+    step(peer, 21)
+    assert step(peer, 31, flushed=False) == ("FAIL", 31)
+
+
+def test_a_sign_of_life_while_the_ping_waits_in_the_buffer() -> None:
+    peer = keepalive()
+    step(peer, 20, flushed=False)
+    peer.heard()
+    assert step(peer, 21, flushed=False) == ("NONE", 40)
+    assert step(peer, 40, flushed=False) == ("PING", 41)
+
+
+def test_no_second_ping_while_one_is_out() -> None:
+    peer = keepalive(interval=5, timeout=30)
+    assert step(peer, 5) == ("PING", 6)
+    assert step(peer, 6) == ("NONE", 10)
+    assert step(peer, 20) == ("NONE", 21)
+    peer.heard()
+    assert step(peer, 21) == ("PING", 22)
+
+
+def test_the_wait_stands_still_while_we_do_not_read() -> None:
+    peer = keepalive()
+    step(peer, 20)
+    assert step(peer, 21, paused=True) == ("NONE", 31)
+    assert step(peer, 31, paused=True) == ("NONE", 40)
+    assert step(peer, 41, paused=True) == ("NONE", 42)
+    # Read again: the peer has its whole time.
+    assert step(peer, 50.9) == ("NONE", 51)
+    assert step(peer, 51) == ("FAIL", 51)
+
+
+def test_a_late_step_catches_up_with_one_ping() -> None:
+    peer = keepalive()
+    assert step(peer, 95) == ("PING", 96)
+    peer.heard()
+    assert step(peer, 96) == ("NONE", 115)
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.floats(0, 30, allow_nan=False),
+        st.booleans(),  # heard
+        st.booleans(),  # flushed
+        st.booleans(),  # paused
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(MOVES)
+def test_whatever_happens(moves: list[tuple[float, bool, bool, bool]]) -> None:
+    peer, now, pinged_at, silent_since = keepalive(), START, 0.0, 0.0
+    for wait, heard, flushed, paused in moves:
+        now += wait
+        if heard:
+            peer.heard()
+            pinged_at = silent_since = 0.0
+        action, next_at = peer.step(now, flushed=flushed, paused=paused)
+        if action is Action.FAIL:
+            # Only behind a Ping that left the whole timeout ago.
+            assert silent_since
+            assert now >= silent_since + 10
+            return
+        assert next_at > now
+        if action is Action.PING:
+            assert not pinged_at, "one at a time"
+            pinged_at = now
+        elif pinged_at and (flushed or silent_since):
+            silent_since = now if paused else silent_since or now
+            assert now < silent_since + 10

@@ -1,0 +1,600 @@
+"""One session: its states, what it answers by itself and what it counts."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    ServerFrame,
+    close,
+    deflated,
+    fragments,
+    frame,
+    parsed,
+    ways,
+)
+from wsgate.errors import ClientDisconnected
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
+from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.frames.deflate_codec import fast_codec
+from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.session import NEXT, Cause, Session, State
+
+FRESH = Agreement(DeflateSettings(threshold=0), True, True)
+BAD = frame(0x3)
+PROTOCOL_ERROR = (1002).to_bytes(2, "big") + b"protocol error"
+
+
+LANES = ("wsproto", "fast")
+lane = LANES[0]
+
+
+@pytest.fixture(scope="module", autouse=True, params=LANES)
+def each_lane(request: pytest.FixtureRequest) -> None:
+    """Run every test over both codecs."""
+    global lane  # noqa: PLW0603  # functions that take no fixture open sessions, too
+    lane = request.param
+
+
+def opened(agreement: Agreement | None = None, slice_size: int | None = None) -> Session:
+    """Return a session over the codec whose turn it is; slices are wsproto's alone."""
+    limits = MessageLimits(size=100_000)
+    if lane == "fast" and slice_size is None:
+        return Session(fast_codec(limits, agreement, Compressors(6)))
+    deflate = Deflate(limits, agreement, Compressors(6))
+    return Session(WsprotoCodec(deflate, slice_size or 16_384))
+
+
+def taken(session: Session, limit: int = 100) -> list[str | bytes]:
+    """Take as long as anything is pending."""
+    messages: list[str | bytes] = []
+    while session.pending:
+        messages += session.take(limit)
+    return messages
+
+
+def fed(data: bytes) -> Iterator[tuple[Session, list[str | bytes], bytes]]:
+    """Feed a new session in every way; yield it with the messages and replies."""
+    for pieces in ways(data):
+        for slice_size in (None, 5):
+            session, messages, replies = opened(slice_size=slice_size), [], b""
+            for piece in pieces:
+                session.feed(piece)
+                messages += taken(session)
+                replies += session.replies()
+            yield session, messages, replies
+
+
+def closing_frame(code: int, reason: str = "") -> ServerFrame:
+    return ServerFrame(CLOSE, code.to_bytes(2, "big") + reason.encode())
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def failing() -> Session:
+    session = opened()
+    session.feed(BAD)
+    session.take(1)
+    return session
+
+
+def closing() -> Session:
+    session = opened()
+    session.close(1000, "")
+    return session
+
+
+def closed() -> Session:
+    session = opened()
+    session.feed_eof()
+    return session
+
+
+STATES: dict[State, Callable[[], Session]] = {
+    State.OPEN: opened,
+    State.FAILING: failing,
+    State.CLOSING: closing,
+    State.CLOSED: closed,
+}
+
+
+def bring(session: Session, cause: Cause) -> None:
+    if cause is Cause.CLOSE_SENT:
+        session.close(1000, "")
+    elif cause is Cause.LOST:
+        session.feed_eof()
+    else:
+        session.feed(BAD if cause is Cause.FAULT else close(1000))
+        taken(session)
+
+
+@pytest.mark.parametrize("state", State)
+def test_each_state_can_be_reached(state: State) -> None:
+    assert STATES[state]().state is state
+
+
+@pytest.mark.parametrize(("state", "cause"), NEXT, ids=lambda value: value.name)
+def test_each_row_of_the_table(state: State, cause: Cause) -> None:
+    session = STATES[state]()
+    bring(session, cause)
+    assert session.state is NEXT[state, cause]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("cause", Cause)
+def test_what_is_not_in_the_table_changes_nothing(state: State, cause: Cause) -> None:
+    session = STATES[state]()
+    bring(session, cause)
+    assert session.state is NEXT.get((state, cause), state)
+
+
+def test_what_stands_in_the_table_is_all_there_is() -> None:
+    assert not any(state is State.CLOSED for state, _ in NEXT)
+    assert len(NEXT) == 9
+
+
+# -- messages ----------------------------------------------------------------------------------
+
+
+def test_messages_come_in_their_order() -> None:
+    data = frame(TEXT, "one") + b"".join(fragments(BINARY, [b"t", b"wo"])) + frame(TEXT, "")
+    for session, messages, replies in fed(data):
+        assert messages == ["one", b"two", ""]
+        assert replies == b""
+        assert (session.received, session.bytes_in) == (3, len(data))
+        assert session.state is State.OPEN
+
+
+def test_messages_of_an_agreement_on_deflate() -> None:
+    session = opened(FRESH)
+    session.feed(frame(TEXT, deflated(b"Hello"), rsv=RSV1))
+    assert taken(session) == ["Hello"]
+    (sent,) = parsed(session.message(b"x" * 100))
+    assert sent.rsv == RSV1
+    assert session.bytes_out == 2 + len(sent.payload)
+
+
+def test_take_without_anything_to_look_at() -> None:
+    session = opened()
+    assert not session.pending
+    assert not session.take(10)
+    session.feed(b"")
+    assert not session.pending
+
+
+def test_what_is_pending() -> None:
+    session = opened()
+    session.feed(frame(TEXT, "a") + frame(TEXT, "b"))
+    assert session.pending
+    assert session.take(1) == ["a"]
+    assert session.pending
+    assert session.take(1) == ["b"]
+    assert taken(session) == []  # wsproto's codec cannot know yet
+
+
+def test_take_parses_one_slice() -> None:
+    session = opened(slice_size=10)
+    data = frame(TEXT, "abcd") * 3  # of ten bytes each
+    session.feed(data)
+    assert session.buffered == 30
+    assert session.take(100) == ["abcd"]
+    assert session.buffered == 20
+    assert session.take(100) == ["abcd"]
+    assert session.take(100) == ["abcd"]
+    assert not session.pending
+
+
+def test_an_empty_list_is_not_the_end() -> None:
+    session = opened(slice_size=4)
+    session.feed(frame(TEXT, "abcd"))
+    assert not session.take(100)
+    assert session.pending
+    assert taken(session) == ["abcd"]
+
+
+def test_no_slice_is_parsed_while_the_last_one_has_more() -> None:
+    session = opened(slice_size=16)
+    session.feed(frame(TEXT, "a") + frame(TEXT, "b") + frame(TEXT, "c") * 4)
+    left = session.buffered
+    assert session.take(1) == ["a"]
+    assert session.buffered == left - 16
+    assert session.take(1) == ["b"]
+    assert session.buffered == left - 16
+    assert taken(session, 1) == ["c"] * 4
+
+
+def test_controls_count_as_items_of_a_take() -> None:
+    session = opened()
+    session.feed(frame(PING) + frame(TEXT, "a"))
+    assert not session.take(1)
+    assert session.pending
+    assert session.take(1) == ["a"]
+
+
+def test_messages_go_out() -> None:
+    session = opened()
+    out = session.message("grüß") + session.message(b"\0")
+    assert parsed(out) == [ServerFrame(TEXT, "grüß".encode()), ServerFrame(BINARY, b"\0")]
+    assert (session.sent, session.bytes_out) == (2, len(out))
+
+
+def test_a_lone_surrogate_raises_and_counts_nothing() -> None:
+    session = opened()
+    with pytest.raises(UnicodeEncodeError):
+        session.message("\ud800")
+    assert (session.sent, session.bytes_out, session.state) == (0, 0, State.OPEN)
+    assert parsed(session.message("good")) == [ServerFrame(TEXT, b"good")]
+
+
+# -- pings -------------------------------------------------------------------------------------
+
+
+def test_pings_are_answered_in_their_order() -> None:
+    data = frame(PING, b"1") + frame(TEXT, "a") + frame(PING, b"2") + frame(PING)
+    for session, messages, replies in fed(data):
+        assert messages == ["a"]
+        answers = [ServerFrame(PONG, payload) for payload in (b"1", b"2", b"")]
+        assert parsed(replies) == answers
+        assert session.bytes_out == len(replies)
+        assert session.replies() == b""
+
+
+def test_only_the_latest_ping_is_answered_later() -> None:
+    session = opened()
+    session.feed(frame(PING, b"1") + frame(PING, b"2") + frame(PING, b"3"))
+    assert taken(session) == []
+    assert session.replies(hold_pongs=True) == b""
+    session.feed(frame(PING, b"4"))
+    assert taken(session) == []
+    assert session.replies(hold_pongs=True) == b""
+    assert parsed(session.replies()) == [ServerFrame(PONG, b"4")]
+    assert session.replies() == b""
+
+
+def test_without_pings_there_is_nothing_to_answer() -> None:
+    session = opened()
+    session.feed(frame(PONG, b"unasked") + frame(TEXT, "a"))
+    assert taken(session) == ["a"]
+    assert session.replies() == session.replies(hold_pongs=True) == b""
+
+
+def test_a_ping_between_fragments_is_answered() -> None:
+    one, two = fragments(TEXT, [b"a", b"b"])
+    for _, messages, replies in fed(one + frame(PING, b"x") + two):
+        assert messages == ["ab"]
+        assert parsed(replies) == [ServerFrame(PONG, b"x")]
+
+
+def test_our_ping() -> None:
+    session = opened()
+    ping = session.ping(b"are you there")
+    assert parsed(ping) == [ServerFrame(PING, b"are you there")]
+    assert (session.sent, session.bytes_out) == (0, len(ping))
+
+
+@pytest.mark.parametrize("state", [State.CLOSING, State.CLOSED])
+def test_no_ping_where_none_can_be_sent(state: State) -> None:
+    session = STATES[state]()
+    bytes_out = session.bytes_out
+    assert session.ping(b"") == b""
+    assert session.bytes_out == bytes_out
+
+
+# -- the peer closes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "reason", "payload"),
+    [
+        (close(1000, "done"), 1000, "done", b"\x03\xe8"),
+        (close(1014, "no"), 1014, "no", b"\x03\xf6"),
+        (close(4321), 4321, "", b"\x10\xe1"),
+        (close(), 1005, "", b""),
+    ],
+)
+def test_the_peers_close_is_echoed(sent: bytes, code: int, reason: str, payload: bytes) -> None:
+    data = frame(TEXT, "before") + sent + frame(TEXT, "behind")
+    for session, messages, replies in fed(data):
+        assert messages == ["before"]
+        assert parsed(replies) == [ServerFrame(CLOSE, payload)]
+        assert (session.state, session.close_code, session.close_reason) == (
+            State.CLOSED,
+            code,
+            reason,
+        )
+        assert session.bytes_out == len(replies)
+        assert not session.pending
+        assert not session.can_send
+        assert session.close(1000, "") == session.ping(b"") == session.replies() == b""
+        with pytest.raises(ClientDisconnected, match="closed"):
+            session.message("late")
+
+
+def test_a_ping_just_before_the_peers_close() -> None:
+    # A Close that came sets us free of the Pong (RFC 6455 section 5.5.2).
+    for session, messages, replies in fed(frame(TEXT, "a") + frame(PING, b"x") + close(1001)):
+        assert messages == ["a"]
+        *pongs, last = parsed(replies)
+        assert last == closing_frame(1001)
+        assert pongs in ([], [ServerFrame(PONG, b"x")])
+        assert session.bytes_out == len(replies)
+        assert session.state is State.CLOSED
+
+
+def test_what_came_before_the_peers_close_is_there_to_take() -> None:
+    session = opened()
+    session.feed(frame(TEXT, "a") + frame(TEXT, "b") + close(1000))
+    assert session.take(1) == ["a"]
+    assert session.can_send
+    session.message("still open")
+    assert taken(session) == ["b"]
+    assert not session.can_send
+
+
+def test_what_comes_behind_the_peers_close_counts_for_nothing() -> None:
+    session = opened()
+    session.feed(close(1000))
+    session.take(1)
+    bytes_in = session.bytes_in
+    session.feed(frame(TEXT, "late"))
+    assert (session.bytes_in, session.buffered, session.pending) == (bytes_in, 0, False)
+    assert not session.take(1)
+
+
+# -- we close ----------------------------------------------------------------------------------
+
+
+def test_we_close() -> None:
+    session = opened()
+    sent = session.close(1001, "going away")
+    assert parsed(sent) == [closing_frame(1001, "going away")]
+    assert session.bytes_out == len(sent)
+    assert (session.state, session.can_send) == (State.CLOSING, False)
+    assert (session.close_code, session.close_reason) == (1001, "going away")
+    assert session.close(1000, "") == b""
+    with pytest.raises(ClientDisconnected, match="closing"):
+        session.message("late")
+    session.feed(close(1002, "mine"))
+    assert taken(session) == []
+    assert session.state is State.CLOSED
+    assert (session.close_code, session.close_reason) == (1001, "going away")
+    assert session.replies() == b""
+
+
+def test_pings_before_our_close_are_answered_with_it() -> None:
+    session = opened()
+    session.feed(frame(PING, b"x") + frame(PING, b"y"))
+    assert taken(session) == []
+    sent = session.close(1000, "")
+    pongs = [ServerFrame(PONG, b"x"), ServerFrame(PONG, b"y")]
+    assert parsed(sent) == [*pongs, closing_frame(1000)]
+    assert session.bytes_out == len(sent)
+    assert session.replies() == b""
+
+
+def test_messages_behind_our_close_are_thrown_away() -> None:
+    session = opened()
+    session.feed(frame(TEXT, "before"))
+    assert session.take(10) == ["before"]
+    session.close(1000, "")
+    session.feed(frame(TEXT, "late") + frame(PING) + frame(PONG) + frame(TEXT, "later"))
+    assert session.pending
+    assert taken(session) == []
+    assert session.replies() == b""
+    assert session.received == 1
+    assert session.state is State.CLOSING
+
+
+def test_input_before_our_close_is_still_parsed() -> None:
+    session = opened(slice_size=8)
+    session.feed(frame(TEXT, "not taken yet") + close(1000))
+    session.close(1000, "")
+    assert session.pending
+    assert taken(session) == []
+    assert session.state is State.CLOSED
+
+
+def test_a_fault_behind_our_close_ends_it() -> None:
+    session = closing()
+    session.feed(BAD + frame(TEXT, "x"))
+    assert taken(session) == []
+    assert (session.state, session.close_code, session.replies()) == (State.CLOSED, 1000, b"")
+
+
+# -- a fault -----------------------------------------------------------------------------------
+
+
+def test_a_fault_leaves_what_came_before() -> None:
+    data = frame(TEXT, "a") + frame(PING, b"x") + frame(TEXT, "b") + BAD + frame(TEXT, "c")
+    for session, messages, replies in fed(data):
+        assert messages == ["a", "b"]
+        assert parsed(replies) == [ServerFrame(PONG, b"x")]
+        assert (session.state, session.pending, session.buffered) == (State.FAILING, False, 0)
+        # The answers still leave, and then the Close with the fault, whatever is asked for.
+        assert session.can_send
+        assert parsed(session.message("answer")) == [ServerFrame(TEXT, b"answer")]
+        assert parsed(session.ping(b"")) == [ServerFrame(PING, b"")]
+        assert parsed(session.close(1000, "bye")) == [ServerFrame(CLOSE, PROTOCOL_ERROR)]
+        assert (session.state, session.close_code) == (State.CLOSED, 1002)
+        assert session.close_reason == "protocol error"
+
+
+def test_pings_before_a_fault_are_answered_with_the_close() -> None:
+    session = opened()
+    session.feed(frame(PING, b"x") + BAD)
+    assert taken(session) == []
+    sent = session.close(1002, "")
+    assert parsed(sent) == [ServerFrame(PONG, b"x"), ServerFrame(CLOSE, PROTOCOL_ERROR)]
+    assert session.bytes_out == len(sent)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "reason"),
+    [
+        (BAD, 1002, "protocol error"),
+        (frame(TEXT, b"\xff"), 1007, "invalid payload"),
+        (close(1000, b"\xff"), 1007, "invalid payload"),
+        (frame(BINARY, declared=100_001), 1009, "message too big"),
+        (frame(CONT, b""), 1002, "protocol error"),
+    ],
+)
+def test_each_fault_has_its_code(bad: bytes, code: int, reason: str) -> None:
+    for session, _, _ in fed(bad):
+        assert (session.close_code, session.close_reason) == (code, reason)
+        assert parsed(session.close(1011, "")) == [closing_frame(code, reason)]
+
+
+def test_what_comes_behind_a_fault_is_not_kept() -> None:
+    session = failing()
+    bytes_in = session.bytes_in
+    session.feed(b"x" * 1_000)
+    assert (session.bytes_in, session.buffered, session.pending) == (bytes_in, 0, False)
+    assert not session.take(10)
+
+
+def test_messages_before_a_fault_that_were_not_taken_yet() -> None:
+    session = opened()
+    session.feed(frame(TEXT, "a") + frame(TEXT, "b") + BAD)
+    assert session.take(1) == ["a"]
+    assert session.take(1) == ["b"]
+    assert session.pending
+    assert not session.take(1)
+    assert session.state is State.FAILING
+
+
+# -- the end of the TCP connection -------------------------------------------------------------
+
+
+def test_the_connection_ends_at_rest() -> None:
+    session = opened()
+    session.feed_eof()
+    assert (session.state, session.close_code, session.close_reason) == (State.CLOSED, 1006, "")
+    assert not session.can_send
+    with pytest.raises(ClientDisconnected):
+        session.message("late")
+    session.feed_eof()
+    assert session.state is State.CLOSED
+
+
+def test_the_connection_ends_behind_messages() -> None:
+    session = opened(slice_size=8)
+    session.feed(frame(TEXT, "a") + frame(PING) + frame(TEXT, "b") + frame(TEXT, "cut")[:-1])
+    session.feed_eof()
+    assert (session.state, session.can_send, session.pending) == (State.OPEN, False, True)
+    assert session.close(1000, "") == session.ping(b"") == b""
+    with pytest.raises(ClientDisconnected):
+        session.message("late")
+    assert taken(session, 1) == ["a", "b"]
+    assert (session.state, session.close_code) == (State.CLOSED, 1006)
+    assert session.replies() == b""
+
+
+def test_the_connection_ends_behind_the_peers_close() -> None:
+    session = opened()
+    session.feed(frame(TEXT, "a") + close(1001, "tab closed"))
+    session.feed_eof()
+    assert taken(session) == ["a"]
+    assert (session.close_code, session.close_reason) == (1001, "tab closed")
+    session.feed_eof()
+    assert session.state is State.CLOSED
+
+
+def test_the_connection_ends_behind_a_fault() -> None:
+    session = failing()
+    session.feed_eof()
+    assert (session.state, session.close_code) == (State.CLOSED, 1002)
+    assert session.close(1000, "") == b""
+
+
+def test_the_connection_ends_with_a_fault_still_to_be_read() -> None:
+    session = opened()
+    session.feed(frame(TEXT, "a") + BAD)
+    session.feed_eof()
+    assert taken(session) == ["a"]
+    assert (session.state, session.close_code) == (State.CLOSED, 1002)
+
+
+def test_the_connection_ends_behind_our_close() -> None:
+    session = closing()
+    session.feed_eof()
+    assert (session.state, session.close_code) == (State.CLOSED, 1000)
+
+
+def test_the_connection_ends_with_the_answer_to_our_close_still_to_be_read() -> None:
+    session = closing()
+    session.feed(close(1000))
+    session.feed_eof()
+    assert session.pending
+    assert taken(session) == []
+    assert session.state is State.CLOSED
+
+
+# -- whatever happens --------------------------------------------------------------------------
+
+CHUNKS = st.sampled_from(
+    [
+        frame(TEXT, "text"),
+        frame(PING, b"p"),
+        frame(PONG),
+        *fragments(BINARY, [b"one", b"two"]),
+        close(1000),
+        BAD,
+        frame(TEXT, "some more text")[:9],
+    ]
+)
+ACTS = st.one_of(
+    st.tuples(st.just("feed"), CHUNKS),
+    st.tuples(st.just("feed"), CHUNKS),
+    st.tuples(st.just("take"), st.integers(1, 3)),
+    st.tuples(st.sampled_from(["replies", "message", "ping", "close", "eof"]), st.none()),
+)
+ORDER = [State.OPEN, State.FAILING, State.CLOSING, State.CLOSED]
+
+
+@settings(deadline=None, max_examples=120)
+@given(st.lists(ACTS, max_size=25), st.integers(1, 20))
+def test_no_order_of_events_raises(
+    acts: list[tuple[str, bytes | int | None]], slice_size: int
+) -> None:
+    session = opened(slice_size=slice_size)
+    out, fed_bytes, ended = b"", 0, False
+    for act, argument in acts:
+        before = session.state
+        if act == "feed" and isinstance(argument, bytes) and not ended:
+            session.feed(argument)
+            fed_bytes += len(argument)
+        elif act == "take" and isinstance(argument, int):
+            assert len(session.take(argument)) <= argument
+        elif act == "replies":
+            out += session.replies()
+        elif act == "message" and session.can_send:
+            out += session.message("out")
+        elif act == "ping":
+            out += session.ping(b"")
+        elif act == "close":
+            out += session.close(1000, "")
+        elif act == "eof":
+            session.feed_eof()
+            ended = True
+        assert ORDER.index(session.state) >= ORDER.index(before)
+        assert not (session.pending and session.state in (State.FAILING, State.CLOSED))
+        assert session.can_send <= (session.state in (State.OPEN, State.FAILING))
+    taken(session)
+    out += session.replies()
+    sent = parsed(out)
+    assert session.bytes_out == len(out)
+    assert session.bytes_in <= fed_bytes
+    assert session.sent == sum(one.opcode == TEXT for one in sent)
+    assert all(one.opcode != CLOSE for one in sent[:-1]), "nothing follows a Close"
+    if ended:
+        assert session.state is State.CLOSED

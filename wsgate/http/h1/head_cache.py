@@ -1,0 +1,126 @@
+"""Templates of request heads: a head that was seen before is known, but for the values that vary.
+
+What a browser sends to one site is the same each time, except for its cookies and the key of a
+WebSocket, and what a proxy in front adds is, except for the client's address and the request's
+number. So a head's fields are looked up with the values of these blanked, and the template found
+holds all that they say. The fields of an unknown head are parsed line by line (`head_lines`) and
+become a template if each line may be cached.
+"""
+
+import re
+from itertools import count
+
+from wsgate.bounded_cache import BoundedCache
+from wsgate.fields import has_member, members
+from wsgate.http.h1.head_lines import OFTEN_ALIKE, parse_fields
+from wsgate.http.request import HeadTemplate
+from wsgate.types import Header
+
+# As nearly all clients spell it; in another spelling it is a line like any other.
+_KEY = b"\r\nSec-WebSocket-Key: "
+_KEY_VALUE = re.compile(rb"[\x21-\x7e]+")
+# What is secret, or differs each time, and decides nothing by itself.
+_VARYING = (
+    b"Authorization Cookie If-Modified-Since If-None-Match Referer X-Forwarded-For X-Real-IP "
+    b"X-Request-ID"
+)
+VARYING = frozenset({b"sec-websocket-key", *_VARYING.lower().split()})
+_SPELLINGS = b"|".join(sorted({*_VARYING.split(), *_VARYING.lower().split()}))
+_VALUES = re.compile(rb"(\r\n(?:%b): )([^\r\n]*)" % _SPELLINGS)
+_VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+# With one of these, what a head says depends on more than its fields, or on which go together.
+_SPECIAL = frozenset({b"expect", b"transfer-encoding"})
+
+_MAX_TEMPLATES = 512
+_MAX_SIZE = 1_024  # bytes of a cached head: half a megabyte of them in all
+
+TEMPLATES: BoundedCache[bytes, HeadTemplate] = BoundedCache(_MAX_TEMPLATES)  # of this process
+_cached = TEMPLATES.get
+
+
+def read_fields(lines: bytes) -> tuple[HeadTemplate, list[Header]] | None:
+    """Return the template of a head's fields, and its headers, which are the caller's own.
+
+    lines: each with its CRLF before it. Returns None for an ambiguous head, and for one that is
+    special: another parser reads it.
+    """
+    template = _cached(lines)
+    if template is not None:
+        return template, template.headers.copy()
+    at = lines.find(_KEY)
+    if at < 0:
+        return _read_varying(lines)
+    return _read_with_key(*_cut_value(lines, at + len(_KEY)))
+
+
+def _read_with_key(lines: bytes, key: bytes) -> tuple[HeadTemplate, list[Header]] | None:
+    if not _KEY_VALUE.fullmatch(key):
+        return None
+    template = _cached(lines)
+    read = (template, template.headers.copy()) if template else _read_varying(lines)
+    if read is None:
+        return None
+    template, headers = read
+    _put_value(headers, template.positions[b"sec-websocket-key"], key)
+    return read
+
+
+def _read_varying(lines: bytes) -> tuple[HeadTemplate, list[Header]] | None:
+    parts = _VALUES.split(lines)  # a text, a varying name with its colon, its value, a text, …
+    values = parts[2::3]
+    if not all(map(_VALUE.fullmatch, values)):
+        return None
+    del parts[2::3]
+    template = template_of(b"".join(parts))
+    if template is None:
+        return None
+    headers = template.headers.copy()
+    for start, value in zip(parts[1::2], values, strict=True):
+        _put_value(headers, template.positions[start[2:-2].lower()], value)
+    return template, headers
+
+
+def _put_value(headers: list[Header], at: int, value: bytes) -> None:
+    headers[at] = (headers[at][0], value)
+
+
+def _cut_value(lines: bytes, start: int) -> tuple[bytes, bytes]:
+    """Return the lines without the value that starts at `start`, and the value."""
+    end = lines.find(b"\r\n", start)
+    if end < 0:
+        return lines[:start], lines[start:]
+    return lines[:start] + lines[end:], lines[start:end]
+
+
+def template_of(lines: bytes) -> HeadTemplate | None:
+    """Return the template of a head whose varying values are blank, from the cache if it is there.
+
+    Returns None for an ambiguous or special head.
+    """
+    template = _cached(lines)
+    if template is None:
+        headers = parse_fields(lines.split(b"\r\n")[1:])
+        template = None if headers is None else _make_template(headers)
+        if template is not None and len(lines) <= _MAX_SIZE and _may_be_cached(template):
+            TEMPLATES.keep(lines, template)
+    return template
+
+
+def _make_template(headers: list[Header]) -> HeadTemplate | None:
+    fields = dict(headers)
+    # RFC 9112 section 3.2: exactly one Host.
+    if len(fields) != len(headers) or b"host" not in fields or not _SPECIAL.isdisjoint(fields):
+        return None
+    length = fields.get(b"content-length")
+    return HeadTemplate(
+        headers,
+        dict(zip(fields, count())),
+        closes=has_member(fields, b"connection", b"close"),
+        upgrades=frozenset(members(fields.get(b"upgrade", b"").lower())),
+        length=None if length is None else int(length),
+    )
+
+
+def _may_be_cached(template: HeadTemplate) -> bool:
+    others = [header for header in template.headers if header[0] not in OFTEN_ALIKE]
+    return all(name in VARYING and not value for name, value in others)

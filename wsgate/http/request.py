@@ -1,0 +1,181 @@
+"""What a request's head says, judged: framing, Host and target.
+
+Every driver of HTTP/1.1 passes its heads through `judged`, so that none is laxer than another.
+Sources: RFC 9112 sections 3.2 (targets), 6.1 to 6.3 (framing); RFC 9110 section 7.2 (Host).
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from wsgate.errors import RequestRefused
+from wsgate.fields import Fields, has_member, is_host
+from wsgate.types import Header
+
+_ABSOLUTE = re.compile(rb"(?i:https?|wss?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)")
+
+# Fields that decide how the bytes behind them are read, or are matched against ASCII tokens.
+ASCII_ONLY = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+
+_HEAD_SIZE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Bounds on a request's head: bytes in all, bytes of the target, number of headers.
+
+    size and headers bound the trailers of a chunked body as well.
+    """
+
+    size: int = _HEAD_SIZE
+    target: int = 8_192
+    headers: int = 100
+
+
+def head_limits(size: int, target: int | None = None, headers: int | None = None) -> HeadLimits:
+    """Return the limits for a head of at most `size` bytes; None takes the default for that size.
+
+    An operator who allows larger heads than the default wants long targets or many headers. So
+    above the default size a target may be as long as the head, and there may be one header for each
+    64 bytes of it. A smaller head keeps the other two defaults.
+    """
+    default = HeadLimits(size)
+    if size > _HEAD_SIZE:
+        default = HeadLimits(size, target=size, headers=size // 64)
+    return HeadLimits(size, target or default.target, headers or default.headers)
+
+
+@dataclass(slots=True, eq=False)
+class HeadTemplate:
+    """The fields of a head that was seen before, with one Host and no name twice.
+
+    Two requests with the same template have equal headers, but for the values of those that vary:
+    secrets, and what differs each time.
+
+    headers: in order, the varying ones blank. positions: the index of each name among them.
+    closes: the connection is to be closed after the response. upgrades: the protocols that the
+    client asks to upgrade to, in lower case. length: the body's in bytes, None without one.
+    """
+
+    headers: list[Header]
+    positions: dict[bytes, int]
+    closes: bool
+    upgrades: frozenset[bytes]
+    length: int | None
+
+
+@dataclass(slots=True)
+class Request:
+    """One request's head.
+
+    target: as it was sent. raw_path and query: parts of it, still percent-encoded.
+    version: "1.0" or "1.1", the highest that both sides speak. headers: lower-case names, in
+    order; the Host of an absolute-form target has taken the place of the one sent. template: of
+    its fields, None for a head that was not seen before.
+    """
+
+    method: str
+    target: bytes
+    raw_path: bytes
+    query: bytes
+    version: str
+    headers: list[Header]
+    template: HeadTemplate | None = field(default=None, repr=False, compare=False)
+
+
+def asks_for_upgrade(version: str, fields: Fields, protocol: bytes) -> bool:
+    """Return whether a request asks to go on with a protocol, given in lower case.
+
+    RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
+    HTTP/1.0 request"; other protocols may stand beside this one.
+    """
+    return b"upgrade" in fields and version != "1.0" and has_member(fields, b"upgrade", protocol)
+
+
+def judged(
+    method: bytes, target: bytes, version: bytes, headers: list[Header], fields: Fields
+) -> Request:
+    """Return the request that a parsed head makes.
+
+    version: as in `HTTP/1.1`, without the name. headers: lower-case names; fields: the same
+    combined.
+    Raises RequestRefused: 400 where the framing, the Host or the target is in doubt, 505 for
+    another major version.
+    """
+    if not version.startswith(b"1."):
+        raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    old = version == b"1.0"
+    _check_ascii(fields)
+    if b"transfer-encoding" in fields:
+        _check_framing(fields, old=old)
+    _check_host(fields, old=old)
+    authority, path, query = _parts(method, target)
+    if authority is not None:
+        headers = _with_host(headers, authority)
+    return Request(method.decode("ascii"), target, path, query, "1.0" if old else "1.1", headers)
+
+
+def _check_ascii(fields: Fields) -> None:
+    if b"".join(fields.values()).isascii():
+        return
+    for name in ASCII_ONLY & fields.keys():
+        if not fields[name].isascii():
+            raise RequestRefused(400, f"a byte above 0x7f in {name.decode()}")
+
+
+def _check_framing(fields: Fields, *, old: bool) -> None:
+    # RFC 9112 section 6.1: "A server MAY reject a request that contains both Content-Length and
+    # Transfer-Encoding"; "A server or client that receives an HTTP/1.0 message containing a
+    # Transfer-Encoding header field MUST treat the message as if the framing is faulty".
+    if b"content-length" in fields:
+        raise RequestRefused(400, "both Content-Length and Transfer-Encoding")
+    if old:
+        raise RequestRefused(400, "Transfer-Encoding in an HTTP/1.0 request")
+
+
+def _check_host(fields: Fields, *, old: bool) -> None:
+    # RFC 9112 section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any
+    # HTTP/1.1 request message that lacks a Host header field and to any request message that
+    # contains more than one Host header field line or a Host header field with an invalid field
+    # value."
+    host = fields.get(b"host")
+    if host is None and not old:
+        raise RequestRefused(400, "exactly one Host header is needed")
+    if host is not None and not is_host(host):  # as two of them, combined, are not
+        raise RequestRefused(400, "the Host header is invalid")
+
+
+def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes]:
+    """Return a target's authority, if it has one, its path and its query."""
+    # RFC 9112 section 3.2.3: a CONNECT has the authority-form, and this is no proxy.
+    if method == b"CONNECT":
+        raise RequestRefused(400, "this is no proxy to CONNECT through")
+    if target.startswith(b"/") and b"#" not in target:
+        path, _, query = target.partition(b"?")
+        return (None, path, query)
+    if target == b"*" and method == b"OPTIONS":
+        return (None, b"*", b"")
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute and is_host(absolute["authority"]):
+        path, _, query = absolute["rest"].partition(b"?")
+        return (absolute["authority"], path or b"/", query)
+    raise RequestRefused(400, "the request target is invalid")
+
+
+def _with_host(headers: list[Header], authority: bytes) -> list[Header]:
+    # RFC 9112 section 3.2.2: "the origin server MUST ignore the received Host header field (if
+    # any) and instead use the host information of the request-target."
+    return [(b"host", authority), *(h for h in headers if h[0] != b"host")]

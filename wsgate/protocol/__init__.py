@@ -1,1 +1,0 @@
-"""The wire without I/O: bytes and times come in as arguments, bytes and events go out."""

@@ -1,0 +1,1 @@
+"""The extension permessage-deflate (RFC 7692)."""

@@ -1,0 +1,1 @@
+"""WebSocket frames: reading and writing them (RFC 6455 section 5)."""
