@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
 
 # A file that stands for the virtual environment: made anew when what is installed there changes.
-$(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_lane.c
+$(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "wsgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
@@ -51,7 +51,7 @@ test: $(VENV)/.ready
 SANITIZED := build/sanitize
 sanitize: $(VENV)/.ready
 	mkdir -p $(SANITIZED)
-	for source in wsgate/ws/frames/_messages.c wsgate/server/_lane.c; do \
+	for source in wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c; do \
 		$(CC) -fsanitize=address,undefined -fno-sanitize-recover -g -O1 -fPIC -shared \
 			-Wall -Wextra -Wconversion -Werror \
 			-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
@@ -61,7 +61,7 @@ sanitize: $(VENV)/.ready
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/ws/frames/test_messages.py \
 		tests/ws/frames/test_codec.py tests/ws/frames/test_fast_codec.py tests/fuzz \
-		tests/server/test_lane.py tests/server/test_inbox.py tests/server/test_websocket.py
+		tests/server/test_fast_path.py tests/server/test_message_reader.py tests/server/test_websocket.py
 
 check: lint types
 

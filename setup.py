@@ -5,7 +5,7 @@ from setuptools import Extension, setup
 # Without a compiler, or Python's headers, the install goes on: each has a plain twin.
 COMPILED = {
     "wsgate.ws.frames._messages": "wsgate/ws/frames/_messages.c",
-    "wsgate.server._lane": "wsgate/server/_lane.c",
+    "wsgate.server._fast_path": "wsgate/server/_fast_path.c",
 }
 
 setup(ext_modules=[Extension(name, [file], optional=True) for name, file in COMPILED.items()])

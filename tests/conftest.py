@@ -19,13 +19,13 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
-EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._lane")
+EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._fast_path")
 # The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
 WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),
     *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
     "abuse/test_process.py",
-    *("server/test_stopping.py", "server/test_watch.py", "server/test_websocket.py"),
+    *("process/test_stopping.py", "server/test_liveness.py", "server/test_websocket.py"),
     *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "payloads", "stopping")),
 )
 
@@ -85,7 +85,7 @@ def fast_lane(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
     # Config's default stays what it is, for there are tests of that.
-    from wsgate.server.context import Context  # noqa: PLC0415  # not before --compiled is seen to
+    from wsgate.server.worker import Context  # noqa: PLC0415  # not before --compiled is seen to
 
     original = Context.__init__
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from wsgate import cli, environment
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.server.context import Context
+from wsgate.server.worker import Context
 
 LINK = "tcp://10.0.0.1:80"
 PARAMETERS = [p for p in cli.main.params if isinstance(p, environment.Parameter)]

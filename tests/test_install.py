@@ -31,12 +31,12 @@ ECHO = """
 import asyncio, pathlib, sys
 import websockets, wsgate, wsgate.testing
 from wsgate.ws.frames import fast_codec
-from wsgate.server import inbox
+from wsgate.server import message_reader
 
 site, frames, lane = sys.argv[1:]
 assert pathlib.Path(wsgate.__file__).is_relative_to(site), wsgate.__file__
 assert fast_codec.compiled.__name__ == frames, fast_codec.compiled
-assert inbox.Lane.__module__ == lane, inbox.Lane
+assert message_reader.Lane.__module__ == lane, message_reader.Lane
 
 async def app(scope, receive, send):
     await receive()
@@ -97,12 +97,12 @@ def test_without_a_compiler_the_plain_twins_are_installed(tmp_path: Path) -> Non
     assert failing is not None
     site = installed(tmp_path, CC=failing, LDSHARED=failing)
     assert not list(site.rglob("*.so"))
-    echoes(site, "wsgate.ws.frames.messages", "wsgate.server.lane")
+    echoes(site, "wsgate.ws.frames.messages", "wsgate.server.fast_path")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
 def test_with_a_compiler_the_extensions_are_installed(tmp_path: Path) -> None:
     site = installed(tmp_path)
     names = sorted(extension.name.partition(".")[0] for extension in site.rglob("*.so"))
-    assert names == ["_lane", "_messages"]
-    echoes(site, "wsgate.ws.frames._messages", "wsgate.server._lane")
+    assert names == ["_fast_path", "_messages"]
+    echoes(site, "wsgate.ws.frames._messages", "wsgate.server._fast_path")

@@ -47,32 +47,7 @@ IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop",
 H11 = {"http/h1/h11_parser.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}
 # Files on their way to the room that they belong to, the rules of which they obey already.
-MOVES: dict[str, str] = {
-    "server/context.py": "server/worker.py",
-    "server/http.py": "server/http1_driver.py",
-    "server/opening.py": "server/pending_websocket.py",
-    "server/watch.py": "server/liveness.py",
-    "server/inbox.py": "server/message_reader.py",
-    "server/cycle.py": "server/app_call.py",
-    "server/flow.py": "server/backpressure.py",
-    "server/lane.py": "server/fast_path.py",
-    "server/_lane.c": "server/_fast_path.c",
-    "server/outbox.py": "server/write_batch.py",
-    "server/run.py": "process/run.py",
-    "server/server.py": "process/server.py",
-    "server/signals.py": "process/signals.py",
-    "server/sockets.py": "process/sockets.py",
-    "server/unix.py": "process/unix_socket.py",
-    "server/preload.py": "observe/preload.py",
-    "server/threads.py": "threads.py",
-    "server/logs.py": "observe/logs.py",
-    "server/logformat.py": "observe/log_format.py",
-    "server/loghandler.py": "observe/log_handler.py",
-    "server/logwriter.py": "observe/log_writer.py",
-    "server/logqueue.py": "observe/log_queue.py",
-    "server/logfiles.py": "observe/log_files.py",
-    "server/accesslog.py": "observe/access_log.py",
-}
+MOVES: dict[str, str] = {}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -10,8 +10,8 @@ from wsgate.errors import (
     StartupFailed,
     WsgateError,
 )
-from wsgate.server.run import run, serve
-from wsgate.server.server import Server
+from wsgate.process.run import run, serve
+from wsgate.process.server import Server
 
 __all__ = [
     "ClientDisconnected",

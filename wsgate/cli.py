@@ -12,7 +12,7 @@ import wsgate
 from wsgate import environment
 from wsgate.config import Config, Http, Lifespan, LogLevel, Loop
 from wsgate.errors import ConfigError
-from wsgate.server.run import run
+from wsgate.process.run import run
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status, as shells have it
 

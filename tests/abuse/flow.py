@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tests import frames
 from tests.abuse.harness import Target, soon, targeted
 from tests.frames import ServerFrame
-from tests.server.wsclient import handshake
+from tests.wsclient import handshake
 
 APP = "tests.apps.abuse_flow:app"
 WINDOW = 4_096  # bytes that the kernel is to keep for a client that does not read

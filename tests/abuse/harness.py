@@ -23,7 +23,7 @@ from websockets.asyncio.client import connect as ws_connect
 from tests import frames
 from tests.frames import ServerFrame
 from tests.processes import ServerProcess, running
-from tests.server.wsclient import close_code, handshake
+from tests.wsclient import close_code, handshake
 
 HTTP = {"asyncio": "h11", "uvloop": "fast"}  # each parser, beside one of the loops
 PATIENCE = 60.0  # seconds after which what a test waits for will not come, on a loaded machine

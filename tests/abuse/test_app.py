@@ -11,7 +11,7 @@ from tests import frames
 from tests.abuse.conftest import Measured
 from tests.abuse.harness import PATIENCE, Target, pause, soon
 from tests.processes import running
-from tests.server.wsclient import handshake, text_frame
+from tests.wsclient import handshake, text_frame
 
 APP = "tests.apps.abuse_app:app"
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -15,7 +15,7 @@ from tests import frames
 from tests.abuse.conftest import Measured
 from tests.abuse.flow import WINDOW, Socket, connecting, opened, percentile, serving, told
 from tests.abuse.harness import PATIENCE, Client, Target
-from tests.server.wsclient import handshake, text_frame
+from tests.wsclient import handshake, text_frame
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

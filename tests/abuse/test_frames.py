@@ -27,7 +27,7 @@ from tests.frames import (
     frame,
     ways,
 )
-from tests.server.wsclient import DEFLATE
+from tests.wsclient import DEFLATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,7 @@ from tests import frames
 from tests.abuse.conftest import Measured
 from tests.abuse.harness import PATIENCE, Client, Response, Target, pause, targeted
 from tests.frames import BINARY, CONT, PING, PONG, RSV1, TEXT, Deflater, ServerFrame, frame
-from tests.server.wsclient import DEFLATE, KEY
+from tests.wsclient import DEFLATE, KEY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -29,7 +29,7 @@ from tests.abuse.flow import (
 )
 from tests.abuse.harness import Target, pause
 from tests.apps.abuse_flow import KERNEL, MAX_PAUSE, MESSAGES, SIZE
-from tests.server.wsclient import close_code, handshake, text_frame
+from tests.wsclient import close_code, handshake, text_frame
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

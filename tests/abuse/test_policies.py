@@ -18,7 +18,7 @@ from tests.abuse.conftest import Measured
 from tests.abuse.harness import PATIENCE, Client, Target
 from tests.frames import TEXT, Deflater, Inflater, frame
 from tests.processes import running
-from tests.server.wsclient import close_code, handshake, text_frame
+from tests.wsclient import close_code, handshake, text_frame
 
 APP = "tests.apps.abuse_app:app"
 EARLY, LATE = 0.25, 3.0  # seconds by which a deadline may be missed: a tick; a loaded machine

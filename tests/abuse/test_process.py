@@ -17,7 +17,7 @@ from tests.abuse.conftest import Measured
 from tests.abuse.harness import PATIENCE, Client, Target, pause
 from tests.frames import CONT, TEXT, frame
 from tests.processes import running
-from tests.server.wsclient import close_code, handshake, text_frame
+from tests.wsclient import close_code, handshake, text_frame
 
 APP = "tests.apps.abuse_app:app"
 GRACE = 10.0

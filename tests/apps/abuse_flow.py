@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tests.apps.abuse import Site
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
-from wsgate.server import sockets, watch
+from wsgate.process import sockets
+from wsgate.server import liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +142,7 @@ app = Flow()
 
 def hasty() -> Flow:
     """Make the app in a server whose fixed deadlines are short, those that have no option."""
-    watch.MAX_PAUSE = MAX_PAUSE
+    liveness.MAX_PAUSE = MAX_PAUSE
     listen = sockets.listen
 
     def shortened(config: Config) -> sockets.Listening:

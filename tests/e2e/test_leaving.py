@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from tests.processes import ServerProcess, running
-from tests.server.wsclient import handshake
+from tests.wsclient import handshake
 
 HEAD = "HTTP/1.1\r\nHost: a\r\n"
 REQUESTS = {

@@ -1,16 +1,5 @@
-"""What the tests of the server share."""
+"""What the tests of this folder share: the event loops that they run on."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from tests.loops import pytest_asyncio_loop_factories
 
-import pytest
-
-from tests.server.loops import ASYNCIO_LOOPS
-
-
-def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
-    """Name the event loops that a test runs on, each in turn: its module's `LOOPS`."""
-    module = item.getparent(pytest.Module)
-    assert module is not None
-    loops: Mapping[str, Callable[[], Any]] = getattr(module.obj, "LOOPS", ASYNCIO_LOOPS)
-    return loops
+__all__ = ["pytest_asyncio_loop_factories"]

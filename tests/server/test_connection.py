@@ -8,7 +8,7 @@ import pytest
 
 from wsgate.config import Config
 from wsgate.server.connection import Connection
-from wsgate.server.context import Context
+from wsgate.server.worker import Context
 from wsgate.types import Receive, Scope, Send
 
 

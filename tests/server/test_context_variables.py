@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests import frames
-from tests.server import loops
-from tests.server.wsclient import handshake, text_frame
+from tests import frames, loops
+from tests.wsclient import handshake, text_frame
 from wsgate.testing import LiveServer, serve
 
 LOOPS = loops.LOOPS

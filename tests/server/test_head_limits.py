@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.processes import ServerProcess, running
-from tests.server.wsclient import KEY
+from tests.wsclient import KEY
 
 APP = "tests.apps.shape:app"
 LONG = 150_000

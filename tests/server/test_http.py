@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.server.puppet import (
+from tests.puppet import (
     END,
     START,
     Call,
@@ -29,7 +29,7 @@ from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
 from wsgate.server.connection import HIGH_WATER, Connection
 from wsgate.server.deadlines import LINGER, TICK
 from wsgate.server.exchange import PIECES
-from wsgate.server.http import DRAIN, READ_AHEAD
+from wsgate.server.http1_driver import DRAIN, READ_AHEAD
 from wsgate.testing import MemoryClient, connect
 from wsgate.types import App
 

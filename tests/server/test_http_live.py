@@ -15,8 +15,8 @@ import httpx
 import pytest
 import uvloop
 
-from tests.server import loops
-from tests.server.puppet import (
+from tests import loops
+from tests.puppet import (
     END,
     START,
     Lines,
@@ -31,9 +31,9 @@ from tests.server.puppet import (
 )
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
+from wsgate.process.server import Server
 from wsgate.server.connection import HIGH_WATER, Connection
-from wsgate.server.http import READ_AHEAD
-from wsgate.server.server import Server
+from wsgate.server.http1_driver import READ_AHEAD
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
 

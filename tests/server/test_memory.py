@@ -9,8 +9,8 @@ import websockets
 
 import wsgate.testing
 from wsgate.server.connection import Connection
-from wsgate.server.inbox import Inbox
-from wsgate.server.watch import Watch
+from wsgate.server.liveness import Watch
+from wsgate.server.message_reader import Inbox
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.types import Receive, Scope, Send
 from wsgate.ws.frames.fast_codec import FastCodec

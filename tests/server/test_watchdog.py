@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.server.puppet import Lines, logged
+from tests.puppet import Lines, logged
 from wsgate.server import watchdog as module
 from wsgate.server.watchdog import BLOCKED, Watchdog
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests import frames
 from tests.frames import BINARY, CONT, PING, PONG, RSV1, TEXT, frame
-from tests.server.wsclient import (
+from tests.wsclient import (
     ACCEPT,
     DEFLATE,
     handshake,
@@ -20,7 +20,7 @@ from tests.server.wsclient import (
     turns,
 )
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
-from wsgate.server.opening import EARLY
+from wsgate.server.pending_websocket import EARLY
 from wsgate.types import Message
 
 MIB = 1 << 20

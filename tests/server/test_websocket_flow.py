@@ -8,7 +8,7 @@ import pytest
 
 from tests import frames
 from tests.frames import BINARY, PING, PONG, TEXT, frame
-from tests.server.wsclient import (
+from tests.wsclient import (
     opened,
     soon,
     text,

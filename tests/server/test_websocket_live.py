@@ -14,11 +14,10 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests import frames
+from tests import frames, loops
 from tests.apps.echo import app as echo
 from tests.frames import PING, PONG, TEXT, frame
-from tests.server import loops
-from tests.server.wsclient import (
+from tests.wsclient import (
     PATIENCE,
     Stage,
     close_code,
@@ -30,7 +29,7 @@ from tests.server.wsclient import (
 )
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
-from wsgate.server.server import Server
+from wsgate.process.server import Server
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tests.frames import CLOSE, ServerFrame
-from tests.server.wsclient import DEFLATE, opened
+from tests.wsclient import DEFLATE, opened
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.server.inbox import Inbox
-from wsgate.server.lane import PlainLane
+from wsgate.server.fast_path import PlainLane
+from wsgate.server.message_reader import Inbox
 
 Outcome = tuple[type[BaseException], str] | None
 SEND = "websocket.send"

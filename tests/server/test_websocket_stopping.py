@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests import frames
-from tests.server.wsclient import (
+from tests.wsclient import (
     PATIENCE,
     Log,
     Stage,

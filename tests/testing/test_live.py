@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.puppet import until
+from tests.puppet import until
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.testing import serve
 

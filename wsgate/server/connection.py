@@ -4,21 +4,21 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Protocol
 
-from wsgate.server.context import Context
+from wsgate.server.backpressure import Gate
 from wsgate.server.deadlines import LINGER
-from wsgate.server.flow import Gate
-from wsgate.server.http import HttpDriver
-from wsgate.server.lane import Target
+from wsgate.server.fast_path import Target
+from wsgate.server.http1_driver import HttpDriver
 from wsgate.server.websocket import WebSocketDriver
+from wsgate.server.worker import Context
 from wsgate.types import Address
 
 if TYPE_CHECKING:
     from wsgate.asgi.scope import Endpoint
 
 try:
-    from wsgate.server._lane import Relay
+    from wsgate.server._fast_path import Relay
 except ImportError:  # no compiler was found where wsgate was installed
-    from wsgate.server.lane import (  # type: ignore[assignment]  # the same class
+    from wsgate.server.fast_path import (  # type: ignore[assignment]  # the same class
         PlainRelay as Relay,
     )
 

@@ -8,13 +8,14 @@ from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
 from wsgate.http.h1.connection import Body, Closed, End, Event, Http1
 from wsgate.http.request import Request
-from wsgate.server import cycle, logs
-from wsgate.server.flow import Waiters
+from wsgate.observe import logs
+from wsgate.server import app_call
+from wsgate.server.backpressure import Waiters
 from wsgate.types import HTTPEvent, Message
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
-    from wsgate.server.http import HttpDriver
+    from wsgate.server.http1_driver import HttpDriver
 
 PIECE = 65_536  # bytes of a body that the app gets at once,
 PIECES = 64  # of so many of the client's chunks
@@ -59,7 +60,7 @@ class Exchange:
         """Call the app."""
         connection = self._connection
         scope = http_scope(self._request, connection.client, connection.endpoint)
-        cycle.start(connection.context, scope, self)
+        app_call.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Exchange:
         """Answer for an app that has ended without a whole response."""
         left = self._has_left or self._connection.is_lost
         if error is not None:
-            cycle.report(error, client_left=left)
+            app_call.report(error, client_left=left)
         if self.is_answered:
             return
         self._end()

@@ -9,7 +9,7 @@ from wsgate.asgi.scope import lifespan_scope
 from wsgate.config import Lifespan as Mode
 from wsgate.diagnosis import one_line
 from wsgate.errors import StartupFailed
-from wsgate.server import logs
+from wsgate.observe import logs
 from wsgate.types import App, Message
 
 

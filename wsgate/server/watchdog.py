@@ -6,7 +6,8 @@ import time
 import traceback
 from pathlib import Path
 
-from wsgate.server import logs, threads
+from wsgate import threads
+from wsgate.observe import logs
 
 BLOCKED = 1.0  # seconds without a beat that are worth a warning
 _PERIOD = 0.25

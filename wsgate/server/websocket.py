@@ -8,11 +8,11 @@ from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.http.h1.connection import Http1, Upgrade
-from wsgate.server import cycle
+from wsgate.server import app_call
 from wsgate.server.deadlines import LINGER
-from wsgate.server.inbox import Inbox
-from wsgate.server.opening import Opening
-from wsgate.server.watch import Watch
+from wsgate.server.liveness import Watch
+from wsgate.server.message_reader import Inbox
+from wsgate.server.pending_websocket import Opening
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.handshake import Handshake
 from wsgate.ws.session import CLOSED, FAILING, OPEN, Session
@@ -60,7 +60,7 @@ class WebSocketDriver:
         scope = websocket_scope(
             opening.request, connection.client, connection.endpoint, subprotocols
         )
-        cycle.start(connection.context, scope, self)
+        app_call.start(connection.context, scope, self)
 
     # -- the app awaits --------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class WebSocketDriver:
         """Answer for an app that has ended."""
         left = self._client_has_left or self._connection.is_lost
         if error is not None:
-            cycle.report(error, client_left=left)
+            app_call.report(error, client_left=left)
         if left or self._conversation.state is asgi.CLOSED:
             return
         if self._opening is not None:

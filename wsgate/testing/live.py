@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from wsgate.config import Config
-from wsgate.server.server import Server
+from wsgate.process.server import Server
 from wsgate.types import App
 
 

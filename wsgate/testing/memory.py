@@ -7,8 +7,8 @@ from typing import Any
 
 from wsgate.config import Config
 from wsgate.server.connection import Connection
-from wsgate.server.context import Context
 from wsgate.server.deadlines import TICK
+from wsgate.server.worker import Context
 from wsgate.types import App
 
 _PATIENCE = 5.0  # real seconds after which what a test waits for will not come

@@ -1,0 +1,615 @@
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from tests.puppet import logged
+from wsgate.config import Config
+from wsgate.errors import ConfigError, StartupFailed
+from wsgate.observe import logs
+from wsgate.process import run as module
+from wsgate.process.run import run, serve
+from wsgate.process.server import Server
+from wsgate.threads import HANDLED_SIGNALS
+from wsgate.types import Receive, Scope, Send
+
+LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[None]:
+    """Put the log back as it was."""
+    kept = [(lg, lg.handlers[:], lg.level, lg.propagate) for lg in LOGGERS]
+    yield
+    for logger, handlers, level, propagate in kept:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Do nothing."""
+
+
+async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse to start."""
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+class Stub:
+    """A server that does what a test wants in place of serving. handlers: those of signals."""
+
+    made: "Stub"
+    loop: asyncio.AbstractEventLoop
+    handle_signals: bool | None = None
+
+    def __init__(self, app: Any, config: Config) -> None:
+        self.app, self.config = app, config
+        self.handlers: list[object] = []
+        type(self).made = self
+
+    async def serve(self, *, handle_signals: bool = True) -> None:
+        self.handle_signals = handle_signals
+        self.handlers = handlers()
+        type(self).loop = asyncio.get_running_loop()
+
+    def ask_to_stop(self) -> None:
+        """Need not stop."""
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in HANDLED_SIGNALS]
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
+    class Fresh(Stub):
+        pass
+
+    monkeypatch.setattr(module, "Server", Fresh)
+    monkeypatch.setattr(module, "LAST_WORD", 0.001)
+    return Fresh
+
+
+# -- a whole program -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("asyncio", asyncio.SelectorEventLoop), ("uvloop", uvloop.Loop)]
+)
+def test_a_program_has_its_app_its_settings_and_its_loop(
+    stub: type[Stub], name: str, kind: type
+) -> None:
+    run(app, loop=name, port=0, ws_max_queue=3)
+    assert stub.made.app is app
+    assert stub.made.config == Config(loop=name, port=0, ws_max_queue=3)  # type: ignore[arg-type]
+    assert isinstance(stub.loop, kind)
+    assert stub.loop.is_closed()
+
+
+def test_a_program_has_its_handlers_of_signals_while_it_serves(stub: type[Stub]) -> None:
+    before = handlers()
+    run(app)
+    assert not stub.made.handle_signals, "run has handlers of its own"
+    assert not set(stub.made.handlers) & set(before)
+    assert handlers() == before
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError, StartupFailed, OSError, SystemExit, KeyboardInterrupt]
+)
+def test_a_program_that_fails_leaves_nothing(stub: type[Stub], error: type[BaseException]) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
+        stub.loop = asyncio.get_running_loop()
+        raise error("no")
+
+    stub.serve = serve  # type: ignore[method-assign]
+    before = handlers()
+    with pytest.raises((error, SystemExit)):
+        run(app)
+    assert handlers() == before
+    assert stub.loop.is_closed()
+
+
+def test_the_loop_of_the_host_stays_its_current_one(stub: type[Stub]) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        run(app)
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def test_a_program_sets_up_the_log(stub: type[Stub], capsys: pytest.CaptureFixture[str]) -> None:
+    run(app, log_level="warning", access_log=False)
+    logging.getLogger("wsgate.error").warning("told")
+    assert capsys.readouterr() == ("", "WARNING:  told\n")
+
+
+def state(logger: logging.Logger) -> tuple[object, ...]:
+    return logger.handlers[:], logger.level, logger.propagate, logger.disabled, logger.filters[:]
+
+
+def test_a_program_may_have_the_log_left_alone(
+    stub: type[Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    loggers = [*LOGGERS, logging.getLogger(), logging.getLogger("asyncio")]
+    before = [state(logger) for logger in loggers]
+    run(app, log_config=None, log_level="debug", access_log=True)
+    assert [state(logger) for logger in loggers] == before
+    assert stub.made.config.access_log
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_program_does_not_close_what_others_log_to(stub: type[Stub], tmp_path: Path) -> None:
+    path = tmp_path / "host.log"
+    handler = logging.FileHandler(path)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        run(app)
+        assert handler in root.handlers
+        logging.getLogger("tests.host").error("a later line")
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+    assert path.read_text() == "a later line\n"
+
+
+@pytest.mark.parametrize("log_config", ["logging.ini", {"version": 1}, object()])
+def test_no_other_set_up_of_the_log_is_known(stub: type[Stub], log_config: object) -> None:
+    with pytest.raises(ConfigError, match="log_config must be None"):
+        run(app, log_config=log_config)
+
+
+def test_a_program_writes_its_log_at_its_end(
+    stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+
+    async def serve(self: Stub, **_: Any) -> None:
+        logs.error.warning("told")
+        raise ConfigError("it ends")
+
+    stub.serve = serve  # type: ignore[method-assign]
+    with open(writer, "w") as stderr, open(reader, "rb", buffering=0) as read:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with pytest.raises(ConfigError, match="it ends"):
+            run(app)
+        assert read.read(1_000) == b"WARNING:  told\n"
+        assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
+        monkeypatch.undo()
+        logs.configure("info", access_log=True)
+
+
+def test_a_program_finds_its_app(
+    stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "wsg_run.py").write_text(
+        "async def app(scope, receive, send): pass\n"
+        "def make(): return app\n"
+        "async def make_later(): return app\n"
+    )
+    for factory in ("make", "make_later"):
+        run(f"wsg_run:{factory}", factory=True, app_dir=str(tmp_path))
+        assert stub.made.app is sys.modules["wsg_run"].app
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("no database", "ERROR:    no database\n"),
+        ("a traceback:\n  its \x1b[31mlines\n", "ERROR:    a traceback:\n    its \\x1b[31mlines\n"),
+        ("", "ERROR:    the application's startup failed\n"),
+    ],
+)
+def test_an_app_that_refuses_to_start(
+    loop: str, message: str, lines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    with pytest.raises(SystemExit) as raised:
+        run(refuses, port=0, loop=loop)
+    assert raised.value.code == 3
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", lines + "ERROR:    Application startup failed. Exiting.\n")
+
+
+async def test_an_app_that_refuses_to_start_within_another_program() -> None:
+    with pytest.raises(StartupFailed, match=r"^no database$"):
+        await serve(refuses, port=0)
+
+
+def test_settings_are_looked_at_first() -> None:
+    with pytest.raises(ConfigError, match="--port"):
+        run("nowhere.at.all:app", port=-1)
+
+
+# -- factories and what fails in them --------------------------------------------------------------
+
+
+def make() -> Any:
+    """Make the app where no loop runs: this may be a program's `asyncio.run(prepare())`."""
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+    return app
+
+
+async def make_later() -> Any:
+    await asyncio.sleep(0)
+    return app
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("factory", [make, make_later])
+def test_a_program_recognises_a_factory(
+    stub: type[Stub], factory: Any, loop: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(factory, loop=loop)
+    assert stub.made.app is app
+    assert capsys.readouterr().err.startswith("WARNING:  ASGI app factory detected: ")
+    run(factory, factory=True, loop=loop)
+    assert capsys.readouterr().err == ""
+
+
+def fails() -> Any:
+    raise LookupError("no settings")
+
+
+async def fails_later() -> Any:
+    await asyncio.sleep(0)
+    raise LookupError("no settings")
+
+
+@pytest.mark.parametrize("factory", [fails, fails_later])
+def test_the_whole_traceback_is_for_debugging(
+    factory: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for level in ("info", "debug"):
+        with pytest.raises(ConfigError, match="factory failed: LookupError: no settings"):
+            run(factory, factory=True, loop="asyncio", log_level=level)
+        lines = capsys.readouterr().err.splitlines()
+        if level == "info":
+            assert lines == []
+        else:
+            assert lines[0] == "DEBUG:    The app could not be loaded"
+            assert "  Traceback (most recent call last):" in lines
+            assert '    raise LookupError("no settings")' in [line[2:] for line in lines]
+            assert lines[-1] == "  LookupError: no settings"
+
+
+def test_a_loop_that_there_is_not_leaves_no_factory_unawaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with pytest.raises(ConfigError, match="uvloop is not installed"):  # and no RuntimeWarning
+        run(make_later, factory=True, loop="uvloop")
+
+
+# -- a loop that runs already ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_running_loop_is_refused_before_anything_is_touched(
+    stub: type[Stub], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        loggers = logging.root.manager.loggerDict.copy()
+        before = [logging.getLogger("wsgate").handlers[:], handlers()]
+        with pytest.raises(RuntimeError, match=r"^[^\n]+await wsgate\.serve\(\.\.\.\)") as raised:
+            run("wsg_nowhere:app", port=-1)
+        assert isinstance(raised.value, ConfigError)
+        assert [logging.getLogger("wsgate").handlers, handlers()] == before
+        assert logging.root.manager.loggerDict == loggers
+        await serve(app, port=0, handle_signals=False)  # as it says
+
+    loop = new_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert not stub.made.handle_signals
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+
+def test_the_loop_is_the_one_asked_for() -> None:
+    assert module._loop_factory("asyncio") is asyncio.new_event_loop
+    assert module._loop_factory("uvloop") is uvloop.new_event_loop
+    assert module._loop_factory("auto") is uvloop.new_event_loop
+
+
+def test_uvloop_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert module._loop_factory("auto") is asyncio.new_event_loop
+    with pytest.raises(ConfigError) as raised:
+        module._loop_factory("uvloop")
+    assert str(raised.value) == "--loop uvloop: uvloop is not installed"
+    assert raised.value.setting == "loop"
+
+
+# -- the end of the loop ---------------------------------------------------------------------------
+
+
+def test_what_is_left_of_tasks_is_cancelled(stub: type[Stub]) -> None:
+    ends: list[str] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def left() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append("cancelled")
+
+    async def serve(self: Stub, **_: Any) -> None:
+        tasks.append(asyncio.create_task(left()))
+        await asyncio.sleep(0)
+        stub.loop = asyncio.get_running_loop()
+
+    stub.serve = serve  # type: ignore[method-assign]
+    run(app, loop="asyncio")
+    assert ends == ["cancelled"]
+    assert tasks[0].cancelled()
+    assert stub.loop.is_closed()
+
+
+def test_a_task_that_ignores_its_cancellation_does_not_keep_the_program(stub: type[Stub]) -> None:
+    stubborn: list[asyncio.Task[None]] = []
+    may_end: list[asyncio.Future[None]] = []
+
+    async def left() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await may_end[0]
+
+    async def serve(self: Stub, **_: Any) -> None:
+        may_end.append(asyncio.get_running_loop().create_future())
+        stubborn.append(asyncio.create_task(left()))
+        await asyncio.sleep(0)
+        stub.loop = asyncio.get_running_loop()
+
+    stub.serve = serve  # type: ignore[method-assign]
+    run(app, loop="asyncio")
+    assert not stubborn[0].done()
+    assert stub.loop.is_closed()
+    stubborn[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it has no loop to end in
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_thread_that_is_blocked_does_not_keep_the_program_and_ends_in_silence(
+    stub: type[Stub], loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = threading.Event()
+    before = set(threading.enumerate())
+
+    async def serve(self: Stub, **_: Any) -> None:
+        started = asyncio.Event()
+        asyncio.get_running_loop().call_soon(started.set)
+        blocking = asyncio.create_task(asyncio.to_thread(may_end.wait))
+        await started.wait()
+        assert not blocking.done()
+
+    stub.serve = serve  # type: ignore[method-assign]
+    run(app, loop=loop)
+    threads = set(threading.enumerate()) - before
+    assert threads
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert not caplog.records
+
+
+def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_WORD", 10)
+    kept: list[AsyncIterator[int]] = []
+    ends: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            ends.append("ended")
+
+    async def serve(self: Stub, **_: Any) -> None:
+        kept.append(numbers())
+        await anext(kept[0])
+
+    stub.serve = serve  # type: ignore[method-assign]
+    run(app, loop="asyncio")
+    assert ends == ["ended"]
+
+
+def test_an_error_of_the_server_is_not_lost(stub: type[Stub]) -> None:
+    async def serve(self: Stub, **_: Any) -> None:
+        stub.loop = asyncio.get_running_loop()
+        raise ConfigError("no place to listen")
+
+    stub.serve = serve  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="no place to listen"):
+        run(app)
+    assert stub.loop.is_closed()
+
+
+# -- within another program ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handle_signals", [True, False])
+async def test_a_call_within_another_program(stub: type[Stub], handle_signals: bool) -> None:
+    await serve(app, handle_signals=handle_signals, port=0)
+    assert stub.made.app is app
+    assert stub.made.config == Config(port=0)
+    assert stub.made.handle_signals is handle_signals
+    assert stub.loop is asyncio.get_running_loop()
+
+
+async def test_a_call_serves_until_it_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
+
+    class Noted(Server):
+        async def start(self) -> None:
+            await super().start()
+            started.set_result(self)
+
+    monkeypatch.setattr(module, "Server", Noted)
+    serving = asyncio.create_task(serve(app, handle_signals=False, port=0))
+    async with asyncio.timeout(30):
+        server = await started
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.ask_to_stop()
+        await serving
+    assert answer.startswith(b"HTTP/1.1 500 ")  # the app says nothing
+
+
+@pytest.mark.parametrize("given", [make_later, lambda: app])
+async def test_a_call_within_another_program_may_have_a_factory(
+    stub: type[Stub], given: Any
+) -> None:
+    await serve(given, factory=True)
+    assert stub.made.app is app
+    await serve(given)
+    assert stub.made.app is app
+
+
+async def test_a_call_within_another_program_has_its_settings_looked_at_first() -> None:
+    with pytest.raises(ConfigError, match="--port"):  # and no RuntimeWarning
+        await serve(make_later, factory=True, port=-1)
+
+
+async def test_a_call_within_another_program_has_its_own_folder(
+    stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "wsg_serve.py").write_text("async def app(scope, receive, send): pass")
+    await serve("wsg_serve:app", app_dir=str(tmp_path))
+    assert stub.made.app is sys.modules["wsg_serve"].app
+
+
+async def test_a_call_within_another_program_finds_its_app(stub: type[Stub]) -> None:
+    with pytest.raises(ConfigError, match="there is none"):
+        await serve("wsg_nowhere:app")
+
+
+# -- open files ------------------------------------------------------------------------------------
+
+
+def test_as_many_files_as_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 512))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    module._raise_file_limit()
+    assert set_to == [(512, 512)]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_system_that_refuses_what_it_has_offered(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    module._raise_file_limit()
+
+
+class Loop:
+    """Keeps what is left to the default handler."""
+
+    def __init__(self) -> None:
+        self.left: list[dict[str, Any]] = []
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.left.append(context)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_no_file_descriptor_is_left(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop: Any = Loop()
+    monkeypatch.setattr(logs, "throttled", logs.Throttled())
+    with logged() as log:
+        for _ in range(100):
+            module._on_loop_error(loop, {"exception": OSError(number, "too many"), "socket": 1})
+    assert log.warnings == ["No file descriptor is left to accept a connection (ulimit -n)"]
+    assert loop.left == []
+
+
+def test_asyncio_tries_once_more_to_accept_on_a_socket_that_is_closed() -> None:
+    handler: Any = Loop()
+    loop = asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda _, context: module._on_loop_error(handler, context))
+    sock = socket.socket()
+    sock.close()
+    # As it does by `call_later` after each accept that had no file descriptor.
+    loop.call_soon(loop._start_serving, asyncio.Protocol, sock)  # type: ignore[attr-defined]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert handler.left == []
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"message": "a task was destroyed"},
+        {"message": "m", "exception": OSError(errno.EPIPE, "broken")},
+        {"message": "m", "exception": ValueError()},
+    ],
+)
+def test_other_errors_are_the_loop_s_own(context: dict[str, Any]) -> None:
+    loop: Any = Loop()
+    module._on_loop_error(loop, context)
+    assert loop.left == [context]
+
+
+def test_a_logger_of_asyncio_s_that_fails_does_not_end_the_loop() -> None:
+    class Fails(Loop):
+        def default_exception_handler(self, context: dict[str, Any]) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    loop: Any = Fails()
+    with logged() as log:
+        module._on_loop_error(loop, {"message": "a task was destroyed"})
+    assert log.errors == [
+        (
+            "An error of the event loop cannot be logged (OSError(24, 'too many open files')): "
+            "a task was destroyed"
+        )
+    ]
+
+
+# -- a setting under two names ---------------------------------------------------------------------
+
+
+def test_a_setting_may_have_the_name_that_uvicorn_gives_it(stub: type[Stub]) -> None:
+    run(app, h11_max_incomplete_event_size=5_000, loop="asyncio")
+    assert stub.made.config.limit_request_head == 5_000
+    run(app, h11_max_incomplete_event_size=None, loop="asyncio")
+    assert stub.made.config.limit_request_head == 65_536
+    with pytest.raises(ConfigError, match="--limit-request-head"):
+        run(app, h11_max_incomplete_event_size=0)

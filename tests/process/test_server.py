@@ -1,0 +1,429 @@
+"""A server's start and stop: what may come in between."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import loops
+from tests.puppet import Lines, Puppet, logged, nothing_left, turns, until
+from wsgate.config import Config
+from wsgate.errors import ConfigError, StartupFailed
+from wsgate.process import server as module
+from wsgate.process.server import Server
+from wsgate.types import App
+
+LOOPS = loops.LOOPS
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Lines]:
+    with logged() as lines:
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_left() -> AsyncIterator[None]:
+    async with nothing_left(), asyncio.timeout(PATIENCE):
+        yield
+
+
+class Lived:
+    """An app whose lifespan is led by the test. seen: the lifespan's events and its ends."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.entered = asyncio.Event()
+        self.may_start = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._live(receive, send)
+        except asyncio.CancelledError:
+            self.seen.append("cancelled")
+            raise
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        self.seen.append((await receive())["type"])
+        self.entered.set()
+        await self.may_start.wait()
+        await send({"type": "lifespan.startup.complete"})
+        self.seen.append((await receive())["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Do nothing."""
+
+
+def made(app: App, **options: Any) -> Server:
+    return Server(app, Config(**{"port": 0, **options}))
+
+
+async def is_refused(address: tuple[str, int]) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(*address)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
+# -- a stop during the start -----------------------------------------------------------------------
+
+
+async def test_a_stop_that_is_asked_for_during_a_startup_that_hangs(log: Lines) -> None:
+    app = Lived()
+    server = made(app)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await app.entered.wait()
+    address = server.sockets[0].getsockname()
+    server.ask_to_stop()
+    await serving
+    assert app.seen == ["lifespan.startup", "cancelled"]
+    assert await is_refused(address)
+    assert not log.errors
+    assert not log.at(20), "it neither ran nor stopped"
+
+
+async def test_a_stop_that_is_asked_for_before_the_start() -> None:
+    app = Lived()
+    server = made(app)
+    server.ask_to_stop()
+    await server.serve(handle_signals=False)
+    assert app.seen in ([], ["lifespan.startup", "cancelled"])
+
+
+async def test_a_stop_that_comes_together_with_the_start(log: Lines) -> None:
+    app = Lived()
+    server = made(app)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await app.entered.wait()
+    app.may_start.set()
+    await until(lambda: server._is_running)
+    server.ask_to_stop()
+    await serving
+    assert app.seen == ["lifespan.startup", "lifespan.shutdown"]
+    assert log.at(20)[-1] == "Stopped"
+
+
+async def test_a_startup_that_fails_is_told_and_leaves_nothing() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    server = made(app)
+    with pytest.raises(StartupFailed, match="no database"):
+        await server.serve(handle_signals=False)
+    assert all(sock.fileno() < 0 for sock in server.sockets)
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+
+async def test_serving_may_be_cancelled(log: Lines) -> None:
+    app = Lived()
+    app.may_start.set()
+    server = made(app)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await until(lambda: server._is_running)
+    address = server.sockets[0].getsockname()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert app.seen == ["lifespan.startup", "lifespan.shutdown"]
+    assert await is_refused(address)
+    assert log.at(20)[-1] == "Stopped"
+
+
+async def test_serving_may_be_cancelled_during_the_startup() -> None:
+    app = Lived()
+    server = made(app)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await app.entered.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert app.seen == ["lifespan.startup", "cancelled"]
+    assert all(sock.fileno() < 0 for sock in server.sockets)
+
+
+async def test_a_server_that_does_not_run_has_nothing_to_stop(log: Lines) -> None:
+    await made(nothing).stop()
+    assert not log.records
+
+
+# -- the socket ------------------------------------------------------------------------------------
+
+
+async def test_another_server_was_quicker() -> None:
+    app, second = Lived(), Lived()
+    server = made(app)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await app.entered.wait()
+    port = server.sockets[0].getsockname()[1]
+    late = asyncio.create_task(made(second, port=port).serve(handle_signals=False))
+    await second.entered.wait()  # both have bound; neither listens yet
+    app.may_start.set()
+    await until(lambda: server._is_running)
+    second.may_start.set()
+    with pytest.raises(ConfigError) as raised:
+        await late
+    expected = f"cannot listen on http://127.0.0.1:{port}: Address already in use"
+    assert str(raised.value) == expected
+    assert second.seen == ["lifespan.startup", "lifespan.shutdown"]
+    server.ask_to_stop()
+    await serving
+
+
+async def test_a_connected_socket_is_none_to_listen_on() -> None:
+    near, far = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    with near, far:
+        far.connect(near.getsockname())
+        accepted, _ = near.accept()
+        with pytest.raises(ConfigError, match=r"^cannot listen on http://127\.0\.0\.1:\d+: .+"):
+            await made(nothing, fd=accepted.detach()).serve(handle_signals=False)
+
+
+async def test_a_unix_socket_is_removed_before_its_inode_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+    server = made(nothing, uds=str(path))
+    await server.start()
+    open_then: list[bool] = []
+    unlink = os.unlink
+
+    def remove(place: str) -> None:
+        open_then.append(server.sockets[0].fileno() >= 0)
+        unlink(place)
+
+    monkeypatch.setattr(os, "unlink", remove)
+    assert path.is_socket()
+    await server.stop()
+    assert not path.exists()
+    assert open_then == [True]
+
+
+async def test_clients_of_a_unix_socket_wait_while_the_app_starts(tmp_path: Path) -> None:
+    lived = Lived()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lived(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+
+    path = str(tmp_path / "s")
+    server = made(app, uds=path)
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await lived.entered.wait()
+    with pytest.raises(ConfigError, match="is in use by another server"):
+        await made(nothing, uds=path).serve(handle_signals=False)
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    await turns()
+    assert not server.context.connections, "it accepts before the app has started"
+    lived.may_start.set()
+    assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+    writer.close()
+    await writer.wait_closed()
+    server.ask_to_stop()
+    await serving
+    assert not (tmp_path / "s").exists()
+
+
+async def test_a_startup_that_is_given_up_leaves_no_unix_socket(tmp_path: Path) -> None:
+    app = Lived()
+    server = made(app, uds=str(tmp_path / "s"))
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await app.entered.wait()
+    assert (tmp_path / "s").is_socket()
+    server.ask_to_stop()
+    await serving
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_an_inherited_unix_socket_is_not_removed(tmp_path: Path, is_served: bool) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(path)
+        app = Lived()
+        server = made(app, fd=os.dup(given.fileno()))
+        serving = asyncio.create_task(server.serve(handle_signals=False))
+        await app.entered.wait()
+        if is_served:
+            app.may_start.set()
+            await until(lambda: server._is_running)
+        server.ask_to_stop()
+        await serving
+        with socket.socket(socket.AF_UNIX) as client:
+            assert client.connect_ex(path) == (0 if is_served else errno.ECONNREFUSED)
+
+
+# -- draining --------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A loop's time that moves as the drain sleeps, and by nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.sleeps = 0
+        loop = type("Loop", (), {"time": lambda _: self.now})()
+        turned = type(
+            "Turned",
+            (),
+            {"get_running_loop": lambda _: loop, "sleep": lambda _, seconds: self._sleep(seconds)},
+        )
+        monkeypatch.setattr(module, "asyncio", turned())
+
+    async def _sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        self.now += seconds
+
+
+class Open:
+    """A connection, as far as a drain needs one: when it was told to stop."""
+
+    is_websocket = True
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.driver = self
+        self.stopped: list[float] = []
+
+    def stop(self) -> None:
+        self.stopped.append(self._clock.now)
+
+
+async def drained(
+    monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
+) -> tuple[list[float], Clock]:
+    server, clock = made(nothing), Clock(monkeypatch)
+    connections = [Open(clock) for _ in range(count)]
+    http = Open(clock)
+    http.is_websocket = False
+    server.context.connections = {*connections, http}  # type: ignore[arg-type]
+    await server._drain(seconds)
+    monkeypatch.undo()
+    assert not http.stopped
+    assert all(len(connection.stopped) == 1 for connection in connections)
+    return sorted(connection.stopped[0] for connection in connections), clock
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 5_000])
+async def test_a_drain_is_even(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    times, _ = await drained(monkeypatch, count, 10)
+    for at, time in enumerate(times):
+        assert abs(time - 10 * at / count) <= module.DRAIN_STEP + 1e-9
+
+
+@pytest.mark.parametrize("count", [0, 1, 1_000])
+async def test_without_seconds_all_are_closed_at_once(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    times, clock = await drained(monkeypatch, count, 0)
+    assert times == [0.0] * count
+    assert clock.sleeps == 0
+
+
+async def test_a_drain_ends_with_the_last_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, clock = made(nothing), Clock(monkeypatch)
+    left = [Open(clock) for _ in range(10)]
+    server.context.connections = set(left)  # type: ignore[arg-type]
+
+    async def leave(seconds: float) -> None:
+        clock.sleeps += 1
+        server.context.connections.clear()
+
+    monkeypatch.setattr(clock, "_sleep", leave)
+    await server._drain(1_000)
+    monkeypatch.undo()
+    assert clock.sleeps == 1
+    assert sum(len(connection.stopped) for connection in left) == 1
+
+
+# -- connections that come too late ----------------------------------------------------------------
+
+
+async def test_a_connection_that_was_accepted_while_the_server_stops_is_closed() -> None:
+    app = Puppet()
+    server = made(app, lifespan="off")
+    await server.start()
+    server.context.stopping = True  # as if the kernel had accepted it before, in the same turn
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.read() == b""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    await server.stop()
+    assert app.calls.empty()
+
+
+async def test_one_too_many_is_answered_whatever_it_asks_for(log: Lines) -> None:
+    app = Puppet()
+    server = made(app, lifespan="off", limit_connections=1)
+    await server.start()
+    address = server.sockets[0].getsockname()
+    _, first = await asyncio.open_connection(*address)
+    await until(lambda: server.context.connections)
+    reader, second = await asyncio.open_connection(*address)
+    second.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 5\r\n" in answer
+    for writer in (first, second):
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    await until(lambda: not server.context.connections)
+    assert server.context.admission.enter(None), "both have left"
+    await server.stop()
+    await turns()
+    assert app.calls.empty()
+    assert log.warnings in ([], ["A limit of connections is reached: answering with 503"])
+
+
+async def test_one_deadline_that_raises_does_not_end_the_others(log: Lines) -> None:
+    server = Server(Puppet(), Config(port=0, lifespan="off"))
+    await server.start()
+    ticked = asyncio.Event()
+
+    def fail() -> float:
+        server.context.tick = succeed  # type: ignore[method-assign]  # to fail once
+        raise RuntimeError("of this one")
+
+    def succeed() -> float:
+        ticked.set()
+        return 0.25
+
+    server.context.tick = fail  # type: ignore[method-assign]  # to fail once
+    async with asyncio.timeout(PATIENCE):
+        await ticked.wait()
+    await server.stop()
+    assert [r.exc_info is not None for r in log.records if r.levelname == "ERROR"] == [True]
+
+
+async def test_a_server_in_a_thread_leaves_the_signals_alone() -> None:
+    server = Server(Puppet(), Config(port=0, lifespan="off"))
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def serve() -> None:
+        asyncio.get_running_loop().call_soon(server.ask_to_stop)
+        await server.serve()
+
+    await asyncio.to_thread(asyncio.run, serve())
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert server.context.stopping

@@ -1,0 +1,359 @@
+import contextlib
+import errno
+import math
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.puppet import Lines, logged
+from wsgate.config import Config
+from wsgate.errors import ConfigError
+from wsgate.process import sockets
+
+LINUX = sys.platform == "linux"
+ABSENT = "192.0.2.1"
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Lines]:
+    with logged() as lines:
+        yield lines
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def listening(**options: Any) -> Iterator[list[socket.socket]]:
+    opened = sockets.listen(Config(**options))
+    try:
+        yield opened.sockets
+    finally:
+        opened.close()
+
+
+def told(**options: Any) -> str:
+    """Return what `listen` says of a place where it cannot."""
+    with pytest.raises(ConfigError) as raised, listening(**options):
+        pass
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a new folder, so that a Unix socket's path stays short."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# -- TCP -------------------------------------------------------------------------------------------
+
+
+def test_a_free_port_is_taken() -> None:
+    with listening(port=0) as (sock,):
+        host, port = sock.getsockname()
+        assert (host, port > 0) == ("127.0.0.1", True)
+        assert sockets.name_of(sock) == f"http://127.0.0.1:{port}"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+
+
+@pytest.mark.skipif(not LINUX, reason="the options are Linux's")
+@pytest.mark.parametrize(
+    ("send_timeout", "user_timeout"),
+    [(60.0, 90_000), (1.0, 60_000), (600.0, 630_000), (math.inf, 2_000_000_000)],
+)
+def test_the_kernel_watches_over_the_connections(send_timeout: float, user_timeout: int) -> None:
+    with listening(port=0, ws_send_timeout=send_timeout) as (listener,):
+        listener.listen()
+        with (
+            socket.create_connection(listener.getsockname()),
+            contextlib.closing(listener.accept()[0]) as accepted,
+        ):
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            tcp = {
+                name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in (*sockets._KEEP_ALIVE, "TCP_USER_TIMEOUT")
+            }
+    assert tcp == {
+        "TCP_KEEPIDLE": 60,
+        "TCP_KEEPINTVL": 10,
+        "TCP_KEEPCNT": 6,
+        "TCP_USER_TIMEOUT": user_timeout,
+    }
+
+
+@pytest.mark.skipif(not LINUX, reason="the options are Linux's")
+def test_other_systems_keep_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "darwin")
+        with listening(port=0) as (sock,):
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert told(port=port) == (
+            f"cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}"
+        )
+
+
+def test_a_host_that_cannot_be_one() -> None:
+    host = "a" * 70 + ".example"
+    assert told(host=host, port=0).startswith(f"cannot listen on {host}:0: ")
+
+
+def test_a_host_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", not_found)
+    assert told(host="nowhere.example", port=80) == (
+        "cannot listen on nowhere.example:80: Name or service not known"
+    )
+
+
+def test_a_host_that_is_not_ours() -> None:
+    # RFC 5737: 192.0.2.0/24 is for documentation, so no machine has it.
+    assert told(host=ABSENT, port=0) == (
+        f"cannot listen on 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}"
+    )
+
+
+# -- several addresses -----------------------------------------------------------------------------
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Have every name resolve to these addresses, as a hosts file does that names them all."""
+
+    def resolved(_: object, port: int, **__: object) -> list[Any]:
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
+            if ":" in host
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in hosts
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+def fail_to_bind(
+    monkeypatch: pytest.MonkeyPatch, host: str, number: int, *, times: int = 1_000
+) -> list[int]:
+    """Have the kernel refuse an address for some times; return the ports that were asked for."""
+    asked: list[int] = []
+    bind = socket.socket.bind
+
+    def failing(sock: socket.socket, address: Any) -> None:
+        if address[0] == host:
+            asked.append(address[1])
+            if len(asked) <= times:
+                raise OSError(number, os.strerror(number))
+        bind(sock, address)
+
+    monkeypatch.setattr(socket.socket, "bind", failing)
+    return asked
+
+
+def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kernel be one that was built or started without IPv6."""
+    original = socket.socket.__init__
+
+    def refusing(sock: socket.socket, family: int = -1, *args: Any, **kwargs: Any) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        original(sock, family, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "__init__", refusing)
+
+
+def test_a_host_with_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.1")
+    with listening(host="several.example", port=0) as opened:
+        assert [sock.getsockname()[0] for sock in opened] == ["127.0.0.1", "127.0.0.2"]
+
+
+ABSENT_ERRORS = [errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV]
+
+
+@pytest.mark.parametrize("number", ABSENT_ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("hosts", [(ABSENT, "127.0.0.1"), ("127.0.0.1", ABSENT)])
+def test_an_address_that_is_absent_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, log: Lines, hosts: tuple[str, ...], number: int
+) -> None:
+    resolve_to(monkeypatch, *hosts)
+    asked = fail_to_bind(monkeypatch, ABSENT, number)
+    with listening(host="several.example", port=0) as (sock,):
+        assert sock.getsockname()[0] == "127.0.0.1"
+    assert log.warnings == [
+        f"Not listening on 192.0.2.1:{asked[0]} (several.example): {os.strerror(number)}"
+    ]
+
+
+def test_localhost_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, "::1", "127.0.0.1")
+    without_ipv6(monkeypatch)
+    with listening(host="localhost", port=0) as (sock,):
+        assert sock.getsockname()[0] == "127.0.0.1"
+    assert log.warnings == [
+        f"Not listening on [::1]:0 (localhost): {os.strerror(errno.EAFNOSUPPORT)}"
+    ]
+
+
+def test_every_address_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, "0.0.0.0", "::")
+    without_ipv6(monkeypatch)
+    with listening(host="", port=0) as (sock,):
+        host, port = sock.getsockname()
+    assert host == "0.0.0.0"
+    assert log.warnings == [f"Not listening on [::]:{port}: {os.strerror(errno.EAFNOSUPPORT)}"]
+
+
+def test_no_address_is_there(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, "::1", ABSENT)
+    without_ipv6(monkeypatch)
+    assert told(host="localhost", port=8000) == (
+        f"cannot listen on [::1]:8000 (localhost): {os.strerror(errno.EAFNOSUPPORT)}; "
+        f"192.0.2.1:8000 (localhost): {os.strerror(errno.EADDRNOTAVAIL)}"
+    )
+    assert not log.records
+
+
+def test_an_ipv6_host_is_told_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ipv6(monkeypatch)
+    resolve_to(monkeypatch, "::1")
+    assert told(host="::1", port=8000) == (
+        f"cannot listen on [::1]:8000: {os.strerror(errno.EAFNOSUPPORT)}"
+    )
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EADDRINUSE, errno.ENOBUFS], ids=errno.errorcode.get
+)
+def test_any_other_error_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, log: Lines, number: int
+) -> None:
+    resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
+    fail_to_bind(monkeypatch, "127.0.0.1", number)
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", number)
+    assert told(host="several.example", port=8000) == (
+        f"cannot listen on 127.0.0.1:8000 (several.example): {os.strerror(number)}"
+    )
+    assert (asked, log.records) == ([], [])
+
+
+def test_no_socket_stays_open_where_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    made: list[socket.socket] = []
+
+    def bind(sock: socket.socket, address: Any) -> None:
+        made.append(sock)
+        if address[0] == "127.0.0.2":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    told(host="several.example", port=0)
+    assert [sock.fileno() for sock in made] == [-1, -1]
+
+
+def test_a_free_port_is_the_same_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    with listening(host="several.example", port=0) as opened:
+        assert len(opened) == 3
+        assert len({sock.getsockname()[1] for sock in opened}) == 1
+
+
+def test_a_free_port_that_is_in_use_elsewhere_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE, times=3)
+    with listening(host="several.example", port=0) as opened:
+        assert {sock.getsockname()[1] for sock in opened} == {asked[3]}
+    assert len(asked) == 4
+
+
+def test_free_ports_are_tried_only_so_often(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+    resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE)
+    line = told(host="several.example", port=0)
+    assert len(asked) == sockets.PORT_ATTEMPTS
+    assert line == (
+        f"cannot listen on 127.0.0.2:{asked[-1]} (several.example): {os.strerror(errno.EADDRINUSE)}"
+    )
+    assert not log.records
+
+
+def test_a_given_port_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    asked = fail_to_bind(monkeypatch, "127.0.0.1", errno.EADDRINUSE)
+    told(host="localhost", port=8000)
+    assert asked == [8000]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_has_its_own_sockets() -> None:
+    with listening(host="::1", port=0) as (sock,):
+        assert sock.family == socket.AF_INET6
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        assert sockets.name_of(sock) == f"http://[::1]:{sock.getsockname()[1]}"
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_no_host_is_every_address() -> None:
+    with listening(host="", port=0) as opened:
+        assert {sock.getsockname()[0] for sock in opened} == {"0.0.0.0", "::"}
+
+
+# -- an inherited socket ---------------------------------------------------------------------------
+
+
+def test_an_inherited_socket() -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    address = given.getsockname()
+    with listening(fd=given.detach()) as (sock,):
+        assert sock.getsockname() == address
+        assert sockets.name_of(sock) == f"http://127.0.0.1:{address[1]}"
+
+
+def test_an_inherited_socket_may_be_of_unix() -> None:
+    given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with listening(fd=given.detach()) as (sock,):
+        assert sockets.name_of(sock) == "unix socket (unnamed)"
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has names outside the file system")
+def test_an_inherited_socket_may_have_an_abstract_name() -> None:
+    given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    name = f"wsgate-{os.getpid()}"
+    given.bind(f"\0{name}")
+    with listening(fd=given.detach()) as (sock,):
+        assert sockets.name_of(sock) == f"unix socket @{name}"
+
+
+def test_what_is_not_open_is_no_socket() -> None:
+    fd = 2**31 - 1
+    assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.EBADF)}"
+
+
+def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        fd = file.fileno()
+        assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.ENOTSOCK)}"
+        file.write("still")
+
+
+def test_a_datagram_socket_does_not_listen() -> None:
+    fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    assert told(fd=fd) == f"--fd {fd} is no stream socket"

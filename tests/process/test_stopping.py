@@ -1,0 +1,306 @@
+"""How a server that speaks HTTP stops: what is under way ends, and nothing new begins."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from tests import loops
+from tests.puppet import END, START, Lines, Puppet, logged, nothing_left, piece, turns, until
+from wsgate.process import server as server_module
+from wsgate.testing import LiveServer, serve
+from wsgate.types import App
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+PATIENCE = 10.0
+
+
+LOOPS = loops.LOOPS
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Lines]:
+    with logged() as lines:
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_left() -> AsyncIterator[None]:
+    async with nothing_left(), asyncio.timeout(3 * PATIENCE):
+        yield
+
+
+class Client:
+    """A raw client of a live server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def rest(self) -> bytes:
+        """Return what comes until the server ends its half."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.read()
+
+
+@contextlib.asynccontextmanager
+async def client_of(server: LiveServer) -> AsyncIterator[Client]:
+    client = Client(*await asyncio.open_connection(server.host, server.port))
+    try:
+        yield client
+    finally:
+        client.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await client.writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: App, **options: Any) -> AsyncIterator[LiveServer]:
+    """Serve without a lifespan, and see that nothing is left behind."""
+    async with serve(app, lifespan="off", **options) as server:
+        yield server
+    assert (server.connections, server.tasks) == (0, 0)
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    await send(START)
+    await send(piece(b"fine", more=False))
+
+
+async def test_a_connection_that_waits_for_requests_is_closed_at_once(log: Lines) -> None:
+    async with serving(answer) as server, client_of(server) as client, client_of(server) as other:
+        client.send(GET)
+        await client.head()
+        other.send(b"GET / ")
+        await until(lambda: server.connections == 2)
+        stopping = asyncio.create_task(server.stop())
+        assert await client.rest() == b"fine"
+        assert await other.rest() == b""
+        client.writer.close()
+        other.writer.close()
+        await stopping
+        assert not log.warnings
+
+
+async def test_a_request_under_way_is_answered_and_is_the_last(log: Lines) -> None:
+    app = Puppet()
+    async with serving(app) as server, client_of(server) as client:
+        client.send(GET * 2)
+        call = await app.called()
+        stopping = asyncio.create_task(server.stop())
+        await turns()
+        await call.answer(b"last")
+        call.returns()
+        assert b"connection: close" in await client.head()
+        assert await client.rest() == b"last"
+        client.writer.close()
+        await stopping
+        assert app.calls.empty()
+        assert not log.warnings
+
+
+async def test_a_stream_under_way_may_end() -> None:
+    app = Puppet()
+    async with serving(app) as server, client_of(server) as client:
+        client.send(GET * 2)
+        call = await app.called()
+        await call.send(START)
+        await call.send(piece(b"a"))
+        stopping = asyncio.create_task(server.stop())
+        await turns()
+        await call.send(piece(b"b"))
+        await call.send(END)
+        call.returns()
+        await client.head()
+        assert await client.rest() == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+        client.writer.close()
+        await stopping
+        assert app.calls.empty()
+
+
+async def test_a_request_body_under_way_may_come() -> None:
+    app = Puppet()
+    async with serving(app) as server, client_of(server) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        call = await app.called()
+        assert (await call.receive())["body"] == b"ab"
+        stopping = asyncio.create_task(server.stop())
+        await turns()
+        client.send(b"cd")
+        assert await call.receive() == {"type": "http.request", "body": b"cd", "more_body": False}
+        await call.answer(b"fine")
+        call.returns()
+        await client.head()
+        assert await client.rest() == b"fine"
+        client.writer.close()
+        await stopping
+
+
+async def test_a_body_that_is_drained_does_not_hold_up_the_stop() -> None:
+    async with serving(answer) as server, client_of(server) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        await client.head()
+        stopping = asyncio.create_task(server.stop())
+        assert await client.rest() == b"fine"
+        client.writer.close()
+        await stopping
+
+
+async def test_nobody_new_is_accepted() -> None:
+    app = Puppet()
+    async with serving(app) as server, client_of(server) as client:
+        client.send(GET)
+        call = await app.called()
+        stopping = asyncio.create_task(server.stop())
+        await turns()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(server.host, server.port)
+        await call.answer()
+        call.returns()
+        await client.rest()
+        client.writer.close()
+        await stopping
+
+
+async def test_the_work_behind_a_response_may_end(log: Lines) -> None:
+    app = Puppet()
+    async with serving(app) as server, client_of(server) as client:
+        client.send(GET)
+        call = await app.called()
+        await call.answer(b"fine")
+        stopping = asyncio.create_task(server.stop())
+        await client.rest()
+        client.writer.close()
+        await until(lambda: not server.connections)
+        assert not stopping.done()
+        call.returns()
+        await stopping
+        assert not log.warnings
+
+
+async def test_an_app_that_does_not_end_is_cancelled(log: Lines) -> None:
+    cancelled = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(piece(b"a"))
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with serving(app, timeout_graceful_shutdown=0.01) as server, client_of(server) as client:
+        client.send(GET)
+        await client.head()
+        await server.stop()
+        assert cancelled.is_set()
+        assert server.tasks == server.connections == 0
+        with contextlib.suppress(ConnectionResetError):  # the connection is cut, as is the response
+            assert not (await client.rest()).endswith(b"0\r\n\r\n")
+        assert "cancelling 1 app calls, dropping 1 connections" in log.warnings[0]
+        assert log.warnings[1:] == ["An app's call was cancelled before it ended"]
+        assert not log.errors
+
+
+async def test_a_call_without_a_response_is_answered_when_it_is_cancelled(log: Lines) -> None:
+    app = Puppet()
+    async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
+        client.send(GET)
+        await app.called()
+        await server.stop()
+        assert (await client.head()).startswith(b"HTTP/1.1 500 ")
+        assert not log.errors
+
+
+async def test_an_app_may_clean_up_when_it_is_cancelled(log: Lines) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await answer(scope, receive, send)
+
+    called = asyncio.Event()
+    async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
+        client.send(GET)
+        await called.wait()
+        await server.stop()
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        assert len(log.warnings) == 1
+
+
+async def test_an_app_that_ignores_its_cancellation(
+    log: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "LAST_WORD", 0.01)
+    called, released = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.set()
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
+        client.send(GET)
+        await called.wait()
+        await server.stop()
+        assert (server.connections, server.tasks) == (0, 1)
+        assert log.errors == ["1 app calls ignore their cancellation"]
+        released.set()
+        await server.settled()
+
+
+async def test_a_client_that_does_not_read_its_last_response_is_dropped(log: Lines) -> None:
+    app = Puppet()
+    async with serving(app, timeout_graceful_shutdown=0.01) as server, client_of(server) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport
+        client.send(GET)
+        call = await app.called()
+        sending = asyncio.create_task(call.answer(b"x" * 50_000_000))
+        await turns()
+        call.returns()
+        await server.stop()
+        await sending
+        # On a loaded machine a line about the loop that stood still may come before.
+        assert any("dropping 1 connections" in line for line in log.at(logging.WARNING))
+
+
+async def test_a_client_that_does_not_close_its_half_is_dropped(log: Lines) -> None:
+    async with (
+        serving(answer, timeout_graceful_shutdown=0.01) as server,
+        client_of(server) as client,
+    ):
+        client.send(GET)
+        await client.head()
+        await server.stop()
+        lines = log.at(logging.WARNING)
+        assert any("cancelling 0 app calls, dropping 1 connections" in line for line in lines)
+
+
+async def test_a_reset_while_the_server_stops(log: Lines) -> None:
+    app = Puppet()
+    async with serving(app) as server, client_of(server) as client:
+        client.send(GET * 2)
+        call = await app.called()
+        await call.receive()
+        stopping = asyncio.create_task(server.stop())
+        await turns()
+        client.writer.transport.abort()
+        assert await call.receive() == {"type": "http.disconnect"}
+        call.returns()
+        await stopping
+        assert app.calls.empty()
+        assert not log.warnings
+        assert not log.errors

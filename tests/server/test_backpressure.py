@@ -1,0 +1,186 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from sys import getsizeof
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from wsgate.server.backpressure import Gate, ReceiveQueue, Waiters
+
+
+async def within_reason(awaitable: Awaitable[None]) -> None:
+    await asyncio.wait_for(awaitable, 10)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110  # what holds is looked at from outside
+            await asyncio.sleep(0)
+
+
+async def started(waiters: Waiters, count: int) -> list[asyncio.Task[None]]:
+    """Return tasks that wait."""
+    tasks = [asyncio.create_task(waiters.wait()) for _ in range(count)]
+    await until(lambda: len(waiters._futures) == count)
+    return tasks
+
+
+async def test_everyone_who_waits_is_woken() -> None:
+    waiters = Waiters()
+    assert not waiters
+    tasks = await started(waiters, 3)
+    assert waiters
+    waiters.wake()
+    assert not waiters
+    for task in tasks:
+        await within_reason(task)
+
+
+async def test_a_wake_is_not_kept_for_later() -> None:
+    waiters = Waiters()
+    waiters.wake()
+    (task,) = await started(waiters, 1)
+    assert not task.done()
+    waiters.wake()
+    await within_reason(task)
+
+
+async def test_who_is_cancelled_waits_no_more() -> None:
+    waiters = Waiters()
+    gone, staying = await started(waiters, 2)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within_reason(gone)
+    assert len(waiters._futures) == 1
+    waiters.wake()
+    await within_reason(staying)
+
+
+async def test_who_is_cancelled_and_woken_at_once_is_cancelled() -> None:
+    waiters = Waiters()
+    (task,) = await started(waiters, 1)
+    task.cancel()
+    waiters.wake()  # its future is done already
+    with pytest.raises(asyncio.CancelledError):
+        await within_reason(task)
+
+
+async def test_who_is_woken_and_then_cancelled_is_cancelled() -> None:
+    waiters = Waiters()
+    (task,) = await started(waiters, 1)
+    waiters.wake()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within_reason(task)
+    assert not waiters
+
+
+async def test_an_open_gate_is_passed_at_once() -> None:
+    gate = Gate()
+    assert (gate.is_shut, gate.shut_since) == (False, None)
+    await within_reason(gate.passed())
+
+
+async def test_a_shut_gate_keeps_its_time_and_who_comes() -> None:
+    gate = Gate()
+    gate.shut(7.0)
+    assert (gate.is_shut, gate.shut_since) == (True, 7.0)
+    task = asyncio.create_task(gate.passed())
+    await until(lambda: bool(gate))
+    gate.open()
+    assert (gate.is_shut, gate.shut_since) == (False, None)
+    await within_reason(task)
+
+
+async def test_a_gate_that_was_shut_before_time_is_the_clock_s_zero_is_shut() -> None:
+    gate = Gate()
+    gate.shut(0.0)
+    assert gate.is_shut
+
+
+async def test_a_gate_that_shuts_again_lets_nobody_through() -> None:
+    gate = Gate()
+    gate.shut(1.0)
+    task = asyncio.create_task(gate.passed())
+    await until(lambda: bool(gate))
+    gate.open()
+    gate.shut(2.0)
+    await until(lambda: bool(gate))  # it has looked, and waits again
+    assert not task.done()
+    gate.open()
+    await within_reason(task)
+
+
+async def test_a_wake_alone_does_not_open_a_gate() -> None:
+    gate = Gate()
+    gate.shut(1.0)
+    task = asyncio.create_task(gate.passed())
+    await until(lambda: bool(gate))
+    gate.wake()
+    await until(lambda: bool(gate))
+    assert not task.done()
+    gate.open()
+    await within_reason(task)
+
+
+def test_a_queue_is_first_in_first_out() -> None:
+    queue = ReceiveQueue(3, 1_000)
+    for message in ("one", b"two", "three"):
+        queue.put(message)
+    assert len(queue) == 3
+    assert [queue.pop() for _ in range(3)] == ["one", b"two", "three"]
+    assert len(queue) == 0
+
+
+def test_a_queue_is_bounded_in_messages() -> None:
+    queue = ReceiveQueue(2, 1_000_000)
+    assert queue.room == 2
+    queue.put("")
+    assert queue.room == 1
+    queue.put("")
+    assert queue.room == 0
+    queue.pop()
+    assert queue.room == 1
+
+
+def test_a_queue_is_bounded_in_memory() -> None:
+    queue = ReceiveQueue(100, getsizeof(b"x" * 10) + 1)
+    queue.put(b"x" * 10)
+    assert queue.room == 99
+    queue.put(b"")
+    assert queue.room == 0
+    queue.pop()
+    assert queue.room == 99
+
+
+def test_small_messages_count_with_all_the_memory_they_take() -> None:
+    queue = ReceiveQueue(1_000, 500)
+    while queue.room:
+        queue.put(b"")
+    assert len(queue) < 500 / 30
+
+
+def test_a_message_that_is_larger_than_the_queue_enters_an_empty_one() -> None:
+    queue = ReceiveQueue(2, 10)
+    assert queue.room == 2
+    queue.put(b"x" * 1_000)
+    assert queue.room == 0
+    assert queue.pop() == b"x" * 1_000
+    assert queue.room == 2
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(), st.binary())), st.integers(1, 5))
+def test_a_queue_has_the_room_that_its_messages_leave(
+    steps: list[str | bytes | None], most: int
+) -> None:
+    queue, kept = ReceiveQueue(most, 200), list[str | bytes]()
+    for step in steps:
+        if step is not None and queue.room:
+            queue.put(step)
+            kept.append(step)
+        elif kept:
+            assert queue.pop() == kept.pop(0)
+        size = sum(map(getsizeof, kept))
+        assert queue.room == (most - len(kept) if size < 200 else 0)

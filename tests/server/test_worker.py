@@ -1,0 +1,264 @@
+import asyncio
+import math
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from wsgate import __version__
+from wsgate.config import Config
+from wsgate.errors import ConfigError
+from wsgate.http.h1.builtin_parser import FastHttp1
+from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.request import HeadLimits, head_limits
+from wsgate.server import worker as module
+from wsgate.server.deadlines import _TURN, TICK
+from wsgate.server.worker import Context
+from wsgate.ws.deflate.negotiation import DeflateSettings
+
+if TYPE_CHECKING:
+    from wsgate.server.connection import Connection
+
+SERVER = (b"server", b"wsgate/" + __version__.encode())
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Do nothing."""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Have the date of the day turned by hand."""
+    clock = Clock()
+    clock.now = 784_111_777.0  # RFC 9110 section 5.6.7's Sun, 06 Nov 1994 08:49:37 GMT
+    turned = SimpleNamespace(time=clock, monotonic=time.monotonic)
+    monkeypatch.setattr(module, "time", turned)
+    return clock
+
+
+def context(**options: Any) -> Context:
+    return Context(app, Config(**options), Clock())
+
+
+def headers(**options: Any) -> list[tuple[bytes, bytes]]:
+    return context(date_header=False, **options).default_headers
+
+
+# -- settings --------------------------------------------------------------------------------------
+
+
+def turn(made: Context, at: float) -> None:
+    cast("Clock", made._time).now = at
+
+
+def test_what_a_worker_begins_with() -> None:
+    made = Context(app, Config())
+    assert made.app is app
+    assert abs(made.clock() - time.monotonic()) < 60
+    assert (made.connections, made.tasks, made.state, made.stopping) == (set(), set(), {}, False)
+    assert made.deflate == DeflateSettings()
+
+
+def test_the_settings_reach_those_they_bound() -> None:
+    made = context(limit_request_head=1_000, ws_max_size=2_000, ws_per_message_deflate=False)
+    assert made.head_limits == HeadLimits(size=1_000)
+    assert made.message_limits.size == 2_000
+    assert made.deflate is None
+
+
+def test_a_larger_head_may_hold_a_longer_target_and_more_fields() -> None:
+    assert context(limit_request_head=200_000).head_limits == head_limits(200_000)
+    made = context(limit_request_head=200_000, limit_request_target=100_000, limit_request_fields=7)
+    assert made.head_limits == HeadLimits(200_000, 100_000, 7)
+
+
+# -- what parses HTTP ------------------------------------------------------------------------------
+
+
+def test_which_driver_parses_http() -> None:
+    assert context().http1 is context(http="fast").http1 is FastHttp1
+    assert context(http="h11").http1 is H11Http1
+
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+def test_the_headers_of_every_response(wall: Clock) -> None:
+    made = context()
+    assert made.default_headers == [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), SERVER]
+
+
+def test_the_date_goes_on_by_the_second(wall: Clock) -> None:
+    made = context()
+    before = made.default_headers
+    wall.now += 0.9
+    made.refresh()
+    assert made.default_headers is before
+    wall.now += 0.1
+    made.tick()
+    assert made.default_headers[0] == (b"date", b"Sun, 06 Nov 1994 08:49:38 GMT")
+    assert before[0] == (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+
+
+def test_the_date_follows_a_clock_that_is_put_back(wall: Clock) -> None:
+    made = context()
+    wall.now -= 3_600
+    made.tick()
+    assert made.default_headers[0] == (b"date", b"Sun, 06 Nov 1994 07:49:37 GMT")
+    wall.now += 1
+    made.tick()
+    assert made.default_headers[0] == (b"date", b"Sun, 06 Nov 1994 07:49:38 GMT")
+
+
+def test_each_header_of_ours_may_be_left_out(wall: Clock) -> None:
+    assert context(date_header=False).default_headers == [SERVER]
+    assert context(server_header=False, date_header=False).default_headers == []
+
+
+def test_headers_of_the_operator() -> None:
+    added = [("X-Name", "wert \xe9"), ("x-name", " two ")]
+    assert headers(headers=added) == [SERVER, (b"x-name", b"wert \xe9"), (b"x-name", b"two")]
+
+
+def test_a_server_header_of_the_operator_replaces_ours() -> None:
+    assert headers(headers=[("Server", "mine")]) == [(b"server", b"mine")]
+
+
+def test_the_operator_s_server_header_stays_where_ours_is_not_wanted() -> None:
+    only = [("server", "mine"), ("x", "y")]
+    assert headers(headers=only, server_header=False) == [(b"server", b"mine"), (b"x", b"y")]
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (("a b", "c"), "--header: b'a b' is no header name (RFC 9110 section 5.1)"),
+        (("", "c"), "--header: b'' is no header name (RFC 9110 section 5.1)"),
+        (("h\xe9", "c"), "--header: b'h\\xe9' is no header name (RFC 9110 section 5.1)"),
+        (
+            ("a", "b\r\nc: d"),
+            "--header: the value of the header b'a' has a control character",
+        ),
+        (("Content-Length", "5"), "--header: content-length is the server's own"),
+        (("Transfer-Encoding", "chunked"), "--header: transfer-encoding is the server's own"),
+        (("Connection", "close"), "--header: connection is the server's own"),
+        (("Upgrade", "h2c"), "--header: upgrade is the server's own"),
+    ],
+)
+def test_a_header_that_would_break_every_response(header: tuple[str, str], told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        context(headers=[header])
+    assert str(raised.value) == told
+
+
+def test_a_header_that_cannot_be_bytes() -> None:
+    with pytest.raises(ConfigError, match=r"^--header: .*latin-1"):
+        context(headers=[("a", "\u65e5")])
+
+
+# -- what is under way -----------------------------------------------------------------------------
+
+
+class Item:
+    """A connection, as far as the context needs one."""
+
+    def __init__(self) -> None:
+        self.bucket: int | None = None
+        self.checked: list[float] = []
+
+    def check(self, now: float) -> float:
+        self.checked.append(now)
+        return math.inf
+
+
+def test_a_tick_does_what_is_due() -> None:
+    made, item = context(), Item()
+    made.deadlines.arm(item, 101.0)
+    assert made.tick() == TICK
+    assert item.checked == []
+    turn(made, 101.0)
+    assert made.tick() == TICK
+    assert item.checked == [101.0]
+
+
+def test_a_loop_that_stood_still_moves_the_deadlines_on(caplog: pytest.LogCaptureFixture) -> None:
+    made, item = context(), Item()
+    made.deadlines.arm(item, 102.0)
+    made.tick()
+    turn(made, 100.0 + TICK + 5)
+    with caplog.at_level("WARNING", "wsgate.error"):
+        made.tick()
+    assert made.clock() == 100.0 + TICK
+    assert item.checked == []
+    assert caplog.messages == ["The event loop stood still for 5.0 s; deadlines wait"]
+    turn(made, 100.0 + TICK + 5 + TICK)
+    made.tick()
+    assert made.clock() == 100.0 + 2 * TICK
+    assert len(caplog.messages) == 1
+
+
+def test_a_tick_that_leaves_some_wants_to_be_called_again_at_once() -> None:
+    made, items = context(), [Item() for _ in range(_TURN + 1)]
+    for item in items:
+        made.deadlines.arm(item, 100.0)
+    assert made.tick() == 0.0
+    assert made.tick() == TICK
+    assert all(item.checked for item in items)
+
+
+async def test_a_connection_that_has_ended_is_forgotten_and_told_of() -> None:
+    made, item = context(), Item()
+    connection = cast("Connection", item)
+    made.connections.add(connection)
+    made.deadlines.arm(item, 200.0)
+    waiter = asyncio.create_task(made.ended.wait())
+    await asyncio.sleep(0)
+    made.connection_ended(connection)
+    async with asyncio.timeout(10):
+        await waiter
+    assert made.connections == set()
+    assert item.bucket is None
+    made.connection_ended(connection)
+
+
+async def test_a_call_that_has_ended_is_forgotten_and_told_of() -> None:
+    made = context()
+    task = asyncio.create_task(app({}, None, None))
+    made.tasks.add(task)
+    waiter = asyncio.create_task(made.ended.wait())
+    await asyncio.sleep(0)
+    made.task_ended(task)
+    async with asyncio.timeout(10):
+        await waiter
+        await task
+    assert made.tasks == set()
+
+
+async def test_the_limit_is_on_calls_under_way() -> None:
+    made = context(limit_concurrency=2)
+    tasks = [asyncio.create_task(app({}, None, None)) for _ in range(2)]
+    seen: list[bool] = []
+    for change in (made.tasks.add, made.tasks.add, made.task_ended):
+        change(tasks[len(seen) % 2])
+        seen.append(made.is_full)
+    assert seen == [False, True, False]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+
+
+async def test_without_a_limit_there_is_always_room() -> None:
+    made = context()
+    tasks = [asyncio.create_task(app({}, None, None)) for _ in range(100)]
+    made.tasks.update(tasks)
+    assert not made.is_full
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)

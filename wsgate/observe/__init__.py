@@ -1,0 +1,1 @@
+"""What is reported to people: the log and the access log."""

@@ -1,0 +1,1 @@
+"""A whole program: sockets, signals, the event loop, the exit status."""

@@ -1,0 +1,217 @@
+"""What all connections of one worker share."""
+
+import asyncio
+import contextvars
+import math
+import os
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVarTuple
+
+from wsgate._version import __version__
+from wsgate.asgi.scope import Endpoint
+from wsgate.config import Config
+from wsgate.errors import ConfigError, InvalidMessage
+from wsgate.fields import checked
+from wsgate.http.h1.builtin_parser import FastHttp1
+from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.request import head_limits
+from wsgate.observe import logs
+from wsgate.observe.access_log import AccessLog
+from wsgate.server.admission import Admission, default_limit
+from wsgate.server.backpressure import Waiters
+from wsgate.server.deadlines import TICK, Deadlines
+from wsgate.server.liveness import first_look
+from wsgate.server.watchdog import BLOCKED
+from wsgate.server.write_batch import Outbox
+from wsgate.types import Address, App, Header
+from wsgate.ws.deflate.compression import Compressors
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
+from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.frames.codec import FrameCodec
+from wsgate.ws.frames.deflate_codec import fast_codec
+from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.handshake import lines_of
+from wsgate.ws.origins import Origins
+
+if TYPE_CHECKING:
+    from wsgate.http.h1.connection import Http1
+    from wsgate.server.connection import Connection
+
+
+Args = TypeVarTuple("Args")
+
+# What says how a response is framed stands there by the server's own hand.
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
+
+
+class Context:
+    """One worker's app, settings, clock, and what is under way.
+
+    time: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
+    `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
+    taken. sockname: of the last connection that came; endpoint: what it came to. first_look: the
+    seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
+    process: the id of the process that serves. variables: the context variables of the server's own
+    callbacks. app_variables: those that each
+    call of the app starts with a copy of; what the lifespan has set is among them.
+    default_headers: what stands in every response; default_lines: the same as bytes.
+    Raises ConfigError for a bad --header.
+    """
+
+    def __init__(
+        self, app: App, config: Config, time: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.app = app
+        self.process = os.getpid()
+        self.config = config
+        self._time = time
+        self._stood_still = 0.0  # seconds that the loop was blocked, in all
+        self._due = math.inf  # when the next tick should come
+        self.deadlines = Deadlines()
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
+        self.variables = contextvars.copy_context()
+        self.app_variables = contextvars.Context() if config.reset_contextvars else self.variables
+        self.ended = Waiters()
+        self.state: dict[str, Any] = {}
+        self.stopping = False
+        self.move_to(None, None)
+        self.origins = Origins(config.ws_origins) if config.ws_origins else None
+        self.admission = Admission(
+            config.limit_connections or default_limit(), config.limit_connections_per_ip
+        )
+        self.http1: type[Http1] = H11Http1 if config.http == "h11" else FastHttp1
+        self.access_log = AccessLog(is_wanted=config.access_log)
+        self.head_limits = head_limits(
+            config.limit_request_head, config.limit_request_target, config.limit_request_fields
+        )
+        self.first_look = first_look(config)
+        self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
+        deflate = _deflate_settings(config)
+        self.deflate = deflate if config.ws_per_message_deflate else None
+        self.compressors = Compressors(deflate.level)
+        self._fixed_headers = _fixed_headers(config)
+        self._second = -1
+        self.default_headers: list[Header] = []
+        self.default_lines = b""
+        self.refresh()
+
+    def move_to(self, sockname: object, server: Address | None) -> None:
+        """Take note of the address at which the last connection came."""
+        self.sockname = sockname
+        self.endpoint = Endpoint(server, "http", self.config.root_path, self.state)
+
+    def codec(self, agreement: Agreement | None) -> FrameCodec:
+        """Return what reads and writes the frames of a connection with this agreement."""
+        if self.config.ws_fast_lane:
+            return fast_codec(self.message_limits, agreement, self.compressors)
+        return WsprotoCodec(Deflate(self.message_limits, agreement, self.compressors))
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that all of it runs in; to ask for it each time costs a call of the system."""
+        return asyncio.get_running_loop()
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What is written in this turn of the loop."""
+        return Outbox(self.call_soon, self.run_outside_app)
+
+    @cached_property
+    def create_future(self) -> Callable[[], asyncio.Future[Any]]:
+        """The loop's: one object for all connections."""
+        return self.loop.create_future
+
+    def inherit(self, variables: contextvars.Context) -> None:
+        """Start each call of the app with these variables, unless --reset-contextvars is set."""
+        if not self.config.reset_contextvars:
+            self.app_variables = variables
+
+    def run_outside_app(self, call: Callable[[*Args], object], *arguments: *Args) -> None:
+        """Run a call in the server's context: asyncio's callbacks capture the current one.
+
+        Much of the server runs within an app's `send` or `receive`, so in that app's context. A
+        callback that kept it would carry the app's variables to whatever it does later: another
+        request, another user.
+        """
+        self.variables.copy().run(call, *arguments)  # a copy, for a context is entered only once
+
+    def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle:
+        """Have the loop call back in the server's own context."""
+        return self.loop.call_soon(callback, context=self.variables)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether --limit-concurrency is reached."""
+        limit = self.config.limit_concurrency
+        return limit is not None and len(self.tasks) >= limit
+
+    def refresh(self) -> None:
+        """Bring the date up to the second."""
+        second = int(time.time())
+        if second == self._second:
+            return
+        self._second = second
+        date = formatdate(second, usegmt=True).encode("ascii")
+        dated = [(b"date", date)] if self.config.date_header else []
+        self.default_headers = dated + self._fixed_headers
+        self.default_lines = lines_of(self.default_headers)
+
+    def clock(self) -> float:
+        """Return the time, which stands still while the loop is blocked.
+
+        Deadlines are measured by it: what came in meanwhile has not been looked at, so nobody may
+        be held to have been silent.
+        """
+        return self._time() - self._stood_still
+
+    def tick(self) -> float:
+        """Do what is due now; return the seconds until this is to be called again."""
+        late = self._time() - self._due
+        if late > BLOCKED:
+            self._stood_still += late
+            logs.error.warning("The event loop stood still for %.1f s; deadlines wait", late)
+        self.refresh()
+        pause = 0.0 if self.deadlines.sweep(self.clock()) else TICK
+        self._due = self._time() + pause
+        return pause
+
+    def connection_ended(self, connection: "Connection") -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+        self.deadlines.disarm(connection)
+        self.ended.wake()
+
+    def task_ended(self, task: asyncio.Task[None]) -> None:
+        """Forget an app's task."""
+        self.tasks.discard(task)
+        if self.ended:
+            self.ended.wake()
+
+
+def _deflate_settings(config: Config) -> DeflateSettings:
+    bits = config.ws_deflate_window_bits
+    return DeflateSettings(
+        threshold=config.ws_deflate_threshold,
+        context_takeover=config.ws_deflate_context_takeover,
+        server_max_window_bits=bits,
+        client_max_window_bits=bits,
+    )
+
+
+def _fixed_headers(config: Config) -> list[Header]:
+    try:
+        own = checked((n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers)
+    except (InvalidMessage, UnicodeEncodeError) as error:
+        raise ConfigError(f"--header: {error}", setting="headers") from None
+    for name, _ in own:
+        if name in _FRAMING:
+            reserved = f"--header: {name.decode()} is the server's own"
+            raise ConfigError(reserved, setting="headers")
+    if not config.server_header or any(name == b"server" for name, _ in own):
+        return own
+    return [(b"server", b"wsgate/" + __version__.encode("ascii")), *own]
