@@ -42,9 +42,9 @@ chat: $(VENV)/.ready
 	@echo "The chat is at http://$(ADDRESS):$(PORT) (Ctrl+C ends it)"
 	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
 
-# What speaks WebSocket is run with the fast lane and without it.
+# What speaks WebSocket is run with the fast path and without it.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-lane both \
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-path both \
 		--cov --cov-report term $(TESTS)
 
 # Leaks are the tests' business: Python itself keeps what it has until its end.
