@@ -129,7 +129,7 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
         [0, TINY, MAX_INT],
         [(value, "0 to 2147483647") for value in (-TINY, MAX_INT + 1, math.inf, math.nan)],
     ),
-    "ws_max_message_burst": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "ws_max_message_burst": ([1, MAX_INT], [(0, POSITIVE), (MAX_INT + 1, "at most 2147483647")]),
     "ws_ping_interval": ([0, math.inf], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
     "ws_ping_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
     "ws_idle_timeout": ([0, math.inf], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),

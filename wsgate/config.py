@@ -334,6 +334,7 @@ class Config:
         unit="messages",
         default_text="two seconds' worth of the rate, at least 1",
         above=0,
+        maximum=_MAX_INT,
     )
     ws_fast_path: bool = setting(
         True,
