@@ -17,13 +17,14 @@ FUZZ_FOUND ?= build/fuzz
 BENCH ?=
 BENCH_VENV ?= build/bench-venv
 
-.PHONY: help chat test sanitize check lint types format autobahn reliability bench fuzz clean
+.PHONY: help chat test sanitize check lint types docs check-docs format autobahn reliability bench fuzz clean
 
 help:
 	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
 	@echo "make test      set up, then run all tests, with coverage; PYTHON=python3.13 names a Python"
 	@echo "make sanitize  set up, then run the tests of the C extensions under ASan and UBSan"
-	@echo "make check     set up, then lint and type-check"
+	@echo "make check     set up, then lint, type-check, and see that the generated docs are fresh"
+	@echo "make docs      write the docs that are made from the code"
 	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
 	@echo "make bench     measure wsgate and its peers (25 minutes), write docs/performance.md"
@@ -42,9 +43,9 @@ chat: $(VENV)/.ready
 	@echo "The chat is at http://$(ADDRESS):$(PORT) (Ctrl+C ends it)"
 	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
 
-# What speaks WebSocket is run with the fast lane and without it.
+# What speaks WebSocket is run with the fast path and without it.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-lane both \
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-path both \
 		--cov --cov-report term $(TESTS)
 
 # Leaks are the tests' business: Python itself keeps what it has until its end.
@@ -63,7 +64,7 @@ sanitize: $(VENV)/.ready
 		tests/ws/frames/test_codec.py tests/ws/frames/test_fast_codec.py tests/fuzz \
 		tests/server/test_fast_path.py tests/server/test_message_reader.py tests/server/test_websocket.py
 
-check: lint types
+check: lint types check-docs
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -71,6 +72,13 @@ lint: $(VENV)/.ready
 
 types: $(VENV)/.ready
 	$(BIN)/mypy
+
+# The reference of settings, and the state diagrams of docs/architecture.md.
+docs: $(VENV)/.ready
+	$(BIN)/python -m docs.generate
+
+check-docs: $(VENV)/.ready
+	$(BIN)/python -m docs.generate --check
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -32,10 +32,10 @@ WEBSOCKETS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--fast-lane",
+        "--fast-path",
         choices=["on", "off", "both"],
         default="on",
-        help="whether servers read and write usual frames without wsproto; both: each in turn",
+        help="whether servers read and write common frames without wsproto; both: each in turn",
     )
     parser.addoption(
         "--compiled",
@@ -68,15 +68,15 @@ def _load(module: str, folder: Path) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = Path(metafunc.definition.path).relative_to(HERE).as_posix()
-    if metafunc.config.getoption("--fast-lane") == "both" and path.startswith(WEBSOCKETS):
-        lanes = ["fast", "wsproto"]
-        metafunc.parametrize("fast_lane", [True, False], ids=lanes, indirect=True, scope="module")
+    if metafunc.config.getoption("--fast-path") == "both" and path.startswith(WEBSOCKETS):
+        paths = ["fast", "wsproto"]
+        metafunc.parametrize("fast_path", [True, False], ids=paths, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fast_lane(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Say whether the servers have the fast lane: those in this process, and those it starts."""
-    is_on = bool(getattr(request, "param", request.config.getoption("--fast-lane") != "off"))
+def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Return whether servers use the fast path: those in this process, and those it starts."""
+    is_on = bool(getattr(request, "param", request.config.getoption("--fast-path") != "off"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         if not is_on:
             _switch_off(monkeypatch)
@@ -90,10 +90,10 @@ def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Context.__init__
 
     def without(self: Context, app: Any, config: Any, *args: Any) -> None:
-        original(self, app, dataclasses.replace(config, ws_fast_lane=False), *args)
+        original(self, app, dataclasses.replace(config, ws_fast_path=False), *args)
 
     monkeypatch.setattr(Context, "__init__", without)
-    monkeypatch.setenv("WSGATE_WS_FAST_LANE", "false")
+    monkeypatch.setenv("WSGATE_WS_FAST_PATH", "false")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

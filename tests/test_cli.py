@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 import wsgate
 from wsgate import cli
-from wsgate.config import Config
+from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -35,17 +35,17 @@ VERSION = (
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the environment of the tests may set."""
+    """Remove the settings that the environment of the tests may have."""
     for name in list(os.environ):
         if name.startswith("WSGATE_"):
             monkeypatch.delenv(name)
 
 
-# -- reading the command line ----------------------------------------------------------------------
+# -- parsing the command line ----------------------------------------------------------------------
 
 
 class Calls(list[tuple[str, dict[str, Any]]]):
-    """The calls of `run`, and what each of them raises."""
+    """The calls of `run`, and the error that each of them raises."""
 
     error: BaseException | None = None
 
@@ -56,7 +56,7 @@ class Calls(list[tuple[str, dict[str, Any]]]):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the options of the only call."""
+        """The options of the only call."""
         ((_, options),) = self
         return options
 
@@ -76,7 +76,7 @@ def option_of(setting: str) -> str:
     return "--header" if setting == "headers" else "--" + setting.replace("_", "-")
 
 
-# Another value than the default for each setting, as it is written and as it is read.
+# Another value than the default for each setting: as it is written, and as it is parsed.
 SAMPLES: dict[str, tuple[str, Any]] = {
     "host": ("::1", "::1"),
     "port": ("0", 0),
@@ -84,11 +84,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "uds_perms": ("0o600", 0o600),
     "fd": ("3", 3),
     "backlog": ("7", 7),
-    "loop": ("asyncio", "asyncio"),
-    "http": ("h11", "h11"),
     "lifespan": ("on", "on"),
     "root_path": ("/api", "/api"),
     "reset_contextvars": ("true", True),
+    "loop": ("asyncio", "asyncio"),
+    "http": ("h11", "h11"),
     "log_level": ("debug", "debug"),
     "access_log": ("false", False),
     "limit_connections": ("7", 7),
@@ -97,21 +97,22 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "limit_request_head": ("7", 7),
     "limit_request_target": ("7", 7),
     "limit_request_fields": ("7", 7),
-    "ws_handshake_timeout": ("0.5", 0.5),
     "timeout_request_body": ("0.5", 0.5),
     "timeout_keep_alive": ("0.5", 0.5),
-    "timeout_graceful_shutdown": ("0.5", 0.5),
-    "drain_seconds": ("0.5", 0.5),
     "headers": ("X-Name: a value", (("X-Name", "a value"),)),
     "date_header": ("false", False),
     "server_header": ("false", False),
+    "timeout_graceful_shutdown": ("0.5", 0.5),
+    "drain_seconds": ("0.5", 0.5),
     "ws_origins": ("https://a.example, none", ("https://a.example", "none")),
+    "ws_handshake_timeout": ("0.5", 0.5),
     "ws_max_size": ("7", 7),
     "ws_max_fragments": ("7", 7),
     "ws_max_queue": ("7", 7),
     "ws_max_queue_size": ("7", 7),
     "ws_max_message_rate": ("0.5", 0.5),
     "ws_max_message_burst": ("7", 7),
+    "ws_fast_path": ("false", False),
     "ws_ping_interval": ("0.5", 0.5),
     "ws_ping_timeout": ("0.5", 0.5),
     "ws_idle_timeout": ("0.5", 0.5),
@@ -122,10 +123,13 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_deflate_threshold": ("7", 7),
     "ws_deflate_context_takeover": ("true", True),
     "ws_deflate_window_bits": ("9", 9),
-    "ws_fast_lane": ("false", False),
 }
-SWITCHES = {"access_log", "date_header", "server_header", "ws_fast_lane"}
-FLAGS = {"reset_contextvars"}
+SWITCHES = {"access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"}
+# Other names that an option has.
+ALIASES = {
+    "--h11-max-incomplete-event-size": "limit_request_head",
+    "--ws-fast-lane": "ws_fast_path",
+}
 
 
 def test_every_setting_has_a_sample() -> None:
@@ -142,30 +146,62 @@ def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
 def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
     written, value = SAMPLES[name]
     option = option_of(name)
-    args = [option] if name in FLAGS else [option, written]
+    args = [option, written]
     if name in SWITCHES:
-        args = ["--no-" + option[2:]]
+        args = [option if value else "--no-" + option[2:]]
     assert invoke("main:app", *args).output == ""
     assert calls.options == (
         {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()) | {name: value}
     )
 
 
+@pytest.mark.parametrize("name", sorted(SWITCHES))
+def test_a_switch_overrides_its_variable_both_ways(calls: Calls, name: str) -> None:
+    option = option_of(name)
+    variable = "WSGATE_" + name.upper()
+    invoke("main:app", option, **{variable: "false"})
+    invoke("main:app", "--no-" + option[2:], **{variable: "true"})
+    assert [options[name] for _, options in calls] == [True, False]
+
+
+def test_every_alias_is_tested_here() -> None:
+    declared = [(option, one.name) for one in SETTINGS for option in one.options[1:]]
+    assert declared == list(ALIASES.items())
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_is_an_option_and_a_variable(calls: Calls, alias: str) -> None:
+    name = ALIASES[alias]
+    written, value = SAMPLES[name]
+    args = ["--no-" + alias[2:]] if name in SWITCHES else [alias, written]
+    assert invoke("main:app", *args).output == ""
+    variable = "WSGATE_" + alias[2:].replace("-", "_").upper()
+    assert invoke("main:app", **{variable: written}).output == ""
+    assert [options[name] for _, options in calls] == [value, value]
+
+
+def test_the_last_of_several_names_counts(calls: Calls) -> None:
+    invoke("main:app", "--no-ws-fast-lane", "--ws-fast-path")
+    invoke("main:app", "--ws-fast-path", "--no-ws-fast-lane")
+    invoke("main:app", "--no-ws-fast-path", "--ws-fast-lane")
+    assert [options["ws_fast_path"] for _, options in calls] == [True, False, True]
+
+
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_may_stand_in_the_environment(calls: Calls, name: str) -> None:
+def test_every_setting_has_a_variable(calls: Calls, name: str) -> None:
     written, value = SAMPLES[name]
     variable = "WSGATE_" + option_of(name)[2:].replace("-", "_").upper()
     assert invoke("main:app", **{variable: written}).output == ""
     assert calls.options[name] == value
 
 
-def test_the_app_may_stand_in_the_environment(calls: Calls) -> None:
+def test_the_app_and_its_options_have_variables(calls: Calls) -> None:
     invoke(WSGATE_APP="main:make", WSGATE_FACTORY="1", WSGATE_APP_DIR="src")
     ((app, options),) = calls
     assert (app, options["factory"], options["app_dir"]) == ("main:make", True, "src")
 
 
-def test_an_option_goes_before_the_environment(calls: Calls) -> None:
+def test_an_option_overrides_its_variable(calls: Calls) -> None:
     invoke("main:app", "--port", "1", WSGATE_PORT="2")
     assert calls.options["port"] == 1
 
@@ -178,7 +214,7 @@ def test_permissions_are_octal(calls: Calls, written: str) -> None:
     assert calls[1] == calls[0]
 
 
-def test_an_empty_variable_is_none(calls: Calls) -> None:
+def test_an_empty_variable_counts_as_not_set(calls: Calls) -> None:
     assert invoke("main:app", WSGATE_LOG_LEVEL="", WSGATE_UDS="").exit_code == 0
     assert (calls.options["log_level"], calls.options["uds"]) == ("info", None)
 
@@ -189,7 +225,7 @@ def test_a_version_in_the_environment_is_not_an_option(calls: Calls) -> None:
 
 
 @pytest.mark.parametrize("variable", ["WSGATE_HEADER", "WSGATE_HEADERS"])
-def test_headers_in_the_environment_have_a_line_each(calls: Calls, variable: str) -> None:
+def test_a_variable_has_one_header_on_each_line(calls: Calls, variable: str) -> None:
     invoke("main:app", **{variable: "X-One: a b\nX-Two:c:d"})
     assert calls.options["headers"] == (("X-One", "a b"), ("X-Two", "c:d"))
 
@@ -199,8 +235,16 @@ def test_headers_may_be_given_several_times(calls: Calls) -> None:
     assert calls.options["headers"] == (("X-One", "a b"), ("X-Two", "c:d"), ("Empty", ""))
 
 
-def test_headers_may_have_been_read_already() -> None:
+def test_a_parsed_value_stays_as_it_is() -> None:
     assert cli._HeaderType().convert(("X-One", "a"), None, None) == ("X-One", "a")
+    assert cli._ListType().convert(("a", "b"), None, None) == ("a", "b")
+    assert cli._OctalType().convert(0o660, None, None) == 0o660
+
+
+def test_origins_have_commas_between_them(calls: Calls) -> None:
+    invoke("main:app", "--ws-origins", " https://a.example,, none ,")
+    invoke("main:app", "--ws-origins", "")
+    assert [options["ws_origins"] for _, options in calls] == [("https://a.example", "none"), ()]
 
 
 def test_factory_and_folder(calls: Calls) -> None:
@@ -222,11 +266,53 @@ def test_help_lists_every_setting() -> None:
     )
 
 
-def test_help_tells_the_defaults() -> None:
-    told = " ".join(invoke("--help").output.split())
+def sections(text: str) -> dict[str, set[str]]:
+    """Return the first option of each entry of a help text, by its heading."""
+    found = {}
+    for part in text.split("\n\n"):
+        if heading := re.match(r"(\S.*):\n", part):
+            found[heading[1]] = set(re.findall(r"(?m)^  (--[-a-z0-9]+)", part))
+    return found
+
+
+def test_help_has_the_settings_under_the_headings_of_their_groups() -> None:
+    found = sections(invoke("--help").output)
+    groups = dict.fromkeys(setting.group for setting in SETTINGS)
+    assert list(found) == [*groups, "Other options"]
+    for group in groups:
+        options = {option_of(setting.name) for setting in SETTINGS if setting.group == group}
+        by_hand = {"--factory", "--app-dir"} if group == "Application" else set()
+        assert found[group] == options | by_hand
+    assert found["Other options"] == {"--version", "--help"}
+
+
+def test_help_does_not_show_aliases() -> None:
+    text = invoke("--help").output
+    assert "fast-lane" not in text
+    assert "--h11-max-incomplete-event-size" not in text
+
+
+def test_help_has_the_texts_of_the_declarations() -> None:
+    text = "".join(invoke("--help").output.split())  # which lines break at hyphens
+    for setting in SETTINGS:
+        assert "".join(setting.plain_help.split()) in text
+    assert "`" not in text
+
+
+def test_help_shows_the_defaults() -> None:
+    text = " ".join(invoke("--help").output.split())
     for default in ("127.0.0.1", "8000", "2048", "auto", "info", "16777216", "20.0", "(here)"):
-        assert f"[default: {default}]" in told
-    assert "None" not in told
+        assert f"[default: {default}]" in text
+    for default in ("those of the stale file that the socket replaces, or 666", "no limit", "any"):
+        assert f"[default: ({default})]" in text
+    assert "None" not in text
+
+
+def test_help_shows_the_units() -> None:
+    text = invoke("--help").output
+    for option in ("--ws-ping-interval SECONDS", "--ws-max-size BYTES", "--ws-max-queue MESSAGES"):
+        assert option in text
+    assert "--ws-max-message-rate FLOAT" in text
 
 
 def test_version(calls: Calls) -> None:
@@ -255,7 +341,7 @@ def test_older_clicks_have_parameters_that_are_not_generic(
     assert again._HeaderType().convert("a:b", None, None) == ("a", "b")
 
 
-# -- what cannot be --------------------------------------------------------------------------------
+# -- invalid command lines -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -273,7 +359,7 @@ def test_older_clicks_have_parameters_that_are_not_generic(
         (["--nonsense"], "No such option"),
     ],
 )
-def test_a_command_line_that_cannot_be_read(calls: Calls, args: list[str], line: str) -> None:
+def test_a_command_line_that_cannot_be_parsed(calls: Calls, args: list[str], line: str) -> None:
     result = invoke("main:app", *args)
     assert result.exit_code == 2
     assert result.output.splitlines()[-1].startswith(f"Error: {line}")
@@ -294,7 +380,7 @@ def test_no_app_at_all() -> None:
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_each_failure_has_its_status(
+def test_each_failure_has_its_exit_status(
     calls: Calls, error: BaseException, status: int, line: str
 ) -> None:
     calls.error = error
@@ -346,7 +432,7 @@ async def blocks():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder with apps, and some that are none."""
+    """Make a folder with apps, and with modules that cannot be served."""
     (tmp_path / "apps.py").write_text(APPS)
     (tmp_path / "broken.py").write_text("import wsg_nowhere")
     (tmp_path / "wrong.py").write_text("def app(:")
@@ -356,9 +442,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return one in which wsgate is found from any folder.
+    """Return an environment in which wsgate is found from any folder.
 
-    Coverage stays out of it: its handler of SIGTERM ends the process by that signal.
+    Coverage is not among it: its handler of SIGTERM ends the process by that signal.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
@@ -369,7 +455,7 @@ COMMAND = (sys.executable, "-m", "wsgate")
 
 
 def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
-    """Run the command to its end; return its exit status and what stands on stderr."""
+    """Run the command to its end; return its exit status and its stderr."""
     done = subprocess.run(
         [*COMMAND, *args],
         cwd=folder,
@@ -414,7 +500,7 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_served_is_one_line(folder: Path, args: list[str], line: str) -> None:
+def test_an_error_is_one_line(folder: Path, args: list[str], line: str) -> None:
     status, err = ended(folder, *args)
     assert re.fullmatch(f"Error: {line}\n", err), err
     assert status == 1
@@ -430,21 +516,19 @@ def test_what_cannot_be_served_is_one_line(folder: Path, args: list[str], line: 
         ("WSGATE_FD", "0", "0 is no socket: Socket operation on non-socket"),
     ],
 )
-def test_what_cannot_be_served_names_its_variable(
-    folder: Path, variable: str, value: str, line: str
-) -> None:
+def test_an_error_names_its_variable(folder: Path, variable: str, value: str, line: str) -> None:
     args = [] if variable == "WSGATE_APP" else ["apps:app"]
     status, err = ended(folder, *args, env={variable: value})
     assert (status, err) == (1, f"Error: Invalid value for {variable}: {line}\n")
 
 
-def test_an_app_that_fails_is_no_fault_of_its_variable(folder: Path) -> None:
+def test_an_app_that_fails_is_no_error_in_its_variable(folder: Path) -> None:
     status, err = ended(folder, env={"WSGATE_APP": "reads:app"})
     assert status == 1
     assert err.startswith('Error: could not import "reads": json.decoder.JSONDecodeError: ')
 
 
-def test_the_whole_of_an_import_error_is_for_debugging(folder: Path) -> None:
+def test_the_traceback_of_an_import_error_is_logged_at_debug_level(folder: Path) -> None:
     _, line = ended(folder, "reads:app")
     status, err = ended(folder, "reads:app", "--log-level", "debug")
     log, error = err[: -len(line)], err[-len(line) :]
@@ -487,13 +571,13 @@ def test_a_port_in_use_is_one_line(folder: Path) -> None:
     assert status == 1
 
 
-def test_a_startup_that_fails_has_its_message_and_status(folder: Path) -> None:
+def test_a_failed_startup_has_its_message_and_exit_status(folder: Path) -> None:
     status, err = ended(folder, "apps:refuses", "--port", "0")
     assert status == 3
     assert err == "ERROR:    no database\nERROR:    Application startup failed. Exiting.\n"
 
 
-def test_an_interrupt_during_the_import_is_no_traceback(folder: Path) -> None:
+def test_an_interrupt_during_the_import_shows_no_traceback(folder: Path) -> None:
     (folder / "slow.py").write_text(
         "import signal\nsignal.raise_signal(signal.SIGINT)\nasync def app(*_): pass\n"
     )
@@ -510,12 +594,12 @@ def test_the_installed_command_is_the_same() -> None:
     assert (done.stdout, done.stderr) == (VERSION, "")
 
 
-def test_to_import_the_command_does_not_run_it() -> None:
+def test_importing_the_command_does_not_run_it() -> None:
     assert importlib.import_module("wsgate.__main__").main is cli.main
 
 
 class Running:
-    """A server in a process of its own; where: what its line says; seen: the lines up to that."""
+    """A server in another process; where: its address as logged; seen: the lines up to that."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -523,7 +607,7 @@ class Running:
         self.seen: list[str] = []
 
     def wait(self) -> Self:
-        """Wait for the line that says where it runs."""
+        """Wait for the line that has its address."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self.seen.append(line)
@@ -533,7 +617,7 @@ class Running:
         raise AssertionError("".join(self.seen))
 
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
-        """Send a signal; return the exit status and what stands on stdout and stderr."""
+        """Send a signal; return the exit status, stdout and stderr."""
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._process.send_signal(number)
@@ -543,7 +627,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(folder: Path, *args: str, **options: Any) -> Iterator[Running]:
-    """Run the command while the context lasts, and no longer than a test may wait."""
+    """Run the command during the context, for at most PATIENCE seconds."""
     with subprocess.Popen(
         [*COMMAND, *args],
         cwd=folder,
@@ -564,7 +648,7 @@ def running(folder: Path, *args: str, **options: Any) -> Iterator[Running]:
 
 
 def answer(sock: socket.socket) -> str:
-    """Return the body of what a server answers on a connection, and end that."""
+    """Send a request on a connection, return the body of its response, and close it."""
     with contextlib.closing(sock):
         sock.settimeout(PATIENCE)
         sock.sendall(b"GET /path HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -583,10 +667,11 @@ STOPPED = "INFO:     Shutting down\nINFO:     Stopped\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_on_a_free_port_stops_well(
+def test_a_server_on_a_free_port_stops_gracefully(
     folder: Path, loop_name: str, number: signal.Signals
 ) -> None:
-    # The answer comes from a loop that is up, signals and all; the line may be a moment earlier.
+    # The line may be logged a moment before the signal handlers are installed; the response is
+    # sent after.
     with running(folder, "apps:app", "--port", "0", "--loop", loop_name) as server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.where)
         port = server.where.rsplit(":", 1)[1]

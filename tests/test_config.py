@@ -1,14 +1,27 @@
+import copy
 import dataclasses
+import inspect
 import math
+import pickle
 from typing import Any
 
 import pytest
 
-from wsgate.config import Config
+from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
+from wsgate.settings import Kind
+
+MAX_INT = 2**31 - 1
+MAX_SIZE = 2**62
+TINY = math.nextafter(0, 1)  # the smallest number above 0
 
 
-def test_the_defaults_are_those_of_the_documentation() -> None:
+def config_of(**options: Any) -> Config:
+    """Return a Config of options that a type checker would refuse."""
+    return Config(**options)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
     assert dataclasses.asdict(Config()) == {
         "host": "127.0.0.1",
         "port": 8000,
@@ -16,11 +29,11 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "uds_perms": None,
         "fd": None,
         "backlog": 2048,
-        "loop": "auto",
-        "http": "auto",
         "lifespan": "auto",
         "root_path": "",
         "reset_contextvars": False,
+        "loop": "auto",
+        "http": "auto",
         "log_level": "info",
         "access_log": True,
         "limit_connections": None,
@@ -29,21 +42,22 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "limit_request_head": 65_536,
         "limit_request_target": None,
         "limit_request_fields": None,
-        "ws_handshake_timeout": 10.0,
         "timeout_request_body": 60.0,
         "timeout_keep_alive": 5.0,
-        "timeout_graceful_shutdown": 10.0,
-        "drain_seconds": 0.0,
         "headers": (),
         "date_header": True,
         "server_header": True,
+        "timeout_graceful_shutdown": 10.0,
+        "drain_seconds": 0.0,
         "ws_origins": (),
+        "ws_handshake_timeout": 10.0,
         "ws_max_size": 16_777_216,
         "ws_max_fragments": 131_072,
         "ws_max_queue": 16,
         "ws_max_queue_size": 1_048_576,
         "ws_max_message_rate": 0.0,
         "ws_max_message_burst": None,
+        "ws_fast_path": True,
         "ws_ping_interval": 20.0,
         "ws_ping_timeout": 20.0,
         "ws_idle_timeout": 0.0,
@@ -54,91 +68,283 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "ws_deflate_threshold": 1_024,
         "ws_deflate_context_takeover": False,
         "ws_deflate_window_bits": 15,
-        "ws_fast_lane": True,
     }
 
 
-def test_a_config_does_not_change() -> None:
+def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().port = 1  # type: ignore[misc]
+
+
+def test_a_config_can_be_copied_pickled_and_replaced() -> None:
+    config = Config(port=1, headers=(("a", "b"),))
+    assert copy.copy(config) == pickle.loads(pickle.dumps(config)) == config
+    assert dataclasses.replace(config, port=2) == Config(port=2, headers=(("a", "b"),))
+
+
+def test_the_constructor_has_the_signature_of_its_fields() -> None:
+    parameters = inspect.signature(Config).parameters
+    assert list(parameters) == [field.name for field in dataclasses.fields(Config)]
+    assert parameters["port"].annotation is int
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+
+
+def test_the_documentation_of_the_class_explains_every_setting() -> None:
+    assert Config.__doc__ is not None
+    for setting in SETTINGS:
+        assert f"    {setting.name}: {setting.help}\n" in Config.__doc__
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+POSITIVE = "greater than 0"
+NOT_NEGATIVE = "0 or greater"
+AT_MOST_SIZE = "at most 4611686018427387904"
+
+# The values at the edges of each number's bounds, and one beyond each edge with what is wanted.
+Refused = list[tuple[Any, str]]
+EDGES: dict[str, tuple[list[Any], Refused]] = {
+    "port": ([0, 65535], [(-1, "0 to 65535"), (65536, "0 to 65535")]),
+    "uds_perms": ([0, 0o777], [(-1, "octal, 0 to 777"), (0o1000, "octal, 0 to 777")]),
+    "fd": ([0, MAX_INT], [(-1, "0 to 2147483647"), (MAX_INT + 1, "0 to 2147483647")]),
+    "backlog": ([1, MAX_INT], [(0, POSITIVE), (MAX_INT + 1, "at most 2147483647")]),
+    "limit_connections": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "limit_connections_per_ip": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "limit_concurrency": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "limit_request_head": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    # The limit of the head holds as well, so these have no maximum.
+    "limit_request_target": ([1, 2**70], [(0, POSITIVE), (-1, POSITIVE)]),
+    "limit_request_fields": ([1, 2**70], [(0, POSITIVE), (-1, POSITIVE)]),
+    "timeout_request_body": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
+    "timeout_keep_alive": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
+    "timeout_graceful_shutdown": ([0], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
+    "drain_seconds": ([0], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
+    "ws_handshake_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
+    "ws_max_size": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    "ws_max_fragments": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "ws_max_queue": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    "ws_max_queue_size": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    # Two seconds' worth of the rate has to be a whole number.
+    "ws_max_message_rate": (
+        [0, TINY, MAX_INT],
+        [(value, "0 to 2147483647") for value in (-TINY, MAX_INT + 1, math.inf, math.nan)],
+    ),
+    "ws_max_message_burst": ([1, MAX_INT], [(0, POSITIVE), (MAX_INT + 1, "at most 2147483647")]),
+    "ws_ping_interval": ([0, math.inf], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
+    "ws_ping_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
+    "ws_idle_timeout": ([0, math.inf], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
+    "ws_max_lifetime": ([0, math.inf], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
+    "ws_send_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
+    "ws_close_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
+    "ws_deflate_threshold": ([0], [(-1, NOT_NEGATIVE)]),
+    "ws_deflate_window_bits": ([9, 15], [(8, "9 to 15"), (16, "9 to 15")]),
+}
+
+
+def test_every_number_has_its_edges_here() -> None:
+    numbers = {Kind.WHOLE_NUMBER, Kind.PERMISSIONS, Kind.NUMBER}
+    assert {setting.name for setting in SETTINGS if setting.kind in numbers} == set(EDGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, (edges, _) in EDGES.items() for value in edges]
+)
+def test_a_number_at_its_bound_is_accepted(name: str, value: Any) -> None:
+    assert getattr(Config(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [(name, *refused) for name, (_, beyond) in EDGES.items() for refused in beyond],
+)
+def test_a_number_beyond_its_bound_names_its_option(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(**{name: value})
+    assert str(raised.value) == f"--{name.replace('_', '-')} must be {wanted}"
+    assert raised.value.setting == name
+
+
+CHOICES = {
+    "lifespan": ("auto", "on", "off"),
+    "loop": ("auto", "asyncio", "uvloop"),
+    "http": ("auto", "fast", "h11"),
+    "log_level": ("critical", "error", "warning", "info", "debug"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"), [(name, choice) for name, choices in CHOICES.items() for choice in choices]
+)
+def test_each_choice_is_accepted(name: str, choice: Any) -> None:
+    assert getattr(Config(**{name: choice}), name) == choice
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["", "AUTO", "INFO", "trio", None, 1, ["auto"]])
+def test_another_choice_names_its_option(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(**{name: value})
+    option = name.replace("_", "-")
+    assert str(raised.value) == f"--{option} must be one of {', '.join(CHOICES[name])}"
+
+
+@pytest.mark.parametrize("path", ["", "/a", "/a/b"])
+def test_a_root_path_is_accepted(path: str) -> None:
+    assert Config(root_path=path).root_path == path
+
+
+@pytest.mark.parametrize("path", ["/", "a", "a/", "/a/"])
+def test_another_root_path_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--root-path must be /like/this, or empty$"):
+        Config(root_path=path)
+
+
+def test_a_unix_socket_does_not_exclude_a_port() -> None:
+    assert Config(uds="app.sock", port=1).uds == "app.sock"
+
+
+def test_a_unix_socket_excludes_an_inherited_socket() -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(uds="app.sock", fd=3)
+    assert str(raised.value) == "--uds must be alone, without --fd"
+    assert raised.value.setting == "uds"
+
+
+# -- types -----------------------------------------------------------------------------------------
+
+OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
+    Kind.WHOLE_NUMBER: ["8000", b"8000", True, False, 1.0, [], object()],
+    Kind.PERMISSIONS: ["660", 432.0, True],
+    Kind.NUMBER: ["20", b"20", True, False, [], 1j],
+    Kind.SWITCH: ["true", "false", "", 0, 1, None],
+    Kind.TEXT: [b"/path", 1, True, ["/path"]],
+    Kind.TEXTS: ["a", b"a", None, 1, {"a"}, {"a": "b"}, [b"a"], ["a", None], [["a"]]],
+    Kind.PAIRS: [
+        *("a:b", b"a:b", None, {"a": "b"}, {"a": "b"}.items()),
+        *(["ab"], [("a",)], [("a", "b", "c")], [("a", b"b")], [(b"a", b"b")], [("a", 1)], [None]),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (setting.name, value)
+        for setting in SETTINGS
+        if not setting.choices
+        for value in OF_ANOTHER_TYPE[setting.kind]
+    ],
+)
+def test_a_value_of_another_type_names_its_option(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(**{name: value})
+    option = "--header" if name == "headers" else "--" + name.replace("_", "-")
+    assert str(raised.value).startswith(f"{option} must be ")
+    assert "\n" not in str(raised.value)
+    assert raised.value.setting == name
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in SETTINGS if not setting.is_optional])
+def test_none_is_no_value_where_the_default_is_another(name: str) -> None:
+    with pytest.raises(ConfigError):
+        config_of(**{name: None})
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"port": "8000"}, "--port must be a whole number, not '8000'"),
+        ({"port": True}, "--port must be a whole number, not True"),
+        ({"port": 80.0}, "--port must be a whole number, not 80.0"),
+        ({"port": [80]}, "--port must be a whole number"),
+        ({"port": {80}}, "--port must be a whole number, not a set"),
+        ({"port": "8" * 100}, "--port must be a whole number"),
+        ({"uds": b"\n"}, r"--uds must be a string, not b'\n'"),
+        ({"uds_perms": "660"}, "--uds-perms must be file permissions such as 0o660, not '660'"),
+        ({"ws_ping_interval": None}, "--ws-ping-interval must be a number, not None"),
+        ({"access_log": 1}, "--access-log must be True or False, not 1"),
+        ({"ws_origins": "a"}, "--ws-origins must be a list of strings, not 'a'"),
+        ({"ws_origins": [1]}, "--ws-origins must be a list of strings"),
+        (  # a value of a header may be a secret
+            {"headers": [("authorization", b"secret")]},
+            "--header must be a list of (name, value) pairs, both of them strings",
+        ),
+    ],
+)
+def test_an_error_shows_the_value_if_that_helps(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(**options)
+    assert str(raised.value) == line
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"port": 0},
-        {"port": 65535},
-        {"fd": 0},
-        {"uds_perms": 0},
-        {"uds_perms": 0o777},
-        {"backlog": 2**31 - 1},
-        {"limit_concurrency": 1},
-        {"limit_request_target": 1, "limit_request_fields": 1},
-        {"limit_request_target": 2**70},  # the head's limit holds as well
-        {"timeout_graceful_shutdown": 0},
-        {"ws_send_timeout": math.inf},
-        {"ws_ping_interval": 0},
-        {"ws_max_queue": 1},
-        {"uds": "app.sock", "port": 1},
-        *({"log_level": level} for level in ("critical", "error", "warning", "info", "debug")),
-        *({"loop": loop} for loop in ("auto", "asyncio", "uvloop")),
-        *({"http": http} for http in ("auto", "fast", "h11")),
-        *({"lifespan": lifespan} for lifespan in ("auto", "on", "off")),
+        {"ws_ping_interval": 20},
+        {"ws_origins": ["https://a.example"]},
+        {"ws_origins": ("https://a.example", "none")},
+        {"headers": [("a", "b"), ("a", "c")]},
+        {"headers": (["a", "b"],)},
     ],
     ids=str,
 )
-def test_what_is_within_the_bounds(options: dict[str, Any]) -> None:
+def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
     config = Config(**options)
     assert {name: getattr(config, name) for name in options} == options
 
 
-POSITIVE = [
-    "ws-handshake-timeout",
-    "timeout-request-body",
-    "timeout-keep-alive",
-    "ws-send-timeout",
-    "limit-request-head",
-    "limit-request-target",
-    "limit-request-fields",
-    "ws-max-size",
-    "ws-max-queue",
-    "ws-max-queue-size",
-    "ws-ping-timeout",
-    "ws-close-timeout",
-    "limit-concurrency",
-    "backlog",
-]
+# -- names -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "wanted"),
+    ("name", "closest"),
     [
-        *((option, value, "greater than 0") for option in POSITIVE for value in (0, -1, math.nan)),
-        ("timeout-graceful-shutdown", -0.1, "0 or greater"),
-        ("ws-ping-interval", -1, "0 or greater"),
-        ("ws-ping-interval", math.nan, "0 or greater"),
-        ("port", -1, "0 to 65535"),
-        ("port", 65536, "0 to 65535"),
-        ("uds-perms", -1, "octal, 0 to 777"),
-        ("uds-perms", 0o1000, "octal, 0 to 777"),
-        ("fd", -1, "0 to 2147483647"),
-        ("fd", 2**31, "0 to 2147483647"),
-        ("backlog", 2**31, "at most 2147483647"),
-        ("ws-max-size", 2**62 + 1, "at most 4611686018427387904"),
-        ("ws-max-queue", 2**63, "at most 4611686018427387904"),
-        ("loop", "trio", "one of auto, asyncio, uvloop"),
-        ("lifespan", "", "one of auto, on, off"),
-        ("log-level", "INFO", "one of critical, error, warning, info, debug"),
+        ("ws_maxsize", "ws_max_size"),
+        ("ws_ping_intervall", "ws_ping_interval"),
+        ("header", "headers"),
+        ("h11_max_incomplete_size", "limit_request_head"),  # the name behind the alias
+        ("ws_fastlane", "ws_fast_path"),
     ],
 )
-def test_what_is_not_names_its_option(option: str, value: Any, wanted: str) -> None:
+def test_an_unknown_name_is_answered_with_the_closest_one(name: str, closest: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        Config(**{option.replace("-", "_"): value})
-    assert str(raised.value) == f"--{option} must be {wanted}"
-    assert raised.value.setting == option.replace("-", "_")
+        config_of(**{name: 1})
+    assert str(raised.value) == f"there is no setting {name}; did you mean {closest}?"
+    assert raised.value.setting is None
 
 
-def test_one_place_to_listen_is_enough() -> None:
+def test_a_name_unlike_any_other_is_only_refused() -> None:
     with pytest.raises(ConfigError) as raised:
-        Config(uds="app.sock", fd=3)
-    assert str(raised.value) == "--uds must be alone, without --fd"
+        config_of(reload=True)
+    assert str(raised.value) == "there is no setting reload"
+
+
+ALIASES = [
+    ("h11_max_incomplete_event_size", "limit_request_head", 1),
+    ("ws_fast_lane", "ws_fast_path", False),
+]
+
+
+def test_every_alias_is_tested_here() -> None:
+    declared = [(alias, setting.name) for setting in SETTINGS for alias in setting.aliases]
+    assert declared == [(alias, name) for alias, name, _ in ALIASES]
+
+
+@pytest.mark.parametrize(("alias", "name", "value"), ALIASES)
+def test_an_alias_sets_its_setting(alias: str, name: str, value: Any) -> None:
+    assert Config(**{alias: value}) == Config(**{name: value}) != Config()
+    assert dataclasses.replace(Config(), **{alias: value}) == Config(**{name: value})
+
+
+@pytest.mark.parametrize(("alias", "name", "value"), ALIASES)
+def test_an_alias_that_is_none_is_not_given(alias: str, name: str, value: Any) -> None:
+    assert config_of(**{alias: None}) == Config()
+    assert config_of(**{alias: None, name: value}) == Config(**{name: value})
+
+
+@pytest.mark.parametrize(("alias", "name", "value"), ALIASES)
+def test_an_error_in_an_alias_names_the_option(alias: str, name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_of(**{alias: "x"})
+    assert str(raised.value).startswith(f"--{name.replace('_', '-')} must be ")
+    assert raised.value.setting == name

@@ -6,9 +6,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wsgate import cli, environment
-from wsgate.config import Config
+from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.server.worker import Context
+from wsgate.settings import Setting
 
 LINK = "tcp://10.0.0.1:80"
 PARAMETERS = [p for p in cli.main.params if isinstance(p, environment.Parameter)]
@@ -16,7 +17,7 @@ PARAMETERS = [p for p in cli.main.params if isinstance(p, environment.Parameter)
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the environment of the tests may set."""
+    """Remove the settings that the environment of the tests may have."""
     for name in list(os.environ):
         if name.startswith("WSGATE_"):
             monkeypatch.delenv(name)
@@ -31,7 +32,7 @@ Options = dict[str, Any]
 
 @pytest.fixture
 def options(monkeypatch: pytest.MonkeyPatch) -> Options:
-    """Keep the options of a call of `run`, which only checks them."""
+    """Collect the options of a call of `run`, which only checks them."""
     kept: Options = {}
 
     def run(app_name: str, *, factory: bool, app_dir: str, **options: Any) -> None:
@@ -46,7 +47,7 @@ def invoke(*args: str, **env: str) -> Result:
     return CliRunner().invoke(cli.main, args, env=env, prog_name="wsgate")
 
 
-def test_every_parameter_but_the_version_may_be_set_by_a_variable() -> None:
+def test_every_parameter_but_the_version_has_a_variable() -> None:
     assert [p.name for p in cli.main.params if p not in PARAMETERS] == ["version"]
 
 
@@ -55,11 +56,24 @@ def test_each_name_of_an_option_is_a_variable(options: Options) -> None:
     assert options["limit_request_head"] == 200_000
     invoke("main:app", WSGATE_H11_MAX_INCOMPLETE_EVENT_SIZE="1", WSGATE_LIMIT_REQUEST_HEAD="2")
     assert options["limit_request_head"] == 2
-    option = environment.Option(["--one", "--another-one", "name"])
+    option = environment.Option(["--one", "--another-one", "name"], group="")
     assert option.variables == ["WSGATE_ONE", "WSGATE_ANOTHER_ONE", "WSGATE_NAME"]
 
 
-# -- values that cannot be -------------------------------------------------------------------------
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_the_variables_are_the_declared_ones(setting: Setting) -> None:
+    (parameter,) = (p for p in PARAMETERS if p.name == setting.name)
+    assert tuple(parameter.variables) == setting.variables
+
+
+def test_an_alias_in_the_environment_gives_way_to_the_name(options: Options) -> None:
+    invoke("main:app", WSGATE_WS_FAST_LANE="false")
+    assert options["ws_fast_path"] is False
+    invoke("main:app", WSGATE_WS_FAST_LANE="false", WSGATE_WS_FAST_PATH="true")
+    assert options["ws_fast_path"] is True
+
+
+# -- invalid values ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,8 @@ def test_each_name_of_an_option_is_a_variable(options: Options) -> None:
         ("WSGATE_WS_PING_TIMEOUT", "soon", "'soon' is not a valid float"),
         ("WSGATE_LOG_LEVEL", "INFO", "'INFO' is not one of"),
         ("WSGATE_ACCESS_LOG", "maybe", "'maybe' is not a valid boolean"),
+        ("WSGATE_WS_FAST_LANE", "maybe", "'maybe' is not a valid boolean"),
+        ("WSGATE_RESET_CONTEXTVARS", "maybe", "'maybe' is not a valid boolean"),
         ("WSGATE_FACTORY", "maybe", "'maybe' is not a valid boolean"),
         ("WSGATE_WS_PER_MESSAGE_DEFLATE", "maybe", "'maybe' is not a valid boolean"),
         ("WSGATE_HEADER", "X-A: b\nnone", "'none' is not of the form NAME:VALUE"),
@@ -78,7 +94,7 @@ def test_each_name_of_an_option_is_a_variable(options: Options) -> None:
         ("WSGATE_H11_MAX_INCOMPLETE_EVENT_SIZE", "x", "'x' is not a valid integer"),
     ],
 )
-def test_a_value_that_cannot_be_read(
+def test_a_value_that_cannot_be_parsed_names_its_variable(
     options: Options, variable: str, value: str, reason: str
 ) -> None:
     result = invoke("main:app", **{variable: value})
@@ -103,7 +119,7 @@ def test_a_value_that_cannot_be_read(
         ("WSGATE_WS_ORIGINS", "example.com", "'example.com' is no origin"),
     ],
 )
-def test_a_value_that_is_out_of_bounds(
+def test_a_value_that_is_out_of_bounds_names_its_variable(
     options: Options, variable: str, value: str, reason: str
 ) -> None:
     result = invoke("main:app", **{variable: value})
@@ -121,7 +137,16 @@ def test_a_value_of_the_command_line_names_its_option(options: Options) -> None:
     assert "Error: Invalid value for '--port': 'x' is not a valid integer." in result.output
 
 
-def test_an_error_of_no_setting_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_an_alias_names_the_option(options: Options) -> None:
+    result = invoke("main:app", "--h11-max-incomplete-event-size", "x")
+    assert result.output.endswith(
+        "Error: Invalid value for '--limit-request-head': 'x' is not a valid integer.\n"
+    )
+    result = invoke("main:app", "--h11-max-incomplete-event-size", "0")
+    assert result.output == "Error: --limit-request-head must be greater than 0\n"
+
+
+def test_an_error_of_no_setting_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any, **__: Any) -> None:
         raise ConfigError("cannot listen on a:1: no such host")
 
@@ -131,7 +156,7 @@ def test_an_error_of_no_setting_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_parameter_outside_a_command_names_its_option() -> None:
-    option = environment.Option(["--port"])
+    option = environment.Option(["--port"], group="")
     assert str(click.BadParameter("no", param=option).format_message()) == (
         "Invalid value for '--port': no"
     )
@@ -181,7 +206,7 @@ def test_another_variable_of_the_option_is_used(options: Options) -> None:
     assert "Error: Invalid value for WSGATE_HEADERS: " in result.output
 
 
-def test_what_else_kubernetes_sets_is_none_of_ours(options: Options) -> None:
+def test_other_variables_of_kubernetes_are_ignored(options: Options) -> None:
     result = invoke(
         "main:app",
         WSGATE_SERVICE_HOST="10.0.0.1",

@@ -18,8 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "threads": set(),
     "loggers": {"streams", "diagnosis"},
     "loading": {"diagnosis", "loggers"},
-    "config": set(),
-    "environment": set(),
+    "settings": set(),
+    "config": {"settings"},
+    "environment": {"settings"},
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "process": {"server", "observe", "config", "loading", "loggers", "streams", "threads"},
     "testing": {"config", "server", "process"},
-    "cli": {"config", "environment", "process", "wsgate"},
+    "cli": {"settings", "config", "environment", "process", "wsgate"},
     "__init__": {"config", "process"},
     "__main__": {"cli"},
 }
@@ -42,7 +43,7 @@ FOLDERS: dict[str, set[str]] = {
     "ws/deflate": {"ws"},
     "ws/frames": {"ws", "ws/deflate"},
 }
-WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "asgi", "config"}
+WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "asgi", "settings", "config"}
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}

@@ -1,178 +1,435 @@
-"""Every setting of a server, with its default and its bounds; nothing is opened here."""
+"""Every setting of a server: declared once, with its default, bounds, names and help text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from wsgate.errors import ConfigError
+from wsgate.settings import Bound, accept_aliases, setting, settings_of
 
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
 Http = Literal["auto", "fast", "h11"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
-MIB = 1024 * 1024
-_MAX_INT = 2**31 - 1  # what the kernel takes for a number
-_ALL_PERMS = 0o777
-_MAX_SIZE = 2**62  # what any machine's size can hold, and one more
+KIB = 1024
+MIB = 1024 * KIB
+_MAX_INT = 2**31 - 1  # the largest C int, which system calls take
+_MAX_SIZE = 2**62  # more than any machine has, and still a C ssize_t
+
+LISTENING = "Listening"
+APPLICATION = "Application"
+RUNTIME = "Event loop and parser"
+LOGGING = "Logging"
+CONNECTIONS = "Connections"
+REQUESTS = "HTTP requests"
+RESPONSES = "HTTP responses"
+SHUTDOWN = "Shutdown"
+HANDSHAKE = "WebSocket handshake"
+MESSAGES = "WebSocket messages"
+LIVENESS = "WebSocket keepalive and timeouts"
+COMPRESSION = "WebSocket compression"
+
+_ROOT_PATH = Bound(
+    "/like/this, or empty", lambda root: not root or (root[0] == "/" and root[-1] != "/")
+)
+_ALL_PERMISSIONS = 0o777
+_PERMISSIONS = Bound("octal, 0 to 777", lambda permissions: 0 <= permissions <= _ALL_PERMISSIONS)
 
 
+@accept_aliases
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The settings of one server. Times are in seconds, sizes in bytes.
+    """The settings of one server. Each is also an option of the command line.
 
-    Each name is the option of the command line with underscores for hyphens.
-
-    host, port: where to listen; port 0 takes a free one. uds: a Unix socket's path instead;
-    uds_perms: the permissions of its file, such as 0o660; None keeps those of a socket file that a
-    dead server left there, or sets 0o666. fd: an inherited socket instead.
-    backlog: connections the kernel holds before they are accepted.
-    http: what parses requests; auto is fast, which leaves to h11 what is in any doubt.
-    lifespan: whether the app has one. root_path: where the app is mounted. reset_contextvars: start
-    each call of the app with no context variables; otherwise it has those that the lifespan set.
-
-    limit_connections: open at a time, 503 above; None is what the limit of open files leaves.
-    limit_connections_per_ip: from one address, 503 above. limit_concurrency: app calls at a time
-    (requests and WebSockets), 503 above. None is no limit for both.
-    limit_request_head: bytes of a request's head, 431 above. limit_request_target: bytes of its
-    target, 414 above; limit_request_fields: header fields in a head, and trailer fields in a body,
-    431 above. None is 8,192 and 100; if limit_request_head is above its default, a target may be
-    as long as the head, and there may be one field for each 64 bytes of it.
-    ws_handshake_timeout: for a request's head, then 408, and for the app to accept, then 503.
-    timeout_request_body: without a byte of a body, then 408. timeout_keep_alive: between requests.
-    timeout_graceful_shutdown: for the apps to end. drain_seconds: over which the WebSockets are
-    closed before that, evenly.
-    headers: (name, value) pairs put into every response. date_header, server_header: send those.
-
-    ws_origins: those whose pages may connect, 403 for others; empty is any. `none` among them lets
-    clients without an Origin in, `https://*.example.com` all hosts below one.
-    ws_max_size: bytes of an incoming message, whole and inflated, 1009 above; ws_max_fragments:
-    frames of one. ws_max_queue: messages that wait for the app; ws_max_queue_size: the same in
-    bytes of memory; reading pauses above. ws_max_message_rate: messages a second from one client,
-    1008 above; ws_max_message_burst: how many may come at once, None for two seconds' worth.
-    ws_ping_interval: between Pings; ws_ping_timeout: for a sign of life behind each, then 1011.
-    ws_idle_timeout: without a message either way, then 1001. ws_max_lifetime: of a WebSocket, give
-    or take a tenth, then 1012. 0 is none for a rate, an interval, and those two.
-    ws_send_timeout: that the write buffer may stay above its mark, for a client that reads too
-    slowly or not at all, then 1013; a response is dropped after it without a byte going out.
-    ws_close_timeout: for the peer's Close behind ours.
-    ws_per_message_deflate: agree to permessage-deflate. ws_deflate_threshold: bytes of a message
-    below which it is not compressed. ws_deflate_context_takeover: keep windows between messages,
-    some 300 KiB a connection. ws_deflate_window_bits: 9 to 15, the largest window.
-    ws_fast_lane: read and write usual frames without wsproto.
-
-    Raises ConfigError, which names the option.
+    Times are in seconds, sizes in bytes. Raises ConfigError, which names the option, for a value
+    that is out of bounds or of another type, and for a name that is no setting.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    uds: str | None = None
-    uds_perms: int | None = None
-    fd: int | None = None
-    backlog: int = 2048
-    loop: Loop = "auto"
-    http: Http = "auto"
-    lifespan: Lifespan = "auto"
-    root_path: str = ""
-    reset_contextvars: bool = False
-    log_level: LogLevel = "info"
-    access_log: bool = True
-    limit_connections: int | None = None
-    limit_connections_per_ip: int | None = None
-    limit_concurrency: int | None = None
-    limit_request_head: int = 65_536
-    limit_request_target: int | None = None
-    limit_request_fields: int | None = None
-    ws_handshake_timeout: float = 10.0
-    timeout_request_body: float = 60.0
-    timeout_keep_alive: float = 5.0
-    timeout_graceful_shutdown: float = 10.0
-    drain_seconds: float = 0.0
-    headers: Sequence[tuple[str, str]] = ()
-    date_header: bool = True
-    server_header: bool = True
-    ws_origins: Sequence[str] = ()
-    ws_max_size: int = 16 * MIB
-    ws_max_fragments: int = 131_072
-    ws_max_queue: int = 16
-    ws_max_queue_size: int = MIB
-    ws_max_message_rate: float = 0.0
-    ws_max_message_burst: int | None = None
-    ws_ping_interval: float = 20.0
-    ws_ping_timeout: float = 20.0
-    ws_idle_timeout: float = 0.0
-    ws_max_lifetime: float = 0.0
-    ws_send_timeout: float = 60.0
-    ws_close_timeout: float = 10.0
-    ws_per_message_deflate: bool = True
-    ws_deflate_threshold: int = 1_024
-    ws_deflate_context_takeover: bool = False
-    ws_deflate_window_bits: int = 15
-    ws_fast_lane: bool = True
+    # -- listening -----------------------------------------------------------------------------
+
+    host: str = setting(
+        "127.0.0.1",
+        group=LISTENING,
+        help="Address or host name to listen on; an empty one is all addresses. Addresses of the "
+        "name that this machine does not have are skipped with a warning, if another can be bound.",
+    )
+    port: int = setting(
+        8000,
+        group=LISTENING,
+        help="TCP port to listen on. 0 takes a free port.",
+        minimum=0,
+        maximum=65535,
+    )
+    uds: str | None = setting(
+        None,
+        group=LISTENING,
+        help="Path of a Unix socket to listen on, instead of a host and a port. The file is "
+        "removed on shutdown. Cannot be combined with `--fd`.",
+    )
+    uds_perms: int | None = setting(
+        None,
+        group=LISTENING,
+        help="Permissions of the Unix socket's file in octal, regardless of the umask.",
+        default_text="those of the stale file that the socket replaces, or 666",
+        permissions=True,
+        check=_PERMISSIONS,
+    )
+    fd: int | None = setting(
+        None,
+        group=LISTENING,
+        help="File descriptor of an inherited socket to listen on, instead of a host and a port. "
+        "With systemd's socket activation it is 3. The file of an inherited Unix socket is never "
+        "removed.",
+        minimum=0,
+        maximum=_MAX_INT,
+    )
+    backlog: int = setting(
+        2048,
+        group=LISTENING,
+        help="Connections that the kernel may queue until the server accepts them.",
+        unit="connections",
+        above=0,
+        maximum=_MAX_INT,
+    )
+
+    # -- application ---------------------------------------------------------------------------
+
+    lifespan: Lifespan = setting(
+        "auto",
+        group=APPLICATION,
+        help="Whether to run the app's lifespan. `auto` serves without it if the app does not "
+        "support it; `on` fails at startup instead; `off` does not call it.",
+    )
+    root_path: str = setting(
+        "",
+        group=APPLICATION,
+        help="Path under which the app is mounted. It becomes the `root_path` of each scope and is "
+        "put before each request's path.",
+        check=_ROOT_PATH,
+    )
+    reset_contextvars: bool = setting(
+        False,
+        group=APPLICATION,
+        help="Start each request and WebSocket with no context variables. By default each starts "
+        "with a copy of those that the app's lifespan set during startup. In both cases no call "
+        "sees what another one sets.",
+    )
+
+    # -- event loop and parser -----------------------------------------------------------------
+
+    loop: Loop = setting(
+        "auto",
+        group=RUNTIME,
+        help="Event loop that the command and `run()` start. `auto` is uvloop if it is installed, "
+        "otherwise asyncio.",
+    )
+    http: Http = setting(
+        "auto",
+        group=RUNTIME,
+        help="Parser of HTTP/1.1. `fast` parses common requests with the built-in parser and "
+        "leaves anything ambiguous to h11; `h11` leaves all requests to h11; `auto` is `fast`.",
+    )
+
+    # -- logging -------------------------------------------------------------------------------
+
+    log_level: LogLevel = setting(
+        "info",
+        group=LOGGING,
+        help="Lowest level that the server logs. Applies to the command and `run()`; with "
+        "`serve()` the program configures logging.",
+    )
+    access_log: bool = setting(
+        True,
+        group=LOGGING,
+        help="Log one line for each request, and two for each WebSocket: one when it opens, one "
+        "when it closes.",
+    )
+
+    # -- connections ---------------------------------------------------------------------------
+
+    limit_connections: int | None = setting(
+        None,
+        group=CONNECTIONS,
+        help="Largest number of open connections. Further ones get a 503 response.",
+        unit="connections",
+        default_text="the limit on open files, less a reserve of up to 128",
+        above=0,
+    )
+    limit_connections_per_ip: int | None = setting(
+        None,
+        group=CONNECTIONS,
+        help="Largest number of open connections from one IPv4 address, or from one IPv6 network "
+        "of 64 bits. Further ones get a 503 response.",
+        unit="connections",
+        default_text="no limit",
+        above=0,
+    )
+    limit_concurrency: int | None = setting(
+        None,
+        group=CONNECTIONS,
+        help="Largest number of requests and WebSockets that run in the app at a time. Further "
+        "ones get a 503 response.",
+        unit="requests and WebSockets",
+        default_text="no limit",
+        above=0,
+    )
+
+    # -- HTTP requests -------------------------------------------------------------------------
+
+    limit_request_head: int = setting(
+        64 * KIB,
+        group=REQUESTS,
+        help="Largest head of a request (request line and header fields), and largest trailer "
+        "section of a body. A larger head gets a 431 response.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
+        aliases=("h11_max_incomplete_event_size",),  # uvicorn's name for it
+    )
+    limit_request_target: int | None = setting(
+        None,
+        group=REQUESTS,
+        help="Longest target of a request, which is the URL's path and query. A longer one gets a "
+        "414 response.",
+        unit="bytes",
+        default_text="8192; as --limit-request-head if that is above its default",
+        above=0,
+    )
+    limit_request_fields: int | None = setting(
+        None,
+        group=REQUESTS,
+        help="Largest number of header fields of a request, and of trailer fields of its body. A "
+        "head with more gets a 431 response.",
+        unit="fields",
+        default_text="100; one for each 64 bytes of --limit-request-head if that is above its "
+        "default",
+        above=0,
+    )
+    timeout_request_body: float = setting(
+        60.0,
+        group=REQUESTS,
+        help="Seconds to wait for the next bytes of a request's body while the app receives it. On "
+        "expiry the client gets a 408 response, or is disconnected if the response has started.",
+        unit="seconds",
+        above=0,
+    )
+    timeout_keep_alive: float = setting(
+        5.0,
+        group=REQUESTS,
+        help="Seconds to keep an idle connection open between two requests.",
+        unit="seconds",
+        above=0,
+    )
+
+    # -- HTTP responses ------------------------------------------------------------------------
+
+    headers: Sequence[tuple[str, str]] = setting(
+        (),
+        group=RESPONSES,
+        help="Header to add to each response, as `NAME:VALUE`; may be given several times. An "
+        "app's own header of the same name replaces it. `Connection`, `Content-Length`, "
+        "`Transfer-Encoding` and `Upgrade` are refused.",
+        option="--header",
+    )
+    date_header: bool = setting(
+        True, group=RESPONSES, help="Add the `Date` header to responses that have none."
+    )
+    server_header: bool = setting(
+        True,
+        group=RESPONSES,
+        help="Add the `Server` header, wsgate and its version, to responses that have none.",
+    )
+
+    # -- shutdown ------------------------------------------------------------------------------
+
+    timeout_graceful_shutdown: float = setting(
+        10.0,
+        group=SHUTDOWN,
+        help="Seconds to wait on shutdown for requests, WebSockets and the app's calls to end. On "
+        "expiry the calls are cancelled and the connections aborted. The app's lifespan then gets "
+        "as many seconds to shut down, at least one.",
+        unit="seconds",
+        minimum=0,
+    )
+    drain_seconds: float = setting(
+        0.0,
+        group=SHUTDOWN,
+        help="Seconds over which the open WebSockets are closed on shutdown, evenly and with 1012 "
+        "(service restart). `--timeout-graceful-shutdown` starts after that. 0 closes all at once.",
+        unit="seconds",
+        minimum=0,
+    )
+
+    # -- WebSocket handshake -------------------------------------------------------------------
+
+    ws_origins: Sequence[str] = setting(
+        (),
+        group=HANDSHAKE,
+        help="Origins whose pages may open a WebSocket, separated by commas; others get a 403 "
+        "response. `https://*.example.com` is each host below example.com, `null` a sandboxed "
+        "page, and `none` a client that sends no `Origin`.",
+        default_text="any",
+    )
+    ws_handshake_timeout: float = setting(
+        10.0,
+        group=HANDSHAKE,
+        help="Seconds to wait for a request's head, with or without a handshake, and then for the "
+        "app to accept or refuse the WebSocket. On expiry the client gets a 408 response for the "
+        "head, 503 for the app.",
+        unit="seconds",
+        above=0,
+    )
+
+    # -- WebSocket messages --------------------------------------------------------------------
+
+    ws_max_size: int = setting(
+        16 * MIB,
+        group=MESSAGES,
+        help="Largest message that a client may send, after decompression. A larger one closes the "
+        "WebSocket with 1009.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
+    )
+    ws_max_fragments: int = setting(
+        131_072,
+        group=MESSAGES,
+        help="Largest number of frames in one message. A message of more closes the WebSocket with "
+        "1009.",
+        unit="frames",
+        above=0,
+    )
+    ws_max_queue: int = setting(
+        16,
+        group=MESSAGES,
+        help="Messages that may wait for the app to receive them. The server stops reading from "
+        "the client while so many wait.",
+        unit="messages",
+        above=0,
+        maximum=_MAX_SIZE,
+    )
+    ws_max_queue_size: int = setting(
+        MIB,
+        group=MESSAGES,
+        help="Memory that messages may take while they wait for the app. The server stops reading "
+        "from the client while they take as much or more.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
+    )
+    ws_max_message_rate: float = setting(
+        0.0,
+        group=MESSAGES,
+        help="Messages per second that a client may send on average. More close the WebSocket with "
+        "1008. 0 is no limit.",
+        unit="messages per second",
+        minimum=0,
+        maximum=_MAX_INT,
+    )
+    ws_max_message_burst: int | None = setting(
+        None,
+        group=MESSAGES,
+        help="Messages that a client may send at once, if `--ws-max-message-rate` is set.",
+        unit="messages",
+        default_text="two seconds' worth of the rate, at least 1",
+        above=0,
+        maximum=_MAX_INT,
+    )
+    ws_fast_path: bool = setting(
+        True,
+        group=MESSAGES,
+        help="Read and write common frames with the built-in codec, and leave all others to "
+        "wsproto. `--no-ws-fast-path` leaves every frame to wsproto.",
+        aliases=("ws_fast_lane",),
+    )
+
+    # -- WebSocket keepalive and timeouts ------------------------------------------------------
+
+    ws_ping_interval: float = setting(
+        20.0,
+        group=LIVENESS,
+        help="Seconds between Pings to the client. 0 sends none.",
+        unit="seconds",
+        minimum=0,
+    )
+    ws_ping_timeout: float = setting(
+        20.0,
+        group=LIVENESS,
+        help="Seconds to wait for any data after a Ping before closing with 1011.",
+        unit="seconds",
+        above=0,
+    )
+    ws_idle_timeout: float = setting(
+        0.0,
+        group=LIVENESS,
+        help="Seconds without a message in either direction before closing with 1001. Pings and "
+        "Pongs do not count. 0 is no limit.",
+        unit="seconds",
+        minimum=0,
+    )
+    ws_max_lifetime: float = setting(
+        0.0,
+        group=LIVENESS,
+        help="Seconds that a WebSocket may stay open before it is closed with 1012; up to a tenth "
+        "more or less, so that clients do not all reconnect at once. 0 is no limit.",
+        unit="seconds",
+        minimum=0,
+    )
+    ws_send_timeout: float = setting(
+        60.0,
+        group=LIVENESS,
+        help="Seconds that a client may be too slow in reading, with a full write buffer, before "
+        "its WebSocket is closed with 1013 and dropped. An HTTP connection is dropped after as "
+        "many seconds in which nothing could be written.",
+        unit="seconds",
+        above=0,
+    )
+    ws_close_timeout: float = setting(
+        10.0,
+        group=LIVENESS,
+        help="Seconds to wait for the client's Close frame after sending ours. On expiry the "
+        "connection is aborted.",
+        unit="seconds",
+        above=0,
+    )
+
+    # -- WebSocket compression -----------------------------------------------------------------
+
+    ws_per_message_deflate: bool = setting(
+        True,
+        group=COMPRESSION,
+        help="Accept the permessage-deflate extension when a client offers it.",
+        takes_value=True,
+    )
+    ws_deflate_threshold: int = setting(
+        KIB,
+        group=COMPRESSION,
+        help="Smallest message that is compressed. Smaller ones are sent as they are.",
+        unit="bytes",
+        minimum=0,
+    )
+    ws_deflate_context_takeover: bool = setting(
+        False,
+        group=COMPRESSION,
+        help="Keep compression windows between messages. Messages get smaller, and each connection "
+        "holds about 300 KiB more.",
+        takes_value=True,
+    )
+    ws_deflate_window_bits: int = setting(
+        15,
+        group=COMPRESSION,
+        help="Largest compression window in either direction, as a power of two: 15 is 32 KiB.",
+        unit="bits",
+        minimum=9,
+        maximum=15,
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            _check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        for name in _POSITIVE:
-            _check(name, getattr(self, name) > 0, "greater than 0")
-        for name in _NOT_NEGATIVE:
-            _check(name, getattr(self, name) >= 0, "0 or greater")
-        root = self.root_path
-        _check("root_path", not root or (root[0] == "/" != root[-1]), "/like/this, or empty")
-        _check("port", 0 <= self.port <= 65535, "0 to 65535")  # noqa: PLR2004  # a port's 16 bits
-        perms = self.uds_perms
-        _check("uds_perms", perms is None or 0 <= perms <= _ALL_PERMS, "octal, 0 to 777")
-        _check("backlog", self.backlog <= _MAX_INT, f"at most {_MAX_INT}")
-        _check("fd", self.fd is None or 0 <= self.fd <= _MAX_INT, f"0 to {_MAX_INT}")
-        for name in _LIMITS:
-            limit = getattr(self, name)
-            _check(name, limit is None or limit > 0, "greater than 0")
-        for name in _SIZES:
-            _check(name, getattr(self, name) <= _MAX_SIZE, f"at most {_MAX_SIZE}")
-        _check("ws_deflate_window_bits", 9 <= self.ws_deflate_window_bits <= 15, "9 to 15")  # noqa: PLR2004
-        _check("uds", self.uds is None or self.fd is None, "alone, without --fd")
+        for one in SETTINGS:
+            one.validate(getattr(self, one.name))
+        if self.uds is not None and self.fd is not None:
+            raise ConfigError("--uds must be alone, without --fd", setting="uds")
 
 
-_CHOICES = {
-    "loop": get_args(Loop),
-    "http": get_args(Http),
-    "lifespan": get_args(Lifespan),
-    "log_level": get_args(LogLevel),
-}
-_POSITIVE = (
-    "backlog",
-    "timeout_request_body",
-    "timeout_keep_alive",
-    "limit_request_head",
-    "ws_handshake_timeout",
-    "ws_max_size",
-    "ws_max_fragments",
-    "ws_max_queue",
-    "ws_max_queue_size",
-    "ws_ping_timeout",
-    "ws_send_timeout",
-    "ws_close_timeout",
-)
-_NOT_NEGATIVE = (
-    "timeout_graceful_shutdown",
-    "drain_seconds",
-    "ws_max_message_rate",
-    "ws_ping_interval",
-    "ws_idle_timeout",
-    "ws_max_lifetime",
-    "ws_deflate_threshold",
-)
-_SIZES = ("ws_max_size", "ws_max_queue", "ws_max_queue_size", "limit_request_head")
-_LIMITS = (
-    "limit_connections",
-    "limit_connections_per_ip",
-    "limit_concurrency",
-    "limit_request_target",
-    "limit_request_fields",
-    "ws_max_message_burst",
-)
-
-
-def _check(name: str, holds: object, wanted: str) -> None:
-    if not holds:
-        raise ConfigError(f"--{name.replace('_', '-')} must be {wanted}", setting=name)
+SETTINGS = settings_of(Config)

@@ -1,12 +1,15 @@
-"""The environment as a source of options; what is wrong with a value there names the variable."""
+"""Options from environment variables; an error in such a value names the variable."""
 
+import copy
 import os
 import re
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from wsgate.errors import ConfigError
+from wsgate.settings import variable_of
 
 # Kubernetes (and links of Docker) set <NAME>_PORT to this in the containers beside a service, so a
 # service named wsgate sets WSGATE_PORT.
@@ -14,16 +17,15 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 
 class Parameter(click.Parameter):
-    """A parameter that a variable may set: --ws-max-size as WSGATE_WS_MAX_SIZE."""
+    """A parameter that an environment variable can set: --ws-max-size is WSGATE_WS_MAX_SIZE."""
 
     @property
     def variables(self) -> list[str]:
-        """The variables that may set it, one for each of its names."""
-        names = [name.lstrip("-").replace("-", "_") for name in (*self.opts, str(self.name))]
-        return [f"WSGATE_{name.upper()}" for name in dict.fromkeys(names)]
+        """The variables that can set it, one for each of its names."""
+        return list(dict.fromkeys(map(variable_of, (*self.opts, str(self.name)))))
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:  # noqa: ARG002  # click's
-        """Return the variable's value; click asks for it if the command line gives none."""
+        """Return the variable's value; click calls this if the command line gives none."""
         for link in filter(_is_service_link, self.variables):
             click.echo(
                 f"Warning: {link}={os.environ[link]} is ignored: it is the address of a service, "
@@ -34,27 +36,43 @@ class Parameter(click.Parameter):
         return os.environ[variable] if variable else None
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Return what an error in the value names: the option, or the variable if it set it."""
+        """Return the name that an error in the value gives: the option, or its variable."""
         if ctx is not None and _is_from_environment(ctx, str(self.name)):
             return str(self._variable())
+        if isinstance(self, click.Option):
+            return f"'{self.opts[0]}'"  # not its aliases
         return super().get_error_hint(ctx)
 
     def _variable(self) -> str | None:
-        """Return the variable that sets it."""
+        """Return the first variable that has a value for it."""
         usable = (v for v in self.variables if os.environ.get(v) and not _is_service_link(v))
         return next(usable, None)
 
 
 class Option(Parameter, click.Option):
-    """An option that a variable may set."""
+    """An option that an environment variable can set.
+
+    group: the heading under which help lists it. Help shows the first of its names; the others are
+    aliases.
+    """
+
+    def __init__(self, *args: Any, group: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return its line of the help."""
+        shown = copy.copy(self)
+        shown.opts, shown.secondary_opts = self.opts[:1], self.secondary_opts[:1]
+        return super(Option, shown).get_help_record(ctx)
 
 
 class Argument(Parameter, click.Argument):
-    """An argument that a variable may set."""
+    """An argument that an environment variable can set."""
 
 
 def message(error: ConfigError, context: click.Context) -> str:
-    """Return an error's text, with the variable in place of the option if it set the value."""
+    """Return an error's text, in which the variable that set the value replaces its option."""
     text = str(error)
     for parameter in context.command.params:
         if parameter.name == error.setting and _is_from_environment(context, error.setting):

@@ -18,10 +18,10 @@ class WsgateError(Exception):
 
 
 class ConfigError(WsgateError):
-    """A setting, a socket or an app that cannot be used; its text is one line for the operator.
+    """A setting, a socket or an app that cannot be used; the text is one line for the operator.
 
-    setting: the name of the setting whose value is at fault, if it is one's: a field of `Config`,
-    "app" or "app_dir". The text of a setting's error begins with its option.
+    setting: the name of the setting that has to change: a field of `Config`, "app" or "app_dir",
+    None for an error of no single setting. The text of a setting's error begins with its option.
     """
 
     def __init__(self, text: str, *, setting: str | None = None) -> None:

@@ -28,7 +28,7 @@ def loop_name(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(
-    request: pytest.FixtureRequest, loop_name: str, fast_lane: bool
+    request: pytest.FixtureRequest, loop_name: str, fast_path: bool
 ) -> AsyncIterator[Target]:
     """Run the module's app in a process for all its tests, with its options and either codec."""
     app = getattr(request.module, "APP", "tests.apps.abuse:app")

@@ -111,7 +111,7 @@ def test_a_load_has_a_line_for_each_server_and_drops_none(found: Results) -> Non
     table = report.lines_of("echo64", found["echo64"])
     assert "| wsgate | 170 | 90 | 300 | 0.85 | 1 | 2 |" in table
     assert "| daphne | fails: no |  |  |  |  |  |" in table
-    assert "| wsgate --no-ws-fast-lane (failed in 1 of 3 rounds) | 60 | 60 | 60 |" in table
+    assert "| wsgate --no-ws-fast-path (failed in 1 of 3 rounds) | 60 | 60 | 60 |" in table
     assert "| socketify (declines deflate) | 8,000 |" in report.lines_of(
         "idle-deflate", found["idle-deflate"]
     )

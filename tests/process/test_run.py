@@ -603,10 +603,31 @@ def test_a_logger_of_asyncio_s_that_fails_does_not_end_the_loop() -> None:
     ]
 
 
-# -- a setting under two names ---------------------------------------------------------------------
+# -- the names and types of settings ---------------------------------------------------------------
 
 
-def test_a_setting_may_have_the_name_that_uvicorn_gives_it(stub: type[Stub]) -> None:
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"ws_maxsize": 1}, "there is no setting ws_maxsize; did you mean ws_max_size?"),
+        ({"port": "8000"}, "--port must be a whole number, not '8000'"),
+    ],
+)
+async def test_an_invalid_setting_is_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        await serve(app, **options)
+    assert str(raised.value) == line
+    with pytest.raises(ConfigError) as raised:
+        await asyncio.to_thread(run, app, **options)
+    assert str(raised.value) == line
+
+
+def test_an_alias_of_a_setting_is_a_keyword(stub: type[Stub]) -> None:
+    run(app, ws_fast_lane=False, loop="asyncio")
+    assert stub.made.config.ws_fast_path is False
+
+
+def test_a_setting_has_uvicorn_s_name_as_an_alias(stub: type[Stub]) -> None:
     run(app, h11_max_incomplete_event_size=5_000, loop="asyncio")
     assert stub.made.config.limit_request_head == 5_000
     run(app, h11_max_incomplete_event_size=None, loop="asyncio")

@@ -41,7 +41,7 @@ def run(
     """
     _refuse_running_loop()
     streams.open_missing()
-    config = _config(options)
+    config = Config(**options)
     _set_up_log(log_config, config)
     try:
         make_loop = _loop_factory(config.loop)
@@ -68,17 +68,9 @@ async def serve(
     app, factory, app_dir: as for `run`. options: those of `Config`; its `loop` has no meaning here.
     Raises ConfigError and StartupFailed.
     """
-    config = _config(options)
+    config = Config(**options)
     loaded = await complete(load(app, factory=factory, app_dir=app_dir))
     await Server(loaded, config).serve(handle_signals=handle_signals)
-
-
-def _config(options: dict[str, Any]) -> Config:
-    """Return the settings, one of which may come under the name that uvicorn gives it."""
-    size = options.pop("h11_max_incomplete_event_size", None)
-    if size is not None:  # None is uvicorn's default
-        options["limit_request_head"] = size
-    return Config(**options)
 
 
 def _complete_in(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) -> App:

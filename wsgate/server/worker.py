@@ -107,7 +107,7 @@ class Context:
 
     def codec(self, agreement: Agreement | None) -> FrameCodec:
         """Return what reads and writes the frames of a connection with this agreement."""
-        if self.config.ws_fast_lane:
+        if self.config.ws_fast_path:
             return fast_codec(self.message_limits, agreement, self.compressors)
         return WsprotoCodec(Deflate(self.message_limits, agreement, self.compressors))
 

@@ -1,0 +1,256 @@
+"""Write the pages that are made from the code: the reference of settings, and the state diagrams.
+
+Run it with `make docs`. With --check it writes nothing and fails if a page is stale.
+"""
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsgate import cli, environment
+from wsgate.asgi import lifespan, websocket as conversation
+from wsgate.config import KIB, MIB, SETTINGS
+from wsgate.settings import Kind, Setting
+from wsgate.ws import session
+
+DOCS = Path(__file__).parent
+COMMAND = "make docs"
+WIDTH = 100  # columns of a page's source
+
+# -- the settings ----------------------------------------------------------------------------------
+
+_INTRODUCTION = f"""\
+# Settings
+
+<!-- Made from wsgate/config.py by `{COMMAND}`: edit the declarations there. -->
+
+Each setting has three names: an option of the command line, an environment variable, and a keyword
+of `wsgate.run()`, `wsgate.serve()` and `wsgate.Config`. An option overrides its variable, and a
+variable overrides the default; an empty variable counts as not set. `wsgate --help` lists the
+options with the same texts. Where uvicorn has an option for the same thing, the name is uvicorn's.
+
+- A switch such as `--access-log` has the form `--no-access-log` as well. Its variable takes `true`
+  or `false`: `WSGATE_ACCESS_LOG=false` is `--no-access-log`.
+- A value that cannot be used is reported in one line that names the option, or its variable. The
+  exit status is 1, or 2 if the value cannot be parsed. In Python the error is a
+  `wsgate.ConfigError`, also for a keyword that is no setting.
+- `--version` prints the versions, `--help` the options; they have no variable and no keyword.
+
+## The app
+
+### `APP`
+
+The app to serve, as "module:attribute": `wsgate main:app`.
+
+- Variable: `WSGATE_APP`
+- Keyword: the first argument of `wsgate.run()`
+
+"""
+
+
+def settings_page() -> str:
+    """Return the reference of all settings."""
+    parts = [_INTRODUCTION, *map(_parameter_entry, _parameters_by_hand())]
+    for group, settings in groupby(SETTINGS, lambda setting: setting.group):
+        parts += [f"## {group}\n\n", *map(_setting_entry, settings)]
+    return "".join(parts).rstrip() + "\n"
+
+
+def _parameters_by_hand() -> Iterator[environment.Option]:
+    """Yield the options that are no settings, but for those that only print."""
+    names = {setting.name for setting in SETTINGS}
+    for parameter in cli.main.params:
+        if isinstance(parameter, environment.Option) and parameter.name not in names:
+            yield parameter
+
+
+def _parameter_entry(option: environment.Option) -> str:
+    default = option.show_default if isinstance(option.show_default, str) else ""
+    facts = [
+        ("Variable", _code(option.variables[0])),
+        ("Keyword", f"`{option.name}`, of `wsgate.run()` and `wsgate.serve()`"),
+        ("Value", "`true` or `false`" if option.is_flag else "string"),
+        ("Default", default or "off"),
+    ]
+    return _entry(_code(option.opts[0]), str(option.help), facts)
+
+
+def _setting_entry(setting: Setting) -> str:
+    title = _code(setting.option)
+    if setting.is_switch:
+        title += f", `--no-{setting.option[2:]}`"
+    variable, *more_variables = setting.variables
+    aliases = [*setting.options[1:], *more_variables, *setting.aliases]
+    facts = [
+        ("Variable", _code(variable) + _VARIABLE_FORMS.get(setting.kind, "")),
+        ("Keyword", _code(setting.name)),
+        ("Value", value_text(setting)),
+        ("Default", default_text(setting)),
+        ("Also accepted", ", ".join(map(_code, aliases))),
+    ]
+    return _entry(title, setting.help, facts)
+
+
+_VARIABLE_FORMS = {Kind.PAIRS: ", with one header on each line"}
+
+
+def _entry(title: str, text: str, facts: Iterable[tuple[str, str]]) -> str:
+    lines = "".join(f"- {name}: {fact}\n" for name, fact in facts if fact)
+    return f"### {title}\n\n{textwrap.fill(text, WIDTH, break_on_hyphens=False)}\n\n{lines}\n"
+
+
+def value_text(setting: Setting) -> str:
+    """Return what values a setting takes: type, unit and bounds."""
+    if setting.choices:
+        return "one of " + ", ".join(map(_code, setting.choices))
+    number = {Kind.WHOLE_NUMBER: "whole number", Kind.NUMBER: "number"}.get(setting.kind)
+    kind = f"{number} of {setting.unit}" if number and setting.unit else _KINDS[setting.kind]
+    return ", ".join([kind, *(bound.wanted for bound in setting.bounds)])
+
+
+_KINDS = {
+    Kind.WHOLE_NUMBER: "whole number",
+    Kind.PERMISSIONS: "file permissions (in Python a number such as `0o660`)",
+    Kind.NUMBER: "number",
+    Kind.SWITCH: "`true` or `false`",
+    Kind.TEXT: "string",
+    Kind.TEXTS: "strings with commas between them (in Python a list of strings)",
+    Kind.PAIRS: "`NAME:VALUE` (in Python a list of `(name, value)` pairs of strings)",
+}
+
+
+def default_text(setting: Setting) -> str:
+    """Return a setting's default for a reader."""
+    if setting.default_text:
+        return setting.default_text
+    default = setting.default
+    if default in (None, (), ""):
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, str):
+        return _code(default)
+    return f"{_number(default)}{_size(default) if setting.unit == 'bytes' else ''}"
+
+
+def _number(value: float) -> str:
+    # A port is a name, not a quantity: 8000.
+    return f"{value:,.15g}" if abs(value) >= 10 * 1000 else f"{value:g}"
+
+
+def _size(value: int) -> str:
+    for size, unit in ((MIB, "MiB"), (KIB, "KiB")):
+        if value >= size and value % size == 0:
+            return f" ({value // size} {unit})"
+    return ""
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+# -- the states ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """One state machine.
+
+    table: the next state for a state and a cause. moves: those that its owner makes without the
+    table, with the reason. initial: the state it starts in.
+    """
+
+    table: Mapping[tuple[Any, Any], Enum]
+    initial: Enum
+    moves: Mapping[tuple[Any, Any], Enum]
+
+
+# The tables of the code, by the name of the region in architecture.md that shows each.
+DIAGRAMS = {
+    "the session": Diagram(session.NEXT, session.State.OPEN, {}),
+    "the app's WebSocket conversation": Diagram(
+        conversation._NEXT,
+        conversation.State.CONNECTING,
+        {(conversation.State.DENYING, "the response is complete"): conversation.State.CLOSED},
+    ),
+    "the lifespan": Diagram(
+        lifespan._NEXT,
+        lifespan.State.STARTING,
+        {(lifespan.State.RUNNING, "the server shuts down"): lifespan.State.STOPPING},
+    ),
+}
+
+
+def diagram(machine: Diagram) -> str:
+    """Return a state machine as a Mermaid diagram."""
+    arrows = {**machine.table, **machine.moves}
+    lines = [f"    [*] --> {machine.initial.name}"]
+    for (state, cause), following in arrows.items():
+        label = cause.value if isinstance(cause, Enum) else cause
+        lines.append(f"    {state.name} --> {following.name}: {label}")
+    left = {state for state, _ in arrows}
+    final = dict.fromkeys(state for state in arrows.values() if state not in left)
+    lines += [f"    {state.name} --> [*]" for state in final]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+# -- the pages -------------------------------------------------------------------------------------
+
+
+def fill_region(page: str, name: str, content: str) -> str:
+    """Return a page with a marked region's content replaced. Raises ClickException without one."""
+    mark, end = f"<!-- generated: states of {name} -->\n", "\n<!-- end -->"
+    before, found, rest = page.partition(mark)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise click.ClickException(f"there is no region {mark.strip()} ... {end.strip()}")
+    return f"{before}{mark}{content}{end}{after}"
+
+
+def architecture_page() -> str:
+    """Return docs/architecture.md with its diagrams made anew."""
+    page = (DOCS / "architecture.md").read_text()
+    for name, machine in DIAGRAMS.items():
+        page = fill_region(page, name, diagram(machine))
+    return page
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/settings.md": settings_page,
+    "architecture.md": architecture_page,
+}
+
+
+def stale_pages() -> dict[Path, str]:
+    """Return the pages that differ from what the code makes, with what they should be."""
+    pages = {DOCS / name: make() for name, make in PAGES.items()}
+    return {
+        path: text for path, text in pages.items() if not path.exists() or path.read_text() != text
+    }
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail if a page is stale.")
+def main(check: bool) -> None:
+    """Write the pages that are made from the code."""
+    stale = stale_pages()
+    for path, text in stale.items():
+        name = path.relative_to(DOCS.parent)
+        if check:
+            click.echo(f"{name} is stale: run `{COMMAND}` and commit it", err=True)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            click.echo(f"{name} is written")
+    sys.exit(bool(check and stale))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The pages that are made from the code: complete, and as fresh as the code."""
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from docs import generate
+from wsgate.config import SETTINGS
+from wsgate.settings import Setting
+
+PAGE = generate.settings_page()
+
+
+def entry(setting: Setting) -> str:
+    """Return what the reference says about a setting."""
+    _, found, rest = PAGE.partition(f"\n### `{setting.option}`")
+    assert found, f"{setting.option} has no heading"
+    return rest.split("\n##", maxsplit=1)[0]
+
+
+def by_name(name: str) -> Setting:
+    return next(setting for setting in SETTINGS if setting.name == name)
+
+
+# -- staleness -------------------------------------------------------------------------------------
+
+
+def test_the_generated_pages_are_fresh() -> None:
+    stale = [path.name for path in generate.stale_pages()]
+    assert stale == [], "run `make docs` and commit the pages"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Generate into a folder whose pages are stale, or are not there."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    architecture = (generate.DOCS / "architecture.md").read_text()
+    stale = re.sub(
+        r"stateDiagram-v2\n.*?```", "stateDiagram-v2\n```", architecture, flags=re.DOTALL
+    )
+    (docs / "architecture.md").write_text(stale)
+    monkeypatch.setattr(generate, "DOCS", docs)
+    return docs
+
+
+def test_a_check_names_the_stale_pages_and_the_command(folder: Path) -> None:
+    before = (folder / "architecture.md").read_text()
+    result = CliRunner().invoke(generate.main, ["--check"])
+    assert result.exit_code == 1
+    assert result.output == (
+        "docs/reference/settings.md is stale: run `make docs` and commit it\n"
+        "docs/architecture.md is stale: run `make docs` and commit it\n"
+    )
+    assert (folder / "architecture.md").read_text() == before
+    assert not (folder / "reference").exists()
+
+
+def test_stale_pages_are_written_once(folder: Path) -> None:
+    result = CliRunner().invoke(generate.main)
+    assert result.output == (
+        "docs/reference/settings.md is written\ndocs/architecture.md is written\n"
+    )
+    assert result.exit_code == 0
+    assert (folder / "reference" / "settings.md").read_text() == PAGE
+    for args in ([], ["--check"]):
+        result = CliRunner().invoke(generate.main, args)
+        assert (result.exit_code, result.output) == (0, "")
+
+
+def test_a_page_without_its_region_is_an_error(folder: Path) -> None:
+    (folder / "architecture.md").write_text("# How it is built\n")
+    result = CliRunner().invoke(generate.main, ["--check"])
+    assert result.exit_code == 1
+    assert "Error: there is no region <!-- generated: states of the session -->" in result.output
+
+
+@pytest.mark.parametrize("page", ["", "<!-- generated: states of a -->\nno end", "<!-- end -->"])
+def test_a_region_needs_both_of_its_marks(page: str) -> None:
+    with pytest.raises(click.ClickException):
+        generate.fill_region(page, "a", "new")
+
+
+def test_a_region_is_replaced_and_nothing_else() -> None:
+    page = "a\n<!-- generated: states of b -->\nold\n<!-- end -->\nc\n<!-- end -->\n"
+    filled = "a\n<!-- generated: states of b -->\nnew\n<!-- end -->\nc\n<!-- end -->\n"
+    assert generate.fill_region(page, "b", "new") == filled
+    assert generate.fill_region(filled, "b", "new") == filled
+
+
+# -- the reference of settings ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_is_in_the_reference(setting: Setting) -> None:
+    text = entry(setting)
+    assert setting.help in " ".join(text.split())
+    for name in (setting.name, *setting.aliases, *setting.variables, *setting.options[1:]):
+        assert f"`{name}`" in text
+    for choice in setting.choices:
+        assert f"`{choice}`" in text
+    if setting.is_switch:
+        assert f"`--no-{setting.option[2:]}`" in text
+    for bound in setting.bounds if not setting.choices else ():
+        assert bound.wanted in text
+    assert "- Value: " in text
+    assert "- Default: " in text
+
+
+def test_the_reference_has_the_groups_in_their_order() -> None:
+    headings = re.findall(r"(?m)^## (.+)$", PAGE)
+    assert headings == ["The app", *dict.fromkeys(setting.group for setting in SETTINGS)]
+
+
+def test_the_reference_has_the_options_that_are_no_settings() -> None:
+    for variable in ("WSGATE_APP", "WSGATE_FACTORY", "WSGATE_APP_DIR"):
+        assert f"- Variable: `{variable}`\n" in PAGE
+    assert "Call APP to get the app. An async factory is awaited.\n" in PAGE
+
+
+def test_no_line_of_the_text_is_too_long() -> None:
+    long = [line for line in PAGE.splitlines() if len(line) > 100]
+    assert [line for line in long if not line.startswith("- ")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "default"),
+    [
+        ("port", "whole number, 0 to 65535", "8000"),
+        (
+            "uds_perms",
+            "file permissions (in Python a number such as `0o660`), octal, 0 to 777",
+            "those of the stale file that the socket replaces, or 666",
+        ),
+        ("uds", "string", "none"),
+        ("root_path", "string, /like/this, or empty", "none"),
+        ("loop", "one of `auto`, `asyncio`, `uvloop`", "`auto`"),
+        ("access_log", "`true` or `false`", "on"),
+        ("reset_contextvars", "`true` or `false`", "off"),
+        ("ws_ping_interval", "number of seconds, 0 or greater", "20"),
+        ("ws_max_fragments", "whole number of frames, greater than 0", "131,072"),
+        (
+            "ws_max_size",
+            "whole number of bytes, greater than 0, at most 4611686018427387904",
+            "16,777,216 (16 MiB)",
+        ),
+        ("ws_deflate_threshold", "whole number of bytes, 0 or greater", "1024 (1 KiB)"),
+        ("ws_origins", "strings with commas between them (in Python a list of strings)", "any"),
+    ],
+)
+def test_values_and_defaults_are_for_readers(name: str, value: str, default: str) -> None:
+    setting = by_name(name)
+    assert generate.value_text(setting) == value
+    assert generate.default_text(setting) == default
+
+
+def test_a_size_of_odd_bytes_has_no_other_unit() -> None:
+    assert generate._size(1_000) == generate._size(1_025) == ""
+
+
+# -- the state diagrams ----------------------------------------------------------------------------
+
+
+class Light(Enum):
+    OFF = "off"
+    ON = "on"
+    BROKEN = "broken"
+
+
+class Cause(Enum):
+    PRESSED = "pressed"
+
+
+def test_a_diagram_shows_every_transition() -> None:
+    table: dict[tuple[Any, Any], Light] = {
+        (Light.OFF, Cause.PRESSED): Light.ON,
+        (Light.ON, "pressed again"): Light.OFF,
+    }
+    machine = generate.Diagram(table, Light.OFF, {(Light.ON, "an hour"): Light.BROKEN})
+    assert generate.diagram(machine) == (
+        "```mermaid\n"
+        "stateDiagram-v2\n"
+        "    [*] --> OFF\n"
+        "    OFF --> ON: pressed\n"
+        "    ON --> OFF: pressed again\n"
+        "    ON --> BROKEN: an hour\n"
+        "    BROKEN --> [*]\n"
+        "```"
+    )
+
+
+@pytest.mark.parametrize("name", generate.DIAGRAMS)
+def test_every_state_is_reached_in_a_diagram(name: str) -> None:
+    machine = generate.DIAGRAMS[name]
+    reached = {machine.initial, *machine.table.values(), *machine.moves.values()}
+    assert reached == set(type(machine.initial))
+    assert not machine.moves.keys() & machine.table.keys()

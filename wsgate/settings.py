@@ -1,0 +1,308 @@
+"""Declarations of settings: `setting()` describes a field, and everything else is made from that.
+
+`Config` declares each setting once. Its validation, the command line, the environment variables and
+docs/reference/settings.md are made from the declarations.
+"""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from wsgate.errors import ConfigError
+
+T = TypeVar("T")
+
+_METADATA = "wsgate.setting"
+
+
+class Kind(Enum):
+    """The type of a setting's value. The text completes an error: "--port must be ..."."""
+
+    WHOLE_NUMBER = "a whole number"
+    PERMISSIONS = "file permissions such as 0o660"
+    NUMBER = "a number"
+    SWITCH = "True or False"
+    TEXT = "a string"
+    TEXTS = "a list of strings"
+    PAIRS = "a list of (name, value) pairs, both of them strings"
+
+
+# The annotations that a setting may have, besides a Literal of strings.
+_KINDS: dict[object, Kind] = {
+    int: Kind.WHOLE_NUMBER,
+    float: Kind.NUMBER,
+    bool: Kind.SWITCH,
+    str: Kind.TEXT,
+    Sequence[str]: Kind.TEXTS,
+    Sequence[tuple[str, str]]: Kind.PAIRS,
+}
+LISTS = (Kind.TEXTS, Kind.PAIRS)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound on a value: what the value must be, and a function that returns whether it is."""
+
+    wanted: str
+    allows: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The declaration of one setting.
+
+    Args:
+        group: the heading under which help and reference list it.
+        help: full sentences that say what it does, with units, in Markdown.
+        unit: what a number counts, in the plural: "seconds".
+        default_text: what applies by default, where the default value does not say it.
+        minimum, above, maximum: bounds on a number; `above` itself is not allowed.
+        check: a bound that the others cannot express.
+        option: its option on the command line.
+        takes_value: its option takes `true` or `false`; other switches have a `--no-` form.
+        aliases: further names that are accepted, each as option, variable and keyword.
+        name, kind, default, choices, is_optional: taken from the field that it describes.
+    """
+
+    group: str
+    help: str
+    unit: str
+    default_text: str
+    minimum: float | None
+    above: float | None
+    maximum: float | None
+    check: Bound | None
+    option: str
+    takes_value: bool
+    aliases: tuple[str, ...]
+    name: str = ""
+    kind: Kind = Kind.TEXT
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    is_optional: bool = False
+
+    @property
+    def plain_help(self) -> str:
+        """The help text without its Markdown."""
+        return self.help.replace("`", "")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether its option takes no value and has a `--no-` form."""
+        return self.kind is Kind.SWITCH and not self.takes_value
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Its options on the command line; those after the first are aliases."""
+        return (self.option, *map(option_of, self.aliases))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that set it, the first of them with a value wins."""
+        return tuple(dict.fromkeys(map(variable_of, (*self.options, self.name))))
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """The bounds on its value, None excepted."""
+        return tuple(self._bounds())
+
+    def _bounds(self) -> Iterable[Bound]:
+        low, above, high = self.minimum, self.above, self.maximum
+        if self.choices:
+            yield Bound(f"one of {', '.join(self.choices)}", self.choices.__contains__)
+        if above is not None:
+            yield Bound(f"greater than {above}", lambda value: value > above)
+        if low is not None and high is not None:
+            yield Bound(f"{low} to {high}", lambda value: low <= value <= high)
+        elif low is not None:
+            yield Bound(f"{low} or greater", lambda value: value >= low)
+        elif high is not None:
+            yield Bound(f"at most {high}", lambda value: value <= high)
+        if self.check is not None:
+            yield self.check
+
+    def validate(self, value: object) -> None:
+        """Raise ConfigError for a value of another type, or one that is out of bounds."""
+        if value is None and self.is_optional:
+            return
+        if not self.choices and not _matches(self.kind, value):
+            raise self._error(self.kind.value + _not_given(value))
+        for bound in self.bounds:
+            if not bound.allows(value):
+                raise self._error(bound.wanted)
+
+    def _error(self, wanted: str) -> ConfigError:
+        return ConfigError(f"{self.option} must be {wanted}", setting=self.name)
+
+
+def setting(
+    default: T,
+    *,
+    group: str,
+    help: str,  # noqa: A002  # the name that click gives it
+    unit: str = "",
+    default_text: str = "",
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    check: Bound | None = None,
+    permissions: bool = False,
+    option: str = "",
+    takes_value: bool = False,
+    aliases: tuple[str, ...] = (),
+) -> T:
+    """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
+
+    permissions: the number is a file's permissions, which are written in octal. option: by default
+    the field's name with hyphens. Type checkers see the default, as with `dataclasses.field`.
+    """
+    declared = Setting(
+        group=group,
+        help=help,
+        unit=unit,
+        default_text=default_text,
+        minimum=minimum,
+        above=above,
+        maximum=maximum,
+        check=check,
+        option=option,
+        takes_value=takes_value,
+        aliases=aliases,
+        kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
+    )
+    return dataclasses.field(default=default, metadata={_METADATA: declared})
+
+
+def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
+    """Return the settings that a dataclass declares, in order."""
+    return tuple(map(_complete, dataclasses.fields(cls)))
+
+
+def _complete(field: dataclasses.Field[Any]) -> Setting:
+    """Return the setting of a field, with what the field itself says."""
+    declared: Setting = field.metadata[_METADATA]
+    annotation, is_optional = _without_none(field.type)
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    kind = Kind.TEXT if choices else _KINDS[annotation]
+    return dataclasses.replace(
+        declared,
+        name=field.name,
+        kind=declared.kind if declared.kind is Kind.PERMISSIONS else kind,
+        default=field.default,
+        choices=choices,
+        is_optional=is_optional,
+        option=declared.option or option_of(field.name),
+    )
+
+
+def _without_none(annotation: object) -> tuple[object, bool]:
+    if not isinstance(annotation, UnionType):
+        return annotation, False
+    first, *others = get_args(annotation)
+    assert others == [NoneType], f"{annotation} is not a type that a setting can have"
+    return first, True
+
+
+def option_of(name: str) -> str:
+    """Return the option that a name has on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of an option or a name: WSGATE_PORT of --port."""
+    return "WSGATE_" + name.lstrip("-").replace("-", "_").upper()
+
+
+# -- types -----------------------------------------------------------------------------------------
+
+
+def _matches(kind: Kind, value: object) -> bool:
+    return _MATCHES[kind](value)
+
+
+def _is_whole_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def _are_texts(value: Any) -> bool:
+    return _is_sequence(value) and all(isinstance(member, str) for member in value)
+
+
+def _are_pairs(value: Any) -> bool:
+    return _is_sequence(value) and all(
+        _are_texts(member) and len(member) == 2  # noqa: PLR2004  # a pair
+        for member in value
+    )
+
+
+_MATCHES: dict[Kind, Callable[[Any], bool]] = {
+    Kind.WHOLE_NUMBER: _is_whole_number,
+    Kind.PERMISSIONS: _is_whole_number,
+    Kind.NUMBER: lambda value: _is_whole_number(value) or isinstance(value, float),
+    Kind.SWITCH: lambda value: isinstance(value, bool),
+    Kind.TEXT: lambda value: isinstance(value, str),
+    Kind.TEXTS: _are_texts,
+    Kind.PAIRS: _are_pairs,
+}
+
+
+def _not_given(value: object) -> str:
+    """Return the end of an error, which shows the value if that is short and no list of secrets."""
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        shown = repr(value)
+        return f", not {shown}" if len(shown) <= _LONGEST_SHOWN else ""
+    return "" if _is_sequence(value) else f", not a {type(value).__name__}"
+
+
+_LONGEST_SHOWN = 60
+
+
+# -- a class of settings ---------------------------------------------------------------------------
+
+
+def accept_aliases(cls: type[T]) -> type[T]:
+    """Let the constructor of a dataclass of settings take aliases; document the settings.
+
+    An alias that is None counts as not given: frameworks pass on uvicorn's default. The constructor
+    raises ConfigError for a name that is no setting.
+    """
+    settings = settings_of(cls)
+    names = {alias: one.name for one in settings for alias in (*one.aliases, one.name)}
+    construct = cls.__init__
+
+    @functools.wraps(construct)
+    def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
+        construct(self, **_by_name(options, names))
+
+    cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same, and aliases
+    listed = "\n".join(f"    {one.name}: {one.help}" for one in settings)
+    cls.__doc__ = f"{cls.__doc__ or ''}\n\n{listed}\n"
+    return cls
+
+
+def _by_name(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Return options under the names of their settings; an alias goes before the name."""
+    for option in options:
+        if option not in names:
+            raise _unknown(option, names)
+    aliases = {
+        names[option]: value
+        for option, value in options.items()
+        if option != names[option] and value is not None
+    }
+    return {option: value for option, value in options.items() if option == names[option]} | aliases
+
+
+def _unknown(option: str, names: dict[str, str]) -> ConfigError:
+    closest = difflib.get_close_matches(option, names, n=1)
+    hint = f"; did you mean {names[closest[0]]}?" if closest else ""
+    return ConfigError(f"there is no setting {option}{hint}")
