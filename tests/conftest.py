@@ -25,8 +25,8 @@ WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),
     *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
     "abuse/test_process.py",
-    *("process/test_stopping.py", "server/test_liveness.py", "server/test_websocket.py"),
-    *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "payloads", "stopping")),
+    *("process/test_stopping.py", "server/test_fast_path_payloads.py", "server/test_liveness.py"),
+    *("server/test_pending_websocket.py", "server/test_websocket"),
 )
 
 

@@ -10,52 +10,19 @@ import contextlib
 import json
 import os
 import re
-import socket
-import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from websockets.asyncio.client import connect as ws_connect
 
-from tests import frames
-from tests.frames import ServerFrame
-from tests.processes import ServerProcess, running
-from tests.wsclient import close_code, handshake
+from tests.harness.processes import ServerProcess, running
+from tests.harness.tcp import PATIENCE, TcpClient, connect_tcp
+from tests.harness.waiting import pause
 
 HTTP = {"asyncio": "h11", "uvloop": "fast"}  # each parser, beside one of the loops
-PATIENCE = 60.0  # seconds after which what a test waits for will not come, on a loaded machine
 PROMPT = 1.0  # seconds in which a good client has its echo
-_T = TypeVar("_T")
-
-
-async def soon(awaitable: Awaitable[_T], seconds: float = PATIENCE) -> _T:
-    """Wait for what comes, but not for ever."""
-    async with asyncio.timeout(seconds):
-        return await awaitable
-
-
-async def pause(seconds: float) -> None:
-    """Let time pass between two looks at what tells of itself by no event."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.Event().wait(), seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer's head and its body, as far as Content-Length tells of one."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes = b""
-
-    def get(self, name: str) -> str | None:
-        """Return the only value of a header, given in lower case."""
-        values = [value for key, value in self.headers if key == name]
-        assert len(values) < 2, values
-        return values[0] if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,99 +57,6 @@ class Pulse:
     busy: float = 0.0
 
 
-class Client:
-    """A TCP connection of bare bytes. Each read is bounded by PATIENCE."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        """Send bytes without waiting for the server to take them."""
-        self.writer.write(data)
-
-    async def drain(self) -> None:
-        """Wait until nearly all that was sent has left."""
-        await soon(self.writer.drain())
-
-    def send_eof(self) -> None:
-        """End our half."""
-        self.writer.write_eof()
-
-    def reset(self) -> None:
-        """Break off with a TCP reset."""
-        sock: socket.socket = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-    async def read_until(self, separator: bytes) -> bytes:
-        """Return what comes, up to and with the separator."""
-        return await soon(self.reader.readuntil(separator))
-
-    async def read_rest(self) -> bytes:
-        """Return what comes until the server ends its half; a reset ends it too."""
-        found = bytearray()
-        with contextlib.suppress(ConnectionError):
-            while piece := await soon(self.reader.read(65_536)):
-                found += piece
-        return bytes(found)
-
-    async def response(self) -> Response:
-        """Return the next answer."""
-        lines = (await self.read_until(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-        pairs = (line.partition(":") for line in lines[1:])
-        headers = [(name.lower(), value.strip()) for name, _, value in pairs]
-        found = Response(int(lines[0].split()[1]), headers)
-        size = int(found.get("content-length") or 0)
-        if not size:
-            return found
-        return Response(found.status, headers, await soon(self.reader.readexactly(size)))
-
-    async def ask(self, data: bytes) -> Response:
-        """Send a request of any bytes and return its answer."""
-        self.send(data)
-        return await self.response()
-
-    async def open(self, *headers: str, target: str = "/", behind: bytes = b"") -> Response:
-        """Send a good handshake, and what is to stand behind it at once; see it accepted."""
-        response = await self.ask(handshake(*headers, target=target) + behind)
-        assert response.status == 101, response
-        return response
-
-    async def read_frame(self) -> ServerFrame:
-        """Return the server's next frame."""
-        head = await soon(self.reader.readexactly(2))
-        extended = {126: 2, 127: 8}.get(head[1], 0)
-        head += await soon(self.reader.readexactly(extended))
-        length = int.from_bytes(head[2:], "big") if extended else head[1]
-        (frame,) = frames.parsed(head + await soon(self.reader.readexactly(length)))
-        return frame
-
-    async def read_text(self) -> str:
-        """Return the next text, whole and not compressed; the server's Pings are answered."""
-        while (frame := await self.read_frame()).opcode == frames.PING:
-            self.send(frames.frame(frames.PONG, frame.payload))
-        assert frame.opcode == frames.TEXT, frame
-        assert frame.fin, frame
-        assert not frame.rsv, frame
-        return frame.payload.decode()
-
-    async def read_close(self) -> tuple[int, str]:
-        """Return code and reason of the server's Close, which comes next."""
-        return close_code(await self.read_frame())
-
-    async def read_close_code(self) -> int:
-        """Return the code of the server's Close, whatever frames come before it."""
-        while (frame := await self.read_frame()).opcode != frames.CLOSE:
-            pass
-        return close_code(frame)[0]
-
-    async def echoes(self, text: str = "still here") -> None:
-        """See that the WebSocket still echoes."""
-        self.send(frames.frame(frames.TEXT, text))
-        assert await self.read_text() == text
-
-
 class Target:
     """A server's process under abuse. process: it. loop: the name of its event loop."""
 
@@ -193,18 +67,14 @@ class Target:
         self._looked_at = 0  # lines of the log that were fine
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
+    async def connect(self) -> AsyncIterator[TcpClient]:
         """Connect a client of bare bytes, broken off in the end."""
-        reader, writer = await soon(asyncio.open_connection("127.0.0.1", self.process.port))
-        try:
-            yield Client(reader, writer)
-        finally:
-            writer.transport.abort()
-            with contextlib.suppress(OSError):
-                await soon(writer.wait_closed())
+        async with connect_tcp(self.process.port) as client:
+            yield client
+            client.writer.transport.abort()
 
     @contextlib.asynccontextmanager
-    async def opened(self, *headers: str, target: str = "/") -> AsyncIterator[Client]:
+    async def opened(self, *headers: str, target: str = "/") -> AsyncIterator[TcpClient]:
         """Open a WebSocket of bare bytes, broken off in the end."""
         async with self.connect() as client:
             await client.open(*headers, target=target)
@@ -215,7 +85,7 @@ class Target:
         async with self.connect() as client:
             request = f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
             response = await client.ask(request.encode())
-            await client.read_rest()
+            await client.read_rest_or_reset()
         assert response.status == 200, response
         found: dict[str, float] = json.loads(response.body)
         return found

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.processes import program
+from tests.harness.processes import program
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tests.frames import CLOSE, ServerFrame
-from tests.wsclient import DEFLATE, opened
+from tests.harness.client import DEFLATE
+from tests.harness.memory import opened
 from wsgate.errors import IllegalMessage, InvalidMessage
 from wsgate.server.fast_path import PlainLane
 from wsgate.server.message_reader import Inbox
@@ -143,10 +144,10 @@ async def played(messages: list[Sent], *headers: str) -> tuple[list[Outcome], li
     """Return how each `send` ended, and the frames that reached the client."""
     received: list[ServerFrame] = []
     async with opened(*headers) as ws:
-        outcomes = [await outcome(ws.app.send, message.made()) for message in messages]
-        await ws.app.send({"type": "websocket.close"})
+        outcomes = [await outcome(ws.call.send, message.made()) for message in messages]
+        await ws.call.send({"type": "websocket.close"})
         while not received or received[-1].opcode != CLOSE:
-            received.append(await ws.frame())
+            received.append(await ws.read_frame())
     return outcomes, received
 
 
@@ -164,7 +165,7 @@ async def outcome(send: Any, message: Any) -> Outcome:
 @example([Sent("text", "None"), Sent("None", "bytes"), Sent("None", "None"), Sent()], False)
 @example([Sent("empty text", "empty bytes"), Sent("zero"), Sent("None", "zero")], False)
 @example([Sent("text", mapping="subclass"), Sent("text", mapping="silent")], False)
-async def test_each_lane_does_the_same(messages: list[Sent], has_deflate: bool) -> None:
+async def test_fast_and_slow_path_do_the_same(messages: list[Sent], has_deflate: bool) -> None:
     headers = [DEFLATE] if has_deflate else []
     played_so = []
     for name in WAYS:
@@ -190,7 +191,7 @@ async def test_each_lane_does_the_same(messages: list[Sent], has_deflate: bool) 
     ],
     ids=str,
 )
-async def test_what_is_a_message_on_each_lane(name: str, sent: Sent, payload: bytes) -> None:
+async def test_valid_messages_are_valid_on_each_path(name: str, sent: Sent, payload: bytes) -> None:
     with way(name):
         outcomes, received = await played([sent])
     assert outcomes == [None]
@@ -214,7 +215,7 @@ async def test_what_is_a_message_on_each_lane(name: str, sent: Sent, payload: by
     ],
     ids=str,
 )
-async def test_what_is_none_on_each_lane(name: str, sent: Sent) -> None:
+async def test_invalid_messages_are_invalid_on_each_path(name: str, sent: Sent) -> None:
     with way(name):
         outcomes, received = await played([sent, Sent("ascii")])
     assert outcomes[0] is not None
