@@ -1,8 +1,8 @@
-"""The abuse suite's hand: a server's process as seen from outside, and a client of bare bytes.
+"""A server process that tests attack, and what it holds: tasks, files, memory.
 
-A test module says `pytestmark = pytest.mark.asyncio(loop_scope="module")` and takes the fixture
-`server`, a `Target`. What a test opens with `server.connect()` is closed behind it; what it leaves
-behind in the server is found by `Target.calm`, which runs after each test.
+A test module sets `pytestmark = pytest.mark.asyncio(loop_scope="module")` and uses the fixture
+`server`, a `Target`. Connections of `server.connect()` are aborted at the end. `Target.calm`, which
+runs after each test, finds what a test left in the server.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from tests.harness.processes import ServerProcess, running
 from tests.harness.tcp import PATIENCE, TcpClient, connect_tcp
 from tests.harness.waiting import pause
 
-HTTP = {"asyncio": "h11", "uvloop": "fast"}  # each parser, beside one of the loops
-PROMPT = 1.0  # seconds in which a good client has its echo
+HTTP = {"asyncio": "h11", "uvloop": "fast"}  # the HTTP parser to run with each loop
+PROMPT = 1.0  # seconds within which a well-behaved client gets its echo
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the app of tests/apps/abuse.py tells of its process; the request itself is counted."""
+    """What the app of tests/apps/abuse.py reports, including the request itself."""
 
     tasks: int
     websockets: int
@@ -37,7 +37,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A process's resident memory in bytes: now, and the most since `Target.watch_memory`."""
+    """A process's resident memory in bytes: now, and its peak since `Target.watch_memory`."""
 
     now: int
     peak: int
@@ -45,10 +45,10 @@ class Memory:
 
 @dataclass(slots=True)
 class Pulse:
-    """The turns of the server's loop during a `Target.pulse`, filled in at its end.
+    """Iterations of the server's loop during `Target.pulse`, set at its end.
 
-    long: how many took over 5 ms of the processor. gap: the longest, in seconds; busy: the longest
-    in seconds of the processor's time, which does not hang on who else has the machine.
+    turns: how many; long: how many took more than 5 ms of CPU time; gap: the longest, in seconds;
+    busy: the longest, in seconds of CPU time, which does not depend on the load of the machine.
     """
 
     turns: float = 0
@@ -58,30 +58,30 @@ class Pulse:
 
 
 class Target:
-    """A server's process under abuse. process: it. loop: the name of its event loop."""
+    """A server process under attack. loop: the name of its event loop."""
 
     def __init__(self, process: ServerProcess, loop: str) -> None:
         self.process = process
         self.loop = loop
         self._tasks = self._files = 0
-        self._looked_at = 0  # lines of the log that were fine
+        self._looked_at = 0  # lines of the log that were checked
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[TcpClient]:
-        """Connect a client of bare bytes, broken off in the end."""
+        """Connect a client that sends any bytes; abort its connection at the end."""
         async with connect_tcp(self.process.port) as client:
             yield client
             client.writer.transport.abort()
 
     @contextlib.asynccontextmanager
     async def opened(self, *headers: str, target: str = "/") -> AsyncIterator[TcpClient]:
-        """Open a WebSocket of bare bytes, broken off in the end."""
+        """Open a WebSocket for a client that sends any bytes; abort its connection at the end."""
         async with self.connect() as client:
             await client.open(*headers, target=target)
             yield client
 
     async def ask(self, path: str, method: str = "GET") -> dict[str, float]:
-        """Ask the app for JSON, over a connection that ends with the answer."""
+        """Return the JSON object that the app responds with, over a new connection."""
         async with self.connect() as client:
             request = f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
             response = await client.ask(request.encode())
@@ -91,12 +91,12 @@ class Target:
         return found
 
     async def stats(self) -> Stats:
-        """Ask the app what there is."""
+        """Return what the app reports about its process."""
         found = await self.ask("/stats")
         return Stats(**{name: int(value) for name, value in found.items()})
 
     async def until(self, holds: Callable[[Stats], bool]) -> Stats:
-        """Wait until the app's stats are as wanted; return them."""
+        """Wait until the condition is true of the app's stats; return them."""
         async with asyncio.timeout(PATIENCE):
             while not holds(stats := await self.stats()):
                 await pause(0.01)
@@ -104,7 +104,7 @@ class Target:
 
     @contextlib.asynccontextmanager
     async def pulse(self) -> AsyncIterator[Pulse]:
-        """Measure the turns of the server's loop meanwhile."""
+        """Measure the iterations of the server's loop inside the context."""
         pulse = Pulse()
         await self.ask("/pulse", "POST")
         try:
@@ -114,15 +114,15 @@ class Target:
                 setattr(pulse, name, value)
 
     def files(self) -> list[str]:
-        """Return what the process has open, sockets among it."""
+        """Return the open files of the process, including sockets."""
         found = []
         for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # closed since scandir
                 found.append(str(Path(entry.path).readlink()))
         return found
 
     def memory(self) -> Memory:
-        """Return how much memory the process has."""
+        """Return the resident memory of the process."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         now, peak = (
             int(re.findall(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
@@ -131,12 +131,12 @@ class Target:
         return Memory(now, peak)
 
     def watch_memory(self) -> int:
-        """Begin to look for the peak anew; return the memory now."""
+        """Reset the peak of the memory; return the present value in bytes."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
         return self.memory().now
 
     async def echo(self) -> float:
-        """See that a fresh good client has its echo; return the seconds that it took."""
+        """Connect a well-behaved client, check its echo, and return the seconds that it took."""
         began = time.monotonic()
         async with asyncio.timeout(PATIENCE):
             async with ws_connect(self.process.ws_url, proxy=None) as ws:
@@ -146,15 +146,15 @@ class Target:
         return took
 
     async def settled(self) -> None:
-        """Note what the process holds at rest, once it has served a client."""
+        """Record what the process holds when idle, after it has served a client."""
         await self.echo()
         self._tasks = (await self.stats()).tasks
         self._files = len(self.files())
 
     async def calm(self) -> None:
-        """See that good clients are served, and that nothing is left of what was done."""
+        """Check that clients are served, and that the server has released everything."""
         tries = [await self.echo()]
-        while tries[-1] > PROMPT and len(tries) < 5:  # others may have had the processor
+        while tries[-1] > PROMPT and len(tries) < 5:  # other processes may have had the CPU
             tries.append(await self.echo())
         assert tries[-1] <= PROMPT, f"an echo took {tries} s"
         deadline = time.monotonic() + PATIENCE
@@ -166,7 +166,7 @@ class Target:
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
 
     async def _left(self) -> str:
-        """Tell what is there that was not there at rest."""
+        """Return what the process holds beyond its idle state, or an empty string."""
         stats = await self.stats()
         if stats.tasks > self._tasks or stats.websockets:
             return f"{stats}, and {self._tasks} tasks at rest"
@@ -178,7 +178,7 @@ class Target:
 async def targeted(
     loop: str, *options: str, app: str = "tests.apps.abuse:app"
 ) -> AsyncIterator[Target]:
-    """Run a server process of a test's own; see that nothing is left in it at the end."""
+    """Run a server process; check at the end that it has released everything."""
     async with running(app, "--loop", loop, "--http", HTTP[loop], *options) as process:
         target = Target(process, loop)
         await target.settled()

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: the event loops that they run on."""
+"""The event loops that the tests of this folder run on."""
 
 from tests.harness.loops import pytest_asyncio_loop_factories
 

@@ -1,4 +1,4 @@
-"""What the tests of the server share: event loops, HTTP parsers, and what is checked at the end."""
+"""Fixtures of the tests of the server: event loops, HTTP parsers, log, and a check for tasks."""
 
 from collections.abc import AsyncIterator, Iterator
 

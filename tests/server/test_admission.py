@@ -1,4 +1,4 @@
-"""Who is let in."""
+"""Which connections are admitted."""
 
 import resource
 from collections import Counter

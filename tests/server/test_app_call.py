@@ -21,7 +21,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Call:
-    """A call of an app, and what its server was told of its end."""
+    """A call of an app, and what was reported about its end."""
 
     def __init__(self, app: App) -> None:
         self.context = Context(app, Config())

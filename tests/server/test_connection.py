@@ -1,4 +1,4 @@
-"""The connection around every protocol: its first moment, its last, and the names of its ends."""
+"""The connection below every protocol: its start, its end, its addresses."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Context variables: what one call of the app sets is seen by no other, nor by the server."""
+"""Context variables that one call of the app sets are invisible to other calls and the server."""
 
 import asyncio
 import contextlib
@@ -164,7 +164,7 @@ async def test_without_a_lifespan_a_call_has_the_variables_of_the_program() -> N
             client.send(get("/"))
             return await client.seen()
 
-    # In a context of its own, so that no other test sees it.
+    # In a separate context, so that other tests do not see it.
     assert await contextvars.copy_context().run(set_and_serve) == "nobody, opened by the program"
 
 

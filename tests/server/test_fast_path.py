@@ -1,4 +1,4 @@
-"""The lane of usual messages, compiled and plain: one contract for both."""
+"""The fast path for common messages: the same tests for the compiled and the Python version."""
 
 import asyncio
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
 
 
 class Wire(asyncio.WriteTransport):
-    """What a lane writes to, at the end of the loop's turn."""
+    """A transport that keeps what is written to it at the end of a loop iteration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Wire(asyncio.WriteTransport):
 
 
 def lane_on(base: type[PlainLane], wire: Wire) -> Any:
-    """Return a lane that notes what it leaves to its subclass."""
+    """Return a fast path that records what it leaves to the slow path."""
 
     class Noting(base):  # type: ignore[misc, valid-type]  # one of the two, with one interface
         def __init__(self) -> None:

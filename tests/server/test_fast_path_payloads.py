@@ -1,4 +1,4 @@
-"""A message of an app does the same whichever lane it takes: compiled, plain, or the slow way."""
+"""A message of an app has the same effect on the compiled, the Python and the slow path."""
 
 import contextlib
 import enum
@@ -43,7 +43,7 @@ class Dictionary(dict[str, Any]):
 
 
 class Silent(dict[str, Any]):
-    """A dict that says nothing of what C finds in it."""
+    """A dict whose methods hide what C finds in it."""
 
     def get(self, key: str, default: Any = None) -> Any:
         return SEND if key == "type" else default
@@ -56,7 +56,7 @@ class Name(str):
 
 
 MISSING = object()
-# Each makes a new value: what one lane has read, another must not find spent.
+# Each makes a new value, because a path may use it up.
 VALUES: dict[str, Callable[[], Any]] = {
     "missing": lambda: MISSING,
     "None": lambda: None,

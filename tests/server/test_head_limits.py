@@ -1,4 +1,4 @@
-"""How large a request's head may be: real processes, both loops, both parsers of HTTP."""
+"""Limits of a request's head, in server processes with both loops and both HTTP parsers."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ async def connected(
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
-    """Return the status of the next response, and what its body says."""
+    """Return the status and the body of the next response."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
     assert length is not None

@@ -1,4 +1,4 @@
-"""Requests of one connection in memory: their order, what is refused, what is drained."""
+"""Requests on one connection in memory: pipelining, refusals, draining, upgrades, stopping."""
 
 import asyncio
 from typing import Any
@@ -291,7 +291,7 @@ async def test_a_reset_drops_pipelined_requests() -> None:
 
 
 async def test_a_reset_during_a_response() -> None:
-    """The connection is gone between an app's start and its body, in the same turn of the loop."""
+    """The connection is lost between start and body, in the same loop iteration."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
@@ -368,7 +368,7 @@ async def test_an_earlier_call_cannot_use_the_upgraded_connection() -> None:
 
 
 async def test_eof_received_twice_after_a_pause() -> None:
-    """As asyncio tells it again when reading is resumed behind it."""
+    """asyncio reports EOF again if reading is resumed after it."""
     async with requested(POST % (2 * READ_AHEAD)) as (client, _, call):
         client.send(b"x" * READ_AHEAD)
         connection = client.transport.get_protocol()

@@ -39,7 +39,7 @@ class Whim:
         with contextlib.suppress(ClientDisconnected):
             await (self.http if scope["type"] == "http" else self.websocket)(receive, send)
         if self.random.random() < 0.3:
-            await self.listen(receive)  # the work behind a response
+            await self.listen(receive)  # work after the response
         if listening and self.random.random() < 0.5:
             await asyncio.wait(listening)
 

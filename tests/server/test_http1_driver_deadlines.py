@@ -81,7 +81,7 @@ async def test_a_slow_body_is_refused() -> None:
         await client.advance(100)
         coming = call.start_receive()
         await client.advance(59)
-        assert not coming.done(), "it had its time anew"
+        assert not coming.done(), "its timeout starts again"
         await client.advance(1 + 2 * TICK)
         assert await coming == {"type": "http.disconnect"}
         assert (await read_response(client)).status == 408

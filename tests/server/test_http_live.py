@@ -1,4 +1,4 @@
-"""How a live server speaks HTTP, on each event loop: raw sockets, and httpx as a client."""
+"""HTTP on a live server with each event loop; the clients are TCP connections and httpx."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ async def answer_of(client: TcpClient) -> tuple[int, bytes]:
 
 @contextlib.asynccontextmanager
 async def serving(app: App, **options: Any) -> AsyncIterator[LiveServer]:
-    """Serve without a lifespan, and see that all ends by itself when the clients are gone."""
+    """Serve without lifespan; check that all calls end once the clients have disconnected."""
     async with asyncio.timeout(3 * PATIENCE), serve(app, lifespan="off", **options) as server:
         yield server
         await server.settled()
@@ -307,7 +307,7 @@ async def test_reading_pauses_while_the_app_does_not_receive() -> None:
         connection = connection_of(server)
         driver: Any = connection.driver
         await until(lambda: connection.paused_since is not None)
-        assert driver._http1.buffered < READ_AHEAD + 262_144, "what one read brings at the most"
+        assert driver._http1.buffered < READ_AHEAD + 262_144, "at most one read above the limit"
         size, more = 0, True
         while more:
             message = await call.receive()

@@ -36,7 +36,7 @@ async def within_reason(work: Coroutine[Any, Any, None]) -> None:
 
 
 class WholeApp:
-    """An app with a lifespan, and what it was told."""
+    """An app with a lifespan that keeps the events it received."""
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self.answers = answers

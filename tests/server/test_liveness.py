@@ -1,4 +1,4 @@
-"""The deadlines of an open WebSocket, with a clock turned by hand."""
+"""Timeouts and limits of an open WebSocket, with a clock set by the test."""
 
 import asyncio
 import math
@@ -18,15 +18,15 @@ LARGE = "x" * 50_000
 
 
 async def is_open(ws: Peer) -> None:
-    """See that nothing was sent, and that a message still comes through."""
+    """Check that nothing was sent, and that messages still pass in both directions."""
     ws.client.send(text_frame("still here"))
     assert await ws.call.receive_payloads(1) == ["still here"]
     await ws.call.send(text("and here"))
     assert await ws.read_texts(1) == ["and here"]
 
 
-async def says_farewell(ws: Peer, code: int, reason: str) -> None:
-    """See the server's Close, answer it, and see both sides told of it."""
+async def closes(ws: Peer, code: int, reason: str) -> None:
+    """Read the server's Close, answer it, and check that the app gets the same code."""
     assert await ws.read_close() == (code, reason)
     ws.client.send(frames.close(code))
     assert await ws.receive_disconnect() == (code, reason)
@@ -41,7 +41,7 @@ async def test_an_idle_websocket_is_closed() -> None:
         await ws.client.advance(59)
         assert not ws.client.received
         await ws.client.advance(1 + TICK)
-        await says_farewell(ws, 1001, "idle timeout")
+        await closes(ws, 1001, "idle timeout")
 
 
 async def test_a_message_in_either_direction_resets_the_idle_timeout() -> None:
@@ -57,7 +57,7 @@ async def test_a_message_in_either_direction_resets_the_idle_timeout() -> None:
         await ws.client.advance(59)
         assert not ws.client.received
         await ws.client.advance(1 + 60 / 8 + TICK)
-        await says_farewell(ws, 1001, "idle timeout")
+        await closes(ws, 1001, "idle timeout")
 
 
 async def test_pings_do_not_reset_the_idle_timeout() -> None:
@@ -68,7 +68,7 @@ async def test_pings_do_not_reset_the_idle_timeout() -> None:
             assert {(await ws.read_frame()).opcode for _ in range(2)} == {frames.PING, frames.PONG}
         await ws.client.advance(10 + TICK)
         assert (await ws.read_frame()).opcode == frames.PING
-        await says_farewell(ws, 1001, "idle timeout")
+        await closes(ws, 1001, "idle timeout")
 
 
 async def test_without_an_idle_timeout_a_websocket_may_be_idle() -> None:
@@ -89,7 +89,7 @@ async def test_a_websocket_is_closed_at_its_maximum_age(
         await ws.client.advance(100 * share - 1)
         await is_open(ws)
         await ws.client.advance(1 + TICK)
-        await says_farewell(ws, 1012, "lifetime reached")
+        await closes(ws, 1012, "lifetime reached")
 
 
 async def test_maximum_ages_vary_by_a_tenth() -> None:
@@ -118,7 +118,7 @@ async def test_a_client_above_the_message_rate_is_closed() -> None:
         ws.client.send(text_frame("3") + text_frame("4"))
         assert await ws.call.receive_payloads(2) == ["3", "4"]
         ws.client.send(text_frame("5"))
-        await says_farewell(ws, 1008, "message rate exceeded")
+        await closes(ws, 1008, "message rate exceeded")
 
 
 async def test_messages_before_the_rate_was_exceeded_are_delivered() -> None:
@@ -127,7 +127,7 @@ async def test_messages_before_the_rate_was_exceeded_are_delivered() -> None:
         ws.client.send(text_frame("1"))
         ws.client.send(text_frame("2"))
         assert await ws.call.receive_payloads(2) == ["0", "1"]
-        await says_farewell(ws, 1008, "message rate exceeded")
+        await closes(ws, 1008, "message rate exceeded")
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(5, 10), (0.1, 1), (0.75, 1), (2.5, 5)])
@@ -137,7 +137,7 @@ async def test_the_burst_is_two_seconds_worth(rate: float, burst: int) -> None:
             ws.client.send(text_frame(str(number)))
         assert len(await ws.call.receive_payloads(burst)) == burst
         ws.client.send(text_frame("one too many"))
-        await says_farewell(ws, 1008, "message rate exceeded")
+        await closes(ws, 1008, "message rate exceeded")
 
 
 async def test_messages_after_the_close_do_not_count() -> None:
@@ -264,7 +264,7 @@ async def test_a_client_that_reads_late_gets_the_close_code() -> None:
         await asyncio.wait([sending], timeout=10)
         ws.client.read_on()
         assert [len((await ws.read_frame()).payload) for _ in range(2)] == [50_000, 50_000]
-        await says_farewell(ws, 1013, "slow consumer")
+        await closes(ws, 1013, "slow consumer")
 
 
 async def test_a_client_that_reads_in_time_is_not_closed() -> None:

@@ -1,4 +1,4 @@
-"""What a connection leaves behind: nothing that the garbage collector would have to find."""
+"""An ended connection leaves no reference cycles for the garbage collector."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Who gets which message where several wait for one, or one is cancelled as it comes."""
+"""Which receiver gets a message if several wait, or one is cancelled as it arrives."""
 
 import asyncio
 

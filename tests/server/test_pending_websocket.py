@@ -140,13 +140,13 @@ async def test_bad_handshake_is_answered_and_the_connection_closed(
 
 
 @pytest.mark.parametrize(
-    "cut", ["whole", "behind the head", "in the head", "in a frame", "bytes", "accepted first"]
+    "cut", ["whole", "after the head", "in the head", "in a frame", "bytes", "accepted first"]
 )
 async def test_bytes_after_the_handshake_arrive_once_and_in_order(cut: str) -> None:
     head = handshake()
     data = head + b"".join(map(text_frame, "abc"))
     async with peer() as ws:
-        at = {"behind the head": len(head), "in the head": 20, "in a frame": len(head) + 3}
+        at = {"after the head": len(head), "in the head": 20, "in a frame": len(head) + 3}
         if cut == "accepted first":
             ws.client.send(head)
             await ws.wait_for_call()

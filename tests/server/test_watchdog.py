@@ -1,4 +1,4 @@
-"""The thread that tells what blocks the event loop."""
+"""The thread that logs what blocks the event loop."""
 
 import sys
 import threading

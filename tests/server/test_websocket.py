@@ -152,7 +152,7 @@ async def test_refusal_or_denial_ends_the_conversation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason", "told"),
+    ("code", "reason", "expected"),
     [
         (1000, "bye", (1000, "bye")),
         (1001, "", (1001, "")),
@@ -163,7 +163,7 @@ async def test_refusal_or_denial_ends_the_conversation() -> None:
     ],
 )
 async def test_close_of_the_client_is_echoed_and_received_repeatedly(
-    code: int | None, reason: str, told: tuple[int, str]
+    code: int | None, reason: str, expected: tuple[int, str]
 ) -> None:
     async with opened() as ws:
         ws.client.send(frames.close(code, reason))
@@ -171,11 +171,11 @@ async def test_close_of_the_client_is_echoed_and_received_repeatedly(
         assert echo.opcode == frames.CLOSE
         assert echo.payload == (b"" if code is None else code.to_bytes(2, "big"))
         assert await ws.client.ended() == b""
-        assert await ws.receive_disconnect() == told
+        assert await ws.receive_disconnect() == expected
         assert len(ws.log.access) == 2
         ws.client.eof()
         await ws.wait_closed()
-        assert await ws.receive_disconnect() == told
+        assert await ws.receive_disconnect() == expected
         assert len(ws.log.access) == 2
 
 
@@ -367,7 +367,7 @@ async def test_return_of_the_app_closes_with_1000() -> None:
     async with opened() as ws:
         ws.call.finish()
         assert await ws.read_close() == (1000, "")
-        with pytest.raises(ClientDisconnected):  # a task that it left behind
+        with pytest.raises(ClientDisconnected):  # in a task that outlives the call
             await ws.call.send(text("a"))
         ws.client.send(frames.close(1000))
         await ws.client.ended()

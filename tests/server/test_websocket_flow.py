@@ -1,4 +1,4 @@
-"""The pace of a WebSocket, in memory: the queue of what comes, slow clients, Pings and Pongs."""
+"""Flow control of a WebSocket in memory: the receive queue, slow clients, Pings and Pongs."""
 
 import asyncio
 import itertools
@@ -77,7 +77,7 @@ async def test_app_with_many_messages_yields_to_the_loop() -> None:
         for seen in range(1, 2_001):  # noqa: B007  # the other task looks at it
             assert (await ws.call._receive())["text"] == "a"
         task.cancel()
-        # One is handed over, and a queue's worth stands behind it.
+        # One is received; as many as the queue holds come after it.
         assert max(b - a for a, b in itertools.pairwise(steps)) <= 17
 
 

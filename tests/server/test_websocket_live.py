@@ -1,4 +1,4 @@
-"""WebSockets of a live server: the `websockets` client, and what no well-behaved client sends."""
+"""WebSockets on a live server: the `websockets` client, and clients that break the protocol."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ MIB = 1 << 20
 
 @contextlib.asynccontextmanager
 async def live(app: App, **options: Any) -> AsyncIterator[LiveServer]:
-    """Serve; see that nothing is left of what the test opened, and that nothing went wrong."""
+    """Serve; check that no task is left at the end, and that no warning or error was logged."""
     tasks = asyncio.all_tasks()
     with capture_log() as log:
         async with serve(app, **{"lifespan": "off", **options}) as server:
@@ -51,7 +51,7 @@ async def client(server: LiveServer, path: str = "/", **options: Any) -> AsyncIt
 
 
 async def closing(ws: ClientConnection) -> tuple[int, str]:
-    """Return code and reason with which the server closes."""
+    """Return the code and the reason of the server's Close."""
     with pytest.raises(ConnectionClosed) as caught:
         await soon(ws.recv())
     assert caught.value.rcvd is not None

@@ -1,4 +1,4 @@
-"""WebSockets of a server that stops: closed with 1012, refused with 503, ended by force at last."""
+"""WebSockets of a server that stops: closed with 1012, refused with 503, at last aborted."""
 
 import asyncio
 import contextlib
@@ -139,7 +139,7 @@ async def test_refused_handshake_gets_no_second_response() -> None:
 
 @contextlib.asynccontextmanager
 async def live(app: App, **options: Any) -> AsyncIterator[tuple[LiveServer, LogCapture]]:
-    """Serve; see that nothing is left once it has stopped."""
+    """Serve; check that nothing is left after the server has stopped."""
     tasks = asyncio.all_tasks()
     with capture_log() as log:
         async with serve(app, **{"lifespan": "off", **options}) as server:
@@ -149,7 +149,7 @@ async def live(app: App, **options: Any) -> AsyncIterator[tuple[LiveServer, LogC
 
 
 async def reason_of(ws: ClientConnection) -> tuple[int, str]:
-    """Return code and reason with which the server closes."""
+    """Return the code and the reason of the server's Close."""
     with pytest.raises(ConnectionClosed) as caught:
         await soon(ws.recv())
     assert caught.value.rcvd is not None
@@ -164,7 +164,7 @@ async def raw(server: LiveServer) -> tuple[asyncio.StreamReader, asyncio.StreamW
 
 
 class Slow:
-    """An app that accepts and, once told of the end, needs to be let go."""
+    """An app that accepts and, after the disconnect, waits until the test sets `go`."""
 
     def __init__(self, *, swallows: bool = False) -> None:
         self.accepted = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What is written in one turn of the loop is one call of each transport."""
+"""Writes of one loop iteration become one call of each transport."""
 
 import asyncio
 
@@ -141,5 +141,5 @@ async def test_a_burst_is_one_write_and_arrives_in_order(monkeypatch: pytest.Mon
         assert [await client.recv() for _ in range(100)] == [str(at) for at in range(100)]
         await client.wait_closed()
         assert client.close_code == 1000
-    # 10 numbers of one digit and 90 of two, each behind a header of two octets; and the Close.
+    # 10 numbers of one digit and 90 of two, each after a header of two octets; and the Close.
     assert 10 * 3 + 90 * 4 + 4 in flushed
