@@ -12,21 +12,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# On a loaded machine an example may take as long as it likes. A run that decides whether a change
-# lands repeats itself; elsewhere each run looks for new examples.
+# On a loaded machine an example may take any time. CI runs the same examples each time, so that it
+# is reproducible; elsewhere each run looks for new examples.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
 EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._fast_path")
-# The tests whose servers speak WebSocket. Those of the protocol run over every codec anyway.
+# Tests whose servers speak WebSocket, by the beginning of their paths: `--fast-lane both` runs them
+# with both codecs. The tests of the protocol itself run with every codec anyway.
 WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),
     *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
     "abuse/test_process.py",
-    *("process/test_stopping.py", "server/test_liveness.py", "server/test_websocket.py"),
-    *(f"server/test_websocket_{part}.py" for part in ("flow", "live", "payloads", "stopping")),
+    *("process/test_stopping.py", "server/test_fast_path_payloads.py", "server/test_liveness.py"),
+    *("server/test_pending_websocket.py", "server/test_websocket"),
 )
 
 
@@ -45,8 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A job in the background of a script ignores SIGINT, one of nohup SIGHUP, and so would each
-    # process that it starts.
+    # A background job of a script ignores SIGINT, and nohup ignores SIGHUP; child processes would
+    # inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     compiled = config.getoption("--compiled")
@@ -84,8 +85,8 @@ def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 
 def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Config's default stays what it is, for there are tests of that.
-    from wsgate.server.worker import Context  # noqa: PLC0415  # not before --compiled is seen to
+    # Config's default is not changed: there are tests of it.
+    from wsgate.server.worker import Context  # noqa: PLC0415  # --compiled must take effect first
 
     original = Context.__init__
 
@@ -98,5 +99,5 @@ def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def loop_name(request: pytest.FixtureRequest) -> str:
-    """Name each event loop in turn, for tests that start a process."""
+    """Return the name of an event loop, for tests that start a process."""
     return str(request.param)

@@ -1,7 +1,7 @@
-"""What the abuse suite shares: one server process for a module, and a look at it after each test.
+"""One server process for each module of the abuse tests, checked after each test.
 
 A module may set `APP` (default: the app of tests/apps/abuse.py) and `OPTIONS`, a tuple of command
-line options, and override the fixture `loop_name` where one event loop is enough.
+line options, and override the fixture `loop_name` if one event loop is enough.
 """
 
 import json
@@ -16,13 +16,13 @@ from tests.abuse.harness import Target, targeted
 
 Measured = Callable[[str, object, object], None]
 
-# What a process holds is read from Linux's /proc.
+# The state of a process is read from /proc, which only Linux has.
 collect_ignore_glob = [] if Path("/proc/self/clear_refs").exists() else ["test_*.py"]
 
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
 def loop_name(request: pytest.FixtureRequest) -> str:
-    """Name the server's event loop: both in turn."""
+    """Return the name of the server's event loop."""
     return str(request.param)
 
 
@@ -30,7 +30,7 @@ def loop_name(request: pytest.FixtureRequest) -> str:
 async def server(
     request: pytest.FixtureRequest, loop_name: str, fast_path: bool
 ) -> AsyncIterator[Target]:
-    """Run the module's app in a process for all its tests, with its options and either codec."""
+    """Run the module's app in one process for all its tests."""
     app = getattr(request.module, "APP", "tests.apps.abuse:app")
     options = getattr(request.module, "OPTIONS", ())
     async with targeted(loop_name, *options, app=app) as target:
@@ -39,7 +39,7 @@ async def server(
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def calm(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """See after each test with `server` that nothing is left and that good clients are served."""
+    """Check the server after each test: everything released, well-behaved clients served."""
     if "server" not in request.fixturenames:
         yield
         return
@@ -50,7 +50,7 @@ async def calm(request: pytest.FixtureRequest) -> AsyncIterator[None]:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Measured:
-    """Record `(abuse, bound, what was measured)`: a line of JSON in $WSGATE_ABUSE_RESULTS."""
+    """Return a function that writes `(abuse, bound, value)` to $WSGATE_ABUSE_RESULTS as JSON."""
     file = os.environ.get("WSGATE_ABUSE_RESULTS")
 
     def record(abuse: str, bound: object, value: object) -> None:

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tests import frames
-from tests.abuse.harness import Target, soon, targeted
+from tests.abuse.harness import Target, targeted
 from tests.frames import ServerFrame
-from tests.wsclient import handshake
+from tests.harness.client import handshake
+from tests.harness.tcp import PATIENCE
+from tests.harness.waiting import soon
 
 APP = "tests.apps.abuse_flow:app"
 WINDOW = 4_096  # bytes that the kernel is to keep for a client that does not read
@@ -58,10 +60,10 @@ class Socket:
 
     async def send(self, data: bytes) -> None:
         """Send bytes; the kernel has them all behind it."""
-        await soon(self._loop.sock_sendall(self.sock, data))
+        await soon(self._loop.sock_sendall(self.sock, data), PATIENCE)
 
     async def _more(self) -> None:
-        data = await soon(self._loop.sock_recv(self.sock, 262_144))
+        data = await soon(self._loop.sock_recv(self.sock, 262_144), PATIENCE)
         if not data:
             raise EOFError
         self._read += data
@@ -119,7 +121,7 @@ async def connected(target: Target, *, window: int = 0, source: str = "127.0.0.1
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
         sock.bind((source, 0))
         address = ("127.0.0.1", target.process.port)
-        await soon(asyncio.get_running_loop().sock_connect(sock, address))
+        await soon(asyncio.get_running_loop().sock_connect(sock, address), PATIENCE)
     except BaseException:
         sock.close()
         raise

@@ -1,8 +1,8 @@
-"""The abuse suite's hand: a server's process as seen from outside, and a client of bare bytes.
+"""A server process that tests attack, and what it holds: tasks, files, memory.
 
-A test module says `pytestmark = pytest.mark.asyncio(loop_scope="module")` and takes the fixture
-`server`, a `Target`. What a test opens with `server.connect()` is closed behind it; what it leaves
-behind in the server is found by `Target.calm`, which runs after each test.
+A test module sets `pytestmark = pytest.mark.asyncio(loop_scope="module")` and uses the fixture
+`server`, a `Target`. Connections of `server.connect()` are aborted at the end. `Target.calm`, which
+runs after each test, finds what a test left in the server.
 """
 
 import asyncio
@@ -10,57 +10,24 @@ import contextlib
 import json
 import os
 import re
-import socket
-import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from websockets.asyncio.client import connect as ws_connect
 
-from tests import frames
-from tests.frames import ServerFrame
-from tests.processes import ServerProcess, running
-from tests.wsclient import close_code, handshake
+from tests.harness.processes import ServerProcess, running
+from tests.harness.tcp import PATIENCE, TcpClient, connect_tcp
+from tests.harness.waiting import pause
 
-HTTP = {"asyncio": "h11", "uvloop": "fast"}  # each parser, beside one of the loops
-PATIENCE = 60.0  # seconds after which what a test waits for will not come, on a loaded machine
-PROMPT = 1.0  # seconds in which a good client has its echo
-_T = TypeVar("_T")
-
-
-async def soon(awaitable: Awaitable[_T], seconds: float = PATIENCE) -> _T:
-    """Wait for what comes, but not for ever."""
-    async with asyncio.timeout(seconds):
-        return await awaitable
-
-
-async def pause(seconds: float) -> None:
-    """Let time pass between two looks at what tells of itself by no event."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.Event().wait(), seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer's head and its body, as far as Content-Length tells of one."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes = b""
-
-    def get(self, name: str) -> str | None:
-        """Return the only value of a header, given in lower case."""
-        values = [value for key, value in self.headers if key == name]
-        assert len(values) < 2, values
-        return values[0] if values else None
+HTTP = {"asyncio": "h11", "uvloop": "fast"}  # the HTTP parser to run with each loop
+PROMPT = 1.0  # seconds within which a well-behaved client gets its echo
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the app of tests/apps/abuse.py tells of its process; the request itself is counted."""
+    """What the app of tests/apps/abuse.py reports, including the request itself."""
 
     tasks: int
     websockets: int
@@ -70,7 +37,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A process's resident memory in bytes: now, and the most since `Target.watch_memory`."""
+    """A process's resident memory in bytes: now, and its peak since `Target.watch_memory`."""
 
     now: int
     peak: int
@@ -78,10 +45,10 @@ class Memory:
 
 @dataclass(slots=True)
 class Pulse:
-    """The turns of the server's loop during a `Target.pulse`, filled in at its end.
+    """Iterations of the server's loop during `Target.pulse`, set at its end.
 
-    long: how many took over 5 ms of the processor. gap: the longest, in seconds; busy: the longest
-    in seconds of the processor's time, which does not hang on who else has the machine.
+    turns: how many; long: how many took more than 5 ms of CPU time; gap: the longest, in seconds;
+    busy: the longest, in seconds of CPU time, which does not depend on the load of the machine.
     """
 
     turns: float = 0
@@ -90,143 +57,46 @@ class Pulse:
     busy: float = 0.0
 
 
-class Client:
-    """A TCP connection of bare bytes. Each read is bounded by PATIENCE."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        """Send bytes without waiting for the server to take them."""
-        self.writer.write(data)
-
-    async def drain(self) -> None:
-        """Wait until nearly all that was sent has left."""
-        await soon(self.writer.drain())
-
-    def send_eof(self) -> None:
-        """End our half."""
-        self.writer.write_eof()
-
-    def reset(self) -> None:
-        """Break off with a TCP reset."""
-        sock: socket.socket = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-    async def read_until(self, separator: bytes) -> bytes:
-        """Return what comes, up to and with the separator."""
-        return await soon(self.reader.readuntil(separator))
-
-    async def read_rest(self) -> bytes:
-        """Return what comes until the server ends its half; a reset ends it too."""
-        found = bytearray()
-        with contextlib.suppress(ConnectionError):
-            while piece := await soon(self.reader.read(65_536)):
-                found += piece
-        return bytes(found)
-
-    async def response(self) -> Response:
-        """Return the next answer."""
-        lines = (await self.read_until(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-        pairs = (line.partition(":") for line in lines[1:])
-        headers = [(name.lower(), value.strip()) for name, _, value in pairs]
-        found = Response(int(lines[0].split()[1]), headers)
-        size = int(found.get("content-length") or 0)
-        if not size:
-            return found
-        return Response(found.status, headers, await soon(self.reader.readexactly(size)))
-
-    async def ask(self, data: bytes) -> Response:
-        """Send a request of any bytes and return its answer."""
-        self.send(data)
-        return await self.response()
-
-    async def open(self, *headers: str, target: str = "/", behind: bytes = b"") -> Response:
-        """Send a good handshake, and what is to stand behind it at once; see it accepted."""
-        response = await self.ask(handshake(*headers, target=target) + behind)
-        assert response.status == 101, response
-        return response
-
-    async def read_frame(self) -> ServerFrame:
-        """Return the server's next frame."""
-        head = await soon(self.reader.readexactly(2))
-        extended = {126: 2, 127: 8}.get(head[1], 0)
-        head += await soon(self.reader.readexactly(extended))
-        length = int.from_bytes(head[2:], "big") if extended else head[1]
-        (frame,) = frames.parsed(head + await soon(self.reader.readexactly(length)))
-        return frame
-
-    async def read_text(self) -> str:
-        """Return the next text, whole and not compressed; the server's Pings are answered."""
-        while (frame := await self.read_frame()).opcode == frames.PING:
-            self.send(frames.frame(frames.PONG, frame.payload))
-        assert frame.opcode == frames.TEXT, frame
-        assert frame.fin, frame
-        assert not frame.rsv, frame
-        return frame.payload.decode()
-
-    async def read_close(self) -> tuple[int, str]:
-        """Return code and reason of the server's Close, which comes next."""
-        return close_code(await self.read_frame())
-
-    async def read_close_code(self) -> int:
-        """Return the code of the server's Close, whatever frames come before it."""
-        while (frame := await self.read_frame()).opcode != frames.CLOSE:
-            pass
-        return close_code(frame)[0]
-
-    async def echoes(self, text: str = "still here") -> None:
-        """See that the WebSocket still echoes."""
-        self.send(frames.frame(frames.TEXT, text))
-        assert await self.read_text() == text
-
-
 class Target:
-    """A server's process under abuse. process: it. loop: the name of its event loop."""
+    """A server process under attack. loop: the name of its event loop."""
 
     def __init__(self, process: ServerProcess, loop: str) -> None:
         self.process = process
         self.loop = loop
         self._tasks = self._files = 0
-        self._looked_at = 0  # lines of the log that were fine
+        self._looked_at = 0  # lines of the log that were checked
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
-        """Connect a client of bare bytes, broken off in the end."""
-        reader, writer = await soon(asyncio.open_connection("127.0.0.1", self.process.port))
-        try:
-            yield Client(reader, writer)
-        finally:
-            writer.transport.abort()
-            with contextlib.suppress(OSError):
-                await soon(writer.wait_closed())
+    async def connect(self) -> AsyncIterator[TcpClient]:
+        """Connect a client that sends any bytes; abort its connection at the end."""
+        async with connect_tcp(self.process.port) as client:
+            yield client
+            client.writer.transport.abort()
 
     @contextlib.asynccontextmanager
-    async def opened(self, *headers: str, target: str = "/") -> AsyncIterator[Client]:
-        """Open a WebSocket of bare bytes, broken off in the end."""
+    async def opened(self, *headers: str, target: str = "/") -> AsyncIterator[TcpClient]:
+        """Open a WebSocket for a client that sends any bytes; abort its connection at the end."""
         async with self.connect() as client:
             await client.open(*headers, target=target)
             yield client
 
     async def ask(self, path: str, method: str = "GET") -> dict[str, float]:
-        """Ask the app for JSON, over a connection that ends with the answer."""
+        """Return the JSON object that the app responds with, over a new connection."""
         async with self.connect() as client:
             request = f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
             response = await client.ask(request.encode())
-            await client.read_rest()
+            await client.read_rest_or_reset()
         assert response.status == 200, response
         found: dict[str, float] = json.loads(response.body)
         return found
 
     async def stats(self) -> Stats:
-        """Ask the app what there is."""
+        """Return what the app reports about its process."""
         found = await self.ask("/stats")
         return Stats(**{name: int(value) for name, value in found.items()})
 
     async def until(self, holds: Callable[[Stats], bool]) -> Stats:
-        """Wait until the app's stats are as wanted; return them."""
+        """Wait until the condition is true of the app's stats; return them."""
         async with asyncio.timeout(PATIENCE):
             while not holds(stats := await self.stats()):
                 await pause(0.01)
@@ -234,7 +104,7 @@ class Target:
 
     @contextlib.asynccontextmanager
     async def pulse(self) -> AsyncIterator[Pulse]:
-        """Measure the turns of the server's loop meanwhile."""
+        """Measure the iterations of the server's loop inside the context."""
         pulse = Pulse()
         await self.ask("/pulse", "POST")
         try:
@@ -244,15 +114,15 @@ class Target:
                 setattr(pulse, name, value)
 
     def files(self) -> list[str]:
-        """Return what the process has open, sockets among it."""
+        """Return the open files of the process, including sockets."""
         found = []
         for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # closed since scandir
                 found.append(str(Path(entry.path).readlink()))
         return found
 
     def memory(self) -> Memory:
-        """Return how much memory the process has."""
+        """Return the resident memory of the process."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         now, peak = (
             int(re.findall(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
@@ -261,12 +131,12 @@ class Target:
         return Memory(now, peak)
 
     def watch_memory(self) -> int:
-        """Begin to look for the peak anew; return the memory now."""
+        """Reset the peak of the memory; return the present value in bytes."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
         return self.memory().now
 
     async def echo(self) -> float:
-        """See that a fresh good client has its echo; return the seconds that it took."""
+        """Connect a well-behaved client, check its echo, and return the seconds that it took."""
         began = time.monotonic()
         async with asyncio.timeout(PATIENCE):
             async with ws_connect(self.process.ws_url, proxy=None) as ws:
@@ -276,15 +146,15 @@ class Target:
         return took
 
     async def settled(self) -> None:
-        """Note what the process holds at rest, once it has served a client."""
+        """Record what the process holds when idle, after it has served a client."""
         await self.echo()
         self._tasks = (await self.stats()).tasks
         self._files = len(self.files())
 
     async def calm(self) -> None:
-        """See that good clients are served, and that nothing is left of what was done."""
+        """Check that clients are served, and that the server has released everything."""
         tries = [await self.echo()]
-        while tries[-1] > PROMPT and len(tries) < 5:  # others may have had the processor
+        while tries[-1] > PROMPT and len(tries) < 5:  # other processes may have had the CPU
             tries.append(await self.echo())
         assert tries[-1] <= PROMPT, f"an echo took {tries} s"
         deadline = time.monotonic() + PATIENCE
@@ -296,7 +166,7 @@ class Target:
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
 
     async def _left(self) -> str:
-        """Tell what is there that was not there at rest."""
+        """Return what the process holds beyond its idle state, or an empty string."""
         stats = await self.stats()
         if stats.tasks > self._tasks or stats.websockets:
             return f"{stats}, and {self._tasks} tasks at rest"
@@ -308,7 +178,7 @@ class Target:
 async def targeted(
     loop: str, *options: str, app: str = "tests.apps.abuse:app"
 ) -> AsyncIterator[Target]:
-    """Run a server process of a test's own; see that nothing is left in it at the end."""
+    """Run a server process; check at the end that it has released everything."""
     async with running(app, "--loop", loop, "--http", HTTP[loop], *options) as process:
         target = Target(process, loop)
         await target.settled()

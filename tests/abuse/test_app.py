@@ -9,9 +9,11 @@ from websockets.asyncio.client import ClientConnection, connect as ws_connect
 
 from tests import frames
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import PATIENCE, Target, pause, soon
-from tests.processes import running
-from tests.wsclient import handshake, text_frame
+from tests.abuse.harness import Target
+from tests.harness.client import handshake, text_frame
+from tests.harness.processes import running
+from tests.harness.tcp import PATIENCE
+from tests.harness.waiting import pause, soon
 
 APP = "tests.apps.abuse_app:app"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,7 +37,7 @@ async def test_an_app_that_ends_before_its_accept(server: Target, how: str, stag
     async with server.connect() as client:
         response = await client.ask(handshake(target=f"/{how}/{stage}"))
         assert response.status == 500
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
     if how == "raise":
         await raised(server, stage)
 
@@ -51,7 +53,7 @@ async def test_an_app_that_ends_behind_its_accept(
             assert await client.read_text() == "last words"
         assert (await client.read_close())[0] == (4000 if stage == "closed" else code)
         client.send(frames.close(code))
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
     if how == "raise":
         await raised(server, stage)
 
@@ -77,10 +79,10 @@ async def test_an_app_that_sends_behind_its_close(server: Target) -> None:
     async with server.opened(target="/late") as client:
         assert await client.read_close() == (4000, "")
         client.send(frames.close(4000))
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
     async with server.connect() as client:
         client.send(b"GET /told HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        told = (await client.read_rest()).decode()
+        told = (await client.read_rest_or_reset()).decode()
     for kind in ("send", "close"):
         assert f"IllegalMessage: 'websocket.{kind}' cannot be sent in the state closed" in told
 
@@ -110,7 +112,7 @@ async def test_a_line_break_in_a_header_of_a_response(server: Target, value: byt
         assert head.startswith(b"HTTP/1.1 200 ")
         assert b"set-cookie" not in head
         assert b"x-of-the-app" not in head
-        assert b"InvalidMessage: the value of the header" in await client.read_rest()
+        assert b"InvalidMessage: the value of the header" in await client.read_rest_or_reset()
 
 
 # -- apps that do not do their part ----------------------------------------------------------------
@@ -151,13 +153,13 @@ async def test_an_app_that_blocks_the_loop(loop_name: str, measured: Measured) -
                 r"_block \(abuse_app\.py, line \d+\)"
             )
             after = time.monotonic() - began
-            assert await soon(ws.recv()) == "awake"
+            assert await soon(ws.recv(), PATIENCE) == "awake"
             await process.logged(r"The event loop stood still for [45]\.\d s; deadlines wait")
             # Two times the interval and the timeout: a ping that was held against anyone is told.
             await pause(3)
             for client in clients:
                 await client.send("alive")
-            alive = [await soon(client.recv()) for client in clients]
+            alive = [await soon(client.recv(), PATIENCE) for client in clients]
         assert alive == ["alive"] * 50
         measured(
             "an app blocks the loop for 5 s, pings every 0.5 s with a timeout of 1 s",

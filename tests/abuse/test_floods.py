@@ -14,8 +14,9 @@ import pytest
 from tests import frames
 from tests.abuse.conftest import Measured
 from tests.abuse.flow import WINDOW, Socket, connecting, opened, percentile, serving, told
-from tests.abuse.harness import PATIENCE, Client, Target
-from tests.wsclient import handshake, text_frame
+from tests.abuse.harness import Target
+from tests.harness.client import handshake, text_frame
+from tests.harness.tcp import PATIENCE, TcpClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -65,7 +66,7 @@ async def test_a_hundred_thousand_pings_from_a_client_that_reads_no_pong(
     )
 
 
-async def _echoes(client: Client, enough: asyncio.Event) -> list[float]:
+async def _echoes(client: TcpClient, enough: asyncio.Event) -> list[float]:
     """Measure round trips until it is enough, and at least a hundred."""
     times: list[float] = []
     while not enough.is_set() or len(times) < 100:
@@ -75,7 +76,7 @@ async def _echoes(client: Client, enough: asyncio.Event) -> list[float]:
     return times
 
 
-async def _round_trips(clients: list[Client], enough: asyncio.Event) -> list[float]:
+async def _round_trips(clients: list[TcpClient], enough: asyncio.Event) -> list[float]:
     found = await asyncio.gather(*(_echoes(client, enough) for client in clients))
     return [took for times in found for took in times]
 

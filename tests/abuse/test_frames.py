@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import PATIENCE, Pulse, Target, targeted
+from tests.abuse.harness import Pulse, Target, targeted
 from tests.frames import (
     BINARY,
     CLOSE,
@@ -27,7 +27,8 @@ from tests.frames import (
     frame,
     ways,
 )
-from tests.wsclient import DEFLATE
+from tests.harness.client import DEFLATE
+from tests.harness.tcp import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,7 +51,7 @@ async def refused(server: Target, data: bytes | list[bytes], *headers: str) -> t
         assert await client.read_text() == "before"
         found = await client.read_close()
         client.send(close(1000))
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
         return found
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from tests import frames
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import PATIENCE, Client, Response, Target, pause, targeted
+from tests.abuse.harness import Target, targeted
 from tests.frames import BINARY, CONT, PING, PONG, RSV1, TEXT, Deflater, ServerFrame, frame
-from tests.wsclient import DEFLATE, KEY
+from tests.harness.client import DEFLATE, KEY
+from tests.harness.tcp import PATIENCE, Response, TcpClient
+from tests.harness.waiting import pause
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,7 +46,7 @@ async def answered(server: Target, data: bytes) -> Response:
         response = await client.ask(data)
         assert response.status != 101
         assert ("connection", "close") in response.headers
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
         return response
 
 
@@ -144,7 +146,7 @@ async def test_a_bad_handshake_is_400(server: Target, name: str) -> None:
 async def test_HEAD_is_400_without_a_body(server: Target) -> None:  # noqa: N802  # the method
     async with server.connect() as client:
         client.send(head(method="HEAD"))
-        rest = await client.read_rest()
+        rest = await client.read_rest_or_reset()
     assert rest.startswith(b"HTTP/1.1 400 ")
     assert rest.endswith(b"\r\n\r\n")
 
@@ -314,14 +316,14 @@ async def drip(server: Target, data: bytes) -> tuple[Response, float]:
                 await asyncio.wait([answer], timeout=1.0)
         found = await answer
         took = time.monotonic() - began
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
         return found, took
 
 
 async def silence(server: Target) -> bytes:
     """Send nothing; return what came until the server ended the connection."""
     async with server.connect() as client:
-        return await client.read_rest()
+        return await client.read_rest_or_reset()
 
 
 async def good(server: Target, until: asyncio.Event) -> list[float]:
@@ -364,7 +366,7 @@ async def test_frames_sent_with_the_handshake_come_once_and_in_order(server: Tar
         await client.echoes()  # and nothing comes in between
 
 
-def unread(server: Target, client: Client) -> int:
+def unread(server: Target, client: TcpClient) -> int:
     """Return how many bytes of a client wait in the kernel, on either side of the connection."""
     port = client.writer.get_extra_info("sockname")[1]
     total = 0

@@ -27,9 +27,10 @@ from tests.abuse.flow import (
     serving,
     told,
 )
-from tests.abuse.harness import Target, pause
+from tests.abuse.harness import Target
 from tests.apps.abuse_flow import KERNEL, MAX_PAUSE, MESSAGES, SIZE
-from tests.wsclient import close_code, handshake, text_frame
+from tests.harness.client import close_code, handshake, text_frame
+from tests.harness.waiting import pause
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,10 +15,11 @@ from websockets.extensions.permessage_deflate import (
 
 from tests import frames
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import PATIENCE, Client, Target
+from tests.abuse.harness import Target
 from tests.frames import TEXT, Deflater, Inflater, frame
-from tests.processes import running
-from tests.wsclient import close_code, handshake, text_frame
+from tests.harness.client import close_code, handshake, text_frame
+from tests.harness.processes import running
+from tests.harness.tcp import PATIENCE, TcpClient
 
 APP = "tests.apps.abuse_app:app"
 EARLY, LATE = 0.25, 3.0  # seconds by which a deadline may be missed: a tick; a loaded machine
@@ -40,7 +41,7 @@ async def refused(target: Target, *headers: str) -> int:
     async with target.connect() as client:
         response = await client.ask(handshake(*headers))
         assert response.status != 101
-        assert await client.read_rest() == b""
+        assert await client.read_rest_or_reset() == b""
         return response.status
 
 
@@ -107,18 +108,18 @@ async def test_the_time_of_a_handshake(measured: Measured) -> None:
                 response = await client.ask(handshake(target="/slow"))
                 assert response.status == 503
             assert (await slow.response()).status == 408
-            assert await silent.read_rest() == b""
+            assert await silent.read_rest_or_reset() == b""
             took = time.monotonic() - began
         measured("no head, half a head, an app that never accepts", "1 s", f"{took:.2f} s")
         assert 1 <= took < 1 + LATE
         await target.process.logged(r'"WebSocket /slow" 503')
 
 
-async def closed_after(client: Client, began: float, code: int, reason: str) -> float:
+async def closed_after(client: TcpClient, began: float, code: int, reason: str) -> float:
     assert await client.read_close() == (code, reason)
     took = time.monotonic() - began
     client.send(frames.close(code))
-    assert await client.read_rest() == b""
+    assert await client.read_rest_or_reset() == b""
     return took
 
 
@@ -148,7 +149,7 @@ async def test_a_client_that_does_not_answer_the_close(measured: Measured) -> No
     ):
         assert await client.read_close() == (1000, "")
         began = time.monotonic()
-        await client.read_rest()
+        await client.read_rest_or_reset()
         took = time.monotonic() - began
         measured("a client that does not answer the Close", "gone after 1 s", f"{took:.2f} s")
         assert 1 - EARLY <= took < 1 + LATE
@@ -166,7 +167,7 @@ async def test_a_client_that_does_not_read(measured: Measured) -> None:
         measured("a client that does not read", "1013, gone after 1 + 1 s", f"{took:.2f} s")
         assert 2 - 2 * EARLY <= took < 2 + LATE, line
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        await client.read_rest()
+        await client.read_rest_or_reset()
 
 
 async def test_a_client_that_reads_late_is_told_why() -> None:

@@ -14,10 +14,12 @@ import pytest
 
 from tests import frames
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import PATIENCE, Client, Target, pause
+from tests.abuse.harness import Target
 from tests.frames import CONT, TEXT, frame
-from tests.processes import running
-from tests.wsclient import close_code, handshake, text_frame
+from tests.harness.client import close_code, handshake, text_frame
+from tests.harness.processes import running
+from tests.harness.tcp import PATIENCE, TcpClient
+from tests.harness.waiting import pause
 
 APP = "tests.apps.abuse_app:app"
 GRACE = 10.0
@@ -32,16 +34,16 @@ async def started(loop_name: str, *options: str) -> AsyncIterator[Target]:
     assert not any("Traceback" in line for line in process.log), "\n".join(process.log)
 
 
-async def opened(target: Target, stack: contextlib.AsyncExitStack, count: int) -> list[Client]:
+async def opened(target: Target, stack: contextlib.AsyncExitStack, count: int) -> list[TcpClient]:
     """Open WebSockets, fifty at a time."""
-    clients: list[Client] = []
+    clients: list[TcpClient] = []
     while len(clients) < count:
         some = [target.opened(target="/burst") for _ in range(min(50, count - len(clients)))]
         clients += await asyncio.gather(*(stack.enter_async_context(client) for client in some))
     return clients
 
 
-async def until_the_end(client: Client) -> tuple[int, int]:
+async def until_the_end(client: TcpClient) -> tuple[int, int]:
     """Read to the server's Close; return how many texts came before it, and its code."""
     texts = 0
     while (found := await client.read_frame()).opcode != frames.CLOSE:
@@ -131,7 +133,7 @@ async def test_streams_under_way_may_end(loop_name: str) -> None:
             client.send(b"3\r\n" + piece + b"\r\n")
             assert await client.read_until(piece + b"\r\n") == b"3\r\n" + piece + b"\r\n"
         client.send(b"0\r\n\r\n")
-        assert await client.read_rest() == b"0\r\n\r\n"
+        assert await client.read_rest_or_reset() == b"0\r\n\r\n"
         client.writer.close()
         assert await target.process.ended() == 0
 
@@ -149,7 +151,8 @@ async def test_streams_without_an_end_are_cut(loop_name: str, measured: Measured
         status = await target.process.ended()
         took = time.monotonic() - began
         for client in clients:
-            assert not (await client.read_rest()).endswith(b"0\r\n\r\n"), "it looks complete"
+            body = await client.read_rest_or_reset()
+            assert not body.endswith(b"0\r\n\r\n"), "it looks complete"
     measured(
         "SIGTERM with 20 endless streams",
         f"exit 0 within {grace + 1} s",
@@ -170,7 +173,7 @@ async def test_a_drain_is_even_and_those_left_are_served(
     answers: list[float] = []
     some_are_closed = asyncio.Event()
 
-    async def lives(client: Client) -> None:
+    async def lives(client: TcpClient) -> None:
         while (found := await client.read_frame()).opcode != frames.CLOSE:
             answers.append(time.monotonic())
         times.append(time.monotonic())
@@ -286,7 +289,7 @@ async def test_the_end_comes_without_file_descriptors_too(loop_name: str) -> Non
             assert await held.read_close() == (1012, "service restart")
             await pause(1.5)  # asyncio tries to accept again after a second
             held.send(frames.close(1012))
-            await held.read_rest()
+            await held.read_rest_or_reset()
         assert await target.process.ended() == 0
 
 
@@ -302,7 +305,7 @@ async def test_control_characters_in_the_log_are_escaped(measured: Measured) -> 
             async with target.connect() as client:
                 client.send(raw)
                 client.send_eof()
-                await client.read_rest()
+                await client.read_rest_or_reset()
         async with target.opened(target="/%0d%0aINFO:forged") as client:
             client.send(frames.close(4000, _FORGED))
             await client.read_close()

@@ -11,7 +11,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.processes import ServerProcess, running
+from tests.harness.processes import ServerProcess, running
 
 PATIENCE = 60.0
 ROOMS = ("lobby", "Küche", "東京")

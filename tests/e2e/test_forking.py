@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.processes import running
+from tests.harness.processes import running
 
 STATUSES = {"/exit": "3", "/message": "1", "/raise": "1", "/return": "0"}
 

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.processes import ServerProcess, running
+from tests.harness.processes import ServerProcess, running
 
 MIB = 1024 * 1024
 

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from tests.processes import ServerProcess, running
-from tests.wsclient import handshake
+from tests.harness.client import handshake
+from tests.harness.processes import ServerProcess, running
 
 HEAD = "HTTP/1.1\r\nHost: a\r\n"
 REQUESTS = {

@@ -1,11 +1,14 @@
-"""A stop while clients connect: who was accepted, by the server or by the kernel, is answered."""
+"""A stop while clients connect: all that the server or the kernel has accepted are answered."""
 
 import asyncio
 
 import pytest
 
-from tests.processes import program
+from tests.harness.processes import program
 
+# asyncio's debug mode reports callbacks of more than 0.1 s as "Executing ..."; on a loaded machine
+# any callback may take that long.
+EXPECTED_LINES = ("INFO", "WARNING", "blocked", "Executing <")
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
@@ -17,7 +20,7 @@ async def asking(port: int, path: bytes) -> tuple[asyncio.StreamReader, asyncio.
 
 
 @pytest.mark.parametrize("count", [1, 10, 100])
-async def test_connections_that_wait_when_the_server_stops_are_answered(
+async def test_connections_waiting_when_the_server_stops_are_answered(
     loop_name: str, count: int
 ) -> None:
     command = ("-m", "wsgate", "tests.apps.blocking:app", "--port", "0", "--loop", loop_name)
@@ -36,4 +39,4 @@ async def test_connections_that_wait_when_the_server_stops_are_answered(
             assert (await reader.read()).endswith(b"\r\n\r\nhello")
             writer.close()
         assert await server.ended() == 0
-    assert not [line for line in server.log if not line.startswith(("INFO", "WARNING", "blocked"))]
+    assert not [line for line in server.log if not line.startswith(EXPECTED_LINES)]

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 import wsgate.testing
 from tests.apps.echo import app
-from tests.processes import ROOT, START
+from tests.harness.processes import ROOT, START
 
 RUNNERS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -1,5 +1,5 @@
-"""What the tests of this folder share: the event loops that they run on."""
+"""The event loops that the tests of this folder run on."""
 
-from tests.loops import pytest_asyncio_loop_factories
+from tests.harness.loops import pytest_asyncio_loop_factories
 
 __all__ = ["pytest_asyncio_loop_factories"]

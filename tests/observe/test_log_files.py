@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.puppet import Lines, logged
+from tests.harness.log import LogCapture, capture_log
 from wsgate.observe import log_files
 
 Open = Callable[..., logging.FileHandler]
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[Lines]:
-    with logged() as lines:
+def log() -> Iterator[LogCapture]:
+    with capture_log() as lines:
         yield lines
 
 
@@ -57,7 +57,7 @@ def move(path: Path) -> Path:
     ],
 )
 def test_a_file_that_was_moved_is_opened_anew(
-    path: Path, opened: Open, log: Lines, kind: Open
+    path: Path, opened: Open, log: LogCapture, kind: Open
 ) -> None:
     handler = opened(kind)
     emit(handler, "one")
@@ -67,7 +67,7 @@ def test_a_file_that_was_moved_is_opened_anew(
     emit(handler, "two")
     assert (moved.read_text(), path.read_text()) == ("one\n", "two\n")
     assert stream.closed
-    assert log.at(logging.INFO) == ["Log files reopened: 1"]
+    assert log.messages(logging.INFO) == ["Log files reopened: 1"]
 
 
 def test_a_file_that_was_removed_or_replaced_is_opened_anew(path: Path, opened: Open) -> None:
@@ -83,15 +83,15 @@ def test_a_file_that_was_removed_or_replaced_is_opened_anew(path: Path, opened: 
     assert path.read_text() == "of the new one\ntwo\n"
 
 
-def test_a_file_that_is_where_it_was_stays_open(opened: Open, log: Lines) -> None:
+def test_a_file_that_is_where_it_was_stays_open(opened: Open, log: LogCapture) -> None:
     handler = opened()
     stream = handler.stream
     log_files.reopen()
     assert handler.stream is stream
-    assert log.at(logging.INFO) == ["Log files reopened: 0"]
+    assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
-def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: Lines) -> None:
+def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: LogCapture) -> None:
     closed = opened()
     closed.close()
     waiting = opened(delay=True)
@@ -99,11 +99,11 @@ def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: Li
     log_files.reopen()
     assert not path.exists()
     assert closed.stream is waiting.stream is None
-    assert log.at(logging.INFO) == ["Log files reopened: 0"]
+    assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
 def test_a_file_that_cannot_be_opened_is_one_line_and_its_handler_goes_on(
-    path: Path, opened: Open, log: Lines
+    path: Path, opened: Open, log: LogCapture
 ) -> None:
     handler = opened()
     moved = move(path)
@@ -113,11 +113,11 @@ def test_a_file_that_cannot_be_opened_is_one_line_and_its_handler_goes_on(
     assert moved.read_text() == "one\n"
     assert len(log.errors) == 1
     assert log.errors[0].startswith(f"Cannot reopen log file {path}: [Errno 21] Is a directory")
-    assert log.at(logging.INFO) == ["Log files reopened: 0"]
+    assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
 def test_a_handler_of_another_kind_does_not_keep_others_from_it(
-    path: Path, opened: Open, log: Lines
+    path: Path, opened: Open, log: LogCapture
 ) -> None:
     class Strange(logging.FileHandler):
         def acquire(self) -> None:

@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests import frames
-from tests.abuse.harness import Client, Target, pause, soon
+from tests.abuse.harness import Target
 from tests.apps.audited import ERRORS
 from tests.frames import BINARY, PING, PONG, TEXT, Deflater, fragments, frame
-from tests.processes import running
-from tests.wsclient import DEFLATE, handshake, text_frame
+from tests.harness.client import DEFLATE, handshake, text_frame
+from tests.harness.processes import running
+from tests.harness.tcp import TcpClient
+from tests.harness.waiting import pause
 
 APP = "tests.apps.audited:app"
 # Deadlines so short that a test sees each of them pass.
@@ -56,7 +58,7 @@ async def exchange(target: Target, request: bytes) -> bytes:
     """Return all that the server answers to some bytes until it ends the connection."""
     async with target.connect() as client:
         client.send(request)
-        return await client.read_rest()
+        return await client.read_rest_or_reset()
 
 
 def get(path: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -82,7 +84,7 @@ async def test_requests_and_responses(loop_name: str, parsers: tuple[str, str]) 
             client.send(get("/a") + get("/b?x=%0d%0a%e9\\") + get("/c", method="HEAD") + get("/d"))
             for _ in range(3):
                 assert (await client.response()).status == 200
-            await client.read_rest()
+            await client.read_rest_or_reset()
         await leave_in_mid_stream(target)
         lines = await everything_logged(target)
     for error in ("NameError", "ExceptionGroup", "RecursionError", "SyntaxError", "ImportError"):
@@ -97,14 +99,14 @@ async def everything_logged(target: Target) -> list[str]:
 
 
 async def leave_in_mid_stream(target: Target) -> None:
-    for leave in (Client.send_eof, Client.reset):
+    for leave in (TcpClient.send_eof, TcpClient.reset):
         async with target.connect() as client:
             client.send(get("/endless"))
             await client.read_until(b"xxxx\r\n")
             leave(client)
     async with target.connect() as client:  # it reads nothing
         client.send(get("/echo", "Content-Length: 8000000", method="POST") + bytes(8_000_000))
-        await soon(client.reader.readexactly(1))
+        await client.read_exactly(1)
         client.reset()
 
 
@@ -132,7 +134,7 @@ async def test_limits(loop_name: str, parsers: tuple[str, str]) -> None:
             assert b" 503 " in await exchange(target, get("/"))
             assert b" 503 " in await exchange(target, handshake())
             async with target.connect(), target.connect() as one_too_many:
-                assert b" 503 " in await one_too_many.read_rest()
+                assert b" 503 " in await one_too_many.read_rest_or_reset()
         await target.process.logged("A limit of connections is reached")
 
 

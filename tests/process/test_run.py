@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.puppet import logged
+from tests.harness.log import capture_log
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.observe import logs
@@ -552,7 +552,7 @@ class Loop:
 def test_no_file_descriptor_is_left(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     loop: Any = Loop()
     monkeypatch.setattr(logs, "throttled", logs.Throttled())
-    with logged() as log:
+    with capture_log() as log:
         for _ in range(100):
             module._on_loop_error(loop, {"exception": OSError(number, "too many"), "socket": 1})
     assert log.warnings == ["No file descriptor is left to accept a connection (ulimit -n)"]
@@ -593,7 +593,7 @@ def test_a_logger_of_asyncio_s_that_fails_does_not_end_the_loop() -> None:
             raise OSError(errno.EMFILE, "too many open files")
 
     loop: Any = Fails()
-    with logged() as log:
+    with capture_log() as log:
         module._on_loop_error(loop, {"message": "a task was destroyed"})
     assert log.errors == [
         (

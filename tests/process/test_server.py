@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests import loops
-from tests.puppet import Lines, Puppet, logged, nothing_left, turns, until
+from tests.harness import loops
+from tests.harness.app import ScriptedApp
+from tests.harness.log import LogCapture, capture_log
+from tests.harness.waiting import nothing_left, turns, until
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.process import server as module
@@ -25,8 +27,8 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[Lines]:
-    with logged() as lines:
+def log() -> Iterator[LogCapture]:
+    with capture_log() as lines:
         yield lines
 
 
@@ -80,7 +82,7 @@ async def is_refused(address: tuple[str, int]) -> bool:
 # -- a stop during the start -----------------------------------------------------------------------
 
 
-async def test_a_stop_that_is_asked_for_during_a_startup_that_hangs(log: Lines) -> None:
+async def test_a_stop_that_is_asked_for_during_a_startup_that_hangs(log: LogCapture) -> None:
     app = Lived()
     server = made(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
@@ -91,7 +93,7 @@ async def test_a_stop_that_is_asked_for_during_a_startup_that_hangs(log: Lines) 
     assert app.seen == ["lifespan.startup", "cancelled"]
     assert await is_refused(address)
     assert not log.errors
-    assert not log.at(20), "it neither ran nor stopped"
+    assert not log.messages(20), "it neither ran nor stopped"
 
 
 async def test_a_stop_that_is_asked_for_before_the_start() -> None:
@@ -102,7 +104,7 @@ async def test_a_stop_that_is_asked_for_before_the_start() -> None:
     assert app.seen in ([], ["lifespan.startup", "cancelled"])
 
 
-async def test_a_stop_that_comes_together_with_the_start(log: Lines) -> None:
+async def test_a_stop_that_comes_together_with_the_start(log: LogCapture) -> None:
     app = Lived()
     server = made(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
@@ -112,7 +114,7 @@ async def test_a_stop_that_comes_together_with_the_start(log: Lines) -> None:
     server.ask_to_stop()
     await serving
     assert app.seen == ["lifespan.startup", "lifespan.shutdown"]
-    assert log.at(20)[-1] == "Stopped"
+    assert log.messages(20)[-1] == "Stopped"
 
 
 async def test_a_startup_that_fails_is_told_and_leaves_nothing() -> None:
@@ -128,7 +130,7 @@ async def test_a_startup_that_fails_is_told_and_leaves_nothing() -> None:
 # -- cancelling ------------------------------------------------------------------------------------
 
 
-async def test_serving_may_be_cancelled(log: Lines) -> None:
+async def test_serving_may_be_cancelled(log: LogCapture) -> None:
     app = Lived()
     app.may_start.set()
     server = made(app)
@@ -140,7 +142,7 @@ async def test_serving_may_be_cancelled(log: Lines) -> None:
         await serving
     assert app.seen == ["lifespan.startup", "lifespan.shutdown"]
     assert await is_refused(address)
-    assert log.at(20)[-1] == "Stopped"
+    assert log.messages(20)[-1] == "Stopped"
 
 
 async def test_serving_may_be_cancelled_during_the_startup() -> None:
@@ -155,7 +157,7 @@ async def test_serving_may_be_cancelled_during_the_startup() -> None:
     assert all(sock.fileno() < 0 for sock in server.sockets)
 
 
-async def test_a_server_that_does_not_run_has_nothing_to_stop(log: Lines) -> None:
+async def test_a_server_that_does_not_run_has_nothing_to_stop(log: LogCapture) -> None:
     await made(nothing).stop()
     assert not log.records
 
@@ -357,7 +359,7 @@ async def test_a_drain_ends_with_the_last_connection(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_connection_that_was_accepted_while_the_server_stops_is_closed() -> None:
-    app = Puppet()
+    app = ScriptedApp()
     server = made(app, lifespan="off")
     await server.start()
     server.context.stopping = True  # as if the kernel had accepted it before, in the same turn
@@ -371,8 +373,8 @@ async def test_a_connection_that_was_accepted_while_the_server_stops_is_closed()
     assert app.calls.empty()
 
 
-async def test_one_too_many_is_answered_whatever_it_asks_for(log: Lines) -> None:
-    app = Puppet()
+async def test_one_too_many_is_answered_whatever_it_asks_for(log: LogCapture) -> None:
+    app = ScriptedApp()
     server = made(app, lifespan="off", limit_connections=1)
     await server.start()
     address = server.sockets[0].getsockname()
@@ -396,8 +398,8 @@ async def test_one_too_many_is_answered_whatever_it_asks_for(log: Lines) -> None
     assert log.warnings in ([], ["A limit of connections is reached: answering with 503"])
 
 
-async def test_one_deadline_that_raises_does_not_end_the_others(log: Lines) -> None:
-    server = Server(Puppet(), Config(port=0, lifespan="off"))
+async def test_one_deadline_that_raises_does_not_end_the_others(log: LogCapture) -> None:
+    server = Server(ScriptedApp(), Config(port=0, lifespan="off"))
     await server.start()
     ticked = asyncio.Event()
 
@@ -417,7 +419,7 @@ async def test_one_deadline_that_raises_does_not_end_the_others(log: Lines) -> N
 
 
 async def test_a_server_in_a_thread_leaves_the_signals_alone() -> None:
-    server = Server(Puppet(), Config(port=0, lifespan="off"))
+    server = Server(ScriptedApp(), Config(port=0, lifespan="off"))
     before = signal.getsignal(signal.SIGTERM)
 
     async def serve() -> None:

@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.processes import STOP, ServerProcess, program
+from tests.harness.processes import STOP, ServerProcess, program
 from wsgate.process import signals
 
 APP = "tests.apps.signalled:app"

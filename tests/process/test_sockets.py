@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.puppet import Lines, logged
+from tests.harness.log import LogCapture, capture_log
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.process import sockets
@@ -20,8 +20,8 @@ ABSENT = "192.0.2.1"
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[Lines]:
-    with logged() as lines:
+def log() -> Iterator[LogCapture]:
+    with capture_log() as lines:
         yield lines
 
 
@@ -192,7 +192,7 @@ ABSENT_ERRORS = [errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV]
 @pytest.mark.parametrize("number", ABSENT_ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("hosts", [(ABSENT, "127.0.0.1"), ("127.0.0.1", ABSENT)])
 def test_an_address_that_is_absent_is_skipped(
-    monkeypatch: pytest.MonkeyPatch, log: Lines, hosts: tuple[str, ...], number: int
+    monkeypatch: pytest.MonkeyPatch, log: LogCapture, hosts: tuple[str, ...], number: int
 ) -> None:
     resolve_to(monkeypatch, *hosts)
     asked = fail_to_bind(monkeypatch, ABSENT, number)
@@ -203,7 +203,7 @@ def test_an_address_that_is_absent_is_skipped(
     ]
 
 
-def test_localhost_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+def test_localhost_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
     resolve_to(monkeypatch, "::1", "127.0.0.1")
     without_ipv6(monkeypatch)
     with listening(host="localhost", port=0) as (sock,):
@@ -213,7 +213,7 @@ def test_localhost_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines
     ]
 
 
-def test_every_address_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+def test_every_address_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
     resolve_to(monkeypatch, "0.0.0.0", "::")
     without_ipv6(monkeypatch)
     with listening(host="", port=0) as (sock,):
@@ -222,7 +222,7 @@ def test_every_address_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: L
     assert log.warnings == [f"Not listening on [::]:{port}: {os.strerror(errno.EAFNOSUPPORT)}"]
 
 
-def test_no_address_is_there(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+def test_no_address_is_there(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
     resolve_to(monkeypatch, "::1", ABSENT)
     without_ipv6(monkeypatch)
     assert told(host="localhost", port=8000) == (
@@ -244,7 +244,7 @@ def test_an_ipv6_host_is_told_in_brackets(monkeypatch: pytest.MonkeyPatch) -> No
     "number", [errno.EACCES, errno.EADDRINUSE, errno.ENOBUFS], ids=errno.errorcode.get
 )
 def test_any_other_error_ends_the_start(
-    monkeypatch: pytest.MonkeyPatch, log: Lines, number: int
+    monkeypatch: pytest.MonkeyPatch, log: LogCapture, number: int
 ) -> None:
     resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
     fail_to_bind(monkeypatch, "127.0.0.1", number)
@@ -284,7 +284,9 @@ def test_a_free_port_that_is_in_use_elsewhere_is_another(monkeypatch: pytest.Mon
     assert len(asked) == 4
 
 
-def test_free_ports_are_tried_only_so_often(monkeypatch: pytest.MonkeyPatch, log: Lines) -> None:
+def test_free_ports_are_tried_only_so_often(
+    monkeypatch: pytest.MonkeyPatch, log: LogCapture
+) -> None:
     resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
     asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE)
     line = told(host="several.example", port=0)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import unix_connect
 
-from tests.abuse.harness import PATIENCE, pause
-from tests.processes import ROOT
+from tests.harness.processes import ROOT
+from tests.harness.tcp import PATIENCE
+from tests.harness.waiting import pause
 
 APP = "tests.apps.abuse:app"
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests import loops
-from tests.puppet import END, START, Lines, Puppet, logged, nothing_left, piece, turns, until
+from tests.harness import loops
+from tests.harness.app import END, START, ScriptedApp, piece
+from tests.harness.log import LogCapture, capture_log
+from tests.harness.waiting import nothing_left, turns, until
 from wsgate.process import server as server_module
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
@@ -22,8 +24,8 @@ LOOPS = loops.LOOPS
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[Lines]:
-    with logged() as lines:
+def log() -> Iterator[LogCapture]:
+    with capture_log() as lines:
         yield lines
 
 
@@ -77,7 +79,7 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
     await send(piece(b"fine", more=False))
 
 
-async def test_a_connection_that_waits_for_requests_is_closed_at_once(log: Lines) -> None:
+async def test_a_connection_that_waits_for_requests_is_closed_at_once(log: LogCapture) -> None:
     async with serving(answer) as server, client_of(server) as client, client_of(server) as other:
         client.send(GET)
         await client.head()
@@ -92,15 +94,15 @@ async def test_a_connection_that_waits_for_requests_is_closed_at_once(log: Lines
         assert not log.warnings
 
 
-async def test_a_request_under_way_is_answered_and_is_the_last(log: Lines) -> None:
-    app = Puppet()
+async def test_a_request_under_way_is_answered_and_is_the_last(log: LogCapture) -> None:
+    app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET * 2)
         call = await app.called()
         stopping = asyncio.create_task(server.stop())
         await turns()
-        await call.answer(b"last")
-        call.returns()
+        await call.respond(b"last")
+        call.finish()
         assert b"connection: close" in await client.head()
         assert await client.rest() == b"last"
         client.writer.close()
@@ -110,7 +112,7 @@ async def test_a_request_under_way_is_answered_and_is_the_last(log: Lines) -> No
 
 
 async def test_a_stream_under_way_may_end() -> None:
-    app = Puppet()
+    app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET * 2)
         call = await app.called()
@@ -120,7 +122,7 @@ async def test_a_stream_under_way_may_end() -> None:
         await turns()
         await call.send(piece(b"b"))
         await call.send(END)
-        call.returns()
+        call.finish()
         await client.head()
         assert await client.rest() == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
         client.writer.close()
@@ -129,7 +131,7 @@ async def test_a_stream_under_way_may_end() -> None:
 
 
 async def test_a_request_body_under_way_may_come() -> None:
-    app = Puppet()
+    app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
         call = await app.called()
@@ -138,8 +140,8 @@ async def test_a_request_body_under_way_may_come() -> None:
         await turns()
         client.send(b"cd")
         assert await call.receive() == {"type": "http.request", "body": b"cd", "more_body": False}
-        await call.answer(b"fine")
-        call.returns()
+        await call.respond(b"fine")
+        call.finish()
         await client.head()
         assert await client.rest() == b"fine"
         client.writer.close()
@@ -157,7 +159,7 @@ async def test_a_body_that_is_drained_does_not_hold_up_the_stop() -> None:
 
 
 async def test_nobody_new_is_accepted() -> None:
-    app = Puppet()
+    app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET)
         call = await app.called()
@@ -165,30 +167,30 @@ async def test_nobody_new_is_accepted() -> None:
         await turns()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(server.host, server.port)
-        await call.answer()
-        call.returns()
+        await call.respond()
+        call.finish()
         await client.rest()
         client.writer.close()
         await stopping
 
 
-async def test_the_work_behind_a_response_may_end(log: Lines) -> None:
-    app = Puppet()
+async def test_the_work_behind_a_response_may_end(log: LogCapture) -> None:
+    app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET)
         call = await app.called()
-        await call.answer(b"fine")
+        await call.respond(b"fine")
         stopping = asyncio.create_task(server.stop())
         await client.rest()
         client.writer.close()
         await until(lambda: not server.connections)
         assert not stopping.done()
-        call.returns()
+        call.finish()
         await stopping
         assert not log.warnings
 
 
-async def test_an_app_that_does_not_end_is_cancelled(log: Lines) -> None:
+async def test_an_app_that_does_not_end_is_cancelled(log: LogCapture) -> None:
     cancelled = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -213,8 +215,8 @@ async def test_an_app_that_does_not_end_is_cancelled(log: Lines) -> None:
         assert not log.errors
 
 
-async def test_a_call_without_a_response_is_answered_when_it_is_cancelled(log: Lines) -> None:
-    app = Puppet()
+async def test_a_call_without_a_response_is_answered_when_it_is_cancelled(log: LogCapture) -> None:
+    app = ScriptedApp()
     async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
         client.send(GET)
         await app.called()
@@ -223,7 +225,7 @@ async def test_a_call_without_a_response_is_answered_when_it_is_cancelled(log: L
         assert not log.errors
 
 
-async def test_an_app_may_clean_up_when_it_is_cancelled(log: Lines) -> None:
+async def test_an_app_may_clean_up_when_it_is_cancelled(log: LogCapture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         called.set()
         try:
@@ -241,7 +243,7 @@ async def test_an_app_may_clean_up_when_it_is_cancelled(log: Lines) -> None:
 
 
 async def test_an_app_that_ignores_its_cancellation(
-    log: Lines, monkeypatch: pytest.MonkeyPatch
+    log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "LAST_WORD", 0.01)
     called, released = asyncio.Event(), asyncio.Event()
@@ -262,22 +264,22 @@ async def test_an_app_that_ignores_its_cancellation(
         await server.settled()
 
 
-async def test_a_client_that_does_not_read_its_last_response_is_dropped(log: Lines) -> None:
-    app = Puppet()
+async def test_a_client_that_does_not_read_its_last_response_is_dropped(log: LogCapture) -> None:
+    app = ScriptedApp()
     async with serving(app, timeout_graceful_shutdown=0.01) as server, client_of(server) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport
         client.send(GET)
         call = await app.called()
-        sending = asyncio.create_task(call.answer(b"x" * 50_000_000))
+        sending = asyncio.create_task(call.respond(b"x" * 50_000_000))
         await turns()
-        call.returns()
+        call.finish()
         await server.stop()
         await sending
         # On a loaded machine a line about the loop that stood still may come before.
-        assert any("dropping 1 connections" in line for line in log.at(logging.WARNING))
+        assert any("dropping 1 connections" in line for line in log.messages(logging.WARNING))
 
 
-async def test_a_client_that_does_not_close_its_half_is_dropped(log: Lines) -> None:
+async def test_a_client_that_does_not_close_its_half_is_dropped(log: LogCapture) -> None:
     async with (
         serving(answer, timeout_graceful_shutdown=0.01) as server,
         client_of(server) as client,
@@ -285,12 +287,12 @@ async def test_a_client_that_does_not_close_its_half_is_dropped(log: Lines) -> N
         client.send(GET)
         await client.head()
         await server.stop()
-        lines = log.at(logging.WARNING)
+        lines = log.messages(logging.WARNING)
         assert any("cancelling 0 app calls, dropping 1 connections" in line for line in lines)
 
 
-async def test_a_reset_while_the_server_stops(log: Lines) -> None:
-    app = Puppet()
+async def test_a_reset_while_the_server_stops(log: LogCapture) -> None:
+    app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET * 2)
         call = await app.called()
@@ -299,7 +301,7 @@ async def test_a_reset_while_the_server_stops(log: Lines) -> None:
         await turns()
         client.writer.transport.abort()
         assert await call.receive() == {"type": "http.disconnect"}
-        call.returns()
+        call.finish()
         await stopping
         assert app.calls.empty()
         assert not log.warnings

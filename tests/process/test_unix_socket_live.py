@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import STOP, ServerProcess, started
+from tests.harness.processes import STOP, ServerProcess, started
 
 RUNNING = "running on unix socket"
 IN_USE = "Error: --uds s is in use by another server"

@@ -1,5 +1,34 @@
-"""What the tests of this folder share: the event loops that they run on."""
+"""Fixtures of the tests of the server: event loops, HTTP parsers, log, and a check for tasks."""
 
-from tests.loops import pytest_asyncio_loop_factories
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.harness.log import LogCapture, capture_log
+from tests.harness.loops import pytest_asyncio_loop_factories
+from tests.harness.memory import HttpParser
+from tests.harness.waiting import nothing_left
 
 __all__ = ["pytest_asyncio_loop_factories"]
+
+
+@pytest.fixture(scope="module", params=["h11", "fast"])
+def http_parser(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Serve the connections in memory with each HTTP parser in turn."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(HttpParser, "name", request.param)
+        yield
+
+
+@pytest.fixture
+def log() -> Iterator[LogCapture]:
+    """Capture both logs."""
+    with capture_log() as captured:
+        yield captured
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Check that no task is left after the test."""
+    async with nothing_left():
+        yield

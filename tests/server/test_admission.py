@@ -1,4 +1,4 @@
-"""Who is let in."""
+"""Which connections are admitted."""
 
 import resource
 from collections import Counter
@@ -29,7 +29,7 @@ def test_a_system_without_a_limit_of_open_files(monkeypatch: pytest.MonkeyPatch)
     assert default_limit() == 1_000_000
 
 
-def test_connections_in_all() -> None:
+def test_the_total_number_of_connections_is_limited() -> None:
     admission = Admission(2, None)
     assert admission.enter(ONE)
     assert admission.enter(OTHER)
@@ -40,7 +40,7 @@ def test_connections_in_all() -> None:
     assert admission.enter(None)
 
 
-def test_connections_from_one_address() -> None:
+def test_connections_from_one_address_are_limited() -> None:
     admission = Admission(100, 2)
     assert admission.enter(ONE)
     assert admission.enter(("192.0.2.1", 2))
@@ -50,26 +50,26 @@ def test_connections_from_one_address() -> None:
     assert admission.enter(ONE)
 
 
-def test_the_limit_in_all_stands_above_that_of_an_address() -> None:
+def test_the_total_limit_comes_before_the_limit_of_an_address() -> None:
     admission = Admission(1, 5)
     assert admission.enter(ONE)
     assert not admission.enter(OTHER)
 
 
-def test_an_address_with_too_many_does_not_use_up_the_limit_of_all() -> None:
+def test_rejected_connections_of_one_address_do_not_use_up_the_total() -> None:
     admission = Admission(3, 2)
     assert [admission.enter(ONE) for _ in range(9)] == [True] * 2 + [False] * 7
     assert admission.enter(OTHER)
 
 
-def test_clients_without_an_address_are_not_told_apart() -> None:
+def test_the_limit_of_an_address_needs_an_address() -> None:
     admission = Admission(3, 1)
     assert [admission.enter(None) for _ in range(4)] == [True] * 3 + [False]
     admission.leave(None, was_let_in=True)
     assert admission.enter(None)
 
 
-def test_so_many_turned_away_that_they_may_not_linger() -> None:
+def test_rejected_connections_do_not_linger_when_there_are_too_many() -> None:
     admission = Admission(1, None)
     admission.enter(ONE)
     for _ in range(64):
@@ -93,7 +93,7 @@ def test_so_many_turned_away_that_they_may_not_linger() -> None:
         ("192.0.2.1", "192.0.2.10", False),
     ],
 )
-def test_what_is_one_address(host: str, other: str, is_one: bool) -> None:
+def test_which_addresses_count_as_one(host: str, other: str, is_one: bool) -> None:
     admission = Admission(100, 1)
     assert admission.enter((host, 1))
     assert admission.enter((other, 1)) is not is_one
@@ -108,7 +108,9 @@ _CLIENTS: st.SearchStrategy[Address | None] = st.none() | st.tuples(
 
 
 @given(st.integers(1, 5), st.none() | st.integers(1, 3), st.lists(_CLIENTS, max_size=20))
-def test_any_comings_and_goings(most: int, each: int | None, clients: list[Address | None]) -> None:
+def test_counts_hold_for_any_order_of_connects_and_disconnects(
+    most: int, each: int | None, clients: list[Address | None]
+) -> None:
     admission = Admission(most, each)
     inside: list[tuple[Address | None, bool]] = []
     for at, client in enumerate(clients):

@@ -21,7 +21,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Call:
-    """A call of an app, and what its server was told of its end."""
+    """A call of an app, and what was reported about its end."""
 
     def __init__(self, app: App) -> None:
         self.context = Context(app, Config())
@@ -105,7 +105,7 @@ async def test_whatever_an_app_raises_ends_its_call_alone(error: BaseException) 
     assert call.ends == [error]
 
 
-async def test_a_call_that_is_cancelled_says_so() -> None:
+async def test_a_cancelled_call_reports_its_cancellation() -> None:
     called = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +122,7 @@ async def test_a_call_that_is_cancelled_says_so() -> None:
     assert isinstance(error, asyncio.CancelledError)
 
 
-async def test_a_call_whose_loop_is_gone_tells_nobody() -> None:
+async def test_a_call_whose_loop_is_closed_notifies_nobody() -> None:
     class Forever:
         def __await__(self) -> Any:
             yield
@@ -190,7 +190,7 @@ def ring() -> BaseException:
         chained(("context", starlette.websockets.WebSocketDisconnect(1001))),
     ],
 )
-def test_a_client_that_has_left_is_for_debugging_alone(
+def test_a_disconnected_client_is_logged_at_debug_level(
     caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     app_call.report(error, client_left=True)
@@ -208,7 +208,7 @@ def test_a_client_that_has_left_is_for_debugging_alone(
         (ring(), True),
     ],
 )
-def test_what_only_looks_like_it_is_logged(
+def test_errors_that_only_resemble_a_disconnect_are_logged(
     caplog: pytest.LogCaptureFixture, error: BaseException, client_left: bool
 ) -> None:
     app_call.report(error, client_left=client_left)

@@ -26,7 +26,7 @@ async def started(waiters: Waiters, count: int) -> list[asyncio.Task[None]]:
     return tasks
 
 
-async def test_everyone_who_waits_is_woken() -> None:
+async def test_a_wake_resumes_all_waiters() -> None:
     waiters = Waiters()
     assert not waiters
     tasks = await started(waiters, 3)
@@ -46,7 +46,7 @@ async def test_a_wake_is_not_kept_for_later() -> None:
     await within_reason(task)
 
 
-async def test_who_is_cancelled_waits_no_more() -> None:
+async def test_a_cancelled_waiter_is_removed() -> None:
     waiters = Waiters()
     gone, staying = await started(waiters, 2)
     gone.cancel()
@@ -57,7 +57,7 @@ async def test_who_is_cancelled_waits_no_more() -> None:
     await within_reason(staying)
 
 
-async def test_who_is_cancelled_and_woken_at_once_is_cancelled() -> None:
+async def test_a_waiter_cancelled_and_then_woken_is_cancelled() -> None:
     waiters = Waiters()
     (task,) = await started(waiters, 1)
     task.cancel()
@@ -66,7 +66,7 @@ async def test_who_is_cancelled_and_woken_at_once_is_cancelled() -> None:
         await within_reason(task)
 
 
-async def test_who_is_woken_and_then_cancelled_is_cancelled() -> None:
+async def test_a_waiter_woken_and_then_cancelled_is_cancelled() -> None:
     waiters = Waiters()
     (task,) = await started(waiters, 1)
     waiters.wake()
@@ -82,7 +82,7 @@ async def test_an_open_gate_is_passed_at_once() -> None:
     await within_reason(gate.passed())
 
 
-async def test_a_shut_gate_keeps_its_time_and_who_comes() -> None:
+async def test_a_closed_gate_keeps_its_time_and_its_waiters() -> None:
     gate = Gate()
     gate.shut(7.0)
     assert (gate.is_shut, gate.shut_since) == (True, 7.0)
@@ -93,13 +93,13 @@ async def test_a_shut_gate_keeps_its_time_and_who_comes() -> None:
     await within_reason(task)
 
 
-async def test_a_gate_that_was_shut_before_time_is_the_clock_s_zero_is_shut() -> None:
+async def test_a_gate_closed_at_time_zero_is_closed() -> None:
     gate = Gate()
     gate.shut(0.0)
     assert gate.is_shut
 
 
-async def test_a_gate_that_shuts_again_lets_nobody_through() -> None:
+async def test_a_gate_that_closes_again_keeps_its_waiters() -> None:
     gate = Gate()
     gate.shut(1.0)
     task = asyncio.create_task(gate.passed())
@@ -161,7 +161,7 @@ def test_small_messages_count_with_all_the_memory_they_take() -> None:
     assert len(queue) < 500 / 30
 
 
-def test_a_message_that_is_larger_than_the_queue_enters_an_empty_one() -> None:
+def test_an_empty_queue_accepts_a_message_larger_than_the_limit() -> None:
     queue = ReceiveQueue(2, 10)
     assert queue.room == 2
     queue.put(b"x" * 1_000)
@@ -172,7 +172,7 @@ def test_a_message_that_is_larger_than_the_queue_enters_an_empty_one() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(), st.binary())), st.integers(1, 5))
-def test_a_queue_has_the_room_that_its_messages_leave(
+def test_room_in_a_queue_is_the_limit_minus_its_messages(
     steps: list[str | bytes | None], most: int
 ) -> None:
     queue, kept = ReceiveQueue(most, 200), list[str | bytes]()

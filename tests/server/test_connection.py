@@ -1,4 +1,4 @@
-"""The connection around every protocol: its first moment, its last, and the names of its ends."""
+"""The connection below every protocol: its start, its end, its addresses."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from wsgate.server.worker import Context
 from wsgate.types import Receive, Scope, Send
 
 
-async def test_connection_that_comes_while_the_server_stops_is_closed() -> None:
+async def test_a_connection_accepted_while_the_server_stops_is_closed() -> None:
     context = Context(_never, Config())
     context.stopping = True
     transport = _Transport()
@@ -24,7 +24,7 @@ async def test_connection_that_comes_while_the_server_stops_is_closed() -> None:
     assert not context.connections
 
 
-async def test_nothing_happens_behind_the_end() -> None:
+async def test_nothing_happens_after_the_end() -> None:
     transport = _Transport()
     connection = Connection(Context(_never, Config()))
     connection.connection_made(transport)
@@ -44,7 +44,7 @@ async def test_nothing_happens_behind_the_end() -> None:
     assert transport.calls == []
 
 
-async def test_a_reset_that_asyncio_tells_of_only_when_half_is_closed() -> None:
+async def test_a_reset_that_asyncio_reports_only_on_half_close() -> None:
     transport = _Transport()
     connection = Connection(Context(_never, Config()))
     connection.connection_made(transport)
@@ -53,7 +53,7 @@ async def test_a_reset_that_asyncio_tells_of_only_when_half_is_closed() -> None:
     assert transport.calls == ["write_eof", "abort"]
 
 
-async def test_one_too_many_may_read_why_until_there_are_too_many_of_them() -> None:
+async def test_a_rejected_connection_lingers_unless_too_many_do() -> None:
     context = Context(_never, Config(limit_connections=1))
     made = []
     for _ in range(67):
@@ -68,7 +68,7 @@ async def test_one_too_many_may_read_why_until_there_are_too_many_of_them() -> N
     assert context.admission.enter(None)
 
 
-async def test_transport_without_halves_is_closed_whole() -> None:
+async def test_a_transport_without_half_close_is_closed() -> None:
     transport = _Transport(halves=False)
     connection = Connection(Context(_never, Config()))
     connection.connection_made(transport)

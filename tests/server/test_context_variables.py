@@ -1,4 +1,4 @@
-"""Context variables: what one call of the app sets is seen by no other, nor by the server."""
+"""Context variables that one call of the app sets are invisible to other calls and the server."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests import frames, loops
-from tests.wsclient import handshake, text_frame
+from tests import frames
+from tests.harness import loops
+from tests.harness.client import handshake, text_frame
 from wsgate.testing import LiveServer, serve
 
 LOOPS = loops.LOOPS
@@ -147,13 +148,13 @@ async def text(reader: asyncio.StreamReader) -> str:
 # -- what a call starts with -----------------------------------------------------------------------
 
 
-async def test_a_call_may_start_with_nothing_at_all() -> None:
+async def test_a_call_may_start_with_an_empty_context() -> None:
     async with connected(reset_contextvars=True) as (_, client):
         client.send(get("/first"), get("/second"))
         assert [await client.seen() for _ in range(2)] == ["nobody, none"] * 2
 
 
-async def test_without_a_lifespan_a_call_has_what_the_program_has_set() -> None:
+async def test_without_a_lifespan_a_call_has_the_variables_of_the_program() -> None:
     def set_and_serve() -> Any:
         database.set("opened by the program")
         return asyncio.ensure_future(ask())
@@ -163,11 +164,11 @@ async def test_without_a_lifespan_a_call_has_what_the_program_has_set() -> None:
             client.send(get("/"))
             return await client.seen()
 
-    # In a context of its own, so that no other test sees it.
+    # In a separate context, so that other tests do not see it.
     assert await contextvars.copy_context().run(set_and_serve) == "nobody, opened by the program"
 
 
-async def test_the_program_s_own_variables_are_left_alone() -> None:
+async def test_the_variables_of_the_program_do_not_change() -> None:
     async with connected() as (_, client):
         client.send(get("/first"))
         await client.seen()
@@ -199,7 +200,7 @@ def log() -> Iterator[Users]:
     logger.setLevel(level)
 
 
-async def test_the_end_of_a_websocket_is_logged_outside_of_any_call(log: Users) -> None:
+async def test_the_end_of_a_websocket_is_logged_outside_any_call(log: Users) -> None:
     async with connected() as (server, client):
         client.send(handshake(target="/chat"))
         await client.reader.readuntil(b"\r\n\r\n")
@@ -213,7 +214,7 @@ async def test_the_end_of_a_websocket_is_logged_outside_of_any_call(log: Users) 
         assert closed[1] == "nobody"
 
 
-async def test_a_bad_request_that_was_pipelined_is_judged_outside_of_any_call() -> None:
+async def test_a_malformed_pipelined_request_is_refused_outside_any_call() -> None:
     seen: list[str] = []
 
     class Errors(logging.Handler):

@@ -21,7 +21,7 @@ class Item:
         return self._answers.pop(0) if self._answers else math.inf
 
 
-def test_an_item_is_checked_once_it_is_due() -> None:
+def test_an_item_is_checked_when_its_deadline_is_reached() -> None:
     deadlines, item = Deadlines(), Item()
     deadlines.arm(item, 10.0)
     assert not deadlines.sweep(10.0 - TICK)
@@ -33,7 +33,7 @@ def test_an_item_is_checked_once_it_is_due() -> None:
     assert item.checked == [10.0]
 
 
-def test_an_item_says_when_next() -> None:
+def test_a_check_returns_the_next_deadline() -> None:
     deadlines, item = Deadlines(), Item(12.0, 11.0, math.inf)
     deadlines.arm(item, 10.0)
     for now in (10.0, 11.75, 12.0, 12.25, 50.0):
@@ -41,7 +41,7 @@ def test_an_item_says_when_next() -> None:
     assert item.checked == [10.0, 12.0, 12.25]  # a time gone by is the next there is
 
 
-def test_never_is_not_filed() -> None:
+def test_an_infinite_deadline_is_not_stored() -> None:
     deadlines, item = Deadlines(), Item()
     deadlines.arm(item, math.inf)
     assert item.bucket is None
@@ -59,7 +59,7 @@ def test_an_earlier_deadline_moves_an_item_and_a_later_one_does_not() -> None:
     assert item.checked == [30.0]
 
 
-def test_what_is_forgotten_is_not_checked() -> None:
+def test_a_forgotten_item_is_not_checked() -> None:
     deadlines, item = Deadlines(), Item()
     deadlines.disarm(item)
     deadlines.arm(item, 10.0)
@@ -116,7 +116,7 @@ def test_earlier_buckets_come_first() -> None:
     assert order == ["early", "late"]
 
 
-def test_a_sweep_leaves_what_is_too_much_for_one_turn() -> None:
+def test_a_sweep_leaves_what_exceeds_one_loop_iteration() -> None:
     deadlines, items = Deadlines(), [Item() for _ in range(2 * _TURN + 1)]
     for item in items:
         deadlines.arm(item, 1.0)
@@ -127,7 +127,7 @@ def test_a_sweep_leaves_what_is_too_much_for_one_turn() -> None:
     assert all(item.checked == [1.0] for item in items)
 
 
-def test_a_turn_spans_buckets() -> None:
+def test_the_limit_of_an_iteration_spans_buckets() -> None:
     deadlines = Deadlines()
     first, second = [Item() for _ in range(_TURN)], [Item()]
     for item in first:

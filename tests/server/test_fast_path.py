@@ -1,4 +1,4 @@
-"""The lane of usual messages, compiled and plain: one contract for both."""
+"""The fast path for common messages: the same tests for the compiled and the Python version."""
 
 import asyncio
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
 
 
 class Wire(asyncio.WriteTransport):
-    """What a lane writes to, at the end of the loop's turn."""
+    """A transport that keeps what is written to it at the end of a loop iteration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Wire(asyncio.WriteTransport):
 
 
 def lane_on(base: type[PlainLane], wire: Wire) -> Any:
-    """Return a lane that notes what it leaves to its subclass."""
+    """Return a fast path that records what it leaves to the slow path."""
 
     class Noting(base):  # type: ignore[misc, valid-type]  # one of the two, with one interface
         def __init__(self) -> None:
@@ -81,7 +81,9 @@ async def lane(request: pytest.FixtureRequest, wire: Wire) -> Any:
 
 
 @pytest.mark.parametrize("message", ["gr\u00fc\u00df", "", b"\0\xff", b""])
-async def test_a_whole_message_reaches_who_waits(lane: Any, message: str | bytes) -> None:
+async def test_a_whole_message_reaches_the_waiting_receiver(
+    lane: Any, message: str | bytes
+) -> None:
     arrival = lane.expect()
     data = frame(TEXT if isinstance(message, str) else BINARY, message)
     lane.data(data)
@@ -90,13 +92,13 @@ async def test_a_whole_message_reaches_who_waits(lane: Any, message: str | bytes
     assert lane.others == []
 
 
-async def test_what_nobody_waits_for_is_left(lane: Any) -> None:
+async def test_data_without_a_waiting_receiver_takes_the_slow_path(lane: Any) -> None:
     data = frame(TEXT, "a")
     lane.data(data)
     assert (lane.others, lane.messages_in) == ([data], 0)
 
 
-async def test_what_comes_for_a_receiver_that_was_cancelled_is_left(lane: Any) -> None:
+async def test_data_for_a_cancelled_receiver_takes_the_slow_path(lane: Any) -> None:
     lane.expect().cancel()
     data = frame(TEXT, "a")
     lane.data(data)
@@ -115,7 +117,9 @@ async def test_what_comes_for_a_receiver_that_was_cancelled_is_left(lane: Any) -
         b"",
     ],
 )
-async def test_what_is_not_one_whole_message_is_left(lane: Any, data: bytes) -> None:
+async def test_data_other_than_one_whole_message_takes_the_slow_path(
+    lane: Any, data: bytes
+) -> None:
     arrival = lane.expect()
     lane.data(data)
     assert (lane.others, lane.messages_in) == ([data], 0)
@@ -123,37 +127,37 @@ async def test_what_is_not_one_whole_message_is_left(lane: Any, data: bytes) -> 
     assert not arrival.done()
 
 
-async def test_a_session_that_is_not_calm_gets_all(lane: Any) -> None:
+async def test_a_session_in_another_state_gets_all_data(lane: Any) -> None:
     lane.expect()
     lane.session.is_calm = False
     lane.data(frame(TEXT, "a"))
     assert len(lane.others) == 1
 
 
-async def test_where_messages_are_counted_the_session_gets_all(lane: Any) -> None:
+async def test_a_session_with_a_rate_limit_gets_all_data(lane: Any) -> None:
     lane.is_counted = True
     lane.expect()
     lane.data(frame(TEXT, "a"))
     assert len(lane.others) == 1
 
 
-async def test_nothing_is_expected_where_another_waits(lane: Any) -> None:
+async def test_the_fast_path_is_off_while_another_receiver_waits(lane: Any) -> None:
     first = lane.expect()
     assert lane.expect() is None
     assert lane.receiver is first
 
 
-async def test_nothing_is_expected_where_messages_are_there(lane: Any) -> None:
+async def test_the_fast_path_is_off_while_messages_are_queued(lane: Any) -> None:
     lane.queue = ReceiveQueue(1, 1)
     assert lane.expect() is None
 
 
-async def test_nothing_is_expected_of_a_session_that_is_not_calm(lane: Any) -> None:
+async def test_the_fast_path_is_off_in_other_states_of_the_session(lane: Any) -> None:
     lane.session.is_calm = False
     assert lane.expect() is None
 
 
-async def test_what_the_codec_raises_comes_out(lane: Any) -> None:
+async def test_errors_of_the_codec_are_raised(lane: Any) -> None:
     def failing(data: bytes, most: int) -> None:
         raise MemoryError
 
@@ -175,7 +179,7 @@ async def test_what_the_codec_raises_comes_out(lane: Any) -> None:
         ({"text": None, "bytes": b""}, b"\x82\x00"),
     ],
 )
-async def test_a_usual_message_is_sent(
+async def test_a_common_message_is_sent(
     lane: Any, wire: Wire, message: dict[str, Any], frame_out: bytes
 ) -> None:
     kind = str(b"websocket.send", "ascii")  # equal to the interned name, and another object
@@ -201,12 +205,12 @@ async def test_a_usual_message_is_sent(
         None,
     ],
 )
-async def test_another_message_is_left(lane: Any, wire: Wire, message: Any) -> None:
+async def test_an_uncommon_message_takes_the_slow_path(lane: Any, wire: Wire, message: Any) -> None:
     assert lane.put(message) is False
     assert (wire.written, lane.messages_out, lane.octets_out) == ([], 0, 0)
 
 
-async def test_a_message_of_another_mapping_is_left(lane: Any, wire: Wire) -> None:
+async def test_a_message_that_is_no_dict_takes_the_slow_path(lane: Any, wire: Wire) -> None:
     class Other(dict[str, Any]):
         pass
 
@@ -214,7 +218,7 @@ async def test_a_message_of_another_mapping_is_left(lane: Any, wire: Wire) -> No
     assert wire.written == []
 
 
-async def test_nothing_is_sent_behind_a_shut_gate(lane: Any, wire: Wire) -> None:
+async def test_nothing_is_sent_while_the_gate_is_closed(lane: Any, wire: Wire) -> None:
     lane.gate.shut(1.0)
     assert lane.put({"type": "websocket.send", "text": "a"}) is False
     assert wire.written == []
@@ -226,7 +230,7 @@ async def test_nothing_is_sent_where_nothing_reaches_the_peer(lane: Any, wire: W
     assert wire.written == []
 
 
-async def test_messages_of_a_turn_leave_as_one(lane: Any, wire: Wire) -> None:
+async def test_messages_of_one_loop_iteration_are_one_write(lane: Any, wire: Wire) -> None:
     other = Wire()
     for text in ("a", "b", "c"):
         lane.put({"type": "websocket.send", "text": text})
@@ -247,7 +251,7 @@ async def test_the_same_frame_twice_is_sent_twice(lane: Any, wire: Wire) -> None
     assert wire.written == [same * 2]
 
 
-async def test_a_large_message_leaves_at_once(lane: Any, wire: Wire) -> None:
+async def test_a_large_message_is_written_immediately(lane: Any, wire: Wire) -> None:
     lane.put({"type": "websocket.send", "text": "a"})
     assert lane.put({"type": "websocket.send", "bytes": b"x" * FULL}) is True
     (written,) = wire.written
@@ -256,26 +260,26 @@ async def test_a_large_message_leaves_at_once(lane: Any, wire: Wire) -> None:
     assert not lane.waiting
 
 
-async def test_what_a_transport_would_only_keep_it_gets_at_once(lane: Any, wire: Wire) -> None:
+async def test_a_transport_that_buffers_is_written_immediately(lane: Any, wire: Wire) -> None:
     wire.unsent = 1
     lane.put({"type": "websocket.send", "text": "a"})
     assert wire.written == [b"\x81\x01a"]
 
 
 @pytest.mark.parametrize("size", [1, FULL])
-async def test_a_transport_that_breaks_is_told_of(lane: Any, wire: Wire, size: int) -> None:
+async def test_a_broken_transport_is_reported(lane: Any, wire: Wire, size: int) -> None:
     wire.is_broken = True
     assert lane.put({"type": "websocket.send", "bytes": b"x" * size}) is True
     assert lane.breaks == 1
 
 
-async def test_what_a_transport_raises_comes_out(lane: Any) -> None:
+async def test_errors_of_the_transport_are_raised(lane: Any) -> None:
     lane.transport = None
     with pytest.raises(AttributeError):
         lane.put({"type": "websocket.send", "text": "a"})
 
 
-async def test_what_writing_raises_comes_out(
+async def test_errors_of_the_write_batch_are_raised(
     lane: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(data: bytes) -> None:
@@ -294,7 +298,7 @@ async def test_a_frame_is_bytes(lane: Any) -> None:
         lane.put({"type": "websocket.send", "text": "a"})
 
 
-async def test_a_session_that_is_missing_shows(lane: Any) -> None:
+async def test_a_missing_session_raises(lane: Any) -> None:
     lane.receiver = asyncio.get_running_loop().create_future()
     lane.session = None
     with pytest.raises(AttributeError):
@@ -306,7 +310,7 @@ async def test_a_session_that_is_missing_shows(lane: Any) -> None:
         lane.expect()
 
 
-async def test_several_who_wait_are_not_usual(lane: Any) -> None:
+async def test_several_waiting_receivers_take_the_slow_path(lane: Any) -> None:
     lane.receiver = SEVERAL
     assert lane.expect() is None
     lane.data(frame(TEXT, "a"))
@@ -319,7 +323,7 @@ RELAYS = {base.__module__: base for base in (PlainRelay, Connection.__mro__[1])}
 
 
 @pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
-def test_a_relay_hands_on_to_whoever_has_the_connection(base: type[PlainRelay]) -> None:
+def test_a_relay_forwards_to_its_current_target(base: type[PlainRelay]) -> None:
     taken: list[bytes] = []
     relay = base()
     held = relay.data_received
@@ -335,13 +339,13 @@ def test_a_relay_hands_on_to_whoever_has_the_connection(base: type[PlainRelay]) 
 
 
 @pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
-def test_a_relay_without_a_target_says_so(base: type[PlainRelay]) -> None:
+def test_a_relay_without_a_target_raises(base: type[PlainRelay]) -> None:
     with pytest.raises(AttributeError, match="target"):
         base().data_received(b"a")
 
 
 @pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
-def test_what_a_target_raises_comes_out(base: type[PlainRelay]) -> None:
+def test_errors_of_the_target_are_raised(base: type[PlainRelay]) -> None:
     def failing(data: bytes) -> None:
         raise MemoryError
 

@@ -1,4 +1,4 @@
-"""How large a request's head may be: real processes, both loops, both parsers of HTTP."""
+"""Limits of a request's head, in server processes with both loops and both HTTP parsers."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes import ServerProcess, running
-from tests.wsclient import KEY
+from tests.harness.client import KEY
+from tests.harness.processes import ServerProcess, running
 
 APP = "tests.apps.shape:app"
 LONG = 150_000
@@ -55,7 +55,7 @@ async def connected(
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
-    """Return the status of the next response, and what its body says."""
+    """Return the status and the body of the next response."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
     assert length is not None
@@ -118,7 +118,7 @@ async def test_by_default_a_target_has_8_kib_and_a_head_100_fields(http: str) ->
             assert (await asked(server, raw))[0][0] == status
 
 
-async def test_both_may_be_set(http: str) -> None:
+async def test_both_limits_are_settings(http: str) -> None:
     limits = ("--limit-request-target", "20000", "--limit-request-fields", "1000")
     async with running(APP, *limits, "--http", http) as server:
         target = b"/" + b"a" * 19_999

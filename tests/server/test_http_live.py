@@ -1,13 +1,11 @@
-"""How a live server speaks HTTP, on each event loop: raw sockets, and httpx as a client."""
+"""HTTP on a live server with each event loop; the clients are TCP connections and httpx."""
 
 import asyncio
 import contextlib
 import os
-import re
 import socket
-import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,12 @@ import httpx
 import pytest
 import uvloop
 
-from tests import loops
-from tests.puppet import (
-    END,
-    START,
-    Lines,
-    Puppet,
-    logged,
-    nothing_left,
-    piece,
-    task_of,
-    turns,
-    until,
-    waits,
-)
+from tests.harness import loops
+from tests.harness.app import END, START, ScriptedApp, piece
+from tests.harness.client import GET, POST
+from tests.harness.log import LogCapture
+from tests.harness.tcp import TcpClient, connect_tcp
+from tests.harness.waiting import is_waiting, turns, until
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
 from wsgate.process.server import Server
@@ -37,74 +27,23 @@ from wsgate.server.http1_driver import READ_AHEAD
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
 
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 PATIENCE = 10.0
 MIB = 1024 * 1024
 
 
 LOOPS = loops.LOOPS
+pytestmark = pytest.mark.usefixtures("log", "no_task_left")
 
 
-@pytest.fixture(autouse=True)
-def log() -> Iterator[Lines]:
-    with logged() as lines:
-        yield lines
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_left() -> AsyncIterator[None]:
-    async with nothing_left():
-        yield
-
-
-class Client:
-    """A raw client."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self) -> tuple[int, bytes]:
-        """Return the status and the body of the next response, which has a Content-Length."""
-        async with asyncio.timeout(PATIENCE):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head)
-            assert length, head
-            return int(head[9:12]), await self.reader.readexactly(int(length[1]))
-
-    async def rest(self) -> bytes:
-        """Return what comes until the server ends its half."""
-        async with asyncio.timeout(PATIENCE):
-            return await self.reader.read()
-
-    def reset(self) -> None:
-        """Break the connection off: a RST leaves instead of a FIN."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def client_of(server: LiveServer) -> AsyncIterator[Client]:
-    client = Client(*await asyncio.open_connection(server.host, server.port))
-    try:
-        yield client
-    except BaseException:
-        client.writer.transport.abort()
-        raise
-    finally:
-        client.writer.close()
-        with contextlib.suppress(ConnectionError):
-            await client.writer.wait_closed()
+async def answer_of(client: TcpClient) -> tuple[int, bytes]:
+    """Return the status and the body of the next response."""
+    response = await client.response()
+    return response.status, response.body
 
 
 @contextlib.asynccontextmanager
 async def serving(app: App, **options: Any) -> AsyncIterator[LiveServer]:
-    """Serve without a lifespan, and see that all ends by itself when the clients are gone."""
+    """Serve without lifespan; check that all calls end once the clients have disconnected."""
     async with asyncio.timeout(3 * PATIENCE), serve(app, lifespan="off", **options) as server:
         yield server
         await server.settled()
@@ -140,7 +79,7 @@ async def path(scope: Any, receive: Any, send: Any) -> None:
     await send(piece(scope["path"].encode(), more=False))
 
 
-async def test_each_loop_has_its_turn(request: pytest.FixtureRequest) -> None:
+async def test_each_event_loop_is_used(request: pytest.FixtureRequest) -> None:
     is_uvloop = isinstance(asyncio.get_running_loop(), uvloop.Loop)
     assert is_uvloop is ("uvloop" in request.node.name)
 
@@ -184,14 +123,14 @@ async def test_httpx_and_every_method(method: str) -> None:
             assert (response.status_code, response.headers["x-method"]) == (200, method)
 
 
-async def test_httpx_many_at_a_time() -> None:
+async def test_httpx_sends_many_requests_at_once() -> None:
     async with serving(echo) as server, httpx_of(server) as client:
         bodies = [b"%d" % number * 1_000 for number in range(50)]
         answers = await asyncio.gather(*(client.post("/", content=body) for body in bodies))
         assert [answer.content for answer in answers] == bodies
 
 
-async def test_httpx_leaves_a_stream(log: Lines) -> None:
+async def test_httpx_disconnects_during_a_stream(log: LogCapture) -> None:
     ended = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -217,7 +156,7 @@ async def test_httpx_leaves_a_stream(log: Lines) -> None:
         assert not log.warnings
 
 
-async def test_httpx_sees_a_response_that_was_cut() -> None:
+async def test_httpx_detects_a_truncated_response() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await send(piece(b"x"))
@@ -228,7 +167,7 @@ async def test_httpx_sees_a_response_that_was_cut() -> None:
             await client.get("/")
 
 
-async def test_httpx_sees_a_failure() -> None:
+async def test_httpx_gets_500_for_a_failing_app() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("mine")
 
@@ -236,7 +175,7 @@ async def test_httpx_sees_a_failure() -> None:
         assert [(await client.get("/")).status_code for _ in range(2)] == [500, 500]
 
 
-async def test_httpx_and_a_body_that_nobody_reads() -> None:
+async def test_httpx_sends_a_body_that_the_app_does_not_read() -> None:
     async with serving(path) as server, httpx_of(server) as client:
         for size in (1_000, 5 * MIB, 1_000):
             assert (await client.post("/a", content=b"x" * size)).text == "/a"
@@ -246,90 +185,94 @@ async def test_httpx_and_a_body_that_nobody_reads() -> None:
 
 
 async def test_the_scope_names_both_ends() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(b"GET http://other/%C3%A9?q HTTP/1.1\r\nHost: x\r\n\r\n")
         call = await app.called()
         assert call.scope["client"] == client.writer.get_extra_info("sockname")
         assert call.scope["server"] == (server.host, server.port)
         assert (call.scope["path"], call.scope["query_string"]) == ("/é", b"q")
         assert call.scope["headers"] == [(b"host", b"other")]
-        await call.answer(b"fine")
-        call.returns()
-        assert await client.answer() == (200, b"fine")
+        await call.respond(b"fine")
+        call.finish()
+        assert await answer_of(client) == (200, b"fine")
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    async with serving(path) as server, client_of(server) as client:
+    async with serving(path) as server, connect_tcp(server.port) as client:
         count = 300
         for number in range(count):
             client.send(POST.replace(b"/ ", b"/%d ", 1) % (number, 5) + b"hello")
         for number in range(count):
-            assert await client.answer() == (200, b"/%d" % number)
+            assert await answer_of(client) == (200, b"/%d" % number)
 
 
-async def test_a_half_closed_client_gets_all_its_answers() -> None:
-    async with serving(path) as server, client_of(server) as client:
+async def test_a_half_closed_client_gets_all_responses() -> None:
+    async with serving(path) as server, connect_tcp(server.port) as client:
         client.send(GET * 3)
         client.writer.write_eof()
-        assert [await client.answer() for _ in range(3)] == [(200, b"/")] * 3
-        assert await client.rest() == b""
+        assert [await answer_of(client) for _ in range(3)] == [(200, b"/")] * 3
+        assert await client.read_rest() == b""
 
 
-async def test_a_half_closed_client_gets_its_late_answer() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+async def test_a_half_closed_client_gets_a_late_response() -> None:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(GET)
         client.writer.write_eof()
         call = await app.called()
         await call.receive()
         assert await call.receive() == {"type": "http.disconnect"}
-        await call.answer(b"x" * MIB)
-        call.returns()
-        assert await client.answer() == (200, b"x" * MIB)
-        assert await client.rest() == b""
+        await call.respond(b"x" * MIB)
+        call.finish()
+        assert await answer_of(client) == (200, b"x" * MIB)
+        assert await client.read_rest() == b""
 
 
-async def test_the_end_of_a_connection_is_no_reset() -> None:
+async def test_the_end_of_a_connection_is_not_a_reset() -> None:
     """The client reads its answer though it still sends (RFC 9112 section 9.6)."""
-    async with serving(path) as server, client_of(server) as client:
+    async with serving(path) as server, connect_tcp(server.port) as client:
         client.send(POST % 9_999_999)
-        assert await client.answer() == (200, b"/")
+        assert await answer_of(client) == (200, b"/")
         client.send(b"x" * 5 * MIB)
-        assert await client.rest() == b""
+        assert await client.read_rest() == b""
 
 
-async def test_a_malformed_request_disturbs_nobody_else() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client, client_of(server) as other:
+async def test_a_malformed_request_does_not_disturb_other_connections() -> None:
+    app = ScriptedApp()
+    async with (
+        serving(app) as server,
+        connect_tcp(server.port) as client,
+        connect_tcp(server.port) as other,
+    ):
         client.send(GET)
         call = await app.called()
         other.send(b"nonsense\r\n\r\n")
-        assert (await other.answer())[0] == 400
-        assert await other.rest() == b""
-        await call.answer(b"fine")
-        call.returns()
-        assert await client.answer() == (200, b"fine")
+        assert (await answer_of(other))[0] == 400
+        assert await other.read_rest() == b""
+        await call.respond(b"fine")
+        call.finish()
+        assert await answer_of(client) == (200, b"fine")
 
 
-async def test_continue_comes_when_the_app_asks() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+async def test_100_continue_is_sent_when_the_app_receives() -> None:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(POST[:-2] % 2 + b"Expect: 100-continue\r\n\r\n")
         call = await app.called()
-        coming = task_of(call.receive())
+        coming = call.start_receive()
         async with asyncio.timeout(PATIENCE):
             assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"ab")
         assert (await coming)["body"] == b"ab"
-        await call.answer(b"fine")
-        call.returns()
-        assert await client.answer() == (200, b"fine")
+        await call.respond(b"fine")
+        call.finish()
+        assert await answer_of(client) == (200, b"fine")
 
 
 async def test_send_waits_for_a_client_that_does_not_read() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(GET)
         call = await app.called()
         await call.send({**START, "headers": [(b"content-length", b"%d" % (64 * MIB))]})
@@ -345,26 +288,26 @@ async def test_send_waits_for_a_client_that_does_not_read() -> None:
         streaming = asyncio.create_task(stream())
         connection = connection_of(server)
         await until(lambda: connection.gate.is_shut and sent > MIB)
-        while not await waits(streaming) or not connection.gate.is_shut:
+        while not await is_waiting(streaming) or not connection.gate.is_shut:
             await turns()
         assert connection.transport.get_write_buffer_size() <= 2 * HIGH_WATER + 1_000
         assert sent < 64 * MIB
-        _, body = await client.answer()
+        _, body = await answer_of(client)
         assert len(body) == 64 * MIB
         await streaming
-        call.returns()
+        call.finish()
 
 
-async def test_reading_waits_for_an_app_that_does_not_receive() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+async def test_reading_pauses_while_the_app_does_not_receive() -> None:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(POST % (32 * MIB))
         client.send(b"x" * 32 * MIB)
         call = await app.called()
         connection = connection_of(server)
         driver: Any = connection.driver
         await until(lambda: connection.paused_since is not None)
-        assert driver._http1.buffered < READ_AHEAD + 262_144, "what one read brings at the most"
+        assert driver._http1.buffered < READ_AHEAD + 262_144, "at most one read above the limit"
         size, more = 0, True
         while more:
             message = await call.receive()
@@ -372,15 +315,15 @@ async def test_reading_waits_for_an_app_that_does_not_receive() -> None:
             size += len(message["body"])
             more = message["more_body"]
         assert size == 32 * MIB
-        await call.answer(b"fine")
-        call.returns()
-        assert await client.answer() == (200, b"fine")
+        await call.respond(b"fine")
+        call.finish()
+        assert await answer_of(client) == (200, b"fine")
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
-async def test_the_app_learns_that_its_client_has_left(reset: bool, log: Lines) -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+async def test_the_app_is_notified_of_a_disconnect(reset: bool, log: LogCapture) -> None:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(GET)
         call = await app.called()
         await call.receive()
@@ -395,12 +338,12 @@ async def test_the_app_learns_that_its_client_has_left(reset: bool, log: Lines) 
             for _ in range(1_000):
                 await call.send(piece(b"x" * 1_000))
                 await asyncio.sleep(0)
-        call.raises(ExceptionGroup("tasks", [ClientDisconnected("left")]))
+        call.finish(ExceptionGroup("tasks", [ClientDisconnected("left")]))
         await server.settled()
         assert not log.errors
 
 
-async def test_a_stream_without_a_pause_ends_with_its_client() -> None:
+async def test_a_stream_that_never_waits_ends_when_its_client_disconnects() -> None:
     """An app that never waits does not keep the loop from learning of the reset."""
     ended = asyncio.Event()
 
@@ -414,7 +357,7 @@ async def test_a_stream_without_a_pause_ends_with_its_client() -> None:
         ended.set()
 
     left = asyncio.Event()
-    async with serving(app) as server, client_of(server) as client:
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(GET)
         async with asyncio.timeout(PATIENCE):
             await client.reader.readuntil(b"x\r\n")
@@ -423,57 +366,60 @@ async def test_a_stream_without_a_pause_ends_with_its_client() -> None:
         await ended.wait()
 
 
-async def test_a_waiting_send_ends_with_its_client() -> None:
-    app = Puppet()
-    async with serving(app) as server, client_of(server) as client:
+async def test_a_waiting_send_ends_when_its_client_disconnects() -> None:
+    app = ScriptedApp()
+    async with serving(app) as server, connect_tcp(server.port) as client:
         client.send(GET)
         call = await app.called()
-        answering = asyncio.create_task(call.answer(b"x" * 50 * MIB))
+        answering = asyncio.create_task(call.respond(b"x" * 50 * MIB))
         connection = connection_of(server)
         await until(lambda: connection.gate.is_shut)
         client.reset()
         async with asyncio.timeout(PATIENCE):
             await answering
-        call.returns()
+        call.finish()
 
 
 async def test_deadlines_hold_on_a_real_clock() -> None:
     async with (
         serving(path, ws_handshake_timeout=1, timeout_keep_alive=0.01) as server,
-        client_of(server) as slow,
-        client_of(server) as idle,
+        connect_tcp(server.port) as slow,
+        connect_tcp(server.port) as idle,
     ):
         slow.send(GET + b"GET / ")
-        assert [(await slow.answer())[0] for _ in range(2)] == [200, 408]
-        assert await slow.rest() == b""
-        assert await idle.rest() == b""
+        assert [(await answer_of(slow))[0] for _ in range(2)] == [200, 408]
+        assert await slow.read_rest() == b""
+        assert await idle.read_rest() == b""
 
 
-async def test_a_client_that_does_not_read_is_given_up() -> None:
-    app = Puppet()
-    async with serving(app, ws_send_timeout=0.01) as server, client_of(server) as client:
+async def test_a_client_that_does_not_read_is_aborted() -> None:
+    app = ScriptedApp()
+    async with (
+        serving(app, ws_send_timeout=0.01) as server,
+        connect_tcp(server.port) as client,
+    ):
         client.send(GET)
         call = await app.called()
         async with asyncio.timeout(PATIENCE):
-            await call.answer(b"x" * 50 * MIB)
-        call.returns()
+            await call.respond(b"x" * 50 * MIB)
+        call.finish()
 
 
-async def test_over_the_limit() -> None:
-    app = Puppet()
+async def test_above_the_limit_of_calls_a_request_gets_503() -> None:
+    app = ScriptedApp()
     async with (
         serving(app, limit_concurrency=1) as server,
-        client_of(server) as client,
-        client_of(server) as other,
+        connect_tcp(server.port) as client,
+        connect_tcp(server.port) as other,
     ):
         client.send(GET)
         call = await app.called()
         other.send(GET)
-        assert (await other.answer())[0] == 503
-        assert await other.rest() == b""
-        await call.answer(b"fine")
-        call.returns()
-        assert await client.answer() == (200, b"fine")
+        assert (await answer_of(other))[0] == 503
+        assert await other.read_rest() == b""
+        await call.respond(b"fine")
+        call.finish()
+        assert await answer_of(client) == (200, b"fine")
 
 
 async def test_a_unix_socket(tmp_path: Path) -> None:
@@ -493,23 +439,23 @@ async def test_a_unix_socket_without_a_path() -> None:
 
 
 async def ask(
-    app: Puppet, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, server: Any
+    app: ScriptedApp, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, server: Any
 ) -> None:
-    client = Client(reader, writer)
+    client = TcpClient(reader, writer)
     client.send(GET)
     call = await app.called()
     assert (call.scope["client"], call.scope["server"]) == (None, server)
-    await call.answer(b"fine")
-    call.returns()
-    assert await client.answer() == (200, b"fine")
+    await call.respond(b"fine")
+    call.finish()
+    assert await answer_of(client) == (200, b"fine")
     writer.close()
     await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
-async def serving_at(**options: Any) -> AsyncIterator[Puppet]:
+async def serving_at(**options: Any) -> AsyncIterator[ScriptedApp]:
     """Serve a puppet elsewhere than on a port."""
-    app = Puppet()
+    app = ScriptedApp()
     server = Server(app, Config(lifespan="off", **options))
     await server.start()
     try:

@@ -36,7 +36,7 @@ async def within_reason(work: Coroutine[Any, Any, None]) -> None:
 
 
 class WholeApp:
-    """An app with a lifespan, and what it was told."""
+    """An app with a lifespan that keeps the events it received."""
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self.answers = answers
@@ -68,7 +68,7 @@ async def returns(scope: Scope, receive: Receive, send: Send) -> None:
 # -- a whole life ----------------------------------------------------------------------------------
 
 
-async def test_a_whole_life(caplog: pytest.LogCaptureFixture) -> None:
+async def test_startup_and_shutdown(caplog: pytest.LogCaptureFixture) -> None:
     app, state = WholeApp(COMPLETE, GONE), dict[str, Any]()
     life = lifespan(app, "on", state)
     await within_reason(life.start())
@@ -107,7 +107,7 @@ async def test_an_app_may_take_its_time_to_start() -> None:
     assert life._task.done()
 
 
-async def test_off_calls_nothing() -> None:
+async def test_off_does_not_call_the_app() -> None:
     life = lifespan(fails, "off")
     await within_reason(life.start())
     await within_reason(life.stop(5.0))
@@ -118,14 +118,14 @@ async def test_off_calls_nothing() -> None:
 # -- an app without lifespan -----------------------------------------------------------------------
 
 
-async def test_auto_goes_on_without(caplog: pytest.LogCaptureFixture) -> None:
+async def test_auto_serves_an_app_without_lifespan(caplog: pytest.LogCaptureFixture) -> None:
     life = lifespan(fails)
     await within_reason(life.start())
     assert lines(caplog) == ["INFO ASGI 'lifespan' protocol appears unsupported."]
     await within_reason(life.stop(5.0))
 
 
-async def test_auto_goes_on_with_an_app_that_cancels_itself(
+async def test_auto_serves_an_app_that_cancels_itself(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,7 +144,7 @@ async def test_auto_goes_on_with_an_app_that_cancels_itself(
         (ValueError("no\ndatabase"), "ValueError: no database"),
     ],
 )
-async def test_auto_says_that_a_lifespan_broke_off_during_its_startup(
+async def test_auto_logs_a_lifespan_that_failed_during_startup(
     caplog: pytest.LogCaptureFixture, error: BaseException, reason: str
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,7 +160,7 @@ async def test_auto_says_that_a_lifespan_broke_off_during_its_startup(
     await within_reason(life.stop(5.0))
 
 
-async def test_a_startup_that_the_server_gives_up_is_no_end_to_tell_of(
+async def test_a_startup_cancelled_by_the_server_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,14 +176,14 @@ async def test_a_startup_that_the_server_gives_up_is_no_end_to_tell_of(
     assert lines(caplog) == []
 
 
-async def test_auto_goes_on_with_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
+async def test_auto_serves_an_app_whose_lifespan_returns(caplog: pytest.LogCaptureFixture) -> None:
     life = lifespan(returns)
     await within_reason(life.start())
     await within_reason(life.stop(5.0))
     assert lines(caplog) == []
 
 
-async def test_on_does_not(caplog: pytest.LogCaptureFixture) -> None:
+async def test_on_requires_a_lifespan(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(StartupFailed) as raised:
         await within_reason(lifespan(fails, "on").start())
     assert str(raised.value) == "the application has no lifespan, which --lifespan on asks for"
@@ -193,7 +193,7 @@ async def test_on_does_not(caplog: pytest.LogCaptureFixture) -> None:
     assert isinstance(record.exc_info[1], KeyError)
 
 
-async def test_on_tells_a_startup_that_broke_off_from_no_lifespan() -> None:
+async def test_on_distinguishes_a_failed_startup_from_no_lifespan() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         raise RuntimeError("no database")
@@ -203,7 +203,7 @@ async def test_on_tells_a_startup_that_broke_off_from_no_lifespan() -> None:
     assert str(raised.value) == "the application's startup failed: RuntimeError: no database"
 
 
-async def test_on_does_not_take_an_app_that_returns(caplog: pytest.LogCaptureFixture) -> None:
+async def test_on_refuses_an_app_whose_lifespan_returns(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(StartupFailed, match="no lifespan"):
         await within_reason(lifespan(returns, "on").start())
     assert lines(caplog) == []
@@ -297,7 +297,7 @@ async def test_an_app_that_has_ended_is_not_shut_down(caplog: pytest.LogCaptureF
     assert lines(caplog) == []
 
 
-async def test_an_app_that_speaks_out_of_turn_hears_of_it(
+async def test_a_message_in_the_wrong_state_raises(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -314,7 +314,7 @@ async def test_an_app_that_speaks_out_of_turn_hears_of_it(
     assert lines(caplog) == []
 
 
-async def test_a_start_that_is_cancelled_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_cancelled_start_leaves_no_task(caplog: pytest.LogCaptureFixture) -> None:
     called, cancelled = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What a connection leaves behind: nothing that the garbage collector would have to find."""
+"""An ended connection leaves no reference cycles for the garbage collector."""
 
 import asyncio
 import gc
@@ -41,7 +41,7 @@ def alive() -> int:
 
 
 @pytest.mark.parametrize("ending", ["closed", "aborted"])
-async def test_a_websocket_that_has_ended_is_gone(uncollected: None, ending: str) -> None:
+async def test_an_ended_websocket_is_freed(uncollected: None, ending: str) -> None:
     async with wsgate.testing.serve(echo) as server:
         before = alive()
         client = await websockets.connect(server.ws_url)

@@ -1,4 +1,4 @@
-"""Who gets which message where several wait for one, or one is cancelled as it comes."""
+"""Which receiver gets a message if several wait, or one is cancelled as it arrives."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ def inbox() -> Inbox:
     return Inbox(connection, Session(FastCodec(MessageLimits(), None, Compressors(6))))
 
 
-async def test_those_who_wait_are_served_in_turn() -> None:
+async def test_waiting_receivers_are_served_in_order() -> None:
     box = inbox()
     arrivals = [box.arrival() for _ in range(3)]
     box.data(frame(TEXT, "a"))
@@ -35,7 +35,7 @@ async def test_those_who_wait_are_served_in_turn() -> None:
     assert arrivals[2].result() is None
 
 
-async def test_those_who_wait_no_more_are_passed_over() -> None:
+async def test_cancelled_receivers_are_skipped() -> None:
     box = inbox()
     first, second, third = (box.arrival() for _ in range(3))
     first.cancel()
@@ -49,7 +49,7 @@ async def test_those_who_wait_no_more_are_passed_over() -> None:
     assert box.pop() == "b"
 
 
-async def test_a_message_given_back_goes_to_who_waits_next() -> None:
+async def test_a_returned_message_goes_to_the_next_receiver() -> None:
     box = inbox()
     first, second = box.arrival(), box.arrival()
     box._put(["a"])
@@ -57,7 +57,7 @@ async def test_a_message_given_back_goes_to_who_waits_next() -> None:
     assert second.result() == "a"
 
 
-async def test_a_message_given_back_is_the_next_to_come() -> None:
+async def test_a_returned_message_is_received_next() -> None:
     box = inbox()
     first = box.arrival()
     box._put(["a", "b"])
@@ -65,7 +65,7 @@ async def test_a_message_given_back_is_the_next_to_come() -> None:
     assert [box.pop(), box.pop()] == ["a", "b"]
 
 
-async def test_only_messages_are_given_back() -> None:
+async def test_only_messages_are_returned_to_the_queue() -> None:
     box = inbox()
     waiting, cancelled, woken = box.arrival(), box.arrival(), box.arrival()
     cancelled.cancel()
@@ -77,7 +77,7 @@ async def test_only_messages_are_given_back() -> None:
     assert box.queue is None
 
 
-async def test_a_receiver_cancelled_in_the_turn_of_its_message_loses_nothing() -> None:
+async def test_a_receiver_cancelled_as_its_message_arrives_loses_nothing() -> None:
     box = inbox()
 
     async def receive() -> str | bytes | None:

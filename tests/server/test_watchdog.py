@@ -1,28 +1,21 @@
-"""The thread that tells what blocks the event loop."""
+"""The thread that logs what blocks the event loop."""
 
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.puppet import Lines, logged
+from tests.harness.log import LogCapture
 from wsgate.server import watchdog as module
 from wsgate.server.watchdog import BLOCKED, Watchdog
 
 PATIENCE = 30.0
 
 
-@pytest.fixture(autouse=True)
-def log() -> Iterator[Lines]:
-    with logged() as lines:
-        yield lines
-
-
-def test_a_beat_that_is_missing_is_told_once(log: Lines) -> None:
+def test_a_missing_heartbeat_is_logged_once(log: LogCapture) -> None:
     watchdog = Watchdog()
     last = watchdog._beat
     watchdog.look(last + BLOCKED - 0.01)
@@ -33,10 +26,10 @@ def test_a_beat_that_is_missing_is_told_once(log: Lines) -> None:
     assert line.startswith("The event loop has been blocked for 1.2 s by look (watchdog.py, line ")
     # Three calls, the innermost first.
     assert line.count(" < ") == 2
-    assert " < test_a_beat_that_is_missing_is_told_once (test_watchdog.py, line " in line
+    assert " < test_a_missing_heartbeat_is_logged_once (test_watchdog.py, line " in line
 
 
-def test_a_beat_makes_it_look_anew(log: Lines) -> None:
+def test_a_heartbeat_starts_a_new_interval(log: LogCapture) -> None:
     watchdog = Watchdog()
     watchdog.look(watchdog._beat + 1)
     watchdog.beat()
@@ -46,7 +39,7 @@ def test_a_beat_makes_it_look_anew(log: Lines) -> None:
     assert len(log.warnings) == 2
 
 
-def test_a_thread_without_a_stack(log: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_without_a_stack(log: LogCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "_current_frames", dict)
     watchdog = Watchdog()
     watchdog.look(watchdog._beat + 3)
@@ -54,7 +47,7 @@ def test_a_thread_without_a_stack(log: Lines, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc")
-def test_its_thread_leaves_signals_to_the_main_one() -> None:
+def test_its_thread_leaves_signals_to_the_main_thread() -> None:
     watchdog = Watchdog()
     watchdog.start()
     try:
@@ -72,12 +65,12 @@ def blocked(thread: threading.Thread) -> set[int]:
     return {number for number in range(1, 65) if mask >> number - 1 & 1}
 
 
-def test_it_ends_though_it_was_never_started() -> None:
+def test_it_stops_even_if_never_started() -> None:
     Watchdog().stop()
 
 
-def test_it_looks_at_the_thread_that_started_it(
-    log: Lines, monkeypatch: pytest.MonkeyPatch
+def test_it_reports_the_stack_of_the_thread_that_started_it(
+    log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCKED", 0.0)
     monkeypatch.setattr(module, "_PERIOD", 0.05)
@@ -105,8 +98,8 @@ def test_it_looks_at_the_thread_that_started_it(
     assert "blocks (test_watchdog.py, line " in lines[0]
 
 
-def test_a_thread_that_was_late_itself_says_nothing(
-    log: Lines, monkeypatch: pytest.MonkeyPatch
+def test_a_watchdog_that_was_late_itself_logs_nothing(
+    log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([10.0, 10.25, 12.0, 12.25])
     turned = SimpleNamespace(monotonic=lambda: next(times))

@@ -1,10 +1,8 @@
-"""WebSockets of a live server: the `websockets` client, and what no well-behaved client sends."""
+"""WebSockets on a live server: the `websockets` client, and clients that break the protocol."""
 
 import asyncio
 import contextlib
 import random
-import socket
-import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +12,15 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests import frames, loops
+from tests import frames
 from tests.apps.echo import app as echo
 from tests.frames import PING, PONG, TEXT, frame
-from tests.wsclient import (
-    PATIENCE,
-    Stage,
-    close_code,
-    handshake,
-    logged,
-    soon,
-    text,
-    text_frame,
-)
+from tests.harness import loops
+from tests.harness.app import ScriptedApp, text
+from tests.harness.client import close_code, handshake, text_frame
+from tests.harness.log import capture_log
+from tests.harness.tcp import connect_tcp
+from tests.harness.waiting import PATIENCE, soon
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
 from wsgate.process.server import Server
@@ -39,63 +33,14 @@ MIB = 1 << 20
 
 @contextlib.asynccontextmanager
 async def live(app: App, **options: Any) -> AsyncIterator[LiveServer]:
-    """Serve; see that nothing is left of what the test opened, and that nothing went wrong."""
+    """Serve; check that no task is left at the end, and that no warning or error was logged."""
     tasks = asyncio.all_tasks()
-    with logged() as log:
+    with capture_log() as log:
         async with serve(app, **{"lifespan": "off", **options}) as server:
             yield server
             await soon(server.settled())
         assert not log.problems
     assert asyncio.all_tasks() == tasks
-
-
-@contextlib.asynccontextmanager
-async def raw(server: LiveServer) -> AsyncIterator["Raw"]:
-    """Connect without a WebSocket client; broken off in the end."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    try:
-        yield Raw(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await soon(writer.wait_closed())
-
-
-class Raw:
-    """A client's TCP connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self.writer.write(data)
-
-    async def open(self, *headers: str, behind: bytes = b"") -> bytes:
-        """Send a handshake and return the head of the answer."""
-        self.send(handshake(*headers) + behind)
-        return await soon(self.reader.readuntil(b"\r\n\r\n"))
-
-    async def frame(self) -> frames.ServerFrame:
-        """Return the server's next frame, of at most 125 bytes."""
-        head = await soon(self.reader.readexactly(2))
-        (found,) = frames.parsed(head + await soon(self.reader.readexactly(head[1])))
-        return found
-
-    async def closed(self) -> tuple[int, str]:
-        """Return code and reason of the server's Close, which comes next."""
-        return close_code(await self.frame())
-
-    async def rest(self) -> bytes:
-        """Return what comes until the server ends its half."""
-        return await soon(self.reader.read())
-
-    def reset(self) -> None:
-        """Break off with a TCP reset."""
-        sock: socket.socket = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +51,7 @@ async def client(server: LiveServer, path: str = "/", **options: Any) -> AsyncIt
 
 
 async def closing(ws: ClientConnection) -> tuple[int, str]:
-    """Return code and reason with which the server closes."""
+    """Return the code and the reason of the server's Close."""
     with pytest.raises(ConnectionClosed) as caught:
         await soon(ws.recv())
     assert caught.value.rcvd is not None
@@ -143,7 +88,7 @@ async def _send_all(ws: ClientConnection, messages: list[str]) -> None:
         await ws.send(message)
 
 
-async def test_message_in_pieces() -> None:
+async def test_fragmented_message() -> None:
     async def pieces() -> AsyncIterator[str]:
         for _ in range(50):
             yield "ab" * 500
@@ -153,26 +98,26 @@ async def test_message_in_pieces() -> None:
         assert await soon(ws.recv()) == "ab" * 25_000
 
 
-async def test_clients_pings_are_answered_while_the_app_is_busy() -> None:
-    stage = Stage()
-    async with live(stage) as server:
+async def test_pings_are_answered_while_the_app_is_busy() -> None:
+    app = ScriptedApp()
+    async with live(app) as server:
         opening = asyncio.ensure_future(connect(server.ws_url, proxy=None).__aenter__())
-        await stage.entered()
-        await stage.accept()
+        call = await app.called()
+        await call.accept()
         ws = await soon(opening)
         await soon(await ws.ping())
-        stage.leave()
+        call.finish()
         await soon(ws.wait_closed())
         assert ws.close_code == 1000
 
 
-async def test_pings_of_the_server_and_a_client_that_is_dead() -> None:
+async def test_server_pings_a_client_that_stops_answering() -> None:
     options = {"ws_ping_interval": 0.1, "ws_ping_timeout": 0.1, "ws_close_timeout": 0.1}
-    async with live(echo, **options) as server, raw(server) as peer:
+    async with live(echo, **options) as server, connect_tcp(server.port) as peer:
         await peer.open()
-        assert await peer.frame() == (PING, b"", True, 0)
+        assert await peer.read_frame() == (PING, b"", True, 0)
         peer.send(frame(PONG))
-        while (last := await peer.frame()).opcode == PING:
+        while (last := await peer.read_frame()).opcode == PING:
             pass
         assert close_code(last) == (1011, "keepalive ping timeout")
         await soon(server.settled())
@@ -258,16 +203,16 @@ async def test_limit_concurrency_is_503() -> None:
 
 
 async def test_unix_socket(tmp_path: Path) -> None:
-    stage = Stage()
+    app = ScriptedApp()
     path = str(tmp_path / "s")
-    server = Server(stage, Config(uds=path, lifespan="off"))
+    server = Server(app, Config(uds=path, lifespan="off"))
     await server.start()
     opening = asyncio.ensure_future(unix_connect(path).__aenter__())
-    await stage.entered()
-    await stage.accept()
+    call = await app.called()
+    await call.accept()
     ws = await soon(opening)
-    assert (stage.scope["client"], stage.scope["server"]) == (None, (path, None))
-    stage.leave()
+    assert (call.scope["client"], call.scope["server"]) == (None, (path, None))
+    call.finish()
     await soon(ws.wait_closed())
     await soon(server.stop())
 
@@ -287,35 +232,38 @@ async def test_many_clients_at_once() -> None:
 
 
 async def test_send_waits_for_a_client_that_does_not_read() -> None:
-    stage = Stage()
-    async with live(stage) as server, raw(server) as peer:
+    app = ScriptedApp()
+    async with live(app) as server, connect_tcp(server.port) as peer:
         peer.send(handshake())
-        await stage.entered()
-        await stage.accept()
-        await soon(peer.reader.readuntil(b"\r\n\r\n"))
+        call = await app.called()
+        await call.accept()
+        await peer.read_until(b"\r\n\r\n")
         size, sent = 100_000, 0
         while True:  # until the kernel's buffers and ours are full
-            sending = stage.sending({"type": "websocket.send", "bytes": bytes(size)})
+            sending = call.start_send({"type": "websocket.send", "bytes": bytes(size)})
             sent += 1
             done, _ = await asyncio.wait([sending], timeout=0.2)
             if not done:
                 break
-        await soon(peer.reader.readexactly(sent * (size + 10)))
+        await peer.read_exactly(sent * (size + 10))
         await soon(sending)
-        stage.leave()
-        assert await peer.closed() == (1000, "")
+        call.finish()
+        assert await peer.read_close() == (1000, "")
         peer.send(frames.close(1000))
-        assert await peer.rest() == b""
+        assert await peer.read_rest() == b""
 
 
 async def test_reading_stops_while_the_app_does_not_receive() -> None:
-    stage = Stage()
+    app = ScriptedApp()
     message = frame(frames.BINARY, bytes(100_000))
-    async with live(stage, ws_max_queue_size=500_000) as server, raw(server) as peer:
+    async with (
+        live(app, ws_max_queue_size=500_000) as server,
+        connect_tcp(server.port) as peer,
+    ):
         peer.send(handshake())
-        await stage.entered()
-        await stage.accept()
-        await soon(peer.reader.readuntil(b"\r\n\r\n"))
+        call = await app.called()
+        await call.accept()
+        await peer.read_until(b"\r\n\r\n")
         count = 0
         with contextlib.suppress(TimeoutError):
             while True:
@@ -323,10 +271,10 @@ async def test_reading_stops_while_the_app_does_not_receive() -> None:
                 count += 1
                 async with asyncio.timeout(0.2):
                     await peer.writer.drain()
-        assert len(await stage.receives(count)) == count
-        await soon(peer.writer.drain())
-        stage.leave()
-        assert await peer.closed() == (1000, "")
+        assert len(await call.receive_payloads(count)) == count
+        await peer.drain()
+        call.finish()
+        assert await peer.read_close() == (1000, "")
 
 
 async def test_slow_consumer_is_closed_with_1013() -> None:
@@ -341,7 +289,7 @@ async def test_slow_consumer_is_closed_with_1013() -> None:
         codes.put_nowait((await receive())["code"])
 
     options = {"ws_send_timeout": 0.3, "ws_close_timeout": 0.3}
-    async with live(app, **options) as server, raw(server) as peer:
+    async with live(app, **options) as server, connect_tcp(server.port) as peer:
         await peer.open()
         assert await soon(codes.get()) == 1013
         await soon(server.settled())
@@ -360,33 +308,33 @@ async def test_slow_consumer_is_closed_with_1013() -> None:
     ids=["no key", "no version", "POST"],
 )
 async def test_bad_handshake_is_answered_and_closed(request_: bytes, status: int) -> None:
-    async with live(echo) as server, raw(server) as peer:
+    async with live(echo) as server, connect_tcp(server.port) as peer:
         peer.send(request_ + text_frame("a") * 10_000)
-        assert (await peer.rest()).startswith(b"HTTP/1.1 %d " % status)
+        assert (await peer.read_rest()).startswith(b"HTTP/1.1 %d " % status)
 
 
-async def test_frames_behind_the_handshake() -> None:
-    async with live(echo) as server, raw(server) as peer:
-        await peer.open(behind=text_frame("a") + text_frame("b"))
-        assert [(await peer.frame()).payload for _ in "ab"] == [b"a", b"b"]
+async def test_frames_after_the_handshake() -> None:
+    async with live(echo) as server, connect_tcp(server.port) as peer:
+        await peer.open(rest=text_frame("a") + text_frame("b"))
+        assert [(await peer.read_frame()).payload for _ in "ab"] == [b"a", b"b"]
         peer.send(frames.close(1000))
-        assert await peer.closed() == (1000, "")
+        assert await peer.read_close() == (1000, "")
 
 
 async def test_many_bytes_before_accept() -> None:
-    stage = Stage()
+    app = ScriptedApp()
     count = 3_000
-    async with live(stage) as server, raw(server) as peer:
+    async with live(app) as server, connect_tcp(server.port) as peer:
         peer.send(handshake() + text_frame("a" * 100) * count)
-        await stage.entered()
-        await stage.accept()
+        call = await app.called()
+        await call.accept()
         got = 0
         while got < count:
-            assert (await stage._receive())["text"] == "a" * 100
+            assert (await call.receive())["text"] == "a" * 100
             got += 1
-        stage.leave()
-        await soon(peer.reader.readuntil(b"\r\n\r\n"))
-        assert await peer.closed() == (1000, "")
+        call.finish()
+        await peer.read_until(b"\r\n\r\n")
+        assert await peer.read_close() == (1000, "")
 
 
 @pytest.mark.parametrize(
@@ -399,58 +347,58 @@ async def test_many_bytes_before_accept() -> None:
     ],
 )
 async def test_bad_frame_is_answered_with_its_code(bad: bytes, code: int) -> None:
-    async with live(echo) as server, raw(server) as peer:
-        await peer.open(behind=text_frame("a") + bad + text_frame("b") * 10_000)
-        assert await peer.frame() == (TEXT, b"a", True, 0)
-        assert (await peer.closed())[0] == code
-        assert await peer.rest() == b""
+    async with live(echo) as server, connect_tcp(server.port) as peer:
+        await peer.open(rest=text_frame("a") + bad + text_frame("b") * 10_000)
+        assert await peer.read_frame() == (TEXT, b"a", True, 0)
+        assert (await peer.read_close())[0] == code
+        assert await peer.read_rest() == b""
 
 
 @pytest.mark.parametrize("way", ["eof", "reset"])
 @pytest.mark.parametrize("when", ["asked", "accepted", "messages wait"])
-async def test_client_that_goes_away_is_1006(way: str, when: str) -> None:
-    stage = Stage()
-    async with live(stage) as server, raw(server) as peer:
+async def test_client_that_disconnects_is_1006(way: str, when: str) -> None:
+    app = ScriptedApp()
+    async with live(app) as server, connect_tcp(server.port) as peer:
         peer.send(handshake())
-        await stage.entered()
+        call = await app.called()
         if when != "asked":
-            await stage.accept()
-            await soon(peer.reader.readuntil(b"\r\n\r\n"))
+            await call.accept()
+            await peer.read_until(b"\r\n\r\n")
         else:
-            assert (await stage.receive())["type"] == "websocket.connect"
+            assert (await call.receive())["type"] == "websocket.connect"
         if when == "messages wait":
             peer.send(text_frame("a") * 10)
-            assert await stage.receives(1) == ["a"]
+            assert await call.receive_payloads(1) == ["a"]
         if way == "reset":
             peer.reset()
         else:
-            peer.writer.write_eof()
-        while (event := await stage.receive())["type"] == "websocket.receive":
+            peer.send_eof()
+        while (event := await call.receive())["type"] == "websocket.receive":
             assert when == "messages wait"
         assert (event["code"], event["reason"]) == (1006, "")
         with pytest.raises(ClientDisconnected) as caught:
-            await stage.send(text("a"))
-        stage.leave(caught.value)
+            await call.send(text("a"))
+        call.finish(caught.value)
         await soon(server.settled())
         if way == "eof":
-            assert await peer.rest() == b""
+            assert await peer.read_rest() == b""
 
 
 async def test_client_that_resets_while_senders_wait() -> None:
-    stage = Stage()
-    async with live(stage) as server, raw(server) as peer:
+    app = ScriptedApp()
+    async with live(app) as server, connect_tcp(server.port) as peer:
         peer.send(handshake())
-        await stage.entered()
-        await stage.accept()
-        await soon(peer.reader.readuntil(b"\r\n\r\n"))
+        call = await app.called()
+        await call.accept()
+        await peer.read_until(b"\r\n\r\n")
         message = {"type": "websocket.send", "bytes": bytes(20 * MIB)}
-        sending = [stage.sending(message) for _ in range(3)]
+        sending = [call.start_send(message) for _ in range(3)]
         await asyncio.sleep(0)
         peer.reset()
         results = await soon(asyncio.gather(*sending, return_exceptions=True))
         assert {type(result) for result in results} <= {ClientDisconnected, type(None)}
         assert isinstance(results[-1], ClientDisconnected)
-        stage.leave()
+        call.finish()
 
 
 async def test_ping_flood_of_a_client_that_does_not_read() -> None:
@@ -461,7 +409,10 @@ async def test_ping_flood_of_a_client_that_does_not_read() -> None:
         assert (await receive())["code"] == 1013
 
     pings = frame(PING, bytes(125)) * 100
-    async with live(app, ws_send_timeout=0.3, ws_close_timeout=0.2) as server, raw(server) as peer:
+    async with (
+        live(app, ws_send_timeout=0.3, ws_close_timeout=0.2) as server,
+        connect_tcp(server.port) as peer,
+    ):
         await peer.open()
         sizes = set()
         with contextlib.suppress(OSError):
@@ -475,20 +426,23 @@ async def test_ping_flood_of_a_client_that_does_not_read() -> None:
         await soon(server.settled())
 
 
-async def test_client_that_does_not_answer_the_close_is_cut_off() -> None:
+async def test_client_that_does_not_answer_the_close_is_aborted() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
 
-    async with live(app, ws_close_timeout=0.2) as server, raw(server) as peer:
+    async with (
+        live(app, ws_close_timeout=0.2) as server,
+        connect_tcp(server.port) as peer,
+    ):
         await peer.open()
-        assert await peer.closed() == (1000, "")
+        assert await peer.read_close() == (1000, "")
         await soon(server.settled())
         with contextlib.suppress(ConnectionResetError):
-            assert await peer.rest() == b""
+            assert await peer.read_rest() == b""
 
 
-async def test_pipelined_request_in_front_of_the_handshake() -> None:
+async def test_pipelined_request_before_the_handshake() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await echo(scope, receive, send)
@@ -496,11 +450,11 @@ async def test_pipelined_request_in_front_of_the_handshake() -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"first"})
 
-    async with live(app) as server, raw(server) as peer:
+    async with live(app) as server, connect_tcp(server.port) as peer:
         peer.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" + handshake() + text_frame("a"))
-        assert b"200 OK" in await soon(peer.reader.readuntil(b"\r\n\r\nfirst"))
-        assert b" 101 " in await soon(peer.reader.readuntil(b"\r\n\r\n"))
-        assert await peer.frame() == (TEXT, b"a", True, 0)
+        assert b"200 OK" in await peer.read_until(b"\r\n\r\nfirst")
+        assert b" 101 " in await peer.read_until(b"\r\n\r\n")
+        assert await peer.read_frame() == (TEXT, b"a", True, 0)
         peer.send(frames.close(1000))
-        assert await peer.closed() == (1000, "")
-        assert await peer.rest() == b""
+        assert await peer.read_close() == (1000, "")
+        assert await peer.read_rest() == b""

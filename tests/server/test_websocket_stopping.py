@@ -1,4 +1,4 @@
-"""WebSockets of a server that stops: closed with 1012, refused with 503, ended by force at last."""
+"""WebSockets of a server that stops: closed with 1012, refused with 503, at last aborted."""
 
 import asyncio
 import contextlib
@@ -10,49 +10,30 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests import frames
-from tests.wsclient import (
-    PATIENCE,
-    Log,
-    Stage,
-    close_code,
-    handshake,
-    logged,
-    opened,
-    peer,
-    soon,
-    text,
-    text_frame,
-    turns,
-)
+from tests.harness.app import ScriptedApp, denial, denial_body, text
+from tests.harness.client import BAD_FRAME, close_code, handshake, text_frame
+from tests.harness.log import LogCapture, capture_log
+from tests.harness.memory import opened, peer, stop
+from tests.harness.waiting import PATIENCE, soon, turns
 from wsgate.errors import ClientDisconnected
-from wsgate.testing import LiveServer, MemoryClient, serve
+from wsgate.testing import LiveServer, serve
 from wsgate.types import App, Message
-
-DENIAL = "websocket.http.response"
-BAD_FRAME = frames.frame(0x3)
-
-
-def stop(client: MemoryClient) -> None:
-    """Tell the connection what a server tells it that stops."""
-    for connection in list(client.context.connections):
-        connection.driver.stop()
-
 
 # -- one connection, in memory --------------------------------------------------------------------
 
 
-async def test_open_one_is_closed_with_1012() -> None:
+async def test_open_websocket_is_closed_with_1012() -> None:
     async with opened() as ws:
-        waiting = ws.app.receiving()
+        waiting = ws.call.start_receive()
         await turns()
         stop(ws.client)
         stop(ws.client)
-        assert await ws.closed() == (1012, "service restart")
+        assert await ws.read_close() == (1012, "service restart")
         assert (await soon(waiting))["code"] == 1012
-        assert await ws.disconnected() == (1012, "service restart")
+        assert await ws.receive_disconnect() == (1012, "service restart")
         with pytest.raises(ClientDisconnected) as caught:
-            await ws.app.send(text("a"))
-        ws.app.leave(caught.value)
+            await ws.call.send(text("a"))
+        ws.call.finish(caught.value)
         ws.client.send(frames.close(1012))
         assert await ws.client.ended() == b""
         assert "[closed] 1012 service restart" in ws.log.access[1]
@@ -60,18 +41,18 @@ async def test_open_one_is_closed_with_1012() -> None:
         assert not ws.log.problems
 
 
-async def test_messages_before_it_are_still_delivered() -> None:
+async def test_messages_before_the_stop_are_delivered() -> None:
     async with opened() as ws:
         ws.client.send(text_frame("a") + text_frame("b"))
         stop(ws.client)
-        assert await ws.app.receives(2) == ["a", "b"]
-        assert await ws.disconnected() == (1012, "service restart")
+        assert await ws.call.receive_payloads(2) == ["a", "b"]
+        assert await ws.receive_disconnect() == (1012, "service restart")
 
 
-async def test_sender_that_waits_ends() -> None:
+async def test_waiting_sender_ends() -> None:
     async with opened() as ws:
         ws.client.stall()
-        wrote, waits = ws.app.sending(text("a" * 70_000)), ws.app.sending(text("b"))
+        wrote, waits = ws.call.start_send(text("a" * 70_000)), ws.call.start_send(text("b"))
         await turns()
         stop(ws.client)
         await soon(wrote)
@@ -79,32 +60,32 @@ async def test_sender_that_waits_ends() -> None:
             await soon(waits)
 
 
-async def test_one_that_is_closing_goes_on_closing() -> None:
+async def test_closing_handshake_continues() -> None:
     async with opened() as ws:
-        await ws.app.send({"type": "websocket.close", "code": 4000})
+        await ws.call.send({"type": "websocket.close", "code": 4000})
         stop(ws.client)
-        assert await ws.closed() == (4000, "")
+        assert await ws.read_close() == (4000, "")
         ws.client.send(frames.close(4000))
         assert await ws.client.ended() == b""
 
 
-async def test_one_that_fails_is_told_of_its_fault() -> None:
+async def test_protocol_error_keeps_its_code() -> None:
     async with opened() as ws:
         ws.client.send(text_frame("a") + BAD_FRAME)
         stop(ws.client)
-        assert await ws.closed() == (1002, "protocol error")
-        assert await ws.app.receives(1) == ["a"]
-        assert await ws.disconnected() == (1002, "protocol error")
+        assert await ws.read_close() == (1002, "protocol error")
+        assert await ws.call.receive_payloads(1) == ["a"]
+        assert await ws.receive_disconnect() == (1002, "protocol error")
 
 
 @pytest.mark.parametrize("held", [False, True])
-async def test_one_not_yet_accepted_is_refused_with_503(held: bool) -> None:
+async def test_handshake_not_yet_accepted_is_refused_with_503(held: bool) -> None:
     async with peer() as ws:
-        await ws.ask()
-        assert (await ws.app.receive())["type"] == "websocket.connect"
+        await ws.request()
+        assert (await ws.call.receive())["type"] == "websocket.connect"
         if held:  # none of it has left
-            await ws.app.send({"type": f"{DENIAL}.start", "status": 401})
-        waiting = ws.app.receiving()
+            await ws.call.send(denial())
+        waiting = ws.call.start_receive()
         await turns()
         stop(ws.client)
         answer = await ws.client.ended()
@@ -112,43 +93,43 @@ async def test_one_not_yet_accepted_is_refused_with_503(held: bool) -> None:
         assert b"\r\nretry-after: 1\r\n" in answer
         assert ws.log.access == ['127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable']
         assert (await soon(waiting))["code"] == 1012
-        assert await ws.disconnected() == (1012, "service restart")
+        assert await ws.receive_disconnect() == (1012, "service restart")
         stop(ws.client)
-        message: Message = {"type": f"{DENIAL}.body"} if held else {"type": "websocket.accept"}
+        message: Message = denial_body() if held else {"type": "websocket.accept"}
         with pytest.raises(ClientDisconnected) as caught:
-            await ws.app.send(message)
-        ws.app.leave(caught.value)
+            await ws.call.send(message)
+        ws.call.finish(caught.value)
         await turns()
         assert not ws.client.received
         assert not ws.log.problems  # nothing that the app has done wrong
 
 
 @pytest.mark.parametrize("error", [None, KeyError("mine")])
-async def test_app_that_ends_behind_the_503(error: Exception | None) -> None:
+async def test_app_that_ends_after_the_503(error: Exception | None) -> None:
     async with peer() as ws:
-        await ws.ask()
+        await ws.request()
         stop(ws.client)
-        ws.app.leave(error)
+        ws.call.finish(error)
         assert (await ws.client.ended()).count(b"HTTP/1.1 ") == 1
         await turns()
         assert len(ws.log.access) == 1
         assert len(ws.log.problems) == (0 if error is None else 1)
 
 
-async def test_denial_that_has_begun_goes_on() -> None:
+async def test_started_denial_continues() -> None:
     async with peer() as ws:
-        await ws.ask()
-        await ws.app.send({"type": f"{DENIAL}.start", "status": 401})
-        await ws.app.send({"type": f"{DENIAL}.body", "body": b"go", "more_body": True})
+        await ws.request()
+        await ws.call.send(denial())
+        await ws.call.send(denial_body(b"go", more_body=True))
         stop(ws.client)
-        await ws.app.send({"type": f"{DENIAL}.body", "body": b"way"})
+        await ws.call.send(denial_body(b"way"))
         assert (await ws.client.ended()).endswith(b"2\r\ngo\r\n3\r\nway\r\n0\r\n\r\n")
 
 
-async def test_one_that_was_refused_is_left_alone() -> None:
+async def test_refused_handshake_gets_no_second_response() -> None:
     async with peer() as ws:
-        await ws.ask()
-        await ws.app.send({"type": "websocket.close"})
+        await ws.request()
+        await ws.call.send({"type": "websocket.close"})
         stop(ws.client)
         assert (await ws.client.ended()).count(b"HTTP/1.1 ") == 1
 
@@ -157,10 +138,10 @@ async def test_one_that_was_refused_is_left_alone() -> None:
 
 
 @contextlib.asynccontextmanager
-async def live(app: App, **options: Any) -> AsyncIterator[tuple[LiveServer, Log]]:
-    """Serve; see that nothing is left once it has stopped."""
+async def live(app: App, **options: Any) -> AsyncIterator[tuple[LiveServer, LogCapture]]:
+    """Serve; check that nothing is left after the server has stopped."""
     tasks = asyncio.all_tasks()
-    with logged() as log:
+    with capture_log() as log:
         async with serve(app, **{"lifespan": "off", **options}) as server:
             yield server, log
         assert (server.connections, server.tasks) == (0, 0)
@@ -168,7 +149,7 @@ async def live(app: App, **options: Any) -> AsyncIterator[tuple[LiveServer, Log]
 
 
 async def reason_of(ws: ClientConnection) -> tuple[int, str]:
-    """Return code and reason with which the server closes."""
+    """Return the code and the reason of the server's Close."""
     with pytest.raises(ConnectionClosed) as caught:
         await soon(ws.recv())
     assert caught.value.rcvd is not None
@@ -183,7 +164,7 @@ async def raw(server: LiveServer) -> tuple[asyncio.StreamReader, asyncio.StreamW
 
 
 class Slow:
-    """An app that accepts and, once told of the end, needs to be let go."""
+    """An app that accepts and, after the disconnect, waits until the test sets `go`."""
 
     def __init__(self, *, swallows: bool = False) -> None:
         self.accepted = asyncio.Event()
@@ -207,7 +188,7 @@ class Slow:
                     raise
 
 
-async def test_all_are_closed_with_1012_and_their_apps_awaited() -> None:
+async def test_all_websockets_are_closed_with_1012_and_their_apps_awaited() -> None:
     ended = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -274,7 +255,7 @@ async def test_app_that_takes_too_long_is_cancelled() -> None:
 async def test_app_that_swallows_its_cancellation_does_not_hang_the_stop() -> None:
     app = Slow(swallows=True)
     tasks = asyncio.all_tasks()
-    with logged() as log:
+    with capture_log() as log:
         async with serve(app, lifespan="off", timeout_graceful_shutdown=0) as server:
             _, writer = await raw(server)
             await soon(app.accepted.wait())
@@ -289,39 +270,39 @@ async def test_app_that_swallows_its_cancellation_does_not_hang_the_stop() -> No
     assert asyncio.all_tasks() == tasks
 
 
-async def test_one_not_accepted_is_refused_and_its_app_awaited() -> None:
-    app = Stage()
+async def test_handshake_not_accepted_is_refused_and_its_app_awaited() -> None:
+    app = ScriptedApp()
     async with live(app) as (server, log):
         reader, writer = await raw(server)
-        await app.entered()
+        call = await app.called()
         stopping = asyncio.ensure_future(server.stop())
         assert (await soon(reader.read())).startswith(b"HTTP/1.1 503 ")
         writer.close()
         await turns()
         assert not stopping.done()
-        app.leave()
+        call.finish()
         await soon(stopping)
         assert not log.problems
 
 
 async def test_app_that_never_accepts_is_cancelled() -> None:
-    app = Stage()
+    app = ScriptedApp()
     async with live(app, timeout_graceful_shutdown=0.1) as (server, log):
         reader, writer = await raw(server)
-        await app.entered()
+        await app.called()
         await soon(server.stop())
         assert (await soon(reader.read())).startswith(b"HTTP/1.1 503 ")
         writer.close()
         assert log.problems[1:] == ["An app's call was cancelled before it ended"]
 
 
-async def test_denial_that_takes_too_long_is_cut_short() -> None:
-    app = Stage()
+async def test_denial_that_takes_too_long_is_truncated() -> None:
+    app = ScriptedApp()
     async with live(app, timeout_graceful_shutdown=0.1) as (server, _):
         reader, writer = await raw(server)
-        await app.entered()
-        await app.send({"type": f"{DENIAL}.start", "status": 401})
-        await app.send({"type": f"{DENIAL}.body", "body": b"go", "more_body": True})
+        call = await app.called()
+        await call.send(denial())
+        await call.send(denial_body(b"go", more_body=True))
         await soon(server.stop())
         answer = await soon(reader.read())
         assert answer.startswith(b"HTTP/1.1 401 ")

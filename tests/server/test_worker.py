@@ -60,7 +60,7 @@ def turn(made: Context, at: float) -> None:
     cast("Clock", made._time).now = at
 
 
-def test_what_a_worker_begins_with() -> None:
+def test_a_new_context_is_empty() -> None:
     made = Context(app, Config())
     assert made.app is app
     assert abs(made.clock() - time.monotonic()) < 60
@@ -68,7 +68,7 @@ def test_what_a_worker_begins_with() -> None:
     assert made.deflate == DeflateSettings()
 
 
-def test_the_settings_reach_those_they_bound() -> None:
+def test_limits_are_passed_on() -> None:
     made = context(limit_request_head=1_000, ws_max_size=2_000, ws_per_message_deflate=False)
     assert made.head_limits == HeadLimits(size=1_000)
     assert made.message_limits.size == 2_000
@@ -97,7 +97,7 @@ def test_the_headers_of_every_response(wall: Clock) -> None:
     assert made.default_headers == [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), SERVER]
 
 
-def test_the_date_goes_on_by_the_second(wall: Clock) -> None:
+def test_the_date_changes_every_second(wall: Clock) -> None:
     made = context()
     before = made.default_headers
     wall.now += 0.9
@@ -119,21 +119,21 @@ def test_the_date_follows_a_clock_that_is_put_back(wall: Clock) -> None:
     assert made.default_headers[0] == (b"date", b"Sun, 06 Nov 1994 07:49:38 GMT")
 
 
-def test_each_header_of_ours_may_be_left_out(wall: Clock) -> None:
+def test_each_server_header_can_be_switched_off(wall: Clock) -> None:
     assert context(date_header=False).default_headers == [SERVER]
     assert context(server_header=False, date_header=False).default_headers == []
 
 
-def test_headers_of_the_operator() -> None:
+def test_configured_headers_are_sent() -> None:
     added = [("X-Name", "wert \xe9"), ("x-name", " two ")]
     assert headers(headers=added) == [SERVER, (b"x-name", b"wert \xe9"), (b"x-name", b"two")]
 
 
-def test_a_server_header_of_the_operator_replaces_ours() -> None:
+def test_a_configured_server_header_replaces_ours() -> None:
     assert headers(headers=[("Server", "mine")]) == [(b"server", b"mine")]
 
 
-def test_the_operator_s_server_header_stays_where_ours_is_not_wanted() -> None:
+def test_the_configured_server_header_stays_if_ours_is_off() -> None:
     only = [("server", "mine"), ("x", "y")]
     assert headers(headers=only, server_header=False) == [(b"server", b"mine"), (b"x", b"y")]
 
@@ -160,7 +160,7 @@ def test_a_header_that_would_break_every_response(header: tuple[str, str], told:
     assert str(raised.value) == told
 
 
-def test_a_header_that_cannot_be_bytes() -> None:
+def test_a_header_that_cannot_be_encoded() -> None:
     with pytest.raises(ConfigError, match=r"^--header: .*latin-1"):
         context(headers=[("a", "\u65e5")])
 
@@ -180,7 +180,7 @@ class Item:
         return math.inf
 
 
-def test_a_tick_does_what_is_due() -> None:
+def test_a_tick_checks_expired_deadlines() -> None:
     made, item = context(), Item()
     made.deadlines.arm(item, 101.0)
     assert made.tick() == TICK
@@ -190,7 +190,7 @@ def test_a_tick_does_what_is_due() -> None:
     assert item.checked == [101.0]
 
 
-def test_a_loop_that_stood_still_moves_the_deadlines_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture) -> None:
     made, item = context(), Item()
     made.deadlines.arm(item, 102.0)
     made.tick()
@@ -206,7 +206,7 @@ def test_a_loop_that_stood_still_moves_the_deadlines_on(caplog: pytest.LogCaptur
     assert len(caplog.messages) == 1
 
 
-def test_a_tick_that_leaves_some_wants_to_be_called_again_at_once() -> None:
+def test_a_tick_that_leaves_deadlines_runs_again_immediately() -> None:
     made, items = context(), [Item() for _ in range(_TURN + 1)]
     for item in items:
         made.deadlines.arm(item, 100.0)
@@ -215,7 +215,7 @@ def test_a_tick_that_leaves_some_wants_to_be_called_again_at_once() -> None:
     assert all(item.checked for item in items)
 
 
-async def test_a_connection_that_has_ended_is_forgotten_and_told_of() -> None:
+async def test_an_ended_connection_is_removed_and_reported() -> None:
     made, item = context(), Item()
     connection = cast("Connection", item)
     made.connections.add(connection)
@@ -230,7 +230,7 @@ async def test_a_connection_that_has_ended_is_forgotten_and_told_of() -> None:
     made.connection_ended(connection)
 
 
-async def test_a_call_that_has_ended_is_forgotten_and_told_of() -> None:
+async def test_an_ended_call_is_removed_and_reported() -> None:
     made = context()
     task = asyncio.create_task(app({}, None, None))
     made.tasks.add(task)
@@ -243,7 +243,7 @@ async def test_a_call_that_has_ended_is_forgotten_and_told_of() -> None:
     assert made.tasks == set()
 
 
-async def test_the_limit_is_on_calls_under_way() -> None:
+async def test_the_limit_applies_to_running_calls() -> None:
     made = context(limit_concurrency=2)
     tasks = [asyncio.create_task(app({}, None, None)) for _ in range(2)]
     seen: list[bool] = []

@@ -1,4 +1,4 @@
-"""What is written in one turn of the loop is one call of each transport."""
+"""Writes of one loop iteration become one call of each transport."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 import websockets
 
 import wsgate.testing
-from tests import loops
+from tests.harness import loops
 from wsgate.server.write_batch import FULL, Outbox
 from wsgate.types import Receive, Scope, Send
 
@@ -39,7 +39,7 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def test_writes_of_a_turn_are_one_for_each_connection() -> None:
+async def test_writes_of_one_loop_iteration_are_one_write_per_connection() -> None:
     one, other, box = Transport(), Transport(), outbox()
     for piece in (b"a", b"bc", b"d"):
         assert box.put(one, piece)
@@ -54,7 +54,7 @@ async def test_writes_of_a_turn_are_one_for_each_connection() -> None:
     assert one.written == [b"abcd", b"e"]
 
 
-async def test_many_bytes_leave_at_once_behind_what_was_there() -> None:
+async def test_many_bytes_are_written_immediately_after_earlier_data() -> None:
     transport, box = Transport(), outbox()
     box.put(transport, b"a")
     assert box.put(transport, b"b" * (FULL - 1))
@@ -67,7 +67,7 @@ async def test_many_bytes_leave_at_once_behind_what_was_there() -> None:
     assert transport.written[2:] == [b"d"]
 
 
-async def test_what_a_transport_would_only_keep_it_gets_at_once() -> None:
+async def test_a_transport_that_buffers_is_written_immediately() -> None:
     transport, box = Transport(), outbox()
     box.put(transport, b"a")
     transport.unsent = 1
@@ -75,7 +75,7 @@ async def test_what_a_transport_would_only_keep_it_gets_at_once() -> None:
     assert transport.written == [b"ab"]
 
 
-async def test_a_transport_that_is_broken_is_told_of() -> None:
+async def test_a_broken_transport_is_reported() -> None:
     class Breaking(Transport):
         def write(self, data: object) -> None:
             self.breaks = True
@@ -86,7 +86,7 @@ async def test_a_transport_that_is_broken_is_told_of() -> None:
     assert not box.waiting
 
 
-async def test_what_is_flushed_is_not_written_again() -> None:
+async def test_flushed_data_is_not_written_again() -> None:
     transport, box = Transport(), outbox()
     box.put(transport, b"a")
     box.flush(transport)
@@ -95,7 +95,7 @@ async def test_what_is_flushed_is_not_written_again() -> None:
     assert transport.written == [b"a"]
 
 
-async def test_nothing_is_written_to_what_has_closed_or_is_forgotten() -> None:
+async def test_nothing_is_written_to_a_closed_or_removed_connection() -> None:
     gone, forgotten, other, box = Transport(), Transport(), Transport(), outbox()
     for transport in (gone, forgotten, other):
         box.put(transport, b"a")
@@ -141,5 +141,5 @@ async def test_a_burst_is_one_write_and_arrives_in_order(monkeypatch: pytest.Mon
         assert [await client.recv() for _ in range(100)] == [str(at) for at in range(100)]
         await client.wait_closed()
         assert client.close_code == 1000
-    # 10 numbers of one digit and 90 of two, each behind a header of two octets; and the Close.
+    # 10 numbers of one digit and 90 of two, each after a header of two octets; and the Close.
     assert 10 * 3 + 90 * 4 + 4 in flushed

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.puppet import until
+from tests.harness.waiting import until
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.testing import serve
 

@@ -1,4 +1,4 @@
-"""A server as a user starts it: a process of its own, by its command line or in a program."""
+"""A server in its own process, started from the command line or by a program."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 START = 30.0  # seconds for an interpreter to come up on a loaded machine
 STOP = 30.0
 
 
 class ServerProcess:
-    """A server that runs. port: where on 127.0.0.1; log: what it has printed, line by line."""
+    """A running server. port: its port on 127.0.0.1; log: the lines of its output."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -49,7 +49,11 @@ class ServerProcess:
     async def logged(
         self, pattern: str, seconds: float = START, *, times: int = 1
     ) -> re.Match[str]:
-        """Wait for a line of the log, or for several, that have `pattern` in them."""
+        """Wait until so many lines of the log match `pattern`; return the match of the last one.
+
+        Raises:
+            AssertionError: after so many seconds, or if the process ends before.
+        """
         try:
             async with asyncio.timeout(seconds), self._grown:
                 while True:
@@ -64,7 +68,7 @@ class ServerProcess:
             ) from None
 
     async def serves(self) -> None:
-        """Wait until it serves, and take note of its port."""
+        """Wait until the server listens, and set `port`."""
         self.port = int((await self.logged(r"running on http://127\.0\.0\.1:(\d+)"))[1])
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -81,7 +85,7 @@ class ServerProcess:
 
 @contextlib.asynccontextmanager
 async def running(app: str, *options: str) -> AsyncIterator[ServerProcess]:
-    """Run `wsgate app --port 0 options` while the context lasts; kill it after that."""
+    """Run `wsgate app --port 0 options`, wait until it listens, and kill it at the end."""
     async with started(app, "--port", "0", *options) as server:
         await server.serves()
         yield server
@@ -91,7 +95,7 @@ async def running(app: str, *options: str) -> AsyncIterator[ServerProcess]:
 async def started(
     *arguments: str, folder: Path = ROOT, pass_fds: Sequence[int] = ()
 ) -> AsyncIterator[ServerProcess]:
-    """Run `wsgate arguments` in a folder while the context lasts; it may not listen yet."""
+    """Run `wsgate arguments` in a folder, without waiting until it listens; kill it at the end."""
     command = ("-m", "wsgate", "--app-dir", str(ROOT), *arguments)
     async with program(*command, cwd=folder, pass_fds=pass_fds) as server:
         yield server
@@ -99,11 +103,14 @@ async def started(
 
 @contextlib.asynccontextmanager
 async def program(*arguments: str, **options: Any) -> AsyncIterator[ServerProcess]:
-    """Run Python with arguments while the context lasts; kill it and its children after that.
+    """Run Python with arguments; kill the process and its children at the end.
 
-    It leads a session and a process group, and has no terminal. options: those of `subprocess`.
+    The process leads its own session and process group and has no terminal.
+
+    Args:
+        options: Keyword arguments of `asyncio.create_subprocess_exec`.
     """
-    # Unmeasured by coverage, which would make it several times slower than what users run.
+    # Without coverage, which would make it several times slower than what users run.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     common = {"cwd": ROOT, "stdin": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.STDOUT}
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""A message of an app does the same whichever lane it takes: compiled, plain, or the slow way."""
+"""A message of an app has the same effect on the compiled, the Python and the slow path."""
 
 import contextlib
 import enum
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tests.frames import CLOSE, ServerFrame
-from tests.wsclient import DEFLATE, opened
+from tests.harness.client import DEFLATE
+from tests.harness.memory import opened
 from wsgate.errors import IllegalMessage, InvalidMessage
 from wsgate.server.fast_path import PlainLane
 from wsgate.server.message_reader import Inbox
@@ -42,7 +43,7 @@ class Dictionary(dict[str, Any]):
 
 
 class Silent(dict[str, Any]):
-    """A dict that says nothing of what C finds in it."""
+    """A dict whose methods hide what C finds in it."""
 
     def get(self, key: str, default: Any = None) -> Any:
         return SEND if key == "type" else default
@@ -55,7 +56,7 @@ class Name(str):
 
 
 MISSING = object()
-# Each makes a new value: what one lane has read, another must not find spent.
+# Each makes a new value, because a path may use it up.
 VALUES: dict[str, Callable[[], Any]] = {
     "missing": lambda: MISSING,
     "None": lambda: None,
@@ -143,10 +144,10 @@ async def played(messages: list[Sent], *headers: str) -> tuple[list[Outcome], li
     """Return how each `send` ended, and the frames that reached the client."""
     received: list[ServerFrame] = []
     async with opened(*headers) as ws:
-        outcomes = [await outcome(ws.app.send, message.made()) for message in messages]
-        await ws.app.send({"type": "websocket.close"})
+        outcomes = [await outcome(ws.call.send, message.made()) for message in messages]
+        await ws.call.send({"type": "websocket.close"})
         while not received or received[-1].opcode != CLOSE:
-            received.append(await ws.frame())
+            received.append(await ws.read_frame())
     return outcomes, received
 
 
@@ -164,7 +165,7 @@ async def outcome(send: Any, message: Any) -> Outcome:
 @example([Sent("text", "None"), Sent("None", "bytes"), Sent("None", "None"), Sent()], False)
 @example([Sent("empty text", "empty bytes"), Sent("zero"), Sent("None", "zero")], False)
 @example([Sent("text", mapping="subclass"), Sent("text", mapping="silent")], False)
-async def test_each_lane_does_the_same(messages: list[Sent], has_deflate: bool) -> None:
+async def test_fast_and_slow_path_do_the_same(messages: list[Sent], has_deflate: bool) -> None:
     headers = [DEFLATE] if has_deflate else []
     played_so = []
     for name in WAYS:
@@ -190,7 +191,7 @@ async def test_each_lane_does_the_same(messages: list[Sent], has_deflate: bool) 
     ],
     ids=str,
 )
-async def test_what_is_a_message_on_each_lane(name: str, sent: Sent, payload: bytes) -> None:
+async def test_valid_messages_are_valid_on_each_path(name: str, sent: Sent, payload: bytes) -> None:
     with way(name):
         outcomes, received = await played([sent])
     assert outcomes == [None]
@@ -214,7 +215,7 @@ async def test_what_is_a_message_on_each_lane(name: str, sent: Sent, payload: by
     ],
     ids=str,
 )
-async def test_what_is_none_on_each_lane(name: str, sent: Sent) -> None:
+async def test_invalid_messages_are_invalid_on_each_path(name: str, sent: Sent) -> None:
     with way(name):
         outcomes, received = await played([sent, Sent("ascii")])
     assert outcomes[0] is not None
