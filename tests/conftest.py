@@ -86,14 +86,15 @@ def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
     # Config's default is not changed: there are tests of it.
-    from wsgate.server.worker import Context  # noqa: PLC0415  # --compiled must take effect first
 
-    original = Context.__init__
+    from wsgate.server.worker import Worker  # noqa: PLC0415  # not before --compiled is handled
 
-    def without(self: Context, app: Any, config: Any, *args: Any) -> None:
+    original = Worker.__init__
+
+    def without(self: Worker, app: Any, config: Any, *args: Any) -> None:
         original(self, app, dataclasses.replace(config, ws_fast_path=False), *args)
 
-    monkeypatch.setattr(Context, "__init__", without)
+    monkeypatch.setattr(Worker, "__init__", without)
     monkeypatch.setenv("WSGATE_WS_FAST_PATH", "false")
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from wsgate import cli, environment
 from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
-from wsgate.server.worker import Context
+from wsgate.server.worker import Worker
 from wsgate.settings import Setting
 
 LINK = "tcp://10.0.0.1:80"
@@ -37,7 +37,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> Options:
 
     def run(app_name: str, *, factory: bool, app_dir: str, **options: Any) -> None:
         kept.update(options, app=app_name, factory=factory, app_dir=app_dir)
-        Context(app, Config(**options))
+        Worker(app, Config(**options))
 
     monkeypatch.setattr(cli, "run", run)
     return kept

@@ -25,10 +25,12 @@ ALLOWED: dict[str, set[str]] = {
     "http": {"fields"},
     "ws": {"fields"},
     "asgi": {"fields", "http", "ws"},
+    # It publishes by way of a small interface, and knows no connection.
+    "topics": {"ws"},
     # It is told what happened, and asks nobody (the access log still takes requests as they are).
     "observe": {"http", "loggers", "streams", "threads", "diagnosis"},
     "server": {
-        *("fields", "http", "ws", "asgi", "observe", "config"),
+        *("fields", "http", "ws", "asgi", "topics", "observe", "config"),
         *("loggers", "diagnosis", "threads"),
     },
     "process": {"server", "observe", "config", "loading", "loggers", "streams", "threads"},
@@ -43,7 +45,7 @@ FOLDERS: dict[str, set[str]] = {
     "ws/deflate": {"ws"},
     "ws/frames": {"ws", "ws/deflate"},
 }
-WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "asgi", "settings", "config"}
+WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "asgi", "topics", "settings", "config"}
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}

@@ -143,15 +143,15 @@ app = Flow()
 def hasty() -> Flow:
     """Make the app in a server whose fixed deadlines are short, those that have no option."""
     liveness.MAX_PAUSE = MAX_PAUSE
-    listen = sockets.listen
+    open_sockets = sockets.open_sockets
 
-    def shortened(config: Config) -> sockets.Listening:
-        found = listen(config)
+    def shortened(config: Config) -> sockets.OpenSockets:
+        found = open_sockets(config)
         for sock in found.sockets:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(KERNEL * 1_000))
         return found
 
-    sockets.listen = shortened
+    sockets.open_sockets = shortened
     return app

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from wsgate.asgi.scope import Endpoint, http_scope, lifespan_scope, websocket_scope
+from wsgate.asgi.scope import Mount, Peer, http_scope, lifespan_scope, websocket_scope
 from wsgate.http.request import Request
 
 CLIENT = ("127.0.0.1", 50_000)
@@ -14,14 +14,16 @@ def request_for(path: bytes = b"/", query: bytes = b"", *, version: str = "1.1")
     return Request("POST", target, path, query, version, HEADERS)
 
 
-def endpoint(
-    *, scheme: str = "http", root_path: str = "", state: dict[str, Any] | None = None
-) -> Endpoint:
-    return Endpoint(("127.0.0.1", 8_000), scheme, root_path, state or {})
+def peer(*, scheme: str = "http", tls: dict[str, Any] | None = None) -> Peer:
+    return Peer(CLIENT, ("127.0.0.1", 8_000), scheme, tls)
+
+
+def mount(*, root_path: str = "", state: dict[str, Any] | None = None) -> Mount:
+    return Mount(root_path, state or {})
 
 
 def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
-    scope = http_scope(request_for(b"/a%20b", b"q=%20"), CLIENT, endpoint(state={"db": 1}))
+    scope = http_scope(request_for(b"/a%20b", b"q=%20"), peer(), mount(state={"db": 1}))
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -41,7 +43,7 @@ def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
 
 
 def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
-    scope = websocket_scope(request_for(b"/chat"), CLIENT, endpoint(), ["v2", "v1"])
+    scope = websocket_scope(request_for(b"/chat"), peer(), mount(), ["v2", "v1"])
     assert scope == {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -62,8 +64,8 @@ def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", "ws"), ("https", "wss")])
 def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, secure: str) -> None:
-    assert http_scope(request_for(), CLIENT, endpoint(scheme=scheme))["scheme"] == scheme
-    assert websocket_scope(request_for(), CLIENT, endpoint(scheme=scheme), [])["scheme"] == secure
+    assert http_scope(request_for(), peer(scheme=scheme), mount())["scheme"] == scheme
+    assert websocket_scope(request_for(), peer(scheme=scheme), mount(), [])["scheme"] == secure
 
 
 @pytest.mark.parametrize(
@@ -81,33 +83,46 @@ def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, s
     ],
 )
 def test_the_path_is_decoded_and_the_raw_path_is_not(raw: bytes, path: str) -> None:
-    scope = http_scope(request_for(raw), CLIENT, endpoint())
+    scope = http_scope(request_for(raw), peer(), mount())
     assert (scope["path"], scope["raw_path"]) == (path, raw)
 
 
 def test_the_root_path_stands_before_both_paths() -> None:
-    scope = http_scope(request_for(b"/a%20b"), CLIENT, endpoint(root_path="/api"))
+    scope = http_scope(request_for(b"/a%20b"), peer(), mount(root_path="/api"))
     assert scope["root_path"] == "/api"
     assert scope["path"] == "/api/a b"
     assert scope["raw_path"] == b"/api/a%20b"
 
 
 def test_http_1_0_says_so() -> None:
-    assert http_scope(request_for(version="1.0"), CLIENT, endpoint())["http_version"] == "1.0"
+    assert http_scope(request_for(version="1.0"), peer(), mount())["http_version"] == "1.0"
 
 
 def test_a_unix_socket_has_a_path_for_its_server_and_no_client() -> None:
-    scope = http_scope(request_for(), None, Endpoint(("/run/app.sock", None), "http", "", {}))
+    scope = http_scope(request_for(), Peer(None, ("/run/app.sock", None)), mount())
     assert scope["client"] is None
     assert scope["server"] == ("/run/app.sock", None)
 
 
+@pytest.mark.parametrize("version", [0x0303, 0x0304])
+def test_tls_is_an_extension_with_a_copy_of_its_own(version: int) -> None:
+    tls = {"tls_version": version}
+    both = peer(scheme="https", tls=tls)
+    for scope in (
+        http_scope(request_for(), both, mount()),
+        websocket_scope(request_for(), both, mount(), []),
+    ):
+        assert scope["extensions"]["tls"] == tls
+        scope["extensions"]["tls"].clear()
+    assert tls == {"tls_version": version}
+
+
 def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
     shared: list[int] = []
-    where = endpoint(state={"shared": shared})
+    where = mount(state={"shared": shared})
     first, second = (
-        http_scope(request_for(), CLIENT, where),
-        websocket_scope(request_for(), CLIENT, where, []),
+        http_scope(request_for(), peer(), where),
+        websocket_scope(request_for(), peer(), where, []),
     )
     first["state"]["mine"] = True
     assert second["state"] == {"shared": shared}
@@ -116,10 +131,10 @@ def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
 
 
 def test_extensions_are_not_shared() -> None:
-    where = endpoint()
+    where = mount()
     first, second = (
-        http_scope(request_for(), CLIENT, where),
-        http_scope(request_for(), CLIENT, where),
+        http_scope(request_for(), peer(), where),
+        http_scope(request_for(), peer(), where),
     )
     first["extensions"]["mine"] = {}
     assert second["extensions"] == {}

@@ -17,7 +17,7 @@ REQUESTS = {
     "/listen": handshake(target="/listen"),
     "/both": handshake(target="/both"),
 }
-LEFT = "The client left while the app was at work"
+LEFT = "The client left during the app's call"
 
 
 async def leave(server: ServerProcess, request: bytes, *, by_reset: bool) -> None:

@@ -28,8 +28,8 @@ async def connected(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
     """Connect a client; check that no connection and no call is left at the end."""
     async with asyncio.timeout(30), connect(app, http=HttpParser.name, **options) as client:
         yield client
-    assert not client.context.connections
-    assert not client.context.tasks
+    assert not client.worker.connections
+    assert not client.worker.tasks
 
 
 @contextlib.asynccontextmanager
@@ -83,10 +83,12 @@ async def read_response(client: MemoryClient) -> Response:
 
 def stop(client: MemoryClient) -> Connection:
     """Stop the client's connection as a server does that shuts down."""
-    client.context.stopping = True
+    client.worker.stopping = True
     connection = client.transport.get_protocol()
     assert isinstance(connection, Connection)
     connection.driver.stop()
+    for websocket in list(client.worker.websockets.values()):
+        websocket.drain()
     return connection
 
 
@@ -144,8 +146,8 @@ class Peer:
     async def wait_closed(self) -> None:
         """Wait until the TCP connection has ended."""
         async with asyncio.timeout(PATIENCE):
-            while self.client.context.connections:
-                await self.client.context.ended.wait()
+            while self.client.worker.connections:
+                await self.client.worker.ended.wait()
 
 
 @contextlib.asynccontextmanager
@@ -155,8 +157,8 @@ async def peer(**options: Any) -> AsyncIterator[Peer]:
     with capture_log() as log:
         async with connect(app, **options) as client:
             yield Peer(client, app, log)
-        assert not client.context.tasks
-        assert not client.context.connections
+        assert not client.worker.tasks
+        assert not client.worker.connections
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,6 @@ from tests.harness.log import LogCapture, capture_log
 from tests.harness.waiting import nothing_left, turns, until
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.process import server as module
 from wsgate.process.server import Server
 from wsgate.types import App
 
@@ -233,7 +232,7 @@ async def test_clients_of_a_unix_socket_wait_while_the_app_starts(tmp_path: Path
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     await turns()
-    assert not server.context.connections, "it accepts before the app has started"
+    assert not server.worker.connections, "it accepts before the app has started"
     lived.may_start.set()
     assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
     writer.close()
@@ -272,89 +271,6 @@ async def test_an_inherited_unix_socket_is_not_removed(tmp_path: Path, is_served
             assert client.connect_ex(path) == (0 if is_served else errno.ECONNREFUSED)
 
 
-# -- draining --------------------------------------------------------------------------------------
-
-
-class Clock:
-    """A loop's time that moves as the drain sleeps, and by nothing else."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        self.sleeps = 0
-        loop = type("Loop", (), {"time": lambda _: self.now})()
-        turned = type(
-            "Turned",
-            (),
-            {"get_running_loop": lambda _: loop, "sleep": lambda _, seconds: self._sleep(seconds)},
-        )
-        monkeypatch.setattr(module, "asyncio", turned())
-
-    async def _sleep(self, seconds: float) -> None:
-        self.sleeps += 1
-        self.now += seconds
-
-
-class Open:
-    """A connection, as far as a drain needs one: when it was told to stop."""
-
-    is_websocket = True
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.driver = self
-        self.stopped: list[float] = []
-
-    def stop(self) -> None:
-        self.stopped.append(self._clock.now)
-
-
-async def drained(
-    monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
-) -> tuple[list[float], Clock]:
-    server, clock = made(nothing), Clock(monkeypatch)
-    connections = [Open(clock) for _ in range(count)]
-    http = Open(clock)
-    http.is_websocket = False
-    server.context.connections = {*connections, http}  # type: ignore[arg-type]
-    await server._drain(seconds)
-    monkeypatch.undo()
-    assert not http.stopped
-    assert all(len(connection.stopped) == 1 for connection in connections)
-    return sorted(connection.stopped[0] for connection in connections), clock
-
-
-@pytest.mark.parametrize("count", [1, 7, 100, 5_000])
-async def test_a_drain_is_even(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    times, _ = await drained(monkeypatch, count, 10)
-    for at, time in enumerate(times):
-        assert abs(time - 10 * at / count) <= module.DRAIN_STEP + 1e-9
-
-
-@pytest.mark.parametrize("count", [0, 1, 1_000])
-async def test_without_seconds_all_are_closed_at_once(
-    monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    times, clock = await drained(monkeypatch, count, 0)
-    assert times == [0.0] * count
-    assert clock.sleeps == 0
-
-
-async def test_a_drain_ends_with_the_last_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    server, clock = made(nothing), Clock(monkeypatch)
-    left = [Open(clock) for _ in range(10)]
-    server.context.connections = set(left)  # type: ignore[arg-type]
-
-    async def leave(seconds: float) -> None:
-        clock.sleeps += 1
-        server.context.connections.clear()
-
-    monkeypatch.setattr(clock, "_sleep", leave)
-    await server._drain(1_000)
-    monkeypatch.undo()
-    assert clock.sleeps == 1
-    assert sum(len(connection.stopped) for connection in left) == 1
-
-
 # -- connections that come too late ----------------------------------------------------------------
 
 
@@ -362,7 +278,7 @@ async def test_a_connection_that_was_accepted_while_the_server_stops_is_closed()
     app = ScriptedApp()
     server = made(app, lifespan="off")
     await server.start()
-    server.context.stopping = True  # as if the kernel had accepted it before, in the same turn
+    server.worker.stopping = True  # as if the kernel had accepted it before, in the same turn
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     async with asyncio.timeout(PATIENCE):
         assert await reader.read() == b""
@@ -379,7 +295,7 @@ async def test_one_too_many_is_answered_whatever_it_asks_for(log: LogCapture) ->
     await server.start()
     address = server.sockets[0].getsockname()
     _, first = await asyncio.open_connection(*address)
-    await until(lambda: server.context.connections)
+    await until(lambda: server.worker.connections)
     reader, second = await asyncio.open_connection(*address)
     second.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     async with asyncio.timeout(PATIENCE):
@@ -390,8 +306,8 @@ async def test_one_too_many_is_answered_whatever_it_asks_for(log: LogCapture) ->
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-    await until(lambda: not server.context.connections)
-    assert server.context.admission.enter(None), "both have left"
+    await until(lambda: not server.worker.connections)
+    assert server.worker.admission.enter(None), "both have left"
     await server.stop()
     await turns()
     assert app.calls.empty()
@@ -404,14 +320,14 @@ async def test_one_deadline_that_raises_does_not_end_the_others(log: LogCapture)
     ticked = asyncio.Event()
 
     def fail() -> float:
-        server.context.tick = succeed  # type: ignore[method-assign]  # to fail once
+        server.worker.tick = succeed  # type: ignore[method-assign]  # to fail once
         raise RuntimeError("of this one")
 
     def succeed() -> float:
         ticked.set()
         return 0.25
 
-    server.context.tick = fail  # type: ignore[method-assign]  # to fail once
+    server.worker.tick = fail  # type: ignore[method-assign]  # to fail once
     async with asyncio.timeout(PATIENCE):
         await ticked.wait()
     await server.stop()
@@ -428,4 +344,4 @@ async def test_a_server_in_a_thread_leaves_the_signals_alone() -> None:
 
     await asyncio.to_thread(asyncio.run, serve())
     assert signal.getsignal(signal.SIGTERM) is before
-    assert server.context.stopping
+    assert server.worker.stopping

@@ -14,6 +14,7 @@ from tests.harness.log import LogCapture, capture_log
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.process import sockets
+from wsgate.server.listener import name_of
 
 LINUX = sys.platform == "linux"
 ABSENT = "192.0.2.1"
@@ -36,7 +37,7 @@ def has_ipv6() -> bool:
 
 @contextlib.contextmanager
 def listening(**options: Any) -> Iterator[list[socket.socket]]:
-    opened = sockets.listen(Config(**options))
+    opened = sockets.open_sockets(Config(**options))
     try:
         yield opened.sockets
     finally:
@@ -65,7 +66,7 @@ def test_a_free_port_is_taken() -> None:
     with listening(port=0) as (sock,):
         host, port = sock.getsockname()
         assert (host, port > 0) == ("127.0.0.1", True)
-        assert sockets.name_of(sock) == f"http://127.0.0.1:{port}"
+        assert name_of(sock) == f"http://127.0.0.1:{port}"
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
@@ -309,7 +310,7 @@ def test_ipv6_has_its_own_sockets() -> None:
     with listening(host="::1", port=0) as (sock,):
         assert sock.family == socket.AF_INET6
         assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        assert sockets.name_of(sock) == f"http://[::1]:{sock.getsockname()[1]}"
+        assert name_of(sock) == f"http://[::1]:{sock.getsockname()[1]}"
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
@@ -326,13 +327,13 @@ def test_an_inherited_socket() -> None:
     address = given.getsockname()
     with listening(fd=given.detach()) as (sock,):
         assert sock.getsockname() == address
-        assert sockets.name_of(sock) == f"http://127.0.0.1:{address[1]}"
+        assert name_of(sock) == f"http://127.0.0.1:{address[1]}"
 
 
 def test_an_inherited_socket_may_be_of_unix() -> None:
     given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listening(fd=given.detach()) as (sock,):
-        assert sockets.name_of(sock) == "unix socket (unnamed)"
+        assert name_of(sock) == "unix socket (unnamed)"
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux has names outside the file system")
@@ -341,7 +342,7 @@ def test_an_inherited_socket_may_have_an_abstract_name() -> None:
     name = f"wsgate-{os.getpid()}"
     given.bind(f"\0{name}")
     with listening(fd=given.detach()) as (sock,):
-        assert sockets.name_of(sock) == f"unix socket @{name}"
+        assert name_of(sock) == f"unix socket @{name}"
 
 
 def test_what_is_not_open_is_no_socket() -> None:

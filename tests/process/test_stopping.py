@@ -12,7 +12,7 @@ from tests.harness import loops
 from tests.harness.app import END, START, ScriptedApp, piece
 from tests.harness.log import LogCapture, capture_log
 from tests.harness.waiting import nothing_left, turns, until
-from wsgate.process import server as server_module
+from wsgate.server import lifecycle
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
 
@@ -245,7 +245,7 @@ async def test_an_app_may_clean_up_when_it_is_cancelled(log: LogCapture) -> None
 async def test_an_app_that_ignores_its_cancellation(
     log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "LAST_WORD", 0.01)
+    monkeypatch.setattr(lifecycle, "LAST_WORD", 0.01)
     called, released = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -18,6 +18,7 @@ import pytest
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.process import sockets, unix_socket
+from wsgate.server.listener import name_of
 
 PATH = "app.sock"
 PATIENCE = 60.0  # seconds for a process on a loaded machine
@@ -40,8 +41,8 @@ def _impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def listening(path: str = PATH, **options: Any) -> Iterator[sockets.Listening]:
-    opened = sockets.listen(Config(uds=path, **options))
+def listening(path: str = PATH, **options: Any) -> Iterator[sockets.OpenSockets]:
+    opened = sockets.open_sockets(Config(uds=path, **options))
     try:
         yield opened
     finally:
@@ -90,7 +91,7 @@ def test_a_unix_socket_is_there_for_everyone_and_listens(here: Path) -> None:
         (sock,) = opened.sockets
         assert (here / PATH).is_socket()
         assert mode_of() == 0o666
-        assert sockets.name_of(sock) == "unix socket app.sock"
+        assert name_of(sock) == "unix socket app.sock"
         assert is_reached(sock)
     assert list(here.iterdir()) == []
 
@@ -236,15 +237,15 @@ def test_of_servers_that_start_at_once_on_a_stale_file_one_wins(
             pool = stack.enter_context(ThreadPoolExecutor(count))
             start = threading.Barrier(count)
 
-            def listen(start: threading.Barrier = start) -> sockets.Listening | str:
+            def listen(start: threading.Barrier = start) -> sockets.OpenSockets | str:
                 start.wait(PATIENCE)
                 try:
-                    return sockets.listen(Config(uds=PATH))
+                    return sockets.open_sockets(Config(uds=PATH))
                 except ConfigError as error:
                     return str(error)
 
             results = [task.result() for task in [pool.submit(listen) for _ in range(count)]]
-            winners = [result for result in results if isinstance(result, sockets.Listening)]
+            winners = [result for result in results if isinstance(result, sockets.OpenSockets)]
             for winner in winners:
                 stack.callback(winner.close)
             assert [result for result in results if result not in winners] == [IN_USE] * (count - 1)
@@ -346,9 +347,9 @@ def test_a_forked_child_does_not_remove_the_file() -> None:
     script = """if True:
         import os
         from wsgate.config import Config
-        from wsgate.process.sockets import listen
+        from wsgate.process.sockets import open_sockets
 
-        listening = listen(Config(uds="app.sock"))
+        listening = open_sockets(Config(uds="app.sock"))
         if (child := os.fork()) == 0:
             listening.close()
             os._exit(0)

@@ -34,9 +34,9 @@ def test_the_total_number_of_connections_is_limited() -> None:
     assert admission.enter(ONE)
     assert admission.enter(OTHER)
     assert not admission.enter(ONE)
-    admission.leave(ONE, was_let_in=False)
+    admission.leave(ONE, was_admitted=False)
     assert not admission.enter(None), "the one that was turned away made no room"
-    admission.leave(ONE, was_let_in=True)
+    admission.leave(ONE, was_admitted=True)
     assert admission.enter(None)
 
 
@@ -46,7 +46,7 @@ def test_connections_from_one_address_are_limited() -> None:
     assert admission.enter(("192.0.2.1", 2))
     assert not admission.enter(("192.0.2.1", 3))
     assert admission.enter(OTHER)
-    admission.leave(ONE, was_let_in=True)
+    admission.leave(ONE, was_admitted=True)
     assert admission.enter(ONE)
 
 
@@ -65,7 +65,7 @@ def test_rejected_connections_of_one_address_do_not_use_up_the_total() -> None:
 def test_the_limit_of_an_address_needs_an_address() -> None:
     admission = Admission(3, 1)
     assert [admission.enter(None) for _ in range(4)] == [True] * 3 + [False]
-    admission.leave(None, was_let_in=True)
+    admission.leave(None, was_admitted=True)
     assert admission.enter(None)
 
 
@@ -77,7 +77,7 @@ def test_rejected_connections_do_not_linger_when_there_are_too_many() -> None:
         assert not admission.is_swamped
     admission.enter(OTHER)
     assert admission.is_swamped
-    admission.leave(OTHER, was_let_in=False)
+    admission.leave(OTHER, was_admitted=False)
     assert not admission.is_swamped
 
 
@@ -97,8 +97,8 @@ def test_which_addresses_count_as_one(host: str, other: str, is_one: bool) -> No
     admission = Admission(100, 1)
     assert admission.enter((host, 1))
     assert admission.enter((other, 1)) is not is_one
-    admission.leave((host, 1), was_let_in=True)
-    admission.leave((other, 1), was_let_in=not is_one)
+    admission.leave((host, 1), was_admitted=True)
+    admission.leave((other, 1), was_admitted=not is_one)
     assert not admission._of, "an address that has left takes no memory"
 
 
@@ -123,9 +123,9 @@ def test_counts_hold_for_any_order_of_connects_and_disconnects(
         inside.append((client, fits))
         if at % 3 == 2:
             leaver, was_in = inside.pop(at % len(inside))
-            admission.leave(leaver, was_let_in=was_in)
+            admission.leave(leaver, was_admitted=was_in)
         assert admission._total == sum(is_in for _, is_in in inside)
-        assert admission.turned_away == sum(not is_in for _, is_in in inside)
+        assert admission.refused == sum(not is_in for _, is_in in inside)
     for client, was_in in inside:
-        admission.leave(client, was_let_in=was_in)
-    assert (admission._total, admission.turned_away, admission._of) == (0, 0, Counter())
+        admission.leave(client, was_admitted=was_in)
+    assert (admission._total, admission.refused, admission._of) == (0, 0, Counter())

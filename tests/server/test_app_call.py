@@ -9,7 +9,7 @@ import starlette.websockets
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
 from wsgate.server import app_call
-from wsgate.server.worker import Context
+from wsgate.server.worker import Worker
 from wsgate.types import App, Message, Receive, Scope, Send
 
 
@@ -24,11 +24,13 @@ class Call:
     """A call of an app, and what was reported about its end."""
 
     def __init__(self, app: App) -> None:
-        self.context = Context(app, Config())
+        self.worker = Worker(app, Config())
+        self.registry: dict[asyncio.Task[None], Any] = self.worker.exchanges
         self.ends: list[BaseException | None] = []
 
     def start(self) -> asyncio.Task[None]:
-        return app_call.start(self.context, {"type": "http"}, self)
+        app_call.start(self.worker, {"type": "http"}, self, self.registry)
+        return next(iter(self.registry))
 
     async def receive(self) -> Message:
         return {"type": "http.request"}
@@ -58,15 +60,15 @@ async def test_an_app_is_called_in_a_task_that_the_context_keeps() -> None:
 
     call = Call(app)
     task = call.start()
-    assert call.context.tasks == {task}
-    ending = asyncio.create_task(call.context.ended.wait())
+    assert call.worker.tasks == {task}
+    ending = asyncio.create_task(call.worker.ended.wait())
     await asyncio.sleep(0)
     may_end.set()
     async with asyncio.timeout(10):
         await ending
     assert given == [{"type": "http"}, call.receive, call.send]
     assert call.ends == [None]
-    assert call.context.tasks == set()
+    assert call.worker.tasks == set()
 
 
 async def test_a_call_that_ends_at_once_is_not_kept() -> None:
@@ -77,7 +79,7 @@ async def test_a_call_that_ends_at_once_is_not_kept() -> None:
     await ended(call.start())
     await asyncio.sleep(0)  # the task's own callback
     assert call.ends == [None]
-    assert call.context.tasks == set()
+    assert call.worker.tasks == set()
 
 
 async def test_a_task_factory_need_not_know_contexts() -> None:
@@ -131,7 +133,7 @@ async def test_a_call_whose_loop_is_closed_notifies_nobody() -> None:
         await Forever()
 
     call = Call(app)
-    run = app_call._run(call.context, {}, call)
+    run = app_call._run(call.worker, {}, call)
     run.send(None)
     run.close()
     assert call.ends == []
@@ -194,7 +196,7 @@ def test_a_disconnected_client_is_logged_at_debug_level(
     caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     app_call.report(error, client_left=True)
-    assert lines(caplog) == ["DEBUG The client left while the app was at work"]
+    assert lines(caplog) == ["DEBUG The client left during the app's call"]
 
 
 @pytest.mark.parametrize(

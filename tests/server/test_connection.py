@@ -8,25 +8,26 @@ import pytest
 
 from wsgate.config import Config
 from wsgate.server.connection import Connection
-from wsgate.server.worker import Context
+from wsgate.server.listener import Listener
+from wsgate.server.worker import Worker
 from wsgate.types import Receive, Scope, Send
 
 
 async def test_a_connection_accepted_while_the_server_stops_is_closed() -> None:
-    context = Context(_never, Config())
-    context.stopping = True
+    worker = Worker(_never, Config())
+    worker.stopping = True
     transport = _Transport()
-    connection = Connection(context)
+    connection = new_connection(worker)
     connection.connection_made(transport)
     assert transport.calls == ["write_eof"]
     connection.driver.stop()
     connection.connection_lost(None)
-    assert not context.connections
+    assert not worker.connections
 
 
 async def test_nothing_happens_after_the_end() -> None:
     transport = _Transport()
-    connection = Connection(Context(_never, Config()))
+    connection = new_connection(Worker(_never, Config()))
     connection.connection_made(transport)
     connection.connection_lost(None)
     connection.data_received(b"GET")
@@ -46,7 +47,7 @@ async def test_nothing_happens_after_the_end() -> None:
 
 async def test_a_reset_that_asyncio_reports_only_on_half_close() -> None:
     transport = _Transport()
-    connection = Connection(Context(_never, Config()))
+    connection = new_connection(Worker(_never, Config()))
     connection.connection_made(transport)
     transport.is_reset = True
     connection.close()
@@ -54,23 +55,23 @@ async def test_a_reset_that_asyncio_reports_only_on_half_close() -> None:
 
 
 async def test_a_rejected_connection_lingers_unless_too_many_do() -> None:
-    context = Context(_never, Config(limit_connections=1))
+    worker = Worker(_never, Config(limit_connections=1))
     made = []
     for _ in range(67):
         made.append(_Transport())
-        Connection(context).connection_made(made[-1])
+        new_connection(worker).connection_made(made[-1])
     assert made[0].calls == []
     answered = ["HTTP/1.1 503", "write_eof"]
     assert all(transport.calls == answered for transport in made[1:65])
     assert all(transport.calls == [*answered, "abort"] for transport in made[65:])
-    for connection in list(context.connections):
+    for connection in list(worker.connections):
         connection.connection_lost(None)
-    assert context.admission.enter(None)
+    assert worker.admission.enter(None)
 
 
 async def test_a_transport_without_half_close_is_closed() -> None:
     transport = _Transport(halves=False)
-    connection = Connection(Context(_never, Config()))
+    connection = new_connection(Worker(_never, Config()))
     connection.connection_made(transport)
     connection.close()
     connection.close()
@@ -84,7 +85,7 @@ async def test_a_transport_without_half_close_is_closed() -> None:
         (socket.AF_INET6, [("::1", 1, 0, 0), ("::2", 2, 0, 0)], ("::1", 1), ("::2", 2)),
         (socket.AF_UNIX, ["", "/run/x"], None, ("/run/x", None)),
         (socket.AF_UNIX, ["", ""], None, None),
-        (socket.AF_UNIX, ["", ("odd", 1)], None, None),
+        (socket.AF_UNIX, ["", ("odd", 1)], None, ("odd", 1)),
         (None, [None, None], None, None),
     ],
 )
@@ -92,9 +93,13 @@ async def test_endpoint_names_both_ends(
     family: int | None, names: list[Any], client: Any, server: Any
 ) -> None:
     transport = _Transport(family, *names)
-    connection = Connection(Context(_never, Config()))
+    connection = new_connection(Worker(_never, Config()))
     connection.connection_made(transport)
-    assert (connection.client, connection.endpoint.server) == (client, server)
+    assert (connection.peer.client, connection.peer.server) == (client, server)
+
+
+def new_connection(worker: Worker) -> Connection:
+    return Listener(worker, None).connection()
 
 
 async def _never(scope: Scope, receive: Receive, send: Send) -> None:

@@ -80,7 +80,7 @@ async def test_each_scope_has_its_own_copy_of_the_state() -> None:
     app = ScriptedApp()
     async with connected(app) as client:
         shared: list[int] = []
-        client.context.state["shared"] = shared
+        client.worker.state["shared"] = shared
         client.send(GET * 2)
         first = await app.called()
         first.scope["state"]["own"] = 1

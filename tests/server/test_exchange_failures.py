@@ -81,7 +81,7 @@ async def test_whatever_an_app_raises_ends_its_call_alone(
         await respond_path(scope, receive, send)
 
     async with connected(app) as client:
-        other = MemoryClient(client.context, client.clock)
+        other = MemoryClient(client.worker, client.clock)
         client.send(GET.replace(b"/ ", b"/bad ", 1))
         assert (await read_response(client)).status == 500
         assert len(log.messages(level)) == 1
@@ -112,7 +112,7 @@ async def test_a_failure_before_100_continue_closes_the_connection() -> None:
 
 async def test_a_cancelled_call(log: LogCapture) -> None:
     async with requested(GET) as (client, _, _):
-        (task,) = client.context.tasks
+        (task,) = client.worker.tasks
         task.cancel()
         assert (await read_response(client)).status == 500
         assert log.warnings == ["An app's call was cancelled before it ended"]

@@ -1,28 +1,49 @@
-"""The fast path for common messages: the same tests for the compiled and the Python version."""
+"""The fast path, compiled and plain: one contract for both."""
 
 import asyncio
+import collections.abc
+import contextlib
+import gc
+import os
+import socket
+import warnings
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.frames import BINARY, PING, TEXT, frame
-from wsgate.server.backpressure import Gate, ReceiveQueue
+from wsgate.server.backpressure import Gate
 from wsgate.server.connection import Connection
-from wsgate.server.fast_path import SEVERAL, PlainLane, PlainRelay, Target
-from wsgate.server.message_reader import Inbox
-from wsgate.server.write_batch import FULL, Outbox
+from wsgate.server.fast_path import (
+    FIRST_WRITE,
+    MAX_DELAYED,
+    NONE,
+    RECENT,
+    SEVERAL,
+    UNKNOWN,
+    PlainMessagePath,
+    PlainStream,
+    PlainWriteBatch,
+)
+from wsgate.server.message_reader import MessageReader
+from wsgate.server.receive_queue import ReceiveQueue
+from wsgate.server.write_batch import WriteBatch
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.wsproto_extension import MessageLimits
 from wsgate.ws.frames.fast_codec import FastCodec
 from wsgate.ws.session import Session
 
-BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
+PLAIN = (PlainStream, PlainWriteBatch, PlainMessagePath)
+# The bases that the server stands on, which are compiled where there was a compiler.
+USED = (Connection.__mro__[1], WriteBatch.__mro__[1], MessageReader.__mro__[1])
+TWINS = {bases[0].__module__: bases for bases in (PLAIN, USED)}
 
 
-class Wire(asyncio.WriteTransport):
-    """A transport that keeps what is written to it at the end of a loop iteration."""
+class Transport(asyncio.Transport):
+    """A transport that notes what it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,69 +61,143 @@ class Wire(asyncio.WriteTransport):
         return self.unsent
 
 
-def lane_on(base: type[PlainLane], wire: Wire) -> Any:
-    """Return a fast path that records what it leaves to the slow path."""
+def stream_on(base: Any) -> Any:
+    """Return a stream class that notes what the base leaves to it."""
 
-    class Noting(base):  # type: ignore[misc, valid-type]  # one of the two, with one interface
+    class Stream(base):  # type: ignore[misc]  # one of the twins
+        def __init__(self, batch: Any) -> None:
+            self.batch = batch
+            self.transport = Transport()
+            self.failures = 0
+            self.descriptor = NONE
+
+        def write_failed(self) -> None:
+            self.failures += 1
+
+        def find_descriptor(self) -> int:
+            return self.descriptor
+
+    return Stream
+
+
+def batch_on(base: Any) -> Any:
+    """Return a write batch class with the rest of the server's."""
+
+    class Batch(base):  # type: ignore[misc]  # one of the twins
+        put_other = WriteBatch.put_other
+        schedule = WriteBatch.schedule
+        flush_stream = WriteBatch.flush_stream
+
         def __init__(self) -> None:
-            super().__init__()
+            self._call_soon = asyncio.get_running_loop().call_soon
+            self._run_outside_app = lambda write, data: write(data)
+
+    return Batch
+
+
+def path_on(base: Any) -> Any:
+    """Return a message path class that notes what the base leaves to it."""
+
+    class Path(base):  # type: ignore[misc]  # one of the twins
+        def __init__(self, batch: Any, wire: Any) -> None:
             self.others: list[bytes] = []
-            self.breaks = 0
+            self.sent_otherwise: list[Any] = []
+            self.given_back: list[Any] = []
+            self.others_to_receive: list[Any] = []
+            self.batch, self.wire = batch, wire
+            self.gate = Gate()
+            self.max_size = 100
+            self.create_future = asyncio.get_running_loop().create_future
+            self.is_open = True
+            self.session = Session(FastCodec(MessageLimits(), None, Compressors(6)))
+            self.codec = self.session.codec
 
         def feed_other(self, data: bytes) -> None:
             self.others.append(data)
 
-        def broken(self) -> None:
-            self.breaks += 1
+        def give_back(self, arrival: Any) -> None:
+            self.given_back.append(arrival)
 
-    lane = Noting()
-    lane.session = Session(FastCodec(MessageLimits(), None, Compressors(6)))
-    lane.gate = Gate()
-    lane.most = 100
-    lane.codec = lane.session.codec
-    lane.transport = wire
-    lane.outbox = Outbox(asyncio.get_running_loop().call_soon, lambda write, data: write(data))
-    lane.waiting = lane.outbox.waiting
-    lane.create_future = asyncio.get_running_loop().create_future
-    return lane
+        async def send_other(self, message: Any) -> None:
+            await asyncio.sleep(0)
+            self.sent_otherwise.append(message)
+
+        async def receive_other(self) -> Any:
+            await asyncio.sleep(0)
+            return self.others_to_receive.pop(0)
+
+        async def wait_for_reader(self) -> None:
+            await self.gate.passed()
+
+    return Path
+
+
+class Twin:
+    """One of the twins, with everything that it leaves to its subclasses noted."""
+
+    def __init__(self, bases: tuple[Any, Any, Any]) -> None:
+        self.stream_type = stream_on(bases[0])
+        self.batch = batch_on(bases[1])()
+        self.stream = self.stream_type(self.batch)
+        self.path = path_on(bases[2])(self.batch, self.stream)
+
+    @property
+    def written(self) -> list[bytes]:
+        """What the stream's transport was given."""
+        written: list[bytes] = self.stream.transport.written
+        return written
+
+
+@pytest_asyncio.fixture(params=list(TWINS.values()), ids=list(TWINS))
+async def twin(request: pytest.FixtureRequest) -> Twin:
+    return Twin(request.param)
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire()
+def path(twin: Twin) -> Any:
+    return twin.path
 
 
-@pytest_asyncio.fixture(params=list(BASES.values()), ids=list(BASES))
-async def lane(request: pytest.FixtureRequest, wire: Wire) -> Any:
-    return lane_on(request.param, wire)
+@pytest.fixture
+def batch(twin: Twin) -> Any:
+    return twin.batch
 
 
-# -- in --------------------------------------------------------------------------------------------
+@pytest.fixture
+def stream(twin: Twin) -> Any:
+    return twin.stream
+
+
+def text(payload: Any) -> dict[str, Any]:
+    return {"type": "websocket.send", "text": payload}
+
+
+# -- incoming messages -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("message", ["gr\u00fc\u00df", "", b"\0\xff", b""])
 async def test_a_whole_message_reaches_the_waiting_receiver(
-    lane: Any, message: str | bytes
+    path: Any, message: str | bytes
 ) -> None:
-    arrival = lane.expect()
+    arrival = path.expect()
     data = frame(TEXT if isinstance(message, str) else BINARY, message)
-    lane.data(data)
+    path.data(data)
     assert await arrival == message
-    assert (lane.messages_in, lane.octets_in, lane.receiver) == (1, len(data), None)
-    assert lane.others == []
+    assert (path.received_messages, path.received_bytes, path.receiver) == (1, len(data), None)
+    assert path.others == []
 
 
-async def test_data_without_a_waiting_receiver_takes_the_slow_path(lane: Any) -> None:
+async def test_a_message_without_a_receiver_is_left(path: Any) -> None:
     data = frame(TEXT, "a")
-    lane.data(data)
-    assert (lane.others, lane.messages_in) == ([data], 0)
+    path.data(data)
+    assert (path.others, path.received_messages) == ([data], 0)
 
 
-async def test_data_for_a_cancelled_receiver_takes_the_slow_path(lane: Any) -> None:
-    lane.expect().cancel()
+async def test_a_message_for_a_cancelled_receiver_is_left(path: Any) -> None:
+    path.expect().cancel()
     data = frame(TEXT, "a")
-    lane.data(data)
-    assert (lane.others, lane.messages_in) == ([data], 0)
+    path.data(data)
+    assert (path.others, path.received_messages) == ([data], 0)
 
 
 @pytest.mark.parametrize(
@@ -117,57 +212,80 @@ async def test_data_for_a_cancelled_receiver_takes_the_slow_path(lane: Any) -> N
         b"",
     ],
 )
-async def test_data_other_than_one_whole_message_takes_the_slow_path(
-    lane: Any, data: bytes
-) -> None:
-    arrival = lane.expect()
-    lane.data(data)
-    assert (lane.others, lane.messages_in) == ([data], 0)
-    assert lane.receiver is arrival
+async def test_anything_but_one_whole_message_is_left(path: Any, data: bytes) -> None:
+    arrival = path.expect()
+    path.data(data)
+    assert (path.others, path.received_messages) == ([data], 0)
+    assert path.receiver is arrival
     assert not arrival.done()
 
 
-async def test_a_session_in_another_state_gets_all_data(lane: Any) -> None:
-    lane.expect()
-    lane.session.is_calm = False
-    lane.data(frame(TEXT, "a"))
-    assert len(lane.others) == 1
+async def test_a_session_with_work_gets_everything(path: Any) -> None:
+    path.expect()
+    path.session.feed(frame(TEXT, "a")[:1])
+    path.data(frame(TEXT, "a")[1:])
+    assert len(path.others) == 1
 
 
-async def test_a_session_with_a_rate_limit_gets_all_data(lane: Any) -> None:
-    lane.is_counted = True
-    lane.expect()
-    lane.data(frame(TEXT, "a"))
-    assert len(lane.others) == 1
+async def test_each_message_that_must_be_counted_is_left(path: Any) -> None:
+    path.counts_each = True
+    path.expect()
+    path.data(frame(TEXT, "a"))
+    assert len(path.others) == 1
 
 
-async def test_the_fast_path_is_off_while_another_receiver_waits(lane: Any) -> None:
-    first = lane.expect()
-    assert lane.expect() is None
-    assert lane.receiver is first
+async def test_a_second_receiver_is_not_expected(path: Any) -> None:
+    first = path.expect()
+    assert path.expect() is None
+    assert path.receiver is first
 
 
-async def test_the_fast_path_is_off_while_messages_are_queued(lane: Any) -> None:
-    lane.queue = ReceiveQueue(1, 1)
-    assert lane.expect() is None
+async def test_nothing_is_expected_while_messages_are_queued(path: Any) -> None:
+    path.queue = ReceiveQueue(1, 1)
+    assert path.expect() is None
 
 
-async def test_the_fast_path_is_off_in_other_states_of_the_session(lane: Any) -> None:
-    lane.session.is_calm = False
-    assert lane.expect() is None
+async def test_nothing_is_expected_of_a_session_with_work(path: Any) -> None:
+    path.session.feed(b"\x81")
+    assert path.expect() is None
 
 
-async def test_errors_of_the_codec_are_raised(lane: Any) -> None:
-    def failing(data: bytes, most: int) -> None:
+async def test_nothing_passes_before_the_app_accepts(path: Any) -> None:
+    path.is_open = False
+    assert path.expect() is None
+    assert path.put(text("a")) is False
+
+
+async def test_several_receivers_are_not_common(path: Any) -> None:
+    path.receiver = SEVERAL
+    assert path.expect() is None
+    path.data(frame(TEXT, "a"))
+    assert len(path.others) == 1
+
+
+async def test_an_exception_of_the_codec_is_raised(path: Any) -> None:
+    def failing(data: bytes, max_size: int) -> None:
         raise MemoryError
 
-    lane.expect()
-    lane.codec = SimpleNamespace(read_message=failing)
+    path.expect()
+    path.codec = SimpleNamespace(read_message=failing)
     with pytest.raises(MemoryError):
-        lane.data(frame(TEXT, "a"))
+        path.data(frame(TEXT, "a"))
 
 
-# -- out -------------------------------------------------------------------------------------------
+async def test_a_missing_session_raises(path: Any) -> None:
+    path.receiver = asyncio.get_running_loop().create_future()
+    path.session = None
+    with pytest.raises(AttributeError):
+        path.data(b"x")
+    with pytest.raises(AttributeError):
+        path.put({})
+    path.receiver = None
+    with pytest.raises(AttributeError):
+        path.expect()
+
+
+# -- outgoing messages -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,14 +298,14 @@ async def test_errors_of_the_codec_are_raised(lane: Any) -> None:
     ],
 )
 async def test_a_common_message_is_sent(
-    lane: Any, wire: Wire, message: dict[str, Any], frame_out: bytes
+    twin: Twin, message: dict[str, Any], frame_out: bytes
 ) -> None:
     kind = str(b"websocket.send", "ascii")  # equal to the interned name, and another object
-    assert lane.put({"type": kind, **message}) is True
-    assert wire.written == []
+    assert twin.path.put({"type": kind, **message}) is True
+    assert twin.written == []
     await asyncio.sleep(0)
-    assert wire.written == [frame_out]
-    assert (lane.messages_out, lane.octets_out) == (1, len(frame_out))
+    assert twin.written == [frame_out]
+    assert (twin.path.sent_messages, twin.path.sent_bytes) == (1, len(frame_out))
 
 
 @pytest.mark.parametrize(
@@ -205,151 +323,462 @@ async def test_a_common_message_is_sent(
         None,
     ],
 )
-async def test_an_uncommon_message_takes_the_slow_path(lane: Any, wire: Wire, message: Any) -> None:
-    assert lane.put(message) is False
-    assert (wire.written, lane.messages_out, lane.octets_out) == ([], 0, 0)
+async def test_another_message_is_left(twin: Twin, message: Any) -> None:
+    assert twin.path.put(message) is False
+    await asyncio.sleep(0)
+    assert (twin.written, twin.path.sent_messages, twin.path.sent_bytes) == ([], 0, 0)
 
 
-async def test_a_message_that_is_no_dict_takes_the_slow_path(lane: Any, wire: Wire) -> None:
+async def test_a_message_in_another_mapping_is_left(twin: Twin) -> None:
     class Other(dict[str, Any]):
         pass
 
-    assert lane.put(Other(type="websocket.send", text="a")) is False
-    assert wire.written == []
+    assert twin.path.put(Other(text("a"))) is False
 
 
-async def test_nothing_is_sent_while_the_gate_is_closed(lane: Any, wire: Wire) -> None:
-    lane.gate.shut(1.0)
-    assert lane.put({"type": "websocket.send", "text": "a"}) is False
-    assert wire.written == []
+async def test_nothing_is_sent_while_the_gate_is_shut(path: Any) -> None:
+    path.gate.shut(1.0)
+    assert path.put(text("a")) is False
 
 
-async def test_nothing_is_sent_where_nothing_reaches_the_peer(lane: Any, wire: Wire) -> None:
-    lane.session.feed_eof()
-    assert lane.put({"type": "websocket.send", "text": "a"}) is False
-    assert wire.written == []
+async def test_nothing_is_sent_to_a_client_that_has_left(path: Any) -> None:
+    path.session.feed_eof()
+    assert path.put(text("a")) is False
 
 
-async def test_messages_of_one_loop_iteration_are_one_write(lane: Any, wire: Wire) -> None:
-    other = Wire()
-    for text in ("a", "b", "c"):
-        lane.put({"type": "websocket.send", "text": text})
-        lane.outbox.put(other, text.encode())
-    await asyncio.sleep(0)
-    assert (wire.written, other.written) == ([b"\x81\x01a\x81\x01b\x81\x01c"], [b"abc"])
-    lane.put({"type": "websocket.send", "text": "d"})
-    await asyncio.sleep(0)
-    assert wire.written[1:] == [b"\x81\x01d"]
+async def test_a_frame_is_bytes(twin: Twin) -> None:
+    if isinstance(twin.path, PlainMessagePath):
+        pytest.skip("mypy holds the plain twin to it")
+    twin.path.codec = SimpleNamespace(message=str, encoding=None)
+    with pytest.raises(TypeError, match="a frame is bytes"):
+        twin.path.put(text("a"))
 
 
-async def test_the_same_frame_twice_is_sent_twice(lane: Any, wire: Wire) -> None:
-    same = b"\x81\x01a"
-    lane.codec = SimpleNamespace(message=lambda _: same)
-    for _ in range(2):
-        lane.put({"type": "websocket.send", "text": "a"})
-    await asyncio.sleep(0)
-    assert wire.written == [same * 2]
-
-
-async def test_a_large_message_is_written_immediately(lane: Any, wire: Wire) -> None:
-    lane.put({"type": "websocket.send", "text": "a"})
-    assert lane.put({"type": "websocket.send", "bytes": b"x" * FULL}) is True
-    (written,) = wire.written
-    assert written[:3] == b"\x81\x01a"
-    assert written.endswith(b"x" * FULL)
-    assert not lane.waiting
-
-
-async def test_a_transport_that_buffers_is_written_immediately(lane: Any, wire: Wire) -> None:
-    wire.unsent = 1
-    lane.put({"type": "websocket.send", "text": "a"})
-    assert wire.written == [b"\x81\x01a"]
-
-
-@pytest.mark.parametrize("size", [1, FULL])
-async def test_a_broken_transport_is_reported(lane: Any, wire: Wire, size: int) -> None:
-    wire.is_broken = True
-    assert lane.put({"type": "websocket.send", "bytes": b"x" * size}) is True
-    assert lane.breaks == 1
-
-
-async def test_errors_of_the_transport_are_raised(lane: Any) -> None:
-    lane.transport = None
+async def test_an_exception_of_the_wire_is_raised(twin: Twin) -> None:
+    twin.path.wire = None
     with pytest.raises(AttributeError):
-        lane.put({"type": "websocket.send", "text": "a"})
+        twin.path.put(text("a"))
 
 
-async def test_errors_of_the_write_batch_are_raised(
-    lane: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch
+# -- frames are made once in an iteration ----------------------------------------------------------
+
+
+class CountingCodec:
+    """A codec that counts the frames that it makes."""
+
+    def __init__(self, encoding: object | None) -> None:
+        self.encoding = encoding
+        self.count = 0
+
+    def message(self, payload: str | bytes) -> bytes:
+        self.count += 1
+        return b"%d" % self.count
+
+
+async def test_an_object_that_is_sent_to_many_is_framed_once(batch: Any) -> None:
+    shared = object()
+    codecs = [CountingCodec(shared) for _ in range(5)]
+    payload = "hello".upper()
+    assert {batch.frame(codec, payload) for codec in codecs} == {b"1"}
+    assert [codec.count for codec in codecs] == [1, 0, 0, 0, 0]
+
+
+async def test_equal_objects_are_not_the_same(batch: Any) -> None:
+    codec = CountingCodec(object())
+    one, other = bytes([1, 2]), bytes([1, 2])
+    assert [batch.frame(codec, one), batch.frame(codec, other)] == [b"1", b"2"]
+
+
+async def test_each_encoding_has_a_frame(batch: Any) -> None:
+    one, other, payload = CountingCodec("one"), CountingCodec("other"), b"x" * 9
+    for _ in range(3):
+        assert (batch.frame(one, payload), batch.frame(other, payload)) == (b"1", b"1")
+    assert (one.count, other.count) == (1, 1)
+
+
+async def test_frames_of_one_connection_alone_are_not_kept(batch: Any) -> None:
+    codec = CountingCodec(None)
+    assert [batch.frame(codec, "a"), batch.frame(codec, "a")] == [b"1", b"2"]
+    assert not batch.is_scheduled
+
+
+async def test_frames_are_forgotten_at_the_end_of_the_iteration(batch: Any) -> None:
+    codec, payload = CountingCodec("plain"), b"payload of this test"
+    before = [batch.frame(codec, payload) for _ in range(2)]
+    assert batch.is_scheduled
+    await asyncio.sleep(0)
+    assert not batch.is_scheduled
+    assert [*before, batch.frame(codec, payload)] == [b"1", b"1", b"2"]
+
+
+async def test_the_last_few_payloads_are_kept(batch: Any) -> None:
+    codec = CountingCodec("plain")
+    payloads = [bytes([n]) * 10 for n in range(RECENT + 1)]
+    for _ in range(3):
+        for payload in payloads[:RECENT]:
+            batch.frame(codec, payload)
+    assert codec.count == RECENT
+    batch.frame(codec, payloads[RECENT])
+    batch.frame(codec, payloads[0])
+    assert codec.count == RECENT + 2
+
+
+async def test_an_object_that_cannot_be_sent_is_not_kept(batch: Any) -> None:
+    codec = FastCodec(MessageLimits(), None, Compressors(6))
+    for _ in range(2):
+        with pytest.raises(UnicodeEncodeError):
+            batch.frame(codec, "\ud800")
+
+
+# -- the write batch -------------------------------------------------------------------------------
+
+
+async def test_writes_of_an_iteration_are_one_write(twin: Twin) -> None:
+    other = twin.stream_type(twin.batch)
+    for letter in (b"a", b"b", b"c"):
+        twin.stream.write(letter)
+        other.write(letter * 2)
+    assert (twin.written, other.transport.written) == ([], [])
+    await asyncio.sleep(0)
+    assert (twin.written, other.transport.written) == ([b"abc"], [b"aabbcc"])
+    twin.stream.write(b"d")
+    await asyncio.sleep(0)
+    assert twin.written == [b"abc", b"d"]
+
+
+async def test_the_same_bytes_twice_are_sent_twice(twin: Twin) -> None:
+    same = b"same"
+    twin.stream.write(same)
+    twin.stream.write(same)
+    await asyncio.sleep(0)
+    assert twin.written == [b"samesame"]
+
+
+async def test_no_bytes_are_no_write(twin: Twin) -> None:
+    twin.stream.write(b"")
+    assert not twin.batch.is_scheduled
+    assert twin.batch.streams == []
+
+
+async def test_many_bytes_leave_at_once_after_those_pending(twin: Twin) -> None:
+    twin.stream.write(b"a")
+    twin.stream.write(b"b" * MAX_DELAYED)
+    assert twin.written == [b"a" + b"b" * MAX_DELAYED]
+    twin.stream.write(b"c" * MAX_DELAYED)
+    assert twin.written[1:] == [b"c" * MAX_DELAYED]
+    await asyncio.sleep(0)
+    assert len(twin.written) == 2
+
+
+async def test_bytes_leave_at_once_if_the_transport_has_unsent_ones(twin: Twin) -> None:
+    twin.stream.write(b"a")
+    twin.stream.transport.unsent = 1
+    twin.stream.write(b"b")
+    assert twin.written == [b"ab"]
+
+
+@pytest.mark.parametrize("size", [1, MAX_DELAYED])
+async def test_a_broken_transport_is_reported(twin: Twin, size: int) -> None:
+    twin.stream.transport.is_broken = True
+    twin.stream.write(b"x" * size)
+    assert (twin.stream.failures, twin.written) == (1, [])
+
+
+async def test_a_lost_stream_takes_nothing(twin: Twin) -> None:
+    twin.stream.is_lost = True
+    twin.stream.write(b"a")
+    assert (twin.stream.failures, twin.batch.streams) == (0, [])
+
+
+async def test_a_transport_that_closes_meanwhile_gets_nothing(twin: Twin) -> None:
+    other = twin.stream_type(twin.batch)
+    twin.stream.write(b"a")
+    other.write(b"b")
+    twin.stream.transport.is_broken = True
+    await asyncio.sleep(0)
+    assert (twin.written, other.transport.written) == ([], [b"b"])
+
+
+async def test_dropped_bytes_are_not_sent(twin: Twin) -> None:
+    twin.stream.write(b"a")
+    twin.stream.pending = None
+    await asyncio.sleep(0)
+    assert twin.written == []
+
+
+async def test_an_exception_of_the_transport_is_raised(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(data: bytes) -> None:
         raise OSError("gone")
 
-    monkeypatch.setattr(wire, "write", failing)
+    monkeypatch.setattr(twin.stream.transport, "write", failing)
     with pytest.raises(OSError, match="gone"):
-        lane.put({"type": "websocket.send", "bytes": b"x" * FULL})
+        twin.stream.write(b"x" * MAX_DELAYED)
+    twin.batch.put(twin.stream, b"a")
+    with pytest.raises(OSError, match="gone"):
+        twin.batch.flush()
 
 
-async def test_a_frame_is_bytes(lane: Any) -> None:
-    if type(lane).__mro__[1] is PlainLane:
-        pytest.skip("mypy holds the plain twin to it")
-    lane.codec = SimpleNamespace(message=str)
-    with pytest.raises(TypeError, match="a frame is bytes"):
-        lane.put({"type": "websocket.send", "text": "a"})
+# -- writing to the descriptor ---------------------------------------------------------------------
 
 
-async def test_a_missing_session_raises(lane: Any) -> None:
-    lane.receiver = asyncio.get_running_loop().create_future()
-    lane.session = None
-    with pytest.raises(AttributeError):
-        lane.data(b"x")
-    with pytest.raises(AttributeError):
-        lane.put({})
-    lane.receiver = None
-    with pytest.raises(AttributeError):
-        lane.expect()
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
 
 
-async def test_several_waiting_receivers_take_the_slow_path(lane: Any) -> None:
-    lane.receiver = SEVERAL
-    assert lane.expect() is None
-    lane.data(frame(TEXT, "a"))
-    assert len(lane.others) == 1
+Ends = tuple[socket.socket, socket.socket]
 
 
-# -- the relay -------------------------------------------------------------------------------------
+async def test_the_first_write_is_the_transport_s_and_later_ones_go_directly(
+    twin: Twin, ends: Ends
+) -> None:
+    twin.stream.descriptor = ends[0].fileno()
+    assert twin.stream.fd == FIRST_WRITE
+    for data in (b"one", b"two", b"three"):
+        twin.stream.write(data)
+        await asyncio.sleep(0)
+    assert twin.written == [b"one"]
+    assert ends[1].recv(99) == b"twothree"
+    assert twin.stream.fd == ends[0].fileno()
 
-RELAYS = {base.__module__: base for base in (PlainRelay, Connection.__mro__[1])}
+
+async def test_a_transport_without_a_descriptor_gets_everything(twin: Twin) -> None:
+    for data in (b"one", b"two"):
+        twin.stream.write(data)
+        await asyncio.sleep(0)
+    assert twin.written == [b"one", b"two"]
+    assert twin.stream.fd == NONE
 
 
-@pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
-def test_a_relay_forwards_to_its_current_target(base: type[PlainRelay]) -> None:
+def fill(sock: socket.socket) -> None:
+    """Send until the kernel takes nothing more."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(b"x" * 50_000)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    received = bytearray()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            received += sock.recv(1_000_000)
+    return bytes(received)
+
+
+async def test_what_the_kernel_does_not_take_goes_to_the_transport(twin: Twin, ends: Ends) -> None:
+    ours, theirs = ends
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
+    twin.stream.descriptor = ours.fileno()
+    twin.stream.fd = UNKNOWN
+    sent = os.urandom(MAX_DELAYED - 1)
+    twin.stream.write(sent)
+    await asyncio.sleep(0)
+    (rest,) = twin.written
+    assert 0 < len(rest) < len(sent)
+    assert read_all(theirs) + rest == sent
+
+
+async def test_a_full_kernel_buffer_leaves_everything_to_the_transport(
+    twin: Twin, ends: Ends
+) -> None:
+    twin.stream.descriptor = ends[0].fileno()
+    twin.stream.fd = UNKNOWN
+    fill(ends[0])
+    twin.stream.write(b"later")
+    await asyncio.sleep(0)
+    assert twin.written == [b"later"]
+
+
+async def test_an_error_of_the_kernel_is_left_to_the_transport(twin: Twin, ends: Ends) -> None:
+    twin.stream.descriptor = ends[0].fileno()
+    twin.stream.fd = UNKNOWN
+    ends[1].close()
+    twin.stream.write(b"gone")
+    await asyncio.sleep(0)
+    assert twin.written == [b"gone"]
+
+
+async def test_joined_bytes_go_directly_too(twin: Twin, ends: Ends) -> None:
+    twin.stream.descriptor = ends[0].fileno()
+    twin.stream.fd = UNKNOWN
+    for data in (b"a", b"b", b"c"):
+        twin.stream.write(data)
+    await asyncio.sleep(0)
+    assert ends[1].recv(9) == b"abc"
+
+
+# -- send and receive, as the app awaits them ------------------------------------------------------
+
+
+async def test_send_returns_after_a_common_message(twin: Twin) -> None:
+    assert await twin.path.send(text("a")) is None
+    await asyncio.sleep(0)
+    assert twin.written == [b"\x81\x01a"]
+    assert twin.path.sent_otherwise == []
+
+
+async def test_nothing_is_sent_before_it_is_awaited(twin: Twin) -> None:
+    first, second = twin.path.send(text("first")), twin.path.send(text("second"))
+    await second
+    await first
+    await asyncio.sleep(0)
+    assert twin.written == [b"\x81\x06second\x81\x05first"]
+
+
+async def test_send_leaves_another_message_to_the_subclass(path: Any) -> None:
+    message = {"type": "websocket.close"}
+    await path.send(message)
+    assert path.sent_otherwise == [message]
+
+
+async def test_send_waits_while_the_gate_that_it_has_shut_is_shut(twin: Twin) -> None:
+    path = twin.path
+
+    class ShuttingWire:
+        def write(self, data: bytes) -> None:
+            path.gate.shut(1.0)
+
+    path.wire = ShuttingWire()
+    task = asyncio.create_task(path.send(text("a")))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    path.gate.open()
+    await task
+
+
+async def test_send_and_receive_are_coroutines(path: Any) -> None:
+    for made in (path.send(text("a")), path.receive()):
+        assert asyncio.iscoroutine(made)
+        assert isinstance(made, collections.abc.Coroutine)
+        made.close()
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            made.send(None)
+
+
+async def test_they_run_in_tasks_and_in_gather(path: Any) -> None:
+    await asyncio.gather(path.send(text("a")), asyncio.create_task(path.send(text("b"))))
+    receiving = asyncio.ensure_future(path.receive())
+    await asyncio.sleep(0)
+    path.data(frame(TEXT, "c"))
+    assert await receiving == {"type": "websocket.receive", "text": "c"}
+    assert path.sent_messages == 2
+
+
+async def test_one_that_is_never_awaited_warns(path: Any) -> None:
+    for make in (lambda: path.send(text("a")), path.receive):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make()
+            gc.collect()
+        (warning,) = caught
+        assert warning.category is RuntimeWarning
+        assert "was never awaited" in str(warning.message)
+
+
+async def test_receive_returns_text_and_bytes(path: Any) -> None:
+    for opcode, message in ((TEXT, {"text": "a"}), (BINARY, {"bytes": b"a"})):
+        receiving = asyncio.create_task(path.receive())
+        await asyncio.sleep(0)
+        path.data(frame(opcode, b"a"))
+        assert await receiving == {"type": "websocket.receive", **message}
+
+
+async def test_receive_leaves_the_rest_to_the_subclass(path: Any) -> None:
+    path.queue = ReceiveQueue(1, 1)
+    path.others_to_receive = [{"type": "other"}]
+    assert await path.receive() == {"type": "other"}
+
+
+async def test_receive_asks_the_subclass_when_only_the_state_has_changed(path: Any) -> None:
+    path.others_to_receive = [{"type": "websocket.disconnect"}]
+    receiving = asyncio.create_task(path.receive())
+    await asyncio.sleep(0)
+    path.receiver.set_result(None)
+    assert await receiving == {"type": "websocket.disconnect"}
+    assert path.given_back == []
+
+
+async def test_a_cancelled_receive_gives_its_arrival_back(path: Any) -> None:
+    receiving = asyncio.create_task(path.receive())
+    await asyncio.sleep(0)
+    arrival = path.receiver
+    path.data(frame(TEXT, "a"))
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    assert path.given_back == [arrival]
+
+
+async def test_a_cancelled_send_stops_waiting(path: Any) -> None:
+    path.gate.shut(1.0)
+    sending = asyncio.create_task(path.send(text("a")))
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert path.sent_otherwise == []
+
+
+async def test_exceptions_of_the_subclass_are_raised(path: Any) -> None:
+    async def failing(*_: Any) -> None:
+        await asyncio.sleep(0)
+        raise KeyError("failed")
+
+    class Failing(type(path)):  # type: ignore[misc]  # the class of either twin
+        send_other = failing
+        receive_other = failing
+
+    other = Failing(path.batch, path.wire)
+    other.queue = ReceiveQueue(1, 1)
+    for awaitable in (other.send({}), other.receive()):
+        with pytest.raises(KeyError, match="failed"):
+            await awaitable
+
+
+async def test_an_exception_that_the_app_throws_in_is_raised(path: Any) -> None:
+    receiving = path.receive()
+    receiving.send(None)
+    with pytest.raises(ValueError, match="thrown"):
+        receiving.throw(ValueError("thrown"))
+    fresh = path.send(text("a"))
+    with pytest.raises(ValueError, match="thrown"):
+        fresh.throw(ValueError("thrown"))
+    assert path.sent_messages == 0
+
+
+# -- bytes from the transport ----------------------------------------------------------------------
+
+
+async def test_bytes_go_to_the_driver_of_the_moment(stream: Any) -> None:
     taken: list[bytes] = []
-    relay = base()
-    held = relay.data_received
+    held = stream.data_received
 
     def first(data: bytes) -> None:
         taken.append(b"first " + data)
-        relay.target = cast("Target", SimpleNamespace(data=taken.append))
+        stream.driver = SimpleNamespace(data=taken.append)
 
-    relay.target = cast("Target", SimpleNamespace(data=first))
+    stream.driver = SimpleNamespace(data=first)
     held(b"a")
     held(b"b")
     assert taken == [b"first a", b"b"]
 
 
-@pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
-def test_a_relay_without_a_target_raises(base: type[PlainRelay]) -> None:
-    with pytest.raises(AttributeError, match="target"):
-        base().data_received(b"a")
+async def test_a_stream_without_a_driver_raises(stream: Any) -> None:
+    with pytest.raises(AttributeError, match="driver"):
+        stream.data_received(b"a")
 
 
-@pytest.mark.parametrize("base", list(RELAYS.values()), ids=list(RELAYS))
-def test_errors_of_the_target_are_raised(base: type[PlainRelay]) -> None:
+async def test_an_exception_of_the_driver_is_raised(stream: Any) -> None:
     def failing(data: bytes) -> None:
         raise MemoryError
 
-    relay = base()
-    relay.target = cast("Target", SimpleNamespace(data=failing))
+    stream.driver = SimpleNamespace(data=failing)
     with pytest.raises(MemoryError):
-        relay.data_received(b"a")
+        stream.data_received(b"a")

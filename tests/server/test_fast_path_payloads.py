@@ -15,8 +15,8 @@ from tests.frames import CLOSE, ServerFrame
 from tests.harness.client import DEFLATE
 from tests.harness.memory import opened
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.server.fast_path import PlainLane
-from wsgate.server.message_reader import Inbox
+from wsgate.server.fast_path import PlainMessagePath
+from wsgate.server.websocket import WebSocket
 
 Outcome = tuple[type[BaseException], str] | None
 SEND = "websocket.send"
@@ -131,9 +131,11 @@ SENT = st.one_of(
 def way(name: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         if name == "plain":
-            monkeypatch.setattr(Inbox, "put", PlainLane.put, raising=False)
+            monkeypatch.setattr(WebSocket, "put", PlainMessagePath.put, raising=False)
+            monkeypatch.setattr(WebSocket, "send", PlainMessagePath.send, raising=False)
         elif name == "slow":
-            monkeypatch.setattr(Inbox, "put", lambda *_: False, raising=False)
+            monkeypatch.setattr(WebSocket, "put", lambda *_: False, raising=False)
+            monkeypatch.setattr(WebSocket, "send", PlainMessagePath.send, raising=False)
         yield
 
 

@@ -95,7 +95,7 @@ async def test_work_after_the_response_does_not_delay_the_next_request() -> None
         await first.respond(b"one")
         client.send(GET)
         second = await app.called()
-        assert len(client.context.tasks) == 2
+        assert len(client.worker.tasks) == 2
         assert await first.receive() == {"type": "http.disconnect"}
         await first.send_raises(piece(b"more"), IllegalMessage, "response complete")
         first.finish()
@@ -242,7 +242,7 @@ async def test_the_limit_of_the_head_is_a_setting() -> None:
 
 async def test_a_request_above_the_limit_of_calls_gets_503(log: LogCapture) -> None:
     async with requested(GET, limit_concurrency=1) as (client, _, call):
-        other = MemoryClient(client.context, client.clock)
+        other = MemoryClient(client.worker, client.clock)
         other.send(GET)
         answer = await read_response(other)
         assert (answer.status, answer.headers[b"retry-after"]) == (503, b"5")
@@ -259,12 +259,12 @@ async def test_a_request_above_the_limit_of_calls_gets_503(log: LogCapture) -> N
         assert other.is_lost
         client.send(GET)
         await turns()
-        assert len(client.context.tasks) == 1, "there is room again"
+        assert len(client.worker.tasks) == 1, "there is room again"
 
 
 async def test_a_websocket_above_the_limit_of_calls_gets_503(log: LogCapture) -> None:
     async with requested(GET, limit_concurrency=1) as (client, _, _):
-        other = MemoryClient(client.context, client.clock)
+        other = MemoryClient(client.worker, client.clock)
         other.send(UPGRADE)
         assert (await read_response(other)).status == 503
         other.drop()
@@ -287,7 +287,7 @@ async def test_a_reset_drops_pipelined_requests() -> None:
         second.finish()
         await turns()
         assert app.calls.empty()
-        assert not client.context.tasks
+        assert not client.worker.tasks
 
 
 async def test_a_reset_during_a_response() -> None:
@@ -302,7 +302,7 @@ async def test_a_reset_during_a_response() -> None:
         client.send(GET * 2)
         await turns()
         assert client.is_lost
-        assert not client.context.connections
+        assert not client.worker.connections
 
 
 async def test_requests_after_a_drained_body_and_a_half_close() -> None:
@@ -402,7 +402,7 @@ async def test_stopping_a_closed_connection_does_nothing() -> None:
         await turns()
         for poke in (connection.driver.stop, connection.driver.eof, connection.driver.lost):
             poke()
-        connection.target.data(b"late")
+        connection.driver.data(b"late")
         assert connection.check(0.0) == connection.driver.check(0.0) == float("inf")
         connection.write(b"late")
         connection.pause_reading()
@@ -415,8 +415,8 @@ async def test_stopping_a_closed_connection_does_nothing() -> None:
 
 async def test_a_connection_accepted_while_the_server_stops_is_closed() -> None:
     async with connected(respond_path) as client:
-        client.context.stopping = True
-        late = MemoryClient(client.context, client.clock)
+        client.worker.stopping = True
+        late = MemoryClient(client.worker, client.clock)
         assert await late.ended() == b""
         late.send(GET)
         late.eof()

@@ -104,7 +104,7 @@ async def test_any_order_of_events(start: int, log: LogCapture) -> None:
             await client.advance(70)
             client.drop()
             await turns(100)
-            assert not client.context.connections, seed
-            assert not client.context.tasks, seed
+            assert not client.worker.connections, seed
+            assert not client.worker.tasks, seed
             assert len(asyncio.all_tasks()) == 1, seed
     assert not log.errors

@@ -12,7 +12,7 @@ from tests.harness.memory import Peer, opened, peer
 from tests.harness.waiting import turns
 from wsgate.server import liveness as module
 from wsgate.server.deadlines import LINGER, TICK
-from wsgate.server.liveness import _LOOKS, MAX_PAUSE
+from wsgate.server.liveness import _CHECKS, MAX_PAUSE
 
 LARGE = "x" * 50_000
 
@@ -167,7 +167,7 @@ async def test_an_app_that_does_not_receive_is_disconnected() -> None:
         await ws.client.advance(MAX_PAUSE - 1)
         while ws.client.received:
             assert (await ws.read_frame()).opcode == frames.PING
-        await ws.client.advance(1 + MAX_PAUSE / _LOOKS)
+        await ws.client.advance(1 + MAX_PAUSE / _CHECKS)
         assert await ws.read_close() == (1011, "the application does not receive")
         ws.client.send(frames.close(1011))
         assert await ws.call.receive_payloads(1) == ["a"]
@@ -201,9 +201,9 @@ async def test_a_client_that_does_not_read_is_closed() -> None:
         await asyncio.wait([sending], timeout=10)
         assert await ws.receive_disconnect() == (1013, "slow consumer")
         await ws.client.advance(LINGER - 2 * TICK)
-        assert ws.client.context.connections
+        assert ws.client.worker.connections
         await ws.client.advance(2 * TICK)  # not --ws-close-timeout: it had its time
-        assert not ws.client.context.connections
+        assert not ws.client.worker.connections
         assert any("1013 slow consumer" in line for line in ws.log.access)
 
 
@@ -218,9 +218,9 @@ async def test_a_client_that_does_not_read_after_its_protocol_error() -> None:
         await asyncio.wait([sending], timeout=10)
         assert (await ws.receive_disconnect())[0] == 1007
         await ws.client.advance(LINGER - 2 * TICK)
-        assert ws.client.context.connections
+        assert ws.client.worker.connections
         await ws.client.advance(3 * TICK)  # a reader's time is over, and does not begin again
-        assert not ws.client.context.connections
+        assert not ws.client.worker.connections
 
 
 async def test_a_shorter_close_timeout_still_applies() -> None:
@@ -229,7 +229,7 @@ async def test_a_shorter_close_timeout_still_applies() -> None:
         sending = ws.call.start_send(text(LARGE * 2))
         await ws.client.advance(30 + 1 + 2 * TICK)
         await asyncio.wait([sending], timeout=10)
-        assert not ws.client.context.connections
+        assert not ws.client.worker.connections
 
 
 # -- a peer that is gone ---------------------------------------------------------------------------
@@ -243,7 +243,7 @@ async def test_a_peer_that_is_gone_has_no_time_to_answer_our_close() -> None:
         assert await ws.read_close() == (1011, "keepalive ping timeout")
         assert await ws.receive_disconnect() == (1011, "keepalive ping timeout")
         await ws.client.advance(LINGER + 2 * TICK)
-        assert not ws.client.context.connections
+        assert not ws.client.worker.connections
 
 
 async def test_a_peer_that_was_only_slow_may_still_answer() -> None:

@@ -9,14 +9,13 @@ import websockets
 
 import wsgate.testing
 from wsgate.server.connection import Connection
-from wsgate.server.liveness import Watch
-from wsgate.server.message_reader import Inbox
-from wsgate.server.websocket import WebSocketDriver
+from wsgate.server.liveness import Liveness
+from wsgate.server.websocket import WebSocket
 from wsgate.types import Receive, Scope, Send
 from wsgate.ws.frames.fast_codec import FastCodec
 from wsgate.ws.session import Session
 
-KINDS = (Connection, WebSocketDriver, Inbox, Watch, Session, FastCodec)
+KINDS = (Connection, WebSocket, Liveness, Session, FastCodec)
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,11 +1,11 @@
-"""Which receiver gets a message if several wait, or one is cancelled as it arrives."""
+"""Which receiver gets which message if several wait, or one is cancelled as it arrives."""
 
 import asyncio
 
 from tests.frames import TEXT, frame
 from wsgate.config import Config
-from wsgate.server.message_reader import Inbox
-from wsgate.server.worker import Context
+from wsgate.server.message_reader import MessageReader
+from wsgate.server.worker import Worker
 from wsgate.testing.memory import ManualClock, MemoryClient
 from wsgate.types import Receive, Scope, Send
 from wsgate.ws.deflate.compression import Compressors
@@ -18,80 +18,89 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """Be there."""
 
 
-def inbox() -> Inbox:
-    connection = MemoryClient(Context(nothing, Config()), ManualClock()).connection
-    return Inbox(connection, Session(FastCodec(MessageLimits(), None, Compressors(6))))
+class Reader(MessageReader):
+    """A reader whose session never changes."""
+
+    def session_changed(self) -> None:
+        raise NotImplementedError
 
 
-async def test_waiting_receivers_are_served_in_order() -> None:
-    box = inbox()
-    arrivals = [box.arrival() for _ in range(3)]
-    box.data(frame(TEXT, "a"))
-    box._put(["b"])
+def new_reader() -> MessageReader:
+    worker = Worker(nothing, Config())
+    reader = Reader(worker, MemoryClient(worker, ManualClock()).connection)
+    reader.open(Session(FastCodec(MessageLimits(), None, Compressors(6))))
+    return reader
+
+
+async def test_receivers_are_served_in_order() -> None:
+    reader = new_reader()
+    arrivals = [reader.add_receiver() for _ in range(3)]
+    reader.data(frame(TEXT, "a"))
+    reader._deliver(["b"])
     assert [arrival.done() for arrival in arrivals] == [True, True, False]
     assert [arrival.result() for arrival in arrivals[:2]] == ["a", "b"]
-    assert box.queue is None
-    box.wake()
+    assert reader.queue is None
+    reader.wake_receivers()
     assert arrivals[2].result() is None
 
 
 async def test_cancelled_receivers_are_skipped() -> None:
-    box = inbox()
-    first, second, third = (box.arrival() for _ in range(3))
+    reader = new_reader()
+    first, second, third = (reader.add_receiver() for _ in range(3))
     first.cancel()
     second.cancel()
-    box._put(["a"])
+    reader._deliver(["a"])
     assert third.result() == "a"
-    fourth = box.arrival()
+    fourth = reader.add_receiver()
     fourth.cancel()
-    box._put(["b"])
-    assert box.queue is not None
-    assert box.pop() == "b"
+    reader._deliver(["b"])
+    assert reader.queue is not None
+    assert reader.pop_message() == "b"
 
 
-async def test_a_returned_message_goes_to_the_next_receiver() -> None:
-    box = inbox()
-    first, second = box.arrival(), box.arrival()
-    box._put(["a"])
-    box.give_back(first)
+async def test_a_message_given_back_goes_to_the_next_receiver() -> None:
+    reader = new_reader()
+    first, second = reader.add_receiver(), reader.add_receiver()
+    reader._deliver(["a"])
+    reader.give_back(first)
     assert second.result() == "a"
 
 
-async def test_a_returned_message_is_received_next() -> None:
-    box = inbox()
-    first = box.arrival()
-    box._put(["a", "b"])
-    box.give_back(first)
-    assert [box.pop(), box.pop()] == ["a", "b"]
+async def test_a_message_given_back_is_the_next_of_the_queue() -> None:
+    reader = new_reader()
+    first = reader.add_receiver()
+    reader._deliver(["a", "b"])
+    reader.give_back(first)
+    assert [reader.pop_message(), reader.pop_message()] == ["a", "b"]
 
 
-async def test_only_messages_are_returned_to_the_queue() -> None:
-    box = inbox()
-    waiting, cancelled, woken = box.arrival(), box.arrival(), box.arrival()
+async def test_only_messages_are_given_back() -> None:
+    reader = new_reader()
+    waiting, cancelled, woken = reader.add_receiver(), reader.add_receiver(), reader.add_receiver()
     cancelled.cancel()
-    box.give_back(waiting)
-    box.give_back(cancelled)
-    box.wake()
+    reader.give_back(waiting)
+    reader.give_back(cancelled)
+    reader.wake_receivers()
     assert woken.result() is None
-    box.give_back(woken)
-    assert box.queue is None
+    reader.give_back(woken)
+    assert reader.queue is None
 
 
-async def test_a_receiver_cancelled_as_its_message_arrives_loses_nothing() -> None:
-    box = inbox()
+async def test_a_receiver_cancelled_in_the_iteration_of_its_message_loses_nothing() -> None:
+    reader = new_reader()
 
     async def receive() -> str | bytes | None:
-        arrival = box.arrival()
+        arrival = reader.add_receiver()
         try:
             return await arrival
         except asyncio.CancelledError:
-            box.give_back(arrival)
+            reader.give_back(arrival)
             raise
 
     task = asyncio.create_task(receive())
     await asyncio.sleep(0)
-    box.data(frame(TEXT, "kept"))
+    reader.data(frame(TEXT, "kept"))
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
-    assert box.pop() == "kept"
+    assert reader.pop_message() == "kept"

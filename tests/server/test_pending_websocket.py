@@ -195,14 +195,15 @@ async def _forever() -> None:
 
 async def test_above_limit_concurrency_answers_503() -> None:
     async with peer(limit_concurrency=1) as ws:
-        ws.client.context.tasks.add(held := asyncio.create_task(_forever()))
+        held = asyncio.create_task(_forever())
+        ws.client.worker.exchanges[held] = cast("Any", None)
         ws.client.send(handshake())
         answer = await ws.client.ended()
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 5\r\n" in answer
         assert ws.app.calls.empty()
         assert '"WebSocket /" 503 Service Unavailable' in ws.log.access[0]
-        ws.client.context.tasks.discard(held)
+        del ws.client.worker.exchanges[held]
         held.cancel()
 
 

@@ -241,16 +241,16 @@ async def test_send_after_the_client_left_raises_and_is_no_error(way: str, group
         error: Exception = caught.value
         ws.call.finish(ExceptionGroup("tasks", [error, error]) if grouped else error)
         await turns()
-        assert not ws.client.context.tasks
+        assert not ws.client.worker.tasks
         assert not ws.log.problems
 
 
 async def test_send_waits_for_a_pending_connection_lost() -> None:
     async with opened() as ws:
         ws.client.drop()
-        assert ws.client.context.connections
+        assert ws.client.worker.connections
         await soon(ws.call.send(text("a")))
-        assert not ws.client.context.connections
+        assert not ws.client.worker.connections
         with pytest.raises(ClientDisconnected):
             await ws.call.send(text("b"))
 
@@ -535,7 +535,7 @@ async def test_client_may_close_tcp_late_after_a_protocol_error() -> None:
         assert await ws.read_close() == (1002, "protocol error")
         await ws.client.advance(1.5)
         assert ws.client.is_ended
-        assert ws.client.context.connections
+        assert ws.client.worker.connections
         ws.client.send(b"thrown away")
         await ws.client.advance(1)
         await ws.wait_closed()
@@ -548,7 +548,7 @@ async def test_client_that_does_not_read_is_aborted_after_the_closing_handshake(
         ws.client.send(frames.close(1000))
         ws.client.eof()
         await ws.client.advance(25)
-        assert ws.client.context.connections
+        assert ws.client.worker.connections
         await ws.client.advance(10)
         await ws.wait_closed()
 

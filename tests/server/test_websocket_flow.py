@@ -197,7 +197,7 @@ async def test_slow_consumer_is_closed_and_then_aborted() -> None:
             await soon(waits)
         assert await ws.receive_disconnect() == (1013, "slow consumer")
         await ws.client.advance(LINGER - 1)
-        assert ws.client.context.connections
+        assert ws.client.worker.connections
         await ws.client.advance(1)
         await ws.wait_closed()
         assert "[closed] 1013 slow consumer after 32." in ws.log.access[1]

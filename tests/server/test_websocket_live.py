@@ -418,7 +418,7 @@ async def test_ping_flood_of_a_client_that_does_not_read() -> None:
         with contextlib.suppress(OSError):
             async with asyncio.timeout(PATIENCE):
                 while server.connections:
-                    for connection in server._server.context.connections:
+                    for connection in server._server.worker.connections:
                         sizes.add(connection.transport.get_write_buffer_size())
                     peer.send(pings)
                     await peer.writer.drain()

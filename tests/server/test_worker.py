@@ -14,7 +14,7 @@ from wsgate.http.h1.h11_parser import H11Http1
 from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
 from wsgate.server.deadlines import _TURN, TICK
-from wsgate.server.worker import Context
+from wsgate.server.worker import Worker
 from wsgate.ws.deflate.negotiation import DeflateSettings
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def context(**options: Any) -> Context:
-    return Context(app, Config(**options), Clock())
+def context(**options: Any) -> Worker:
+    return Worker(app, Config(**options), Clock())
 
 
 def headers(**options: Any) -> list[tuple[bytes, bytes]]:
@@ -56,12 +56,12 @@ def headers(**options: Any) -> list[tuple[bytes, bytes]]:
 # -- settings --------------------------------------------------------------------------------------
 
 
-def turn(made: Context, at: float) -> None:
+def turn(made: Worker, at: float) -> None:
     cast("Clock", made._time).now = at
 
 
 def test_a_new_context_is_empty() -> None:
-    made = Context(app, Config())
+    made = Worker(app, Config())
     assert made.app is app
     assert abs(made.clock() - time.monotonic()) < 60
     assert (made.connections, made.tasks, made.state, made.stopping) == (set(), set(), {}, False)
@@ -101,7 +101,7 @@ def test_the_date_changes_every_second(wall: Clock) -> None:
     made = context()
     before = made.default_headers
     wall.now += 0.9
-    made.refresh()
+    made.refresh_date()
     assert made.default_headers is before
     wall.now += 0.1
     made.tick()
@@ -233,7 +233,7 @@ async def test_an_ended_connection_is_removed_and_reported() -> None:
 async def test_an_ended_call_is_removed_and_reported() -> None:
     made = context()
     task = asyncio.create_task(app({}, None, None))
-    made.tasks.add(task)
+    made.exchanges[task] = cast("Any", None)
     waiter = asyncio.create_task(made.ended.wait())
     await asyncio.sleep(0)
     made.task_ended(task)
@@ -247,9 +247,11 @@ async def test_the_limit_applies_to_running_calls() -> None:
     made = context(limit_concurrency=2)
     tasks = [asyncio.create_task(app({}, None, None)) for _ in range(2)]
     seen: list[bool] = []
-    for change in (made.tasks.add, made.tasks.add, made.task_ended):
-        change(tasks[len(seen) % 2])
+    for registry in (made.exchanges, made.websockets):
+        cast("Any", registry)[tasks[len(seen)]] = None
         seen.append(made.is_full)
+    made.task_ended(tasks[0])
+    seen.append(made.is_full)
     assert seen == [False, True, False]
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
@@ -258,7 +260,7 @@ async def test_the_limit_applies_to_running_calls() -> None:
 async def test_without_a_limit_there_is_always_room() -> None:
     made = context()
     tasks = [asyncio.create_task(app({}, None, None)) for _ in range(100)]
-    made.tasks.update(tasks)
+    made.exchanges.update(dict.fromkeys(tasks, cast("Any", None)))
     assert not made.is_full
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)

@@ -1,112 +1,135 @@
-"""Writes of one loop iteration become one call of each transport."""
+"""Writes of one loop iteration are one system call for each connection."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import websockets
 
 import wsgate.testing
 from tests.harness import loops
-from wsgate.server.write_batch import FULL, Outbox
+from wsgate.server.connection import Connection as RealConnection
+from wsgate.server.fast_path import MAX_DELAYED, NONE
+from wsgate.server.write_batch import WriteBatch
 from wsgate.types import Receive, Scope, Send
 
 
-class Transport(asyncio.WriteTransport):
+class Transport(asyncio.Transport):
     """A transport that notes what it is given."""
 
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
-        self.breaks = False
+        self.is_broken = False
         self.unsent = 0
 
-    def write(self, data: object) -> None:
-        assert isinstance(data, (bytes, bytearray))
+    def write(self, data: Any) -> None:
         self.written.append(bytes(data))
 
     def is_closing(self) -> bool:
-        return self.breaks
+        return self.is_broken
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
 
-def outbox() -> Outbox:
-    return Outbox(asyncio.get_running_loop().call_soon, lambda write, data: write(data))
+Stream: Any = RealConnection.__mro__[1]  # the compiled one, where there was a compiler
 
 
-async def turn() -> None:
-    await asyncio.sleep(0)
+class Connection(Stream):  # type: ignore[misc]  # it is one of the twins
+    """A connection that has no more than its transport."""
+
+    def __init__(self, batch: WriteBatch, transport: Transport | None = None) -> None:
+        self.batch = batch
+        self.transport = transport or Transport()
+
+    @property
+    def written(self) -> list[bytes]:
+        assert isinstance(self.transport, Transport)
+        return self.transport.written
+
+    def find_descriptor(self) -> int:
+        return NONE
 
 
-async def test_writes_of_one_loop_iteration_are_one_write_per_connection() -> None:
-    one, other, box = Transport(), Transport(), outbox()
+def new_batch() -> WriteBatch:
+    return WriteBatch(asyncio.get_running_loop().call_soon, lambda write, data: write(data))
+
+
+async def test_writes_of_an_iteration_are_one_for_each_connection() -> None:
+    batch = new_batch()
+    one, other = Connection(batch), Connection(batch)
     for piece in (b"a", b"bc", b"d"):
-        assert box.put(one, piece)
-        assert box.put(other, piece * 2)
+        assert batch.put(one, piece)
+        assert batch.put(other, piece * 2)
     assert (one.written, other.written) == ([], [])
-    assert set(box.waiting) == {one, other}
-    await turn()
+    assert batch.streams == [one, other]
+    await asyncio.sleep(0)
     assert (one.written, other.written) == ([b"abcd"], [b"aabcbcdd"])
-    assert not box.waiting
-    assert box.put(one, b"e")
-    await turn()
+    assert not batch.streams
+    assert batch.put(one, b"e")
+    await asyncio.sleep(0)
     assert one.written == [b"abcd", b"e"]
 
 
-async def test_many_bytes_are_written_immediately_after_earlier_data() -> None:
-    transport, box = Transport(), outbox()
-    box.put(transport, b"a")
-    assert box.put(transport, b"b" * (FULL - 1))
-    assert transport.written == [b"a" + b"b" * (FULL - 1)]
-    assert box.put(transport, b"c" * FULL)
-    assert transport.written[1:] == [b"c" * FULL]
-    box.put(transport, b"d")
-    await turn()
-    await turn()
-    assert transport.written[2:] == [b"d"]
+async def test_many_bytes_leave_at_once_after_those_pending() -> None:
+    batch = new_batch()
+    connection = Connection(batch)
+    batch.put(connection, b"a")
+    assert batch.put(connection, b"b" * (MAX_DELAYED - 1))
+    assert connection.written == [b"a" + b"b" * (MAX_DELAYED - 1)]
+    assert batch.put(connection, b"c" * MAX_DELAYED)
+    assert connection.written[1:] == [b"c" * MAX_DELAYED]
+    batch.put(connection, b"d")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert connection.written[2:] == [b"d"]
 
 
-async def test_a_transport_that_buffers_is_written_immediately() -> None:
-    transport, box = Transport(), outbox()
-    box.put(transport, b"a")
+async def test_bytes_leave_at_once_if_the_transport_has_unsent_ones() -> None:
+    batch, transport = new_batch(), Transport()
+    connection = Connection(batch, transport)
+    batch.put(connection, b"a")
     transport.unsent = 1
-    assert box.put(transport, b"b")
-    assert transport.written == [b"ab"]
+    assert batch.put(connection, b"b")
+    assert connection.written == [b"ab"]
 
 
 async def test_a_broken_transport_is_reported() -> None:
     class Breaking(Transport):
-        def write(self, data: object) -> None:
-            self.breaks = True
+        def write(self, data: Any) -> None:
+            self.is_broken = True
 
-    transport, box = Breaking(), outbox()
-    assert not box.put(transport, b"b" * FULL)
-    assert not box.put(transport, b"a")
-    assert not box.waiting
-
-
-async def test_flushed_data_is_not_written_again() -> None:
-    transport, box = Transport(), outbox()
-    box.put(transport, b"a")
-    box.flush(transport)
-    box.flush(transport)
-    await turn()
-    assert transport.written == [b"a"]
+    batch = new_batch()
+    connection = Connection(batch, Breaking())
+    assert not batch.put(connection, b"b" * MAX_DELAYED)
+    assert not batch.put(connection, b"a")
+    assert connection.pending is None
 
 
-async def test_nothing_is_written_to_a_closed_or_removed_connection() -> None:
-    gone, forgotten, other, box = Transport(), Transport(), Transport(), outbox()
-    for transport in (gone, forgotten, other):
-        box.put(transport, b"a")
-    gone.breaks = True
-    box.forget(forgotten)
-    box.forget(forgotten)
-    await turn()
-    assert (gone.written, forgotten.written, other.written) == ([], [], [b"a"])
-    box.put(other, b"b")
-    other.breaks = True
-    box.flush(other)
+async def test_flushed_bytes_are_not_written_again() -> None:
+    batch = new_batch()
+    connection = Connection(batch)
+    batch.put(connection, b"a")
+    batch.flush_stream(connection)
+    batch.flush_stream(connection)
+    batch.put(connection, b"b")
+    await asyncio.sleep(0)
+    assert connection.written == [b"a", b"b"]
+
+
+async def test_nothing_is_written_to_a_closed_transport_or_after_a_drop() -> None:
+    batch, transport, last = new_batch(), Transport(), Transport()
+    gone, dropped, other = Connection(batch, transport), Connection(batch), Connection(batch, last)
+    for connection in (gone, dropped, other):
+        batch.put(connection, b"a")
+    transport.is_broken = True
+    dropped.pending = None
+    await asyncio.sleep(0)
+    assert (gone.written, dropped.written, other.written) == ([], [], [b"a"])
+    batch.put(other, b"b")
+    last.is_broken = True
+    batch.flush_stream(other)
     assert other.written == [b"a"]
 
 
@@ -126,13 +149,13 @@ LOOPS = loops.LOOPS
 
 async def test_a_burst_is_one_write_and_arrives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[int] = []
-    flush = Outbox._flush
 
-    def noted(self: Outbox) -> None:
-        flushed.extend(map(len, self.waiting.values()))
-        flush(self)
+    class Noting(WriteBatch):
+        def flush(self) -> None:
+            flushed.extend(len(stream.pending or b"") for stream in self.streams)
+            super().flush()
 
-    monkeypatch.setattr(Outbox, "_flush", noted)
+    monkeypatch.setattr("wsgate.server.worker.WriteBatch", Noting)
     async with (
         wsgate.testing.serve(burst) as server,
         websockets.connect(server.ws_url) as client,

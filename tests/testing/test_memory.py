@@ -66,7 +66,7 @@ async def test_the_clock_is_turned_by_hand() -> None:
         start = client.clock()
         await client.advance(0.7)
         assert client.clock() == pytest.approx(start + 0.7)
-        assert client.context.clock() == client.clock()
+        assert client.worker.clock() == client.clock()
 
 
 async def test_turning_it_lets_the_server_look_at_its_deadlines() -> None:
@@ -82,7 +82,7 @@ async def test_turning_it_lets_the_server_look_at_all_of_them(
 ) -> None:
     monkeypatch.setattr(deadlines, "_TURN", 1)
     async with connect(answer, ws_handshake_timeout=3) as client:
-        others = [MemoryClient(client.context, client.clock) for _ in range(5)]
+        others = [MemoryClient(client.worker, client.clock) for _ in range(5)]
         await client.advance(3 + deadlines.TICK)
         for other in others:
             assert other.is_ended
@@ -188,7 +188,7 @@ async def test_nothing_is_taken_behind_the_end() -> None:
         client.send(GET)
         await settle()
         assert connection.is_lost
-        assert not client.context.tasks
+        assert not client.worker.tasks
 
 
 async def test_a_reset_loses_what_was_not_read() -> None:
@@ -213,10 +213,10 @@ async def test_leaving_ends_the_connection_and_the_apps() -> None:
     async with connect(hang) as client:
         client.send(GET)
         await settle()
-        assert (len(client.context.connections), len(client.context.tasks)) == (1, 1)
+        assert (len(client.worker.connections), len(client.worker.tasks)) == (1, 1)
     assert client.is_lost
-    assert not client.context.connections
-    assert not client.context.tasks
+    assert not client.worker.connections
+    assert not client.worker.tasks
 
 
 async def test_leaving_by_an_exception_does_so_too() -> None:
@@ -225,8 +225,8 @@ async def test_leaving_by_an_exception_does_so_too() -> None:
     client.send(GET)
     await settle()
     assert not await leaving.__aexit__(ZeroDivisionError, ZeroDivisionError(), None)
-    assert not client.context.connections
-    assert not client.context.tasks
+    assert not client.worker.connections
+    assert not client.worker.tasks
 
 
 @contextlib.asynccontextmanager

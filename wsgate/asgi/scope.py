@@ -14,46 +14,56 @@ from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 _SECURE = {"http": "ws", "https": "wss"}
 
 
-@dataclass(slots=True)
-class Endpoint:
-    """What the scopes of all connections to one address share.
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at both ends of a request.
 
-    server: that address. scheme: "http" or "https". root_path: where the app is mounted; put
-    before each path. state: what the lifespan left, of which every scope gets a shallow copy of its
-    own.
+    client: the client's address, None for that of a Unix socket. server: the address at which it
+    arrived. scheme: "http" or "https". tls: the entry of the ASGI extension `tls`, None without
+    TLS.
     """
 
+    client: Address | None
     server: Address | None
-    scheme: str
+    scheme: str = "http"
+    tls: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Mount:
+    """What the scopes of all requests share.
+
+    root_path: where the app is mounted; put before each path. state: what the lifespan left; every
+    scope gets a shallow copy.
+    """
+
     root_path: str
     state: Mapping[str, Any]
 
 
-def http_scope(request: Request, client: Address | None, endpoint: Endpoint) -> HTTPScope:
+def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
     """Return the scope of a request."""
-    scope = _connection(request, client, endpoint, endpoint.scheme)
+    scope = _connection_scope(request, peer, mount, peer.scheme)
     scope["type"] = "http"
     scope["method"] = request.method
     return cast("HTTPScope", scope)
 
 
 def websocket_scope(
-    request: Request, client: Address | None, endpoint: Endpoint, subprotocols: list[str]
+    request: Request, peer: Peer, mount: Mount, subprotocols: list[str]
 ) -> WebSocketScope:
     """Return the scope of a WebSocket, with the denial response extension."""
-    scope = _connection(request, client, endpoint, _SECURE[endpoint.scheme])
+    scope = _connection_scope(request, peer, mount, _SECURE[peer.scheme])
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols
     scope["extensions"]["websocket.http.response"] = {}
     return cast("WebSocketScope", scope)
 
 
-def _connection(
-    request: Request, client: Address | None, endpoint: Endpoint, scheme: str
-) -> dict[str, Any]:
+def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -> dict[str, Any]:
     raw_path = request.raw_path
     # The target `*` of OPTIONS is no path below which anything could be mounted.
-    root = "" if raw_path == b"*" else endpoint.root_path
+    root = "" if raw_path == b"*" else mount.root_path
     path = raw_path.decode("ascii")
     if "%" in path:
         path = unquote(path)
@@ -64,12 +74,12 @@ def _connection(
         "path": root + path,
         "raw_path": quote(root).encode("ascii") + raw_path if root else raw_path,
         "query_string": request.query,
-        "root_path": endpoint.root_path,
+        "root_path": mount.root_path,
         "headers": request.headers,
-        "client": client,
-        "server": endpoint.server,
-        "state": dict(endpoint.state),
-        "extensions": {},
+        "client": peer.client,
+        "server": peer.server,
+        "state": dict(mount.state),
+        "extensions": {} if peer.tls is None else {"tls": dict(peer.tls)},
     }
 
 

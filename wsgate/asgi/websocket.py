@@ -108,6 +108,21 @@ class Conversation:
         return Deny(message)
 
 
+def common_payload(message: Message) -> str | bytes | None:
+    """Return what a common `websocket.send` carries, None for another message.
+
+    It is the plain twin of the function of that name in server/_fast_path.c.
+    """
+    if type(message) is not dict or message.get("type") != "websocket.send":
+        return None
+    text, data = message.get("text"), message.get("bytes")
+    if text is None and type(data) is bytes:
+        return data
+    if data is None and type(text) is str:
+        return text
+    return None
+
+
 def payload_of(message: Message) -> str | bytes:
     """Return what a `websocket.send` carries. Raises InvalidMessage."""
     text, data = message.get("text"), message.get("bytes")

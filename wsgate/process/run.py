@@ -14,7 +14,8 @@ from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
 from wsgate.observe import logs
 from wsgate.process import signals
-from wsgate.process.server import LAST_WORD, Server
+from wsgate.process.server import Server
+from wsgate.server.lifecycle import LAST_WORD
 from wsgate.types import App, Factory
 
 STARTUP_FAILED = 3  # the exit status

@@ -1,9 +1,7 @@
 """The sockets that a server listens on, opened with errors an operator can read."""
 
-import asyncio
 import contextlib
 import errno
-import os
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -24,7 +22,6 @@ _USER_TIMEOUT = 60.0
 _MOST = 2_000_000.0  # in milliseconds it has to fit into 31 bits
 _BEHIND = 30.0  # seconds that the kernel waits for longer than we do
 
-MOST_WAITING = 4_096  # connections that are taken out of the backlog before it is closed
 PORT_ATTEMPTS = 16  # how many free ports to try until one is free on all addresses
 # What the kernel says of an address that this machine does not have.
 _ABSENT = frozenset(
@@ -38,42 +35,24 @@ _ABSENT = frozenset(
 
 
 @dataclass(slots=True)
-class Listening:
-    """The sockets a server listens on, the loop's servers on them, and the file that they own.
+class OpenSockets:
+    """The sockets that a program listens on, and the file that leads to them: it owns both.
 
     file: None where there is none, or where it belongs to whoever gave us the socket.
     """
 
     sockets: list[socket.socket] = field(default_factory=list)
     file: unix_socket.SocketFile | None = None
-    servers: list[asyncio.Server] = field(default_factory=list)
 
-    def stop_accepting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the loop accept no more, as far as that is apart from `close`.
-
-        asyncio sets up what it has accepted over some turns, for which its server must be open.
-        """
-        if isinstance(loop, asyncio.SelectorEventLoop):
-            for sock in self.sockets:
-                loop.remove_reader(sock)
-
-    def accept_waiting(self) -> list[socket.socket]:
-        """Return the connections that wait in the backlog, which `close` would reset."""
-        accepted: list[socket.socket] = []
-        for sock in self.sockets:
-            with contextlib.suppress(OSError):  # there are no more, or no more file descriptors
-                while len(accepted) < MOST_WAITING:
-                    accepted.append(sock.accept()[0])
-        return accepted
-
-    def close(self) -> None:
-        """Stop listening, and remove the file."""
+    def withdraw(self) -> None:
+        """Remove the file, so that no further client finds the socket."""
         if self.file is not None:
             self.file.remove()
             self.file = None
-        for server in self.servers:
-            server.close()
-        self.servers.clear()
+
+    def close(self) -> None:
+        """Close the sockets, and remove the file if it is still there."""
+        self.withdraw()
         for sock in self.sockets:
             sock.close()
 
@@ -97,16 +76,16 @@ class _Address:
         return where if self.name in ("", self.host) else f"{where} ({self.name})"
 
 
-def listen(config: Config) -> Listening:
+def open_sockets(config: Config) -> OpenSockets:
     """Return the bound sockets that the settings name; of them, a Unix socket listens already.
 
     Raises ConfigError, one line that names the address.
     """
     if config.fd is not None:
-        return Listening([_inherited(config.fd)])
+        return OpenSockets([_inherited(config.fd)])
     if config.uds is not None:
         return _unix(config.uds, config)
-    return Listening(_tcp(config))
+    return OpenSockets(_tcp(config))
 
 
 def _inherited(fd: int) -> socket.socket:
@@ -120,13 +99,13 @@ def _inherited(fd: int) -> socket.socket:
     return sock
 
 
-def _unix(path: str, config: Config) -> Listening:
+def _unix(path: str, config: Config) -> OpenSockets:
     try:
         sock, file = unix_socket.listen_at(path, config.uds_perms, config.backlog)
     except (OSError, ValueError) as error:  # ValueError: a null character
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"--uds {path}: {reason}", setting="uds") from None
-    return Listening([sock], file)
+    return OpenSockets([sock], file)
 
 
 # -- TCP -------------------------------------------------------------------------------------------
@@ -207,14 +186,3 @@ def _watch(sock: socket.socket, user_timeout: float) -> None:
         for name, value in _KEEP_ALIVE.items():
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
-
-
-def name_of(sock: socket.socket) -> str:
-    """Return where clients find the socket, as in the line that says so."""
-    address = sock.getsockname()
-    if sock.family == getattr(socket, "AF_UNIX", None):
-        if isinstance(address, bytes):  # abstract: its name begins with a zero byte
-            address = "@" + os.fsdecode(address[1:])
-        return f"unix socket {address or '(unnamed)'}"
-    host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]
-    return f"http://{host}:{address[1]}"

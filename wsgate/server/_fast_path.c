@@ -1,38 +1,30 @@
-/* The usual way of one whole message, in and out. fast_path.py is the same in plain Python, and tells it.
+/* The common path of one whole message, in and out. fast_path.py has the plain twins of all three
+ * bases here, with their documentation.
  *
- * Nothing here looks into a stranger's bytes: the codec's functions do, which are called by name.
- * Whatever is not usual is left to the Python class that stands on this one.
+ * Nothing here looks into the bytes of a client: the codec's functions do, which are called by name.
+ * Whatever is not common is left to the Python class that stands on the base.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stddef.h>
 #include <structmember.h>
+#include <sys/socket.h>
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *session;
-    PyObject *gate;
-    PyObject *receiver;
-    PyObject *codec;
-    PyObject *most;
-    PyObject *transport;
-    PyObject *outbox;
-    PyObject *waiting;
-    PyObject *create_future;
-    PyObject *queue;
-    Py_ssize_t messages_in;
-    Py_ssize_t octets_in;
-    Py_ssize_t messages_out;
-    Py_ssize_t octets_out;
-    char is_counted;
-} Lane;
+/* As in fast_path.py. */
+enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 
-/* Names that are looked up and compared for each message: made once, and kept. */
+/* Names that are looked up for each message: made once, and kept. */
+#define NAMES(F) \
+    F(data) F(is_calm) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
+    F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
+    F(put) F(put_other) F(schedule) F(write_failed) F(find_descriptor) F(feed_other) F(give_back) \
+    F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
+
 static struct {
-    PyObject *is_calm, *can_send, *is_shut, *done, *set_result, *feed_other, *broken;
-    PyObject *data, *read_message, *message, *put, *schedule, *is_closing, *get_write_buffer_size;
-    PyObject *type, *send, *text, *bytes;
+#define FIELD(name) PyObject *name;
+    NAMES(FIELD)
+    PyObject *websocket_send, *websocket_receive, *cancelled_error;
 } names;
 
 /* Whether an attribute of an object is what it should be; -1 with an exception set. */
@@ -45,121 +37,6 @@ holds(PyObject *object, PyObject *name, PyObject *wanted)
     Py_DECREF(value);
     return value == wanted;
 }
-
-/* -- in ---------------------------------------------------------------------------------------- */
-
-/* The message that `data` is, where somebody waits for one; else NULL, without an exception. */
-static PyObject *
-read_awaited(Lane *self, PyObject *data)
-{
-    PyObject *arguments[3] = {self->codec, data, self->most};
-    PyObject *message, *done;
-
-    if (self->is_counted || self->receiver == Py_None ||
-        holds(self->session, names.is_calm, Py_True) != 1)
-        return NULL;
-    done = PyObject_CallMethodNoArgs(self->receiver, names.done);
-    Py_XDECREF(done);
-    if (done != Py_False)
-        return NULL;
-    message = PyObject_VectorcallMethod(names.read_message, arguments, 3, NULL);
-    if (message == Py_None)
-        Py_CLEAR(message);
-    return message;
-}
-
-static PyObject *
-take_data(Lane *self, PyObject *data)
-{
-    PyObject *receiver, *set, *message;
-
-    if (!PyBytes_CheckExact(data))
-        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
-    message = read_awaited(self, data);
-    if (message == NULL) {
-        if (PyErr_Occurred())
-            return NULL;
-        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
-    }
-    self->octets_in += PyBytes_GET_SIZE(data);
-    self->messages_in++;
-    receiver = self->receiver;
-    self->receiver = Py_NewRef(Py_None);
-    set = PyObject_CallMethodOneArg(receiver, names.set_result, message);
-    Py_DECREF(receiver);
-    Py_DECREF(message);
-    return set;
-}
-
-static PyObject *
-expect(Lane *self, PyObject *unused)
-{
-    PyObject *future;
-
-    (void)unused;
-    if (self->receiver != Py_None || self->queue != Py_None)
-        Py_RETURN_NONE;
-    switch (holds(self->session, names.is_calm, Py_True)) {
-    case -1:
-        return NULL;
-    case 0:
-        Py_RETURN_NONE;
-    }
-    future = PyObject_CallNoArgs(self->create_future);
-    if (future != NULL)
-        Py_SETREF(self->receiver, Py_NewRef(future));
-    return future;
-}
-
-/* -- out --------------------------------------------------------------------------------------- */
-
-/* What a usual `websocket.send` carries, borrowed; NULL where it is another message. */
-static PyObject *
-payload_of(PyObject *message)
-{
-    PyObject *type, *text, *bytes;
-
-    if (!PyDict_CheckExact(message))
-        return NULL;
-    type = PyDict_GetItemWithError(message, names.type);
-    if (type == NULL || !PyUnicode_CheckExact(type) ||
-        (type != names.send && PyUnicode_Compare(type, names.send) != 0))
-        return NULL;
-    text = PyDict_GetItemWithError(message, names.text);
-    bytes = PyDict_GetItemWithError(message, names.bytes);
-    if (text == NULL || text == Py_None)
-        return bytes != NULL && PyBytes_CheckExact(bytes) ? bytes : NULL;
-    if (bytes == NULL || bytes == Py_None)
-        return PyUnicode_CheckExact(text) ? text : NULL;
-    return NULL;
-}
-
-/* The frame of a message that can leave now; else NULL, without an exception but the codec's. */
-static PyObject *
-framed(Lane *self, PyObject *message)
-{
-    PyObject *payload, *frame;
-
-    if (holds(self->session, names.can_send, Py_True) != 1 ||
-        holds(self->gate, names.is_shut, Py_False) != 1)
-        return NULL;
-    payload = payload_of(message);
-    if (payload == NULL)
-        return NULL;
-    Py_INCREF(payload);
-    frame = PyObject_CallMethodOneArg(self->codec, names.message, payload);
-    Py_DECREF(payload);
-    if (frame == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-        PyErr_Clear(); /* the slow way tells the app */
-    if (frame != NULL && !PyBytes_CheckExact(frame)) {
-        PyErr_SetString(PyExc_TypeError, "a frame is bytes");
-        Py_CLEAR(frame);
-    }
-    return frame;
-}
-
-/* A connection's bytes that leave at once: outbox.py has the same. */
-enum { FULL = 65536 };
 
 /* Whether what a method returns is false; -1 with an exception set. */
 static int
@@ -175,86 +52,1008 @@ is_false(PyObject *object, PyObject *method)
     return truth < 0 ? -1 : !truth;
 }
 
-/* Let a frame wait for the turn's end, where nothing else does for its connection: 1 if it waits, 0
- * if it does not, -1 with an exception set. */
+/* Call a method and drop what it returns; -1 with an exception set. */
 static int
-let_wait(Lane *self, PyObject *frame)
+call(PyObject *object, PyObject *method)
 {
-    Py_ssize_t before;
-    PyObject *scheduled;
-    int is_idle;
-
-    if (PyBytes_GET_SIZE(frame) >= FULL || !PyDict_CheckExact(self->waiting))
-        return 0;
-    is_idle = is_false(self->transport, names.is_closing);
-    if (is_idle == 1)
-        is_idle = is_false(self->transport, names.get_write_buffer_size);
-    if (is_idle != 1)
-        return is_idle;
-    before = PyDict_GET_SIZE(self->waiting);
-    if (PyDict_SetDefault(self->waiting, self->transport, frame) == NULL)
-        return -1;
-    if (PyDict_GET_SIZE(self->waiting) == before)
-        return 0;
-    if (before > 0)
-        return 1;
-    scheduled = PyObject_CallMethodNoArgs(self->outbox, names.schedule);
-    Py_XDECREF(scheduled);
-    return scheduled == NULL ? -1 : 1;
+    PyObject *value = PyObject_CallMethodNoArgs(object, method);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
 }
 
-/* Write a frame; 0, or -1 with an exception set. */
-static int
-write_frame(Lane *self, PyObject *frame)
-{
-    PyObject *arguments[3] = {self->outbox, self->transport, frame};
-    PyObject *done;
-    int waits = let_wait(self, frame);
+/* -- one connection ---------------------------------------------------------------------------- */
 
-    if (waits != 0)
-        return waits < 0 ? -1 : 0;
-    done = PyObject_VectorcallMethod(names.put, arguments, 3, NULL);
-    if (done == Py_False) {
-        Py_DECREF(done);
-        done = PyObject_CallMethodNoArgs((PyObject *)self, names.broken);
+typedef struct {
+    PyObject_HEAD
+    PyObject *driver;
+    PyObject *transport;
+    PyObject *batch;
+    PyObject *pending;
+    int fd;
+    char is_lost;
+} Stream;
+
+/* -- what a worker writes and encodes during one loop iteration -------------------------------- */
+
+typedef struct {
+    PyObject *payload;
+    PyObject *encoding;
+    PyObject *frame;
+} Encoded;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *streams;
+    Encoded recent[RECENT];
+    unsigned int next; /* of `recent`, the one to replace */
+    char is_scheduled;
+} WriteBatch;
+
+static PyTypeObject *write_batch_type; /* of this module, which is loaded once */
+
+static int
+ensure_scheduled(WriteBatch *self)
+{
+    return self->is_scheduled ? 0 : call((PyObject *)self, names.schedule);
+}
+
+/* Keep bytes until the end of this iteration if nothing speaks against it: 1 if they were kept, 0
+ * if not, -1 with an exception set. */
+static int
+keep(WriteBatch *self, Stream *stream, PyObject *data)
+{
+    int is_open;
+
+    if (stream->pending != Py_None || !PyBytes_CheckExact(data) ||
+        PyBytes_GET_SIZE(data) >= MAX_DELAYED)
+        return 0;
+    is_open = is_false(stream->transport, names.is_closing);
+    if (is_open == 1)
+        is_open = is_false(stream->transport, names.get_write_buffer_size);
+    if (is_open != 1)
+        return is_open;
+    if (PyList_Append(self->streams, (PyObject *)stream) < 0)
+        return -1;
+    Py_SETREF(stream->pending, Py_NewRef(data));
+    return ensure_scheduled(self) < 0 ? -1 : 1;
+}
+
+static PyTypeObject *stream_type;
+
+static PyObject *
+batch_put(WriteBatch *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *call_args[3] = {(PyObject *)self, NULL, NULL};
+    int kept;
+
+    if (count != 2 || !PyObject_TypeCheck(args[0], stream_type)) {
+        PyErr_SetString(PyExc_TypeError, "put(stream: Stream, data: bytes)");
+        return NULL;
     }
+    kept = keep(self, (Stream *)args[0], args[1]);
+    if (kept < 0)
+        return NULL;
+    if (kept)
+        Py_RETURN_TRUE;
+    call_args[1] = args[0];
+    call_args[2] = args[1];
+    return PyObject_VectorcallMethod(names.put_other, call_args, 3, NULL);
+}
+
+static void
+forget_recent(WriteBatch *self)
+{
+    for (int i = 0; i < RECENT; i++) {
+        Py_CLEAR(self->recent[i].payload);
+        Py_CLEAR(self->recent[i].encoding);
+        Py_CLEAR(self->recent[i].frame);
+    }
+}
+
+static int
+remember(WriteBatch *self, PyObject *payload, PyObject *encoding, PyObject *frame)
+{
+    Encoded *entry = &self->recent[self->next++ % RECENT];
+
+    Py_XSETREF(entry->payload, Py_NewRef(payload));
+    Py_XSETREF(entry->encoding, Py_NewRef(encoding));
+    Py_XSETREF(entry->frame, Py_NewRef(frame));
+    return ensure_scheduled(self);
+}
+
+/* A message's frame, a new reference; NULL with an exception set. */
+static PyObject *
+frame_of(WriteBatch *self, PyObject *codec, PyObject *payload)
+{
+    PyObject *encoding = NULL, *frame;
+
+    for (int i = 0; i < RECENT; i++) {
+        if (self->recent[i].payload != payload)
+            continue;
+        if (encoding == NULL && (encoding = PyObject_GetAttr(codec, names.encoding)) == NULL)
+            return NULL;
+        if (self->recent[i].encoding == encoding) {
+            Py_DECREF(encoding);
+            return Py_NewRef(self->recent[i].frame);
+        }
+    }
+    frame = PyObject_CallMethodOneArg(codec, names.message, payload);
+    if (frame != NULL && !PyBytes_CheckExact(frame)) {
+        PyErr_SetString(PyExc_TypeError, "a frame is bytes");
+        Py_CLEAR(frame);
+    }
+    if (frame != NULL && encoding == NULL &&
+        (encoding = PyObject_GetAttr(codec, names.encoding)) == NULL)
+        Py_CLEAR(frame);
+    if (frame != NULL && encoding != Py_None && remember(self, payload, encoding, frame) < 0)
+        Py_CLEAR(frame);
+    Py_XDECREF(encoding);
+    return frame;
+}
+
+static PyObject *
+batch_frame(WriteBatch *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "frame(codec: FrameCodec, payload: str | bytes)");
+        return NULL;
+    }
+    return frame_of(self, args[0], args[1]);
+}
+
+/* How many bytes the kernel took of a stream's; for an error 0, which the transport then meets, too.
+ * The lock of the interpreter is kept: the call does not block, and takes some microseconds. */
+static Py_ssize_t
+send_directly(Stream *stream, const char *data, Py_ssize_t size)
+{
+    Py_ssize_t sent = 0;
+
+    if (stream->fd >= 0)
+        sent = send(stream->fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    else if (stream->fd == FIRST_WRITE)
+        stream->fd = UNKNOWN;
+    return sent < 0 ? 0 : sent;
+}
+
+static int
+find_descriptor(Stream *stream)
+{
+    PyObject *found = PyObject_CallMethodNoArgs((PyObject *)stream, names.find_descriptor);
+    long fd;
+
+    if (found == NULL)
+        return -1;
+    fd = PyLong_AsLong(found);
+    Py_DECREF(found);
+    if (fd == -1 && PyErr_Occurred())
+        return -1;
+    stream->fd = (int)fd;
+    return 0;
+}
+
+/* Leave to the transport what the kernel did not take. */
+static int
+write_rest(Stream *stream, PyObject *data, Py_ssize_t sent)
+{
+    PyObject *rest, *done;
+
+    rest = sent ? PySequence_GetSlice(data, sent, PY_SSIZE_T_MAX) : Py_NewRef(data);
+    if (rest == NULL)
+        return -1;
+    done = PyObject_CallMethodOneArg(stream->transport, names.write, rest);
+    Py_DECREF(rest);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-static PyObject *
-put(Lane *self, PyObject *message)
+/* Send what is pending for a stream. */
+static int
+flush_stream(Stream *stream)
 {
-    PyObject *frame = framed(self, message);
-    Py_ssize_t size;
+    PyObject *data = stream->pending;
+    Py_ssize_t size, sent;
+    const char *start;
+    int failed = 0, is_open;
 
-    if (frame == NULL) {
-        if (PyErr_Occurred())
-            return NULL;
-        Py_RETURN_FALSE;
+    stream->pending = Py_NewRef(Py_None);
+    is_open = data == Py_None ? 0 : is_false(stream->transport, names.is_closing);
+    if (is_open == 1 && stream->fd == UNKNOWN && find_descriptor(stream) < 0)
+        is_open = -1;
+    if (is_open == 1) {
+        start = PyBytes_Check(data) ? PyBytes_AS_STRING(data) : PyByteArray_AS_STRING(data);
+        size = Py_SIZE(data);
+        sent = send_directly(stream, start, size);
+        failed = sent < size ? write_rest(stream, data, sent) : 0;
     }
-    size = PyBytes_GET_SIZE(frame);
-    self->messages_out++;
-    self->octets_out += size;
-    if (write_frame(self, frame) < 0) {
-        Py_DECREF(frame);
-        return NULL;
-    }
-    Py_DECREF(frame);
-    Py_RETURN_TRUE;
+    Py_DECREF(data);
+    return is_open < 0 ? -1 : failed;
 }
 
-/* -- the type ---------------------------------------------------------------------------------- */
+static PyObject *
+batch_flush(WriteBatch *self, PyObject *unused)
+{
+    PyObject *streams = self->streams, *fresh = PyList_New(0);
+    int failed = 0;
+
+    (void)unused;
+    if (fresh == NULL)
+        return NULL;
+    self->streams = fresh;
+    self->is_scheduled = 0;
+    forget_recent(self);
+    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(streams); i++)
+        failed = flush_stream((Stream *)PyList_GET_ITEM(streams, i));
+    Py_DECREF(streams);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    WriteBatch *self = (WriteBatch *)type->tp_alloc(type, 0);
+
+    (void)args;
+    (void)kwargs; /* the subclass's __init__ takes them */
+    if (self == NULL)
+        return NULL;
+    self->streams = PyList_New(0);
+    if (self->streams == NULL)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int
+batch_traverse(WriteBatch *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->streams);
+    for (int i = 0; i < RECENT; i++) {
+        Py_VISIT(self->recent[i].payload);
+        Py_VISIT(self->recent[i].encoding);
+        Py_VISIT(self->recent[i].frame);
+    }
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int
+batch_clear(WriteBatch *self)
+{
+    forget_recent(self);
+    if (self->streams != NULL)
+        return PyList_SetSlice(self->streams, 0, PY_SSIZE_T_MAX, NULL);
+    return 0;
+}
+
+static void
+batch_dealloc(WriteBatch *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    forget_recent(self);
+    Py_CLEAR(self->streams);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef batch_members[] = {
+    {"streams", T_OBJECT_EX, offsetof(WriteBatch, streams), READONLY, NULL},
+    {"is_scheduled", T_BOOL, offsetof(WriteBatch, is_scheduled), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef batch_methods[] = {
+    {"put", (PyCFunction)(void (*)(void))batch_put, METH_FASTCALL, NULL},
+    {"frame", (PyCFunction)(void (*)(void))batch_frame, METH_FASTCALL, NULL},
+    {"flush", (PyCFunction)(void (*)(void))batch_flush, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot batch_slots[] = {
+    {Py_tp_doc, "What fast_path.py's PlainWriteBatch is, compiled."},
+    {Py_tp_new, batch_new},
+    {Py_tp_traverse, batch_traverse},
+    {Py_tp_clear, batch_clear},
+    {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_members, batch_members},
+    {Py_tp_methods, batch_methods},
+    {0, NULL},
+};
+
+static PyType_Spec batch_spec = {
+    .name = "wsgate.server._fast_path.WriteBatch",
+    .basicsize = sizeof(WriteBatch),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = batch_slots,
+};
+
+/* -- one connection: its methods --------------------------------------------------------------- */
+
+static PyObject *
+data_received(Stream *self, PyObject *data)
+{
+    PyObject *done, *driver = self->driver; /* it may hand the connection on */
+
+    if (driver == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "driver");
+        return NULL;
+    }
+    Py_INCREF(driver);
+    done = PyObject_CallMethodOneArg(driver, names.data, data);
+    Py_DECREF(driver);
+    return done;
+}
+
+static PyObject *
+stream_write(Stream *self, PyObject *data)
+{
+    PyObject *arguments[3] = {self->batch, (PyObject *)self, data};
+    PyObject *done;
+    int kept, is_empty = PyObject_Not(data);
+
+    if (is_empty < 0)
+        return NULL;
+    if (is_empty || self->is_lost)
+        Py_RETURN_NONE;
+    if (self->batch == NULL || self->transport == NULL) {
+        PyErr_SetString(PyExc_AttributeError, self->batch == NULL ? "batch" : "transport");
+        return NULL;
+    }
+    if (PyObject_TypeCheck(self->batch, write_batch_type)) {
+        kept = keep((WriteBatch *)self->batch, self, data);
+        if (kept != 0)
+            return kept < 0 ? NULL : Py_NewRef(Py_None);
+        done = PyObject_VectorcallMethod(names.put_other, arguments, 3, NULL);
+    }
+    else
+        done = PyObject_VectorcallMethod(names.put, arguments, 3, NULL);
+    if (done == Py_False) {
+        Py_DECREF(done);
+        return PyObject_CallMethodNoArgs((PyObject *)self, names.write_failed);
+    }
+    Py_XDECREF(done);
+    return done == NULL ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Stream *self = (Stream *)type->tp_alloc(type, 0);
+
+    (void)args;
+    (void)kwargs;
+    if (self == NULL)
+        return NULL;
+    self->pending = Py_NewRef(Py_None);
+    self->fd = FIRST_WRITE;
+    return (PyObject *)self;
+}
+
+static int
+stream_traverse(Stream *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->driver);
+    Py_VISIT(self->transport);
+    Py_VISIT(self->batch);
+    Py_VISIT(self->pending);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int
+stream_clear(Stream *self)
+{
+    Py_CLEAR(self->driver);
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->batch);
+    Py_SETREF(self->pending, Py_NewRef(Py_None)); /* never NULL, nor of another type */
+    return 0;
+}
+
+static void
+stream_dealloc(Stream *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->driver);
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->batch);
+    Py_CLEAR(self->pending);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+get_pending(Stream *self, void *unused)
+{
+    (void)unused;
+    return Py_NewRef(self->pending);
+}
+
+static int
+set_pending(Stream *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL || (value != Py_None && !PyBytes_Check(value) && !PyByteArray_Check(value))) {
+        PyErr_SetString(PyExc_TypeError, "pending is bytes, a bytearray or None");
+        return -1;
+    }
+    Py_SETREF(self->pending, Py_NewRef(value));
+    return 0;
+}
+
+static PyGetSetDef stream_properties[] = {
+    {"pending", (getter)get_pending, (setter)set_pending, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef stream_members[] = {
+    {"driver", T_OBJECT_EX, offsetof(Stream, driver), 0, NULL},
+    {"transport", T_OBJECT_EX, offsetof(Stream, transport), 0, NULL},
+    {"batch", T_OBJECT_EX, offsetof(Stream, batch), 0, NULL},
+    {"fd", T_INT, offsetof(Stream, fd), 0, NULL},
+    {"is_lost", T_BOOL, offsetof(Stream, is_lost), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef stream_methods[] = {
+    {"data_received", (PyCFunction)(void (*)(void))data_received, METH_O, NULL},
+    {"write", (PyCFunction)(void (*)(void))stream_write, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot stream_slots[] = {
+    {Py_tp_doc, "What fast_path.py's PlainStream is, compiled."},
+    {Py_tp_new, stream_new},
+    {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},
+    {Py_tp_dealloc, stream_dealloc},
+    {Py_tp_members, stream_members},
+    {Py_tp_getset, stream_properties},
+    {Py_tp_methods, stream_methods},
+    {0, NULL},
+};
+
+static PyType_Spec stream_spec = {
+    .name = "wsgate.server._fast_path.Stream",
+    .basicsize = sizeof(Stream),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = stream_slots,
+};
+
+/* -- one WebSocket: its messages --------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *session;
+    PyObject *wire;
+    PyObject *gate;
+    PyObject *codec;
+    PyObject *batch;
+    PyObject *create_future;
+    PyObject *max_size;
+    PyObject *receiver;
+    PyObject *queue;
+    Py_ssize_t received_messages;
+    Py_ssize_t received_bytes;
+    Py_ssize_t sent_messages;
+    Py_ssize_t sent_bytes;
+    char is_open;
+    char counts_each;
+} MessagePath;
+
+/* The message that `data` is if a receiver waits for it; else NULL, without an exception. */
+static PyObject *
+read_awaited(MessagePath *self, PyObject *data)
+{
+    PyObject *arguments[3] = {self->codec, data, self->max_size};
+    PyObject *message, *done;
+
+    if (self->counts_each || self->receiver == Py_None ||
+        holds(self->session, names.is_calm, Py_True) != 1)
+        return NULL;
+    done = PyObject_CallMethodNoArgs(self->receiver, names.done);
+    Py_XDECREF(done);
+    if (done != Py_False)
+        return NULL;
+    message = PyObject_VectorcallMethod(names.read_message, arguments, 3, NULL);
+    if (message == Py_None)
+        Py_CLEAR(message);
+    return message;
+}
+
+static PyObject *
+path_data(MessagePath *self, PyObject *data)
+{
+    PyObject *receiver, *set, *message = NULL;
+
+    if (PyBytes_CheckExact(data))
+        message = read_awaited(self, data);
+    if (message == NULL) {
+        if (PyErr_Occurred())
+            return NULL;
+        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
+    }
+    self->received_bytes += PyBytes_GET_SIZE(data);
+    self->received_messages++;
+    receiver = self->receiver;
+    self->receiver = Py_NewRef(Py_None);
+    set = PyObject_CallMethodOneArg(receiver, names.set_result, message);
+    Py_DECREF(receiver);
+    Py_DECREF(message);
+    return set;
+}
+
+/* The arrival of the next message, None where it is not simply the next one to arrive. */
+static PyObject *
+path_expect(MessagePath *self, PyObject *unused)
+{
+    PyObject *future;
+
+    (void)unused;
+    if (!self->is_open || self->receiver != Py_None || self->queue != Py_None)
+        Py_RETURN_NONE;
+    switch (holds(self->session, names.is_calm, Py_True)) {
+    case -1:
+        return NULL;
+    case 0:
+        Py_RETURN_NONE;
+    }
+    future = PyObject_CallNoArgs(self->create_future);
+    if (future != NULL)
+        Py_SETREF(self->receiver, Py_NewRef(future));
+    return future;
+}
+
+/* What a common `websocket.send` carries, borrowed; NULL where it is another message. The twin of
+ * common_payload in asgi/websocket.py. */
+static PyObject *
+common_payload(PyObject *message)
+{
+    PyObject *type, *text, *bytes;
+
+    if (!PyDict_CheckExact(message))
+        return NULL;
+    type = PyDict_GetItemWithError(message, names.type);
+    if (type == NULL || !PyUnicode_CheckExact(type) ||
+        (type != names.websocket_send && PyUnicode_Compare(type, names.websocket_send) != 0))
+        return NULL;
+    text = PyDict_GetItemWithError(message, names.text);
+    bytes = PyDict_GetItemWithError(message, names.bytes);
+    if (text == NULL || text == Py_None)
+        return bytes != NULL && PyBytes_CheckExact(bytes) ? bytes : NULL;
+    if (bytes == NULL || bytes == Py_None)
+        return PyUnicode_CheckExact(text) ? text : NULL;
+    return NULL;
+}
+
+/* The frame of a message that can leave now; else NULL, without an exception but the codec's. */
+static PyObject *
+framed(MessagePath *self, PyObject *message)
+{
+    PyObject *payload, *frame;
+
+    if (!self->is_open || holds(self->session, names.can_send, Py_True) != 1 ||
+        holds(self->gate, names.is_shut, Py_False) != 1)
+        return NULL;
+    payload = common_payload(message);
+    if (payload == NULL)
+        return NULL;
+    if (!PyObject_TypeCheck(self->batch, write_batch_type)) {
+        PyErr_SetString(PyExc_TypeError, "batch is a WriteBatch");
+        return NULL;
+    }
+    Py_INCREF(payload);
+    frame = frame_of((WriteBatch *)self->batch, self->codec, payload);
+    Py_DECREF(payload);
+    if (frame == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        PyErr_Clear(); /* send_other reports it to the app */
+    return frame;
+}
+
+/* Send a message: 1 if it was, 0 if it is to be sent in another way, -1 with an exception set. */
+static int
+put(MessagePath *self, PyObject *message)
+{
+    PyObject *done, *frame = framed(self, message);
+
+    if (frame == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    self->sent_messages++;
+    self->sent_bytes += PyBytes_GET_SIZE(frame);
+    done = PyObject_CallMethodOneArg(self->wire, names.write, frame);
+    Py_DECREF(frame);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 1;
+}
+
+static PyObject *
+path_put(MessagePath *self, PyObject *message)
+{
+    int done = put(self, message);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+/* -- what the app awaits ----------------------------------------------------------------------- */
+
+/* One call of `send` or `receive`, as a coroutine: nothing happens before it is awaited.
+ *
+ * input: the message to send, NULL for a receive and once it was started. arrival: the future that a
+ * receive waits for. inner: what is awaited now: the arrival's iterator, or the coroutine of the
+ * subclass that took over. */
+typedef struct {
+    PyObject_HEAD
+    MessagePath *path;
+    PyObject *input;
+    PyObject *arrival;
+    PyObject *inner;
+    char is_send;
+    char is_started;
+} Awaited;
+
+static PyTypeObject *awaited_type;
+
+static PyObject *
+awaited(MessagePath *path, PyObject *input, char is_send)
+{
+    Awaited *self = PyObject_GC_New(Awaited, awaited_type);
+
+    if (self == NULL)
+        return NULL;
+    self->path = (MessagePath *)Py_NewRef((PyObject *)path);
+    self->input = Py_XNewRef(input);
+    self->arrival = self->inner = NULL;
+    self->is_send = is_send;
+    self->is_started = 0;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static PyObject *
+path_send(MessagePath *self, PyObject *message)
+{
+    return awaited(self, message, 1);
+}
+
+static PyObject *
+path_receive(MessagePath *self, PyObject *unused)
+{
+    (void)unused;
+    return awaited(self, NULL, 0);
+}
+
+/* Send the message; the coroutine that goes on in *inner, NULL where it is done. */
+static int
+start_send(Awaited *self)
+{
+    PyObject *message = self->input, *path = (PyObject *)self->path;
+    int done = put(self->path, message), is_shut;
+
+    if (done == 1) {
+        is_shut = holds(self->path->gate, names.is_shut, Py_True);
+        if (is_shut == 1 &&
+            (self->inner = PyObject_CallMethodNoArgs(path, names.wait_for_reader)) == NULL)
+            is_shut = -1;
+        done = is_shut < 0 ? -1 : 0;
+    }
+    else if (done == 0 &&
+             (self->inner = PyObject_CallMethodOneArg(path, names.send_other, message)) == NULL)
+        done = -1;
+    Py_CLEAR(self->input);
+    return done;
+}
+
+static int
+receive_other(Awaited *self)
+{
+    Py_CLEAR(self->arrival);
+    Py_XSETREF(self->inner,
+               PyObject_CallMethodNoArgs((PyObject *)self->path, names.receive_other));
+    return self->inner == NULL ? -1 : 0;
+}
+
+static int
+start_receive(Awaited *self)
+{
+    PyObject *arrival = path_expect(self->path, NULL);
+
+    if (arrival == NULL)
+        return -1;
+    if (arrival == Py_None) {
+        Py_DECREF(arrival);
+        return receive_other(self);
+    }
+    self->arrival = arrival;
+    self->inner = PyObject_CallMethodNoArgs(arrival, names.__await__);
+    return self->inner == NULL ? -1 : 0;
+}
+
+/* The app's message with a payload, which is a new reference that is taken over. */
+static PyObject *
+receive_event(PyObject *payload)
+{
+    PyObject *event = PyDict_New();
+
+    if (event != NULL &&
+        (PyDict_SetItem(event, names.type, names.websocket_receive) < 0 ||
+         PyDict_SetItem(event, PyUnicode_Check(payload) ? names.text : names.bytes, payload) < 0))
+        Py_CLEAR(event);
+    Py_DECREF(payload);
+    return event;
+}
+
+/* Give a message back that arrived for a receiver which was cancelled at the same time. */
+static void
+give_back_if_cancelled(Awaited *self)
+{
+    PyObject *type, *value, *traceback, *done;
+
+    if (self->arrival == NULL || !PyErr_ExceptionMatches(names.cancelled_error))
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    done = PyObject_CallMethodOneArg((PyObject *)self->path, names.give_back, self->arrival);
+    if (done == NULL)
+        PyErr_WriteUnraisable((PyObject *)self->path);
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+}
+
+static PySendResult awaited_send(Awaited *self, PyObject *value, PyObject **result);
+
+/* Go on after `inner` has ended with a result, which is taken over. */
+static PySendResult
+finish(Awaited *self, PyObject *value, PyObject **result)
+{
+    int is_arrival = self->arrival != NULL;
+
+    Py_CLEAR(self->inner);
+    if (is_arrival && value == Py_None) { /* only the session's state has changed */
+        Py_DECREF(value);
+        if (receive_other(self) < 0) {
+            *result = NULL;
+            return PYGEN_ERROR;
+        }
+        return awaited_send(self, Py_None, result);
+    }
+    Py_CLEAR(self->arrival);
+    *result = is_arrival ? receive_event(value) : value;
+    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+static PySendResult
+awaited_send(Awaited *self, PyObject *value, PyObject **result)
+{
+    PySendResult status;
+    PyObject *inner;
+
+    *result = NULL;
+    if (!self->is_started) {
+        self->is_started = 1;
+        if ((self->is_send ? start_send(self) : start_receive(self)) < 0)
+            return PYGEN_ERROR;
+        if (self->inner == NULL) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+    }
+    inner = self->inner;
+    if (inner == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    Py_INCREF(inner);
+    status = PyIter_Send(inner, value, result);
+    Py_DECREF(inner);
+    if (status == PYGEN_RETURN)
+        return finish(self, *result, result);
+    if (status == PYGEN_ERROR) {
+        give_back_if_cancelled(self);
+        Py_CLEAR(self->inner);
+        Py_CLEAR(self->arrival);
+    }
+    return status;
+}
+
+/* What `send` and `__next__` return: a value, or NULL with StopIteration set at the end. */
+static PyObject *
+yielded(PySendResult status, PyObject *result)
+{
+    if (status == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        Py_DECREF(result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+        return NULL;
+    }
+    return result;
+}
+
+static PyObject *
+awaited_send_method(Awaited *self, PyObject *value)
+{
+    PyObject *result;
+    PySendResult status = awaited_send(self, value, &result);
+
+    return yielded(status, result);
+}
+
+static PyObject *
+awaited_next(Awaited *self)
+{
+    return awaited_send_method(self, Py_None);
+}
+
+/* Take the value of the StopIteration that is set; NULL with another exception set. */
+static PyObject *
+stop_value(void)
+{
+    PyObject *type, *error, *traceback, *value;
+
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return NULL;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    value = PyObject_GetAttrString(error, "value");
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+static PyObject *
+throw_here(PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *type = args[0];
+
+    if (PyExceptionInstance_Check(type))
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    else if (PyExceptionClass_Check(type))
+        PyErr_SetObject(type, count > 1 && args[1] != Py_None ? args[1] : NULL);
+    else
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+    return NULL;
+}
+
+static PyObject *
+awaited_throw(Awaited *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *inner = self->inner, *result, *arguments[4];
+
+    if (count < 1 || count > 3) {
+        PyErr_SetString(PyExc_TypeError, "throw(type[, value[, traceback]])");
+        return NULL;
+    }
+    self->is_started = 1;
+    Py_CLEAR(self->input);
+    if (inner == NULL)
+        return throw_here(args, count);
+    arguments[0] = Py_NewRef(inner);
+    for (Py_ssize_t i = 0; i < count; i++)
+        arguments[i + 1] = args[i];
+    result = PyObject_VectorcallMethod(names.throw, arguments, (size_t)count + 1, NULL);
+    Py_DECREF(inner);
+    if (result != NULL)
+        return result;
+    result = stop_value();
+    if (result != NULL) {
+        PySendResult status = finish(self, result, &result);
+        return yielded(status, result);
+    }
+    give_back_if_cancelled(self);
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->arrival);
+    return NULL;
+}
+
+static PyObject *
+awaited_close(Awaited *self, PyObject *unused)
+{
+    PyObject *inner = self->inner, *done = NULL;
+
+    (void)unused;
+    self->is_started = 1;
+    Py_CLEAR(self->input);
+    Py_CLEAR(self->arrival);
+    self->inner = NULL;
+    if (inner == NULL)
+        Py_RETURN_NONE;
+    done = PyObject_CallMethodNoArgs(inner, names.close);
+    Py_DECREF(inner);
+    return done;
+}
+
+static int
+awaited_traverse(Awaited *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->path);
+    Py_VISIT(self->input);
+    Py_VISIT(self->arrival);
+    Py_VISIT(self->inner);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int
+awaited_clear(Awaited *self)
+{
+    Py_CLEAR(self->input);
+    Py_CLEAR(self->arrival);
+    Py_CLEAR(self->inner);
+    return 0;
+}
+
+/* As Python warns of its own coroutines. */
+static void
+awaited_finalize(Awaited *self)
+{
+    PyObject *type, *value, *traceback;
+
+    if (self->is_started)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited",
+                         self->is_send ? "send" : "receive") < 0)
+        PyErr_WriteUnraisable((PyObject *)self);
+    PyErr_Restore(type, value, traceback);
+}
+
+static void
+awaited_dealloc(Awaited *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    if (!self->is_started && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
+        return;
+    PyObject_GC_UnTrack(self);
+    awaited_clear(self);
+    Py_CLEAR(self->path);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef awaited_methods[] = {
+    {"send", (PyCFunction)(void (*)(void))awaited_send_method, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))awaited_throw, METH_FASTCALL, NULL},
+    {"close", (PyCFunction)(void (*)(void))awaited_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot awaited_slots[] = {
+    {Py_tp_doc, "One call of MessagePath.send or MessagePath.receive."},
+    {Py_tp_traverse, awaited_traverse},
+    {Py_tp_clear, awaited_clear},
+    {Py_tp_finalize, awaited_finalize},
+    {Py_tp_dealloc, awaited_dealloc},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, awaited_next},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, awaited_send},
+    {Py_tp_methods, awaited_methods},
+    {0, NULL},
+};
+
+static PyType_Spec awaited_spec = {
+    .name = "wsgate.server._fast_path.Awaited",
+    .basicsize = sizeof(Awaited),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = awaited_slots,
+};
+
+/* -- one WebSocket: the type ------------------------------------------------------------------- */
 
 /* Every member that is an object, once. */
 #define MEMBERS(F) \
-    F(session) F(gate) F(receiver) F(codec) F(most) F(transport) F(outbox) F(waiting) \
-    F(create_future) F(queue)
+    F(session) F(wire) F(gate) F(codec) F(batch) F(create_future) F(max_size) F(receiver) F(queue)
 
 static PyObject *
-lane_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    Lane *self = (Lane *)type->tp_alloc(type, 0);
+    MessagePath *self = (MessagePath *)type->tp_alloc(type, 0);
 
     (void)args;
     (void)kwargs; /* the subclass's __init__ takes them */
@@ -266,7 +1065,7 @@ lane_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 static int
-lane_traverse(Lane *self, visitproc visit, void *arg)
+path_traverse(MessagePath *self, visitproc visit, void *arg)
 {
 #define VISIT(member) Py_VISIT(self->member);
     MEMBERS(VISIT)
@@ -276,7 +1075,7 @@ lane_traverse(Lane *self, visitproc visit, void *arg)
 
 /* A member is never NULL: whoever reads it later finds None. */
 static int
-lane_clear(Lane *self)
+path_clear(MessagePath *self)
 {
 #define FORGET(member) Py_SETREF(self->member, Py_NewRef(Py_None));
     MEMBERS(FORGET)
@@ -284,7 +1083,7 @@ lane_clear(Lane *self)
 }
 
 static void
-lane_dealloc(Lane *self)
+path_dealloc(MessagePath *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -295,119 +1094,47 @@ lane_dealloc(Lane *self)
     Py_DECREF(type);
 }
 
-#define OBJECT(member) {#member, T_OBJECT_EX, offsetof(Lane, member), 0, NULL},
-#define COUNT(member) {#member, T_PYSSIZET, offsetof(Lane, member), 0, NULL},
-static PyMemberDef members[] = {
+#define OBJECT(member) {#member, T_OBJECT_EX, offsetof(MessagePath, member), 0, NULL},
+#define COUNT(member) {#member, T_PYSSIZET, offsetof(MessagePath, member), 0, NULL},
+static PyMemberDef path_members[] = {
     MEMBERS(OBJECT)
-    COUNT(messages_in) COUNT(octets_in) COUNT(messages_out) COUNT(octets_out)
-    {"is_counted", T_BOOL, offsetof(Lane, is_counted), 0, NULL},
+    COUNT(received_messages) COUNT(received_bytes) COUNT(sent_messages) COUNT(sent_bytes)
+    {"is_open", T_BOOL, offsetof(MessagePath, is_open), 0, NULL},
+    {"counts_each", T_BOOL, offsetof(MessagePath, counts_each), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyMethodDef methods[] = {
-    {"data", (PyCFunction)(void (*)(void))take_data, METH_O, NULL},
-    {"expect", (PyCFunction)(void (*)(void))expect, METH_NOARGS, NULL},
-    {"put", (PyCFunction)(void (*)(void))put, METH_O, NULL},
+static PyMethodDef path_methods[] = {
+    {"data", (PyCFunction)(void (*)(void))path_data, METH_O, NULL},
+    {"expect", (PyCFunction)(void (*)(void))path_expect, METH_NOARGS, NULL},
+    {"put", (PyCFunction)(void (*)(void))path_put, METH_O, NULL},
+    {"send", (PyCFunction)(void (*)(void))path_send, METH_O, NULL},
+    {"receive", (PyCFunction)(void (*)(void))path_receive, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot lane_slots[] = {
-    {Py_tp_doc, "What fast_path.py's PlainLane is, compiled."},
-    {Py_tp_new, lane_new},
-    {Py_tp_traverse, lane_traverse},
-    {Py_tp_clear, lane_clear},
-    {Py_tp_dealloc, lane_dealloc},
-    {Py_tp_members, members},
-    {Py_tp_methods, methods},
+static PyType_Slot path_slots[] = {
+    {Py_tp_doc, "What fast_path.py's PlainMessagePath is, compiled."},
+    {Py_tp_new, path_new},
+    {Py_tp_traverse, path_traverse},
+    {Py_tp_clear, path_clear},
+    {Py_tp_dealloc, path_dealloc},
+    {Py_tp_members, path_members},
+    {Py_tp_methods, path_methods},
     {0, NULL},
 };
 
-static PyType_Spec lane_spec = {
-    .name = "wsgate.server._fast_path.Lane",
-    .basicsize = sizeof(Lane),
+static PyType_Spec path_spec = {
+    .name = "wsgate.server._fast_path.MessagePath",
+    .basicsize = sizeof(MessagePath),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
-    .slots = lane_slots,
-};
-
-/* -- relay ------------------------------------------------------------------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *target;
-} Relay;
-
-static PyObject *
-data_received(Relay *self, PyObject *data)
-{
-    PyObject *done, *target = self->target; /* it may hand the connection on */
-
-    if (target == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "target");
-        return NULL;
-    }
-    Py_INCREF(target);
-    done = PyObject_CallMethodOneArg(target, names.data, data);
-    Py_DECREF(target);
-    return done;
-}
-
-static int
-relay_traverse(Relay *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->target);
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
-static int
-relay_clear(Relay *self)
-{
-    Py_CLEAR(self->target);
-    return 0;
-}
-
-static void
-relay_dealloc(Relay *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-
-    PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->target);
-    type->tp_free((PyObject *)self);
-    Py_DECREF(type);
-}
-
-static PyMemberDef relay_members[] = {
-    {"target", T_OBJECT_EX, offsetof(Relay, target), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyMethodDef relay_methods[] = {
-    {"data_received", (PyCFunction)(void (*)(void))data_received, METH_O, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot relay_slots[] = {
-    {Py_tp_doc, "What fast_path.py's PlainRelay is, compiled."},
-    {Py_tp_traverse, relay_traverse},
-    {Py_tp_clear, relay_clear},
-    {Py_tp_dealloc, relay_dealloc},
-    {Py_tp_members, relay_members},
-    {Py_tp_methods, relay_methods},
-    {0, NULL},
-};
-
-static PyType_Spec relay_spec = {
-    .name = "wsgate.server._fast_path.Relay",
-    .basicsize = sizeof(Relay),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
-    .slots = relay_slots,
+    .slots = path_slots,
 };
 
 /* -- the module -------------------------------------------------------------------------------- */
 
 static int
-name(PyObject **place, const char *text)
+intern(PyObject **place, const char *text)
 {
     if (*place == NULL)
         *place = PyUnicode_InternFromString(text);
@@ -415,35 +1142,54 @@ name(PyObject **place, const char *text)
 }
 
 static int
-add_type(PyObject *module, const char *called, PyType_Spec *spec)
+intern_names(void)
+{
+#define INTERN(name) \
+    if (intern(&names.name, #name) < 0) \
+        return -1;
+    NAMES(INTERN)
+    return intern(&names.websocket_send, "websocket.send") < 0 ||
+                   intern(&names.websocket_receive, "websocket.receive") < 0
+               ? -1
+               : 0;
+}
+
+static int
+import_cancelled_error(void)
+{
+    PyObject *exceptions = PyImport_ImportModule("asyncio.exceptions");
+
+    if (exceptions == NULL)
+        return -1;
+    names.cancelled_error = PyObject_GetAttrString(exceptions, "CancelledError");
+    Py_DECREF(exceptions);
+    return names.cancelled_error == NULL ? -1 : 0;
+}
+
+/* Create a type; with a name, add it to the module. */
+static int
+create_type(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **place)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-    int failed;
 
     if (type == NULL)
         return -1;
-    failed = PyModule_AddObjectRef(module, called, type);
-    Py_DECREF(type);
-    return failed;
+    *place = (PyTypeObject *)type; /* kept for the life of the process */
+    return name == NULL ? 0 : PyModule_AddObjectRef(module, name, type);
 }
 
 static int
 execute(PyObject *module)
 {
-    int failed = name(&names.is_calm, "is_calm") || name(&names.can_send, "can_send") ||
-                 name(&names.is_shut, "is_shut") || name(&names.done, "done") ||
-                 name(&names.set_result, "set_result") || name(&names.feed_other, "feed_other") ||
-                 name(&names.broken, "broken") || name(&names.type, "type") ||
-                 name(&names.read_message, "read_message") || name(&names.message, "message") ||
-                 name(&names.data, "data") || name(&names.put, "put") || name(&names.schedule, "schedule") ||
-                 name(&names.is_closing, "is_closing") ||
-                 name(&names.get_write_buffer_size, "get_write_buffer_size") ||
-                 name(&names.send, "websocket.send") || name(&names.text, "text") ||
-                 name(&names.bytes, "bytes");
+    static PyTypeObject *path_type;
 
-    if (failed)
-        return -1;
-    return add_type(module, "Lane", &lane_spec) || add_type(module, "Relay", &relay_spec) ? -1 : 0;
+    return intern_names() < 0 || import_cancelled_error() < 0 ||
+                   create_type(module, "Stream", &stream_spec, &stream_type) < 0 ||
+                   create_type(module, "WriteBatch", &batch_spec, &write_batch_type) < 0 ||
+                   create_type(module, NULL, &awaited_spec, &awaited_type) < 0 ||
+                   create_type(module, "MessagePath", &path_spec, &path_type) < 0
+               ? -1
+               : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -1,23 +1,23 @@
-"""One call of the app: its task, and what its end means."""
+"""One call of the app: its task, and what is done at its end."""
 
 import asyncio
 import os
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from wsgate.errors import ClientDisconnected
 from wsgate.observe import logs
-from wsgate.server.worker import Context
+from wsgate.server.worker import Worker
 from wsgate.types import Message
 
-_NAME = "wsgate app"  # for all: asyncio would keep one of its own for each
+_NAME = "wsgate app"  # one for all: asyncio would create one for each
 _getpid = os.getpid
 
 
 class Call(Protocol):
-    """One call of the app, as the server sees it."""
+    """One call of the app, as the server runs it."""
 
     async def receive(self) -> Any:
         """Return the app's next message."""
@@ -26,34 +26,44 @@ class Call(Protocol):
         """Take a message of the app."""
 
     def done(self, error: BaseException | None) -> None:
-        """Take note of the app's end: None when it returned, else what it raised."""
+        """Process the app's end: None when it returned, else what it raised."""
 
 
-def start(context: Context, scope: Mapping[str, Any], call: Call) -> asyncio.Task[None]:
-    """Call the app in a task of its own; the context keeps it until it ends."""
-    loop, variables = context.loop, context.app_variables.copy()
-    work = _run(context, scope, call)
+AnyCall = TypeVar("AnyCall", bound=Call)
+
+
+def start(
+    worker: Worker,
+    scope: Mapping[str, Any],
+    call: AnyCall,
+    registry: dict[asyncio.Task[None], AnyCall],
+) -> None:
+    """Call the app in a task of its own.
+
+    registry: the worker's exchanges or its websockets, which holds the call until it ends.
+    """
+    loop, variables = worker.loop, worker.app_variables.copy()
+    work = _run(worker, scope, call)
     task: asyncio.Task[None]
     if loop.get_task_factory() is None:
         task = loop.create_task(work, name=_NAME, context=variables)
     else:  # which may not know `context`; but a task copies the context that it is created in
         task = variables.run(loop.create_task, work, name=_NAME)
-    context.tasks.add(task)
-    task.add_done_callback(context.on_task_end, context=context.variables)
-    return task
+    registry[task] = call
+    task.add_done_callback(worker.on_task_end, context=worker.variables)
 
 
-async def _run(context: Context, scope: Mapping[str, Any], call: Call) -> None:
+async def _run(worker: Worker, scope: Mapping[str, Any], call: Call) -> None:
     try:
-        await context.app(cast("dict[str, Any]", scope), call.receive, call.send)
-    except GeneratorExit:  # the loop is gone, and with it everything that could be told
+        await worker.app(cast("dict[str, Any]", scope), call.receive, call.send)
+    except GeneratorExit:  # the loop is gone, and with it everything that could be reported
         raise
     except BaseException as error:  # noqa: BLE001  # whatever an app raises ends its call alone
-        if _getpid() != context.process:
+        if _getpid() != worker.process:
             _end_child(error)
         call.done(error)
     else:
-        if _getpid() != context.process:
+        if _getpid() != worker.process:
             _end_child(None)
         call.done(None)
 
@@ -79,9 +89,9 @@ def _end_child(error: BaseException | None) -> NoReturn:
 
 
 def report(error: BaseException, *, client_left: bool) -> None:
-    """Log what an app raised; at debug level where that only says that its client has left."""
+    """Log what an app raised; at debug level if it only says that its client has left."""
     if client_left and _is_caused_by_disconnect(error):
-        logs.error.debug("The client left while the app was at work", exc_info=error)
+        logs.error.debug("The client left during the app's call", exc_info=error)
         return
     if isinstance(error, asyncio.CancelledError):
         logs.error.warning("An app's call was cancelled before it ended")
@@ -90,7 +100,7 @@ def report(error: BaseException, *, client_left: bool) -> None:
 
 
 def _is_caused_by_disconnect(error: BaseException) -> bool:
-    """Tell whether the client's end is anywhere in an exception's chain.
+    """Return whether the client's disconnect is anywhere in an exception's chain.
 
     Frameworks turn our ClientDisconnected into an exception of their own, or make one of the
     disconnect message that they received.

@@ -1,116 +1,87 @@
-"""One TCP connection: the transport's owner, and the only one who writes to it."""
+"""One TCP connection: the owner of its transport, and the only one that writes to it."""
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from wsgate.server.backpressure import Gate
 from wsgate.server.deadlines import LINGER
-from wsgate.server.fast_path import Target
-from wsgate.server.http1_driver import HttpDriver
-from wsgate.server.websocket import WebSocketDriver
-from wsgate.server.worker import Context
-from wsgate.types import Address
+from wsgate.server.fast_path import NONE, PlainStream
+from wsgate.server.http1_driver import Http1Driver
 
 if TYPE_CHECKING:
-    from wsgate.asgi.scope import Endpoint
+    from wsgate.asgi.scope import Peer
+    from wsgate.server.listener import Listener
+    from wsgate.server.wire import Driver
+    from wsgate.server.write_batch import WriteBatch
+    from wsgate.types import Address
 
 try:
-    from wsgate.server._fast_path import Relay
+    from wsgate.server._fast_path import Stream
 except ImportError:  # no compiler was found where wsgate was installed
-    from wsgate.server.fast_path import (  # type: ignore[assignment]  # the same class
-        PlainRelay as Relay,
-    )
+    Stream = PlainStream  # type: ignore[assignment, misc]  # the same class
 
 HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
+LAST_WORD = 127  # bytes of the largest control frame of ours
 _NEVER = -math.inf
-LAST_WORD = 127  # bytes of a control frame of ours
 
 
-class Driver(Protocol):
-    """What a connection is about: HTTP, a WebSocket, or nothing any more."""
+class Connection(Stream, asyncio.Protocol):
+    """One connection, from accept to its end: a `Wire`.
 
-    def eof(self) -> None:
-        """Take note that the client sends no more."""
-
-    def lost(self) -> None:
-        """Take note that the connection is gone."""
-
-    def writable(self) -> None:
-        """Take note that the write buffer has fallen below its mark."""
-
-    def check(self, now: float) -> float:
-        """Do what is due at `now`; return when to ask again, infinity for never."""
-
-    def stop(self) -> None:
-        """Bring what is under way to its end: the server stops."""
-
-
-class Connection(Relay, asyncio.Protocol):
-    """One connection, from accept to its end.
-
-    client: its address. endpoint: what it came to. driver: who has it now. transport: the loop's;
-    it is written to by way of the outbox. gate: where senders wait. paused_since: since when
-    nothing is read, None while it is. has_eof: the client has ended its half. bucket: where
-    `Deadlines` has filed it.
+    listener: that accepted it. transport: the loop's; it is written to by way of the batch. bucket:
+    where `Deadlines` has filed it.
     """
 
     __slots__ = (
-        "_is_let_in",
+        "_is_admitted",
         "_read_at",
         "_unsent",
         "bucket",
-        "client",
-        "context",
-        "driver",
-        "endpoint",
         "gate",
         "has_eof",
-        "is_lost",
+        "listener",
         "paused_since",
-        "transport",
+        "peer",
+        "worker",
     )
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, listener: "Listener") -> None:
+        self.listener = listener
+        self.worker = listener.worker
+        self.batch = listener.worker.batch
         self.gate = Gate()
         self.bucket: int | None = None
-        self.is_lost = False
         self.has_eof = False
-        self._is_let_in = False
         self.paused_since: float | None = None
-        self._unsent = 0  # bytes in the write buffer when last looked at
+        self._is_admitted = False
+        self._unsent = 0  # bytes in the write buffer when last checked
         self._read_at = _NEVER  # when they were last seen to become fewer
-        self.transport: asyncio.Transport
-        self.client: Address | None
-        self.endpoint: Endpoint
-        self.driver: Driver
+        self.peer: Peer
+        self.batch: WriteBatch
 
-    # -- the transport speaks --------------------------------------------------------------------
+    # -- what the transport reports ----------------------------------------------------------------
 
     def connection_made(
         self,
         transport: asyncio.Transport,  # type: ignore[override]  # it is one, in a server's streams
     ) -> None:
         """Begin with HTTP."""
-        context = self.context
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
-        self.client = _address(transport.get_extra_info("peername"))
-        name = transport.get_extra_info("sockname")
-        if name != context.sockname:  # nearly always it is that of the connection before
-            context.move_to(name, _address(name) if self.client else _path(name))
-        self.endpoint = context.endpoint
-        context.connections.add(self)
-        driver = HttpDriver(self)
-        self.hand_to(driver, driver)
+        listener = self.listener
+        client = _address(transport.get_extra_info("peername"))
+        self.peer = listener.peer(client, transport.get_extra_info("sockname"))
+        self.worker.connections.add(self)
+        driver = Http1Driver(self.worker, self)
+        self.driver = driver
         driver.start()
-        self._is_let_in = context.admission.enter(self.client)
-        if not self._is_let_in:
+        self._is_admitted = listener.admission.enter(client)
+        if not self._is_admitted:
             driver.turn_away()
-            if context.admission.is_swamped:
-                self.abort()  # without the time to read the answer: files are short
-        elif context.stopping:
+            if listener.admission.is_swamped:
+                self.abort()  # without the time to read the answer: descriptors are short
+        elif self.worker.stopping:
             self.driver.stop()
 
     def eof_received(self) -> bool:
@@ -120,158 +91,160 @@ class Connection(Relay, asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
-        """End what is left; why the connection went is of no use to anyone."""
+        """End what is left; the exception says nothing that anybody could use."""
         self.is_lost = True
-        self.context.outbox.forget(self.transport)
+        self.pending = None
         self.gate.open()
         self.driver.lost()
-        self.hand_to(_GONE, _GONE)  # and with that no driver is held
-        self.context.admission.leave(self.client, was_let_in=self._is_let_in)
-        self.context.connection_ended(self)
+        self.driver = _GONE  # and with that no driver is referenced
+        self.listener.admission.leave(self.peer.client, was_admitted=self._is_admitted)
+        self.worker.connection_ended(self)
 
     def pause_writing(self) -> None:
-        """Let senders wait: the write buffer is above its mark."""
-        now = self.context.clock()
+        """Make senders wait: the write buffer is above its mark."""
+        now = self.worker.clock()
         self.gate.shut(now)
-        self._watch_reader(now)
-        self.context.deadlines.arm(self, now)
+        self._restart_read_deadline(now)
+        self.check_at(now)
 
     def resume_writing(self) -> None:
         """Let senders go on."""
         self.gate.open()
         self.driver.writable()
 
-    # -- its driver speaks -----------------------------------------------------------------------
+    # -- what the write batch needs ----------------------------------------------------------------
 
-    def hand_to(self, driver: Driver, target: Target) -> None:
-        """Have another driver go on; what comes in goes to `target`, which may be the same."""
-        self.driver, self.target = driver, target
+    def write_failed(self) -> None:
+        """Make senders wait: `connection_lost` follows as soon as they return to the loop."""
+        self.pause_writing()
 
-    def write(self, data: bytes) -> None:
-        """Send bytes, without waiting."""
-        if data and not self.is_lost and not self.context.outbox.put(self.transport, data):
-            # It is broken, of which connection_lost will tell once senders let the loop go on.
-            self.pause_writing()
+    def find_descriptor(self) -> int:
+        """Return the transport's descriptor if bytes may be sent to it directly, else NONE."""
+        transport = self.transport
+        sock = transport.get_extra_info("socket")
+        if sock is None or transport.get_extra_info("sslcontext") is not None:
+            return NONE
+        return int(sock.fileno())
+
+    # -- what drivers do: see Wire -----------------------------------------------------------------
+
+    def hand_to(self, driver: "Driver") -> None:
+        """Make `driver` the owner from now on."""
+        self.driver = driver
 
     @property
     def is_flushed(self) -> bool:
-        """Whether all that was written has left for the kernel."""
-        return self.is_lost or not (
-            self.transport.get_write_buffer_size() or self.transport in self.context.outbox.waiting
-        )
+        """Whether everything that was written has left for the kernel."""
+        return self.is_lost or not (self.transport.get_write_buffer_size() or self.pending)
+
+    def check_at(self, when: float) -> None:
+        """Have the driver's `check` called at `when` or earlier, in seconds of the clock."""
+        self.worker.deadlines.arm(self, when)
 
     def pause_reading(self) -> None:
-        """Take no more bytes in for now."""
+        """Take no more bytes from the client."""
         if self.paused_since is None and not self.is_lost:
-            self.paused_since = self.context.clock()
+            self.paused_since = self.worker.clock()
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take bytes in again."""
+        """Take bytes from the client again."""
         if self.paused_since is not None and not self.is_lost:
             self.paused_since = None
-            self.context.run_outside_app(self.transport.resume_reading)
+            self.worker.run_outside_app(self.transport.resume_reading)
+
+    @property
+    def read_deadline(self) -> float:
+        """When a client that reads nothing more has had its time, in seconds of the clock."""
+        return self._read_at + self.worker.config.ws_send_timeout
 
     def check(self, now: float) -> float:
-        """Do what is due; return when to ask again."""
+        """Do what is due; return when to check again."""
         if self.is_lost:
             return math.inf
         if self.transport.get_write_buffer_size() < self._unsent:
-            self._watch_reader(now)
+            self._restart_read_deadline(now)
         return self.driver.check(now)
 
-    def _watch_reader(self, now: float) -> None:
-        """Begin a client's time to read anew: it is counted from the last byte that went out."""
+    def _restart_read_deadline(self, now: float) -> None:
+        """Give a client its time to read again: it counts from the last byte that went out."""
         self._unsent = self.transport.get_write_buffer_size()
         self._read_at = now
 
-    @property
-    def sends_until(self) -> float:
-        """When a client that reads nothing more is given up."""
-        return self._read_at + self.context.config.ws_send_timeout
-
-    def session_moved(self) -> None:
-        """Have the WebSocket's driver look at its session, whoever still parses what it got."""
-        if isinstance(self.driver, WebSocketDriver):
-            self.driver.progress()
-
-    @property
-    def is_websocket(self) -> bool:
-        """Whether the connection speaks WebSocket."""
-        return isinstance(self.driver, WebSocketDriver)
+    # -- the end -----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the connection once all is written, its client given time for its part.
+        """End the connection after all that was written; the client has time to read and answer.
 
         RFC 9112 section 9.6: to close while the client still sends can reset the connection and
         destroy what it has not read yet, so "servers typically close a connection in stages": our
-        half first, and then what still comes is read and thrown away.
+        half first, and then what still arrives is read and discarded.
         """
         if not self._linger():
             return
         if self.transport.can_write_eof() and not self.has_eof:
             self._write_eof()
         else:
-            self.context.run_outside_app(self.transport.close)
+            self._close_transport()
 
-    def finish(self) -> float:
-        """End the connection once all is written: its client has said that it sends no more.
-
-        Return when its driver is to abort it, should it still be there: nearly always there is
-        but a last word to write, which needs nobody to linger.
-        """
-        self.context.outbox.flush(self.transport)
-        if self.transport.get_write_buffer_size() <= LAST_WORD and not self.is_lost:
-            self.context.run_outside_app(self.transport.close)
-            return self.context.clock() + LINGER
+    def close_finished(self) -> None:
+        """End the connection after all that was written; the client sends no more."""
         if self._linger():
-            self.context.run_outside_app(self.transport.close)
-        return math.inf
+            if self.transport.get_write_buffer_size() <= LAST_WORD:
+                self._stop_waiting_for_reader()
+            self._close_transport()
 
-    def give_up(self) -> None:
-        """End the connection within LINGER, whether or not all that was written can leave."""
+    def close_promptly(self) -> None:
+        """End the connection within LINGER seconds, even if what was written cannot leave."""
         self.close()
-        if isinstance(self.driver, _Lingering):
-            self.driver.waits_for_reader = False
+        self._stop_waiting_for_reader()
 
     def _linger(self) -> bool:
-        """Throw away what still comes, within bounds; False where that is so already."""
+        """Discard what still arrives, within bounds; returns False if that is so already."""
         if self.is_lost or isinstance(self.driver, _Lingering):
             return False
-        self.context.outbox.flush(self.transport)
-        now = self.context.clock()
-        self._watch_reader(now)
-        lingering = _Lingering(self, now)
-        self.hand_to(lingering, lingering)
-        self.context.deadlines.arm(self, now + LINGER)
+        self.batch.flush_stream(self)
+        now = self.worker.clock()
+        self._restart_read_deadline(now)
+        self.driver = _Lingering(self, now)
+        self.check_at(now + LINGER)
         self.resume_reading()
         return True
+
+    def _stop_waiting_for_reader(self) -> None:
+        if isinstance(self.driver, _Lingering):
+            self.driver.waits_for_reader = False
 
     def _write_eof(self) -> None:
         try:
             self.transport.write_eof()
         except OSError:  # asyncio's lets it out: the client has reset what we have just read
-            self.context.run_outside_app(self.transport.abort)
+            self.worker.run_outside_app(self.transport.abort)
+
+    def _close_transport(self) -> None:
+        self.worker.run_outside_app(self.transport.close)
 
     def end(self) -> None:
-        """End the connection once all is written, but for the client's half of it."""
+        """End the connection after all that was written, whatever the client still sends."""
         if not self.is_lost:
-            self.context.outbox.flush(self.transport)
-            self.context.run_outside_app(self.transport.close)
+            self.batch.flush_stream(self)
+            self._close_transport()
 
     def abort(self) -> None:
-        """End the connection now, whatever is not written yet."""
+        """End the connection now, and drop what was not sent yet."""
         if not self.is_lost:
-            self.context.outbox.forget(self.transport)
-            self.context.run_outside_app(self.transport.abort)
+            self.pending = None
+            self.worker.run_outside_app(self.transport.abort)
 
 
 class _Lingering:
-    """A connection whose end is written; what still comes in is thrown away.
+    """The driver of a connection whose end is written; what still arrives is discarded.
 
-    The client's seconds count from when all has left; until then it has a reader's time, as long as
-    waits_for_reader holds.
+    The client's seconds count from when all has left. Until then it has a reader's time, as long as
+    waits_for_reader is true.
     """
+
+    __slots__ = ("_connection", "_until", "waits_for_reader")
 
     def __init__(self, connection: Connection, now: float) -> None:
         self._connection = connection
@@ -293,7 +266,7 @@ class _Lingering:
     def check(self, now: float) -> float:
         if now < self._until:
             return self._until
-        if not self.waits_for_reader or now >= self._connection.sends_until:
+        if not self.waits_for_reader or now >= self._connection.read_deadline:
             self._connection.abort()
             return math.inf
         self.waits_for_reader = not self._connection.is_flushed
@@ -305,7 +278,9 @@ class _Lingering:
 
 
 class _Gone:
-    """A connection that is no more."""
+    """The driver of a connection that is no more."""
+
+    __slots__ = ()
 
     def data(self, data: bytes) -> None:
         pass
@@ -319,7 +294,7 @@ class _Gone:
     def writable(self) -> None:
         pass
 
-    def check(self, now: float) -> float:  # noqa: ARG002  # there is nothing to look at
+    def check(self, now: float) -> float:  # noqa: ARG002  # there is nothing to check
         return math.inf
 
     def stop(self) -> None:
@@ -329,13 +304,7 @@ class _Gone:
 _GONE = _Gone()
 
 
-def _address(name: object) -> Address | None:
+def _address(name: object) -> "Address | None":
     if type(name) is not tuple:
         return None  # the client of a Unix socket has no name
     return name if len(name) == 2 else name[:2]  # noqa: PLR2004  # of IPv6 there are two more
-
-
-def _path(name: object) -> Address | None:
-    if name and isinstance(name, str):
-        return name, None  # ASGI: the path of a Unix socket, and None
-    return None  # or an unnamed one

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wsgate.asgi.http import COMPLETE, HELD, Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.http.h1.connection import Body, Closed, End, Event, Http1
+from wsgate.http.h1.connection import Body, Closed, End, Event
 from wsgate.http.request import Request
 from wsgate.observe import logs
 from wsgate.server import app_call
@@ -14,8 +14,8 @@ from wsgate.server.backpressure import Waiters
 from wsgate.types import HTTPEvent, Message
 
 if TYPE_CHECKING:
-    from wsgate.server.connection import Connection
-    from wsgate.server.http1_driver import HttpDriver
+    from wsgate.asgi.scope import Peer
+    from wsgate.server.http1_driver import Http1Driver
 
 PIECE = 65_536  # bytes of a body that the app gets at once,
 PIECES = 64  # of so many of the client's chunks
@@ -29,26 +29,28 @@ class Exchange:
 
     __slots__ = (
         "_came",
-        "_connection",
         "_driver",
         "_has_left",
         "_has_received",
         "_http1",
         "_peeked",
+        "_peer",
         "_request",
         "_request_ended",
         "_response",
+        "_wire",
+        "_worker",
         "is_answered",
     )
 
-    def __init__(
-        self, driver: "HttpDriver", connection: "Connection", http1: Http1, request: Request
-    ) -> None:
+    def __init__(self, driver: "Http1Driver", request: Request, peer: "Peer") -> None:
         self._driver = driver
-        self._connection = connection
-        self._http1 = http1
+        self._worker = driver.worker
+        self._wire = driver.wire
+        self._http1 = driver.http1
+        self._peer = peer
         self._request = request
-        self._response = Response(http1, request.method)
+        self._response = Response(driver.http1, request.method)
         self._came: Waiters | None = None  # for an app that waits, which many never do
         self._peeked: Event | None = None
         self._request_ended = False
@@ -58,11 +60,11 @@ class Exchange:
 
     def start(self) -> None:
         """Call the app."""
-        connection = self._connection
-        scope = http_scope(self._request, connection.client, connection.endpoint)
-        app_call.start(connection.context, scope, self)
+        worker = self._worker
+        scope = http_scope(self._request, self._peer, worker.mount)
+        app_call.start(worker, scope, self, worker.exchanges)
 
-    # -- the app awaits --------------------------------------------------------------------------
+    # -- the app awaits ----------------------------------------------------------------------------
 
     async def receive(self) -> HTTPEvent:
         """Return the next piece of the body, then, once it has come, the end of the client."""
@@ -73,7 +75,7 @@ class Exchange:
         while True:
             if self._has_left or self.is_answered:
                 return {"type": "http.disconnect"}
-            self._connection.write(self._http1.proceed())
+            self._wire.write(self._http1.proceed())
             message = self._next_piece()
             if message is not None:
                 return message
@@ -115,7 +117,7 @@ class Exchange:
             event, self._peeked = self._peeked, None
             return event
         if self._request_ended:
-            return Closed() if self._connection.has_eof else None
+            return Closed() if self._wire.has_eof else None
         try:
             return self._http1.take()
         except RequestRefused as refused:
@@ -124,23 +126,23 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Send a piece of the response; return once the client keeps up with it."""
-        connection, response = self._connection, self._response
-        gate = connection.gate
+        wire, response = self._wire, self._response
+        gate = wire.gate
         if gate.is_shut:
             await gate.passed()
         # A client that only ended its half may still read: `_has_left` alone does not end sending.
-        if connection.is_lost or (self.is_answered and response.state is not COMPLETE):
+        if wire.is_lost or (self.is_answered and response.state is not COMPLETE):
             raise ClientDisconnected("the client has left")
-        data = response.send(message, connection.context.default_headers)
+        data = response.send(message, self._worker.default_headers)
         if not data and response.state is HELD:
             return  # the head waits for the body
-        connection.write(data)
+        wire.write(data)
         if response.state is COMPLETE:
             self._answered()
         if gate.is_shut:
             await gate.passed()
 
-    # -- the driver tells ------------------------------------------------------------------------
+    # -- the driver tells --------------------------------------------------------------------------
 
     def more_came(self) -> None:
         """Have the app look: bytes, or the client's end."""
@@ -160,7 +162,7 @@ class Exchange:
         if self._came or self.is_answered:
             self._fail(RequestRefused(408, "the request's body took too long"))
 
-    # -- the end ---------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _answered(self) -> None:
         self._end()
@@ -173,20 +175,19 @@ class Exchange:
             self._came.wake()
 
     def _log(self, status: int) -> None:
-        connection = self._connection
-        connection.context.access_log.request_done(connection.client, self._request, status)
+        self._worker.access_log.request_done(self._peer.client, self._request, status)
 
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True
         self._end()
         if self._response.left:
-            self._connection.close()
+            self._wire.close()
         else:
             self._driver.refuse(refused)
 
     def done(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a whole response."""
-        left = self._has_left or self._connection.is_lost
+        left = self._has_left or self._wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)
         if self.is_answered:
@@ -198,11 +199,11 @@ class Exchange:
             self._log(self._response.status)
         elif error is not None or not left:
             self._answer_500()
-        self._connection.close()
+        self._wire.close()
 
     def _answer_500(self) -> None:
-        if not self._connection.is_lost:
+        if not self._wire.is_lost:
             refused = RequestRefused(500, "the application failed")
-            defaults = self._connection.context.default_headers
-            self._connection.write(self._http1.refusal(refused, defaults))
+            defaults = self._worker.default_headers
+            self._wire.write(self._http1.refusal(refused, defaults))
             self._log(500)

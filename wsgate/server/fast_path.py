@@ -1,114 +1,244 @@
-"""The common way of one whole message, in and out: the plain twin of _fast_path.c.
+"""The common path of one whole message, in and out: the plain twins of _fast_path.c.
 
-A message that comes whole while the app's task waits for it, and one that the app sends while its
-client keeps up: nearly all are of these two kinds, and all that they cost outside the codec and the
-app is here. What stands on a lane does the rest. The same tests run over both.
+Nearly every message arrives whole while the app waits for it, or is sent while its client keeps up.
+The steps that such a message takes outside the codec and the app are in the three bases here; the
+classes that stand on them do everything else. The same tests run over both twins.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from wsgate.asgi.websocket import common_payload
 from wsgate.types import Message
 
 if TYPE_CHECKING:
-    from wsgate.server.backpressure import Gate, ReceiveQueue
-    from wsgate.server.write_batch import Outbox
+    from wsgate.server.backpressure import Gate
+    from wsgate.server.receive_queue import ReceiveQueue
+    from wsgate.server.wire import Driver, Wire
     from wsgate.ws.frames.codec import FrameCodec
     from wsgate.ws.session import Session
 
 Arrival = asyncio.Future[str | bytes | None]
-"""Of a message, or of None where only the session's state has moved."""
+"""Completed with the next message, or with None when only the session's state has changed."""
+
+# Bytes of one connection that are sent at once, so that its write buffer is seen to fill up.
+MAX_DELAYED = 65_536
+# Of a connection's descriptor: it is asked for at the second write, because most connections that
+# write once (an open WebSocket without messages) never write again, and asking keeps an object.
+FIRST_WRITE, UNKNOWN, NONE = -3, -2, -1
+RECENT = 4  # payloads of one loop iteration whose frames are remembered
 
 
-class Target(Protocol):
-    """What takes the bytes that come in."""
+class PlainStream:
+    """A transport's two hot methods: bytes that come in, and bytes that go out.
 
-    def data(self, data: bytes) -> None:
-        """Take bytes that came in."""
-
-
-class PlainRelay:
-    """Hands what comes in to whoever has the connection: transports keep hold of `data_received`.
-
-    target: has the bytes' way in, its `data`.
+    driver: takes what comes in. transport: the event loop's. batch: the worker's. pending: bytes
+    that leave at the end of this loop iteration, None without any. fd: the transport's descriptor,
+    or one of FIRST_WRITE, UNKNOWN and NONE. is_lost: the connection is gone.
     """
 
-    __slots__ = ("target",)
+    __slots__ = ("batch", "driver", "fd", "is_lost", "pending", "transport")
 
-    target: Target
+    driver: "Driver"
+    transport: asyncio.Transport
+    batch: "PlainWriteBatch"
+    pending: bytes | bytearray | None
+    fd: int
+    is_lost: bool
+
+    def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
+        """Create a stream whose fields are all there, as the compiled twin does."""
+        self = super().__new__(cls)
+        self.pending = None
+        self.fd = FIRST_WRITE
+        self.is_lost = False
+        return self
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the transport."""
-        self.target.data(data)
+        """Hand bytes from the transport to the driver."""
+        self.driver.data(data)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, without waiting."""
+        if data and not self.is_lost and not self.batch.put(self, data):
+            self.write_failed()
+
+    def write_failed(self) -> None:
+        """Process a write to a transport that is broken or closing."""
+        raise NotImplementedError
+
+    def find_descriptor(self) -> int:
+        """Return the transport's descriptor if bytes may be sent to it directly, else NONE."""
+        raise NotImplementedError
+
+
+class PlainWriteBatch:
+    """What all connections of a worker write and encode during one loop iteration.
+
+    streams: those with pending bytes. is_scheduled: the loop will call `flush`.
+    """
+
+    __slots__ = ("_recent", "is_scheduled", "streams")
+
+    streams: list[PlainStream]
+    is_scheduled: bool
+    _recent: list[tuple[str | bytes, object, bytes]]
+
+    def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
+        """Create an empty batch."""
+        self = super().__new__(cls)
+        self.streams = []
+        self.is_scheduled = False
+        self._recent = []
+        return self
+
+    def put(self, stream: PlainStream, data: bytes) -> bool:
+        """Send bytes at the end of this iteration; returns False if the transport is broken."""
+        transport = stream.transport
+        if (
+            stream.pending is not None
+            or type(data) is not bytes
+            or len(data) >= MAX_DELAYED
+            or transport.is_closing()
+            or transport.get_write_buffer_size()
+        ):
+            return self.put_other(stream, data)
+        stream.pending = data
+        self.streams.append(stream)
+        if not self.is_scheduled:
+            self.schedule()
+        return True
+
+    def frame(self, codec: "FrameCodec", payload: str | bytes) -> bytes:
+        """Return a message's frame, made once in this loop iteration for all codecs alike.
+
+        An app that loops over its clients sends the same object to each. It is recognised by its
+        identity, which cannot change while it is kept here.
+        """
+        recent = self._recent
+        for known, encoding, frame in recent:
+            if known is payload and encoding is codec.encoding:
+                return frame
+        frame = codec.message(payload)
+        if codec.encoding is not None:
+            self._recent = [*recent[1 - RECENT :], (payload, codec.encoding, frame)]
+            if not self.is_scheduled:
+                self.schedule()
+        return frame
+
+    def flush(self) -> None:
+        """Send everything that is pending, one call for each connection."""
+        streams, self.streams = self.streams, []
+        self._recent = []
+        self.is_scheduled = False
+        for stream in streams:
+            data, stream.pending = stream.pending, None
+            if data is not None and not stream.transport.is_closing():
+                _send(stream, data)
+
+    def put_other(self, stream: PlainStream, data: bytes) -> bool:
+        """Send bytes that cannot simply wait; returns False if the transport is broken."""
+        raise NotImplementedError
+
+    def schedule(self) -> None:
+        """Have the loop call `flush` at the end of this iteration."""
+        raise NotImplementedError
+
+
+def _send(stream: PlainStream, data: bytes | bytearray) -> None:
+    """Send to the descriptor, and leave to the transport what it does not take."""
+    sent = 0
+    if stream.fd == UNKNOWN:
+        stream.fd = stream.find_descriptor()
+    if stream.fd >= 0:
+        sent = _send_directly(stream.fd, data)
+    elif stream.fd == FIRST_WRITE:
+        stream.fd = UNKNOWN
+    if sent < len(data):
+        stream.transport.write(data[sent:])
+
+
+def _send_directly(fd: int, data: bytes | bytearray) -> int:
+    """Return how many bytes the kernel took; 0 for an error, which the transport then meets."""
+    try:
+        return os.write(fd, data)  # the descriptors of a loop's transports never block
+    except OSError:
+        return 0
 
 
 class Several:
-    """Stands for several who wait at once, which is not usual."""
+    """In place of one receiver while several wait at once, which is rare."""
 
     def done(self) -> bool:
-        """Say that no message is to be given to it."""
+        """Return True: no message may be handed to this."""
         return True
 
 
 SEVERAL = Several()
 
 
-class PlainLane:
-    """What one open WebSocket needs for its usual messages.
+class PlainMessagePath:
+    """What one WebSocket needs for its common messages.
 
-    session, gate: those of the connection. receiver: who alone waits for a message. queue: messages
-    that nobody waited for, None without any. codec: the session's. most: bytes of a message.
-    transport: what is written to, by way of the outbox; waiting: what that holds. create_future:
-    the loop's. is_counted: messages are counted one by one, so none goes past the count.
-    messages_in, octets_in, messages_out, octets_out: what went this way, past the session's counts.
+    is_open: the app has accepted, and there is a session. wire: where frames are written; gate: the
+    wire's. codec: the session's. batch: the worker's. create_future: the loop's. max_size: bytes of
+    an incoming message. receiver: the one that waits for a message. queue: messages that nobody
+    waited for, None without any. counts_each: each message is counted by the subclass, so none
+    passes here. received_messages, received_bytes, sent_messages, sent_bytes: the traffic of the
+    WebSocket; the bytes are those of frames.
     """
 
     __slots__ = (
+        "batch",
         "codec",
+        "counts_each",
         "create_future",
         "gate",
-        "is_counted",
-        "messages_in",
-        "messages_out",
-        "most",
-        "octets_in",
-        "octets_out",
-        "outbox",
+        "is_open",
+        "max_size",
         "queue",
+        "received_bytes",
+        "received_messages",
         "receiver",
+        "sent_bytes",
+        "sent_messages",
         "session",
-        "transport",
-        "waiting",
+        "wire",
     )
 
+    is_open: bool
     session: "Session"
+    wire: "Wire"
     gate: "Gate"
     codec: "FrameCodec"
-    most: int
-    transport: asyncio.WriteTransport
-    outbox: "Outbox"
-    waiting: "dict[asyncio.WriteTransport, bytes | bytearray]"
+    batch: PlainWriteBatch
     create_future: Callable[[], Arrival]
+    max_size: int
     receiver: Arrival | Several | None
     queue: "ReceiveQueue | None"
-    is_counted: bool
-    messages_in: int
-    octets_in: int
-    messages_out: int
-    octets_out: int
+    counts_each: bool
+    received_messages: int
+    received_bytes: int
+    sent_messages: int
+    sent_bytes: int
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
-        """Make one as C does: complete, so that nobody has to call an __init__ of it."""
+        """Create a path whose fields are all there, as the compiled twin does."""
         self = super().__new__(cls)
+        self.is_open = False
         self.receiver = None
         self.queue = None
-        self.is_counted = False
-        self.messages_in = self.octets_in = self.messages_out = self.octets_out = 0
+        self.counts_each = False
+        self.received_messages = self.received_bytes = 0
+        self.sent_messages = self.sent_bytes = 0
         return self
 
+    # -- in ----------------------------------------------------------------------------------------
+
     def data(self, data: bytes) -> None:
-        """Take bytes that came in: nearly always one message, which somebody waits for."""
+        """Process bytes from the client: nearly always one message that a receiver waits for."""
         receiver = self.receiver
         if (
             receiver is None
@@ -116,57 +246,92 @@ class PlainLane:
             or type(data) is not bytes
             or not self.session.is_calm
             or receiver.done()
-            or self.is_counted
-            or (message := self.codec.read_message(data, self.most)) is None
+            or self.counts_each
+            or (message := self.codec.read_message(data, self.max_size)) is None
         ):
             self.feed_other(data)
             return
-        self.octets_in += len(data)
-        self.messages_in += 1
+        self.received_bytes += len(data)
+        self.received_messages += 1
         self.receiver = None
         receiver.set_result(message)
 
     def expect(self) -> Arrival | None:
-        """Return the arrival of the next message, None where it may be there or another waits."""
-        if self.receiver is not None or self.queue is not None or not self.session.is_calm:
+        """Return the arrival of the next message.
+
+        Returns None where one may be there already, where another receiver waits, and before the
+        app has accepted.
+        """
+        if (
+            not self.is_open
+            or self.receiver is not None
+            or self.queue is not None
+            or not self.session.is_calm
+        ):
             return None
-        future = self.create_future()
-        self.receiver = future
-        return future
+        arrival = self.create_future()
+        self.receiver = arrival
+        return arrival
+
+    async def receive(self) -> Any:
+        """Return the app's next message."""
+        arrival = self.expect()
+        if arrival is None:
+            return await self.receive_other()
+        try:
+            payload = await arrival
+        except asyncio.CancelledError:
+            self.give_back(arrival)
+            raise
+        if isinstance(payload, str):
+            return {"type": "websocket.receive", "text": payload}
+        if payload is not None:
+            return {"type": "websocket.receive", "bytes": payload}
+        return await self.receive_other()
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    async def send(self, message: Message) -> None:
+        """Take the app's message; return when its client keeps up with what it is sent."""
+        if not self.put(message):
+            await self.send_other(message)
+        elif self.gate.is_shut:
+            await self.wait_for_reader()
 
     def put(self, message: Message) -> bool:
-        """Send a usual `websocket.send` if it can leave now; False where it is still to be sent."""
-        if not self.session.can_send or self.gate.is_shut:
+        """Send a common `websocket.send` if it can leave now; returns False if it cannot."""
+        if not self.is_open or not self.session.can_send or self.gate.is_shut:
             return False
-        payload = _payload_of(message)
+        payload = common_payload(message)
         if payload is None:
             return False
         try:
-            frame = self.codec.message(payload)
+            frame = self.batch.frame(self.codec, payload)
         except UnicodeEncodeError:
-            return False  # the slow way tells the app
-        self.messages_out += 1
-        self.octets_out += len(frame)
-        if not self.outbox.put(self.transport, frame):
-            self.broken()
+            return False  # send_other reports it to the app
+        self.sent_messages += 1
+        self.sent_bytes += len(frame)
+        self.wire.write(frame)
         return True
 
+    # -- the subclass's part -----------------------------------------------------------------------
+
     def feed_other(self, data: bytes) -> None:
-        """Take bytes that are anything else."""
+        """Process bytes that are anything else."""
         raise NotImplementedError
 
-    def broken(self) -> None:
-        """Take note that the transport broke at a write."""
+    def give_back(self, arrival: Arrival) -> None:
+        """Keep the message of a receiver that was cancelled just as it arrived."""
         raise NotImplementedError
 
+    async def send_other(self, message: Message) -> None:
+        """Send a message that is not common, or cannot leave now."""
+        raise NotImplementedError
 
-def _payload_of(message: Message) -> str | bytes | None:
-    """Return what a usual `websocket.send` carries, None where it is another message."""
-    if type(message) is not dict or message.get("type") != "websocket.send":
-        return None
-    text, data = message.get("text"), message.get("bytes")
-    if text is None and type(data) is bytes:
-        return data
-    if data is None and type(text) is str:
-        return text
-    return None
+    async def receive_other(self) -> Any:
+        """Return the app's next message where it is not simply the next one to arrive."""
+        raise NotImplementedError
+
+    async def wait_for_reader(self) -> None:
+        """Wait until the client has read enough, or will read nothing more."""
+        raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A connection that speaks HTTP: its requests in order, and the deadlines between them."""
+"""The driver of a wire that speaks HTTP/1.1: requests in order, and the deadlines between."""
 
 import math
 from typing import TYPE_CHECKING
@@ -8,24 +8,27 @@ from wsgate.http.h1.connection import Body, Closed, Event, Upgrade
 from wsgate.http.request import Request
 from wsgate.observe import logs
 from wsgate.server.exchange import Exchange
-from wsgate.server.websocket import WebSocketDriver
+from wsgate.server.pending_websocket import Offer, PendingWebSocket
+from wsgate.server.websocket import WebSocket
 from wsgate.ws import handshake
 
 if TYPE_CHECKING:
-    from wsgate.server.connection import Connection
+    from wsgate.server.wire import Wire
+    from wsgate.server.worker import Worker
 
 READ_AHEAD = 65_536  # bytes that may wait to be parsed before reading is paused
 DRAIN = 65_536  # bytes of an unread body that are thrown away so that the connection can go on
 
 
-class HttpDriver:
+class Http1Driver:
     """The HTTP phase of a connection: it ends with the connection, or in a WebSocket."""
 
-    __slots__ = ("_connection", "_deadline", "_drained", "_exchange", "_http1", "_is_idle")
+    __slots__ = ("_deadline", "_drained", "_exchange", "_is_idle", "http1", "wire", "worker")
 
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
-        self._http1 = connection.context.http1(connection.context.head_limits, handshake.PROTOCOL)
+    def __init__(self, worker: "Worker", wire: "Wire") -> None:
+        self.worker = worker
+        self.wire = wire
+        self.http1 = worker.http1(worker.head_limits, handshake.PROTOCOL)
         self._exchange: Exchange | None = None
         self._drained = 0
         self._is_idle = True  # not a byte of the next request has come
@@ -33,23 +36,22 @@ class HttpDriver:
 
     def start(self) -> None:
         """Wait for the first request, which has the time of a head; later ones have more time."""
-        self._give(self._connection.context.config.ws_handshake_timeout)
+        self._set_deadline(self.worker.config.ws_handshake_timeout)
 
-    def _give(self, seconds: float) -> None:
-        context = self._connection.context
-        self._deadline = context.clock() + seconds
-        context.deadlines.arm(self._connection, self._deadline)
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = self.worker.clock() + seconds
+        self.wire.check_at(self._deadline)
 
-    # -- what the connection tells ---------------------------------------------------------------
+    # -- what the wire reports ---------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
         """Take bytes of the request under way, or of the next one."""
-        self._http1.feed(data)
+        self.http1.feed(data)
         self._read()
 
     def eof(self) -> None:
         """Take note that no further request comes; the response under way still leaves."""
-        self._http1.feed_eof()
+        self.http1.feed_eof()
         self._read()
 
     def lost(self) -> None:
@@ -62,10 +64,10 @@ class HttpDriver:
 
     def check(self, now: float) -> float:
         """Judge the client's pace; return when to ask again."""
-        if self._connection.gate.is_shut:
-            until = self._connection.sends_until
+        if self.wire.gate.is_shut:
+            until = self.wire.read_deadline
             if now >= until:
-                self._connection.abort()
+                self.wire.abort()
                 return math.inf
             return min(until, self._deadline if now < self._deadline else math.inf)
         if now >= self._deadline:
@@ -76,11 +78,11 @@ class HttpDriver:
     def stop(self) -> None:
         """Let the response under way be the last; without one, close."""
         if self._exchange is None or self._exchange.is_answered:
-            self._connection.close()
+            self.wire.close()
         else:
-            self._http1.close_behind()
+            self.http1.close_behind()
 
-    # -- requests --------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def _read(self) -> None:
         if self._exchange is None:
@@ -92,12 +94,12 @@ class HttpDriver:
             self._pause_if_full()
 
     def _pause_if_full(self) -> None:
-        if self._http1.buffered >= READ_AHEAD:
-            self._connection.pause_reading()
+        if self.http1.buffered >= READ_AHEAD:
+            self.wire.pause_reading()
 
     def _next(self) -> None:
         try:
-            event = self._http1.take()
+            event = self.http1.take()
             self._handle(event)
         except RequestRefused as refused:
             self.refuse(refused)
@@ -108,36 +110,37 @@ class HttpDriver:
         elif isinstance(event, Upgrade):
             self._upgrade(event)
         elif isinstance(event, Closed):
-            self._connection.close()
-        elif self._http1.buffered and self._is_idle:
+            self.wire.close()
+        elif self.http1.buffered and self._is_idle:
             self._is_idle = False
-            self._give(self._connection.context.config.ws_handshake_timeout)
+            self._set_deadline(self.worker.config.ws_handshake_timeout)
 
     def _begin(self, request: Request) -> None:
-        if self._connection.context.is_full:
-            self._connection.context.access_log.request_done(self._connection.client, request, 503)
+        if self.worker.is_full:
+            self.worker.access_log.request_done(self.wire.peer.client, request, 503)
             self._answer(_full())
             return
         self._deadline = math.inf
-        self._exchange = Exchange(self, self._connection, self._http1, request)
-        if self._http1.buffered:
+        self._exchange = Exchange(self, request, self.wire.peer)
+        if self.http1.buffered:
             self._pause_if_full()
         self._exchange.start()  # an eager task may end it here
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
-        self._http1.close_behind()
-        connection = self._connection
-        context = connection.context
+        self.http1.close_behind()
+        worker, peer = self.worker, self.wire.peer
         try:
-            if context.is_full:
+            if worker.is_full:
                 raise _full()
-            agreed = handshake.check_handshake(upgrade.request, context.deflate, context.origins)
+            agreed = handshake.check_handshake(upgrade.request, worker.deflate, worker.origins)
         except RequestRefused as refused:
-            context.access_log.websocket_refused(connection.client, upgrade.request, refused.status)
+            worker.access_log.websocket_refused(peer.client, upgrade.request, refused.status)
             self._answer(refused)
             return
-        WebSocketDriver(connection, self._http1, upgrade, agreed).start()
+        offer = Offer(upgrade.request, peer, agreed, upgrade.trailing)
+        pending = PendingWebSocket(worker, self.wire, self.http1, offer)
+        WebSocket(worker, self.wire, pending).start()
 
     def turn_away(self) -> None:
         """Answer a connection that is one too many, whatever it asks for."""
@@ -148,58 +151,58 @@ class HttpDriver:
         """Answer what must not be served, log it, and close."""
         logs.error.warning(
             "%s - Invalid HTTP request received: %d %s",
-            logs.address(self._connection.client),
+            logs.address(self.wire.peer.client),
             refused.status,
             logs.escaped(refused.detail),
         )
         self._answer(refused)
 
     def _answer(self, refused: RequestRefused) -> None:
-        defaults = self._connection.context.default_headers
-        self._connection.write(self._http1.refusal(refused, defaults))
-        self._connection.close()
+        defaults = self.worker.default_headers
+        self.wire.write(self.http1.refusal(refused, defaults))
+        self.wire.close()
 
     def _too_slow(self) -> None:
         if self._exchange is not None:
             self._exchange.too_slow()
         elif self._is_idle:
-            self._connection.close()  # nothing was asked, so there is nothing to answer
+            self.wire.close()  # nothing was asked, so there is nothing to answer
         else:
             self.refuse(RequestRefused(408, "the request took too long"))
 
-    # -- the exchange under way speaks -----------------------------------------------------------
+    # -- the exchange under way speaks -------------------------------------------------------------
 
     def body_wanted(self) -> None:
         """Read on, for the app waits for a body; the client has its time for the next bytes."""
-        self._connection.resume_reading()
-        self._give(self._connection.context.config.timeout_request_body)
+        self.wire.resume_reading()
+        self._set_deadline(self.worker.config.timeout_request_body)
 
     def body_came(self) -> None:
         """Stop the client's clock, and read ahead again once there is room."""
         self._deadline = math.inf
-        if self._http1.buffered < READ_AHEAD:
-            self._connection.resume_reading()
+        if self.http1.buffered < READ_AHEAD:
+            self.wire.resume_reading()
 
     def answered(self) -> None:
         """Go on to what is pipelined behind a complete response, or close."""
-        if not self._http1.keeps_alive or self._connection.context.stopping:
+        if not self.http1.keeps_alive or self.worker.stopping:
             self._finish()
         else:
             self._drained = 0
-            self._connection.resume_reading()
+            self.wire.resume_reading()
             exchange = self._exchange
             self._drain()
             if self._exchange is exchange:  # the rest of its body is yet to come
-                self._give(self._connection.context.config.ws_handshake_timeout)
+                self._set_deadline(self.worker.config.ws_handshake_timeout)
 
     def _finish(self) -> None:
         self._exchange = None
-        self._connection.close()
+        self.wire.close()
 
     def _drain(self) -> None:
         """Throw the rest of a body away that the app did not read, within a bound."""
         try:
-            while isinstance(event := self._http1.take(), Body):
+            while isinstance(event := self.http1.take(), Body):
                 self._drained += len(event.data)
                 if self._drained > DRAIN:
                     self._finish()
@@ -209,20 +212,20 @@ class HttpDriver:
             return
         if isinstance(event, Closed):
             self._finish()
-        elif self._http1.next_request():
+        elif self.http1.next_request():
             self._renew()
 
     def _renew(self) -> None:
         self._exchange = None
         self._is_idle = True
-        self._give(self._connection.context.config.timeout_keep_alive)
-        if self._http1.buffered or self._connection.has_eof:
+        self._set_deadline(self.worker.config.timeout_keep_alive)
+        if self.http1.buffered or self.wire.has_eof:
             # Not here: this runs within the app's `send`. The next call would have its context,
             # and with eager tasks as many calls as were pipelined would be nested in each other.
-            self._connection.context.call_soon(self._next_pipelined)
+            self.worker.call_soon(self._next_pipelined)
 
     def _next_pipelined(self) -> None:
-        if self._exchange is None and self._connection.driver is self:
+        if self._exchange is None and self.wire.driver is self:
             self._next()
 
 

@@ -1,132 +1,140 @@
-"""A WebSocket that its app has neither accepted nor refused: what came early, and how it ends."""
+"""A WebSocket that its app has neither accepted nor refused yet: the wire's driver until then."""
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.http.h1.connection import Http1, Upgrade
+from wsgate.http.h1.connection import Http1
 from wsgate.http.request import Request
 from wsgate.observe import logs
 from wsgate.server.backpressure import Waiters
 from wsgate.types import Message, WebSocketEvent
-from wsgate.ws.codes import ABNORMAL
+from wsgate.ws.codes import ABNORMAL, SERVICE_RESTART
 from wsgate.ws.handshake import Handshake, lines_of, response as switching_protocols
 
 if TYPE_CHECKING:
-    from wsgate.server.connection import Connection
+    from wsgate.asgi.scope import Peer
+    from wsgate.server.wire import Wire
+    from wsgate.server.worker import Worker
 
-EARLY = 65_536  # bytes that may come before the app accepts until reading is paused
+EARLY = 65_536  # bytes that may arrive before the app accepts until reading is paused
 
 
-class Opening:
-    """The connection's driver from the handshake until the app's decision.
+@dataclass(slots=True)
+class Offer:
+    """A checked handshake that its app may accept.
 
-    conversation: the app's side of it. handshake: what the client asks for. end: the code and
-    reason that the app is told, None while there is no end. All of it is gone once the WebSocket is
-    open.
+    peer: who is at both ends, as the request's headers say. trailing: bytes after the request.
+    """
+
+    request: Request
+    peer: "Peer"
+    handshake: Handshake
+    trailing: bytes
+
+
+class PendingWebSocket:
+    """The wire's driver from the handshake until the app's decision.
+
+    offer: what the client asks for. conversation: the app's side of it. end: the code and
+    reason of the app's disconnect, None while there is none. All of it is dropped once the
+    WebSocket is open.
     """
 
     __slots__ = (
-        "_connection",
         "_deadline",
         "_denial",
         "_early",
+        "_has_connected",
         "_http1",
-        "_is_told",
-        "_upgrade",
-        "_woken",
+        "_waiters",
+        "_wire",
+        "_worker",
         "conversation",
         "end",
-        "handshake",
+        "offer",
     )
 
-    def __init__(
-        self, connection: "Connection", http1: Http1, upgrade: Upgrade, handshake: Handshake
-    ) -> None:
-        self._connection = connection
+    def __init__(self, worker: "Worker", wire: "Wire", http1: Http1, offer: Offer) -> None:
+        self._worker = worker
+        self._wire = wire
         self._http1 = http1
-        self._upgrade = upgrade
-        self.handshake = handshake
+        self.offer = offer
         self._denial: Response | None = None
-        self._early = upgrade.trailing
-        self._woken: Waiters | None = None
-        self._is_told = False  # the app has had its websocket.connect
-        self.conversation = asgi.Conversation(handshake)
+        self._early = offer.trailing
+        self._waiters: Waiters | None = None
+        self._has_connected = False  # the app has had its websocket.connect
+        self.conversation = asgi.Conversation(offer.handshake)
         self.end: tuple[int, str] | None = None
         self._deadline = math.inf
 
     def start(self) -> None:
-        """Give the app its time to decide; end at once where the client has ended its half."""
-        connection = self._connection
-        context = connection.context
-        self._deadline = context.clock() + context.config.ws_handshake_timeout
-        context.deadlines.arm(connection, self._deadline)
+        """Give the app its time to decide; end at once if the client has ended its half."""
+        worker = self._worker
+        self._deadline = worker.clock() + worker.config.ws_handshake_timeout
+        self._wire.check_at(self._deadline)
         if self._early:
             self._pause_if_full()
-        if connection.has_eof:  # it came while a request in front was being answered
+        if self._wire.has_eof:  # it arrived while a request before was being answered
             self.eof()
 
-    # -- the app's decision ----------------------------------------------------------------------
+    # -- the app's decision ------------------------------------------------------------------------
 
-    def tells_first(self) -> bool:
-        """Say once that the app is to have its websocket.connect."""
-        was_told, self._is_told = self._is_told, True
-        return not was_told
+    def take_connect(self) -> bool:
+        """Return True once: the app is to receive its websocket.connect."""
+        had_it, self._has_connected = self._has_connected, True
+        return not had_it
 
     async def receive(self) -> WebSocketEvent | None:
-        """Return the end, again and again; None where the WebSocket was accepted."""
+        """Return the disconnect, again and again; None if the WebSocket was accepted."""
         while self.end is None:
             if self.conversation.state is asgi.OPEN:
                 return None
-            self._woken = self._woken or Waiters()
-            await self._woken.wait()
+            self._waiters = self._waiters or Waiters()
+            await self._waiters.wait()
         return asgi.disconnect_event(*self.end)
 
     def _wake(self) -> None:
-        if self._woken is not None:
-            self._woken.wake()
-
-    @property
-    def request(self) -> Request:
-        """The request that asks for the WebSocket."""
-        return self._upgrade.request
+        if self._waiters is not None:
+            self._waiters.wake()
 
     def accept(self, wish: asgi.Accept) -> bytes:
         """Send the 101; return what came early."""
-        context = self._connection.context
-        lines = context.default_lines
+        worker = self._worker
+        lines = worker.default_lines
         if wish.headers:
             names = {name for name, _ in wish.headers}
-            own = [header for header in context.default_headers if header[0] not in names]
+            own = [header for header in worker.default_headers if header[0] not in names]
             lines = lines_of([*own, *wish.headers])
-        self._connection.write(switching_protocols(self.handshake, wish.subprotocol, lines))
+        self._wire.write(switching_protocols(self.offer.handshake, wish.subprotocol, lines))
         self._wake()
         return self._early
 
     def refuse(self, refused: RequestRefused, end: tuple[int, str] = (ABNORMAL, "")) -> None:
         """Answer the handshake with a response of the server's own."""
         self._finish(refused.status, end)
-        defaults = self._connection.context.default_headers
-        self._connection.write(self._http1.refusal(refused, defaults))
-        self._connection.close()
+        defaults = self._worker.default_headers
+        self._wire.write(self._http1.refusal(refused, defaults))
+        self._wire.close()
 
     async def deny(self, message: Message) -> None:
         """Send a piece of the app's own response to the handshake."""
-        gate = self._connection.gate
+        gate = self._wire.gate
         if self._denial is None:
             self._deadline = math.inf  # it has decided in time
             self._denial = Response(self._http1, "GET", asgi.DENIAL)
         if gate.is_shut:
             await gate.passed()
         try:
-            data = self._denial.send(message, self._connection.context.default_headers)
+            data = self._denial.send(message, self._worker.default_headers)
         except InvalidMessage:
             if self._denial.state is ResponseState.WAITING:
                 self.conversation.state = asgi.CONNECTING  # it stays as it was
             raise
-        self._connection.write(data)
+        self._wire.write(data)
         if self._denial.state is ResponseState.COMPLETE:
             self._denied(self._denial)
         if gate.is_shut:
@@ -135,16 +143,16 @@ class Opening:
     def _denied(self, denial: Response) -> None:
         self.conversation.state = asgi.CLOSED
         self._finish(denial.status, (ABNORMAL, ""))
-        self._connection.close()
+        self._wire.close()
 
     def _finish(self, status: int, end: tuple[int, str]) -> None:
         self._deadline = math.inf
         self.end = end
-        log, client = self._connection.context.access_log, self._connection.client
-        log.websocket_refused(client, self._upgrade.request, status)
+        log, client = self._worker.access_log, self.offer.peer.client
+        log.websocket_refused(client, self.offer.request, status)
         self._wake()
 
-    def undecided(self, error: BaseException | None) -> None:
+    def answer_for_app(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a decision, or within its response."""
         if self._denial is not None and self._denial.left:
             self._denied(self._denial)
@@ -153,30 +161,30 @@ class Opening:
             logs.error.error("ASGI callable returned without accepting or refusing")
         self.refuse(RequestRefused(500, "the application failed"))
 
-    # -- what the connection tells ---------------------------------------------------------------
+    # -- what the wire reports ---------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
-        """Keep what comes before the app has accepted."""
+        """Keep what arrives before the app has accepted."""
         self._early += data
         self._pause_if_full()
 
     def _pause_if_full(self) -> None:
         if len(self._early) >= EARLY:
-            self._connection.pause_reading()
+            self._wire.pause_reading()
 
     def eof(self) -> None:
         """Take the client's half-close for its end."""
         self.lost()
-        self._connection.close()
+        self._wire.close()
 
     def lost(self) -> None:
-        """Tell the app that its client is gone."""
+        """Notify the app that its client is gone."""
         self.end = self.end or (ABNORMAL, "")
         self._wake()
-        self._connection.gate.wake()
+        self._wire.gate.wake()
 
     def writable(self) -> None:
-        """Do nothing: who sends waits at the gate."""
+        """Do nothing: senders wait at the gate."""
 
     def check(self, now: float) -> float:
         """Refuse for an app that takes too long; return when to ask again."""
@@ -187,14 +195,17 @@ class Opening:
 
     def _check_denial(self, now: float) -> float:
         """Drop a client that does not read the denial that it is sent."""
-        if not self._connection.gate.is_shut:
+        if not self._wire.gate.is_shut:
             return math.inf
-        if now >= self._connection.sends_until:
-            self._connection.abort()
-        return self._connection.sends_until
+        if now >= self._wire.read_deadline:
+            self._wire.abort()
+        return self._wire.read_deadline
 
     def stop(self) -> None:
-        """Refuse with 503, unless the app's own response is on its way."""
+        """Accept no further request, which cannot follow a handshake anyway."""
+
+    def drain(self) -> None:
+        """Refuse with 503, unless the app's own response is being sent."""
         if self.end is None and not (self._denial and self._denial.left):
             refused = RequestRefused(503, "the server stops", [(b"retry-after", b"1")])
-            self.refuse(refused, (1012, "service restart"))
+            self.refuse(refused, (SERVICE_RESTART, "service restart"))

@@ -1,4 +1,4 @@
-"""What all connections of one worker share."""
+"""One worker: what all its connections share, and what is open."""
 
 import asyncio
 import contextvars
@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from wsgate._version import __version__
-from wsgate.asgi.scope import Endpoint
+from wsgate.asgi.scope import Mount
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import checked
@@ -23,10 +23,10 @@ from wsgate.observe.access_log import AccessLog
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.backpressure import Waiters
 from wsgate.server.deadlines import TICK, Deadlines
-from wsgate.server.liveness import first_look
+from wsgate.server.liveness import first_check
 from wsgate.server.watchdog import BLOCKED
-from wsgate.server.write_batch import Outbox
-from wsgate.types import Address, App, Header
+from wsgate.server.write_batch import WriteBatch
+from wsgate.types import App, Header
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
 from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
@@ -39,6 +39,8 @@ from wsgate.ws.origins import Origins
 if TYPE_CHECKING:
     from wsgate.http.h1.connection import Http1
     from wsgate.server.connection import Connection
+    from wsgate.server.exchange import Exchange
+    from wsgate.server.websocket import WebSocket
 
 
 Args = TypeVarTuple("Args")
@@ -47,17 +49,19 @@ Args = TypeVarTuple("Args")
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 
 
-class Context:
-    """One worker's app, settings, clock, and what is under way.
+class Worker:
+    """One worker: its app, settings and clock, and everything that is open.
 
-    time: a monotonic time in seconds; a test turns its own. connections, tasks: those alive;
-    `ended` wakes whoever waits for them to end. state: the lifespan's. stopping: no new request is
-    taken. sockname: of the last connection that came; endpoint: what it came to. first_look: the
-    seconds until something may be due on a WebSocket. http1: makes what speaks HTTP/1.1.
-    process: the id of the process that serves. variables: the context variables of the server's own
-    callbacks. app_variables: those that each
-    call of the app starts with a copy of; what the lifespan has set is among them.
-    default_headers: what stands in every response; default_lines: the same as bytes.
+    time: a monotonic time in seconds; a test turns its own.
+    connections: those that are open. exchanges, websockets: the app's calls under way by their
+    tasks, whatever wire they use: stopping, draining and counting go over these. `ended` wakes
+    those that wait for any of all that to end. state: the lifespan's. stopping: no new request is
+    accepted.
+    first_check: the seconds until something may be due on a WebSocket. http1: the class that speaks
+    HTTP/1.1. process: the id of the process that serves. variables: the context variables of the
+    server's own callbacks. app_variables: those that each call of the app starts with a copy of;
+    what the lifespan has set is among them. default_headers: those of every response;
+    default_lines: the same as bytes.
     Raises ConfigError for a bad --header.
     """
 
@@ -69,27 +73,29 @@ class Context:
         self.config = config
         self._time = time
         self._stood_still = 0.0  # seconds that the loop was blocked, in all
-        self._due = math.inf  # when the next tick should come
+        self._next_tick = math.inf  # when it should come
         self.deadlines = Deadlines()
         self.connections: set[Connection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.exchanges: dict[asyncio.Task[None], Exchange] = {}
+        self.websockets: dict[asyncio.Task[None], WebSocket] = {}
         self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
         self.variables = contextvars.copy_context()
         self.app_variables = contextvars.Context() if config.reset_contextvars else self.variables
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
+        self.mount = Mount(config.root_path, self.state)
         self.stopping = False
-        self.move_to(None, None)
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
+        self.batch = WriteBatch(self.call_soon, self.run_outside_app)
         self.http1: type[Http1] = H11Http1 if config.http == "h11" else FastHttp1
         self.access_log = AccessLog(is_wanted=config.access_log)
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields
         )
-        self.first_look = first_look(config)
+        self.first_check = first_check(config)
         self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
         deflate = _deflate_settings(config)
         self.deflate = deflate if config.ws_per_message_deflate else None
@@ -98,12 +104,7 @@ class Context:
         self._second = -1
         self.default_headers: list[Header] = []
         self.default_lines = b""
-        self.refresh()
-
-    def move_to(self, sockname: object, server: Address | None) -> None:
-        """Take note of the address at which the last connection came."""
-        self.sockname = sockname
-        self.endpoint = Endpoint(server, "http", self.config.root_path, self.state)
+        self.refresh_date()
 
     def codec(self, agreement: Agreement | None) -> FrameCodec:
         """Return what reads and writes the frames of a connection with this agreement."""
@@ -115,11 +116,6 @@ class Context:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that all of it runs in; to ask for it each time costs a call of the system."""
         return asyncio.get_running_loop()
-
-    @cached_property
-    def outbox(self) -> Outbox:
-        """What is written in this turn of the loop."""
-        return Outbox(self.call_soon, self.run_outside_app)
 
     @cached_property
     def create_future(self) -> Callable[[], asyncio.Future[Any]]:
@@ -148,10 +144,20 @@ class Context:
     def is_full(self) -> bool:
         """Whether --limit-concurrency is reached."""
         limit = self.config.limit_concurrency
-        return limit is not None and len(self.tasks) >= limit
+        return limit is not None and len(self.exchanges) + len(self.websockets) >= limit
 
-    def refresh(self) -> None:
-        """Bring the date up to the second."""
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks of all the app's calls under way."""
+        return {*self.exchanges, *self.websockets}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is open and no call of the app is under way."""
+        return not (self.connections or self.exchanges or self.websockets)
+
+    def refresh_date(self) -> None:
+        """Set the headers of every response to this second's date."""
         second = int(time.time())
         if second == self._second:
             return
@@ -164,20 +170,20 @@ class Context:
     def clock(self) -> float:
         """Return the time, which stands still while the loop is blocked.
 
-        Deadlines are measured by it: what came in meanwhile has not been looked at, so nobody may
-        be held to have been silent.
+        Deadlines are measured by it: what arrived meanwhile was not read, so no client may be
+        taken for silent.
         """
         return self._time() - self._stood_still
 
     def tick(self) -> float:
         """Do what is due now; return the seconds until this is to be called again."""
-        late = self._time() - self._due
+        late = self._time() - self._next_tick
         if late > BLOCKED:
             self._stood_still += late
             logs.error.warning("The event loop stood still for %.1f s; deadlines wait", late)
-        self.refresh()
+        self.refresh_date()
         pause = 0.0 if self.deadlines.sweep(self.clock()) else TICK
-        self._due = self._time() + pause
+        self._next_tick = self._time() + pause
         return pause
 
     def connection_ended(self, connection: "Connection") -> None:
@@ -187,8 +193,9 @@ class Context:
         self.ended.wake()
 
     def task_ended(self, task: asyncio.Task[None]) -> None:
-        """Forget an app's task."""
-        self.tasks.discard(task)
+        """Forget a call of the app."""
+        self.exchanges.pop(task, None)
+        self.websockets.pop(task, None)
         if self.ended:
             self.ended.wake()
 

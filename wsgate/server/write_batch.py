@@ -1,76 +1,75 @@
-"""What is written in a turn of the loop leaves at its end: each connection's in one call.
+"""The write batch: collects writes during one loop iteration and flushes each connection once.
 
-An app that sends many small messages at once costs one call of the system for all of them, and the
-messages of a turn are all dealt with before the first one leaves: the interpreter and the kernel
-each go on with what they have in the caches. For echoes of 16 KiB that is a third of their time.
+An app that sends many small messages at once costs one system call for all of them, and the
+messages of an iteration are all processed before the first one leaves: the interpreter and the
+kernel each go on with what they have in the caches. For echoes of 16 KiB that is a third of their
+time.
 """
 
-import asyncio
 from collections.abc import Callable
 
-FULL = 65_536  # bytes at which a connection's leave at once, for the write mark to be seen in time
+from wsgate.server.fast_path import MAX_DELAYED, PlainStream, PlainWriteBatch
+
+try:
+    from wsgate.server._fast_path import WriteBatch as WriteBatchBase
+except ImportError:  # no compiler was found where wsgate was installed
+    WriteBatchBase = PlainWriteBatch  # type: ignore[assignment, misc]  # the same class
 
 
-class Outbox:
-    """What all connections of a worker have written in this turn of the loop.
+class WriteBatch(WriteBatchBase):
+    """The writes of a worker's connections in this loop iteration.
 
-    waiting: what there is for each transport. call_soon: has the loop call back. run_outside_app:
-    calls something outside the context of the app that writes. Both keep that app's context
-    variables out of what is called back later.
+    call_soon: has the loop call back. run_outside_app: calls something outside the context of the
+    app that writes. Both keep that app's context variables out of what is called back later.
     """
+
+    __slots__ = ("_call_soon", "_run_outside_app")
 
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],
         run_outside_app: Callable[[Callable[[bytes | bytearray], None], bytes | bytearray], None],
     ) -> None:
-        self.waiting: dict[asyncio.WriteTransport, bytes | bytearray] = {}
         self._call_soon = call_soon
         self._run_outside_app = run_outside_app
 
-    def put(self, transport: asyncio.WriteTransport, data: bytes) -> bool:
-        """Send bytes at the turn's end, or at once where they are many.
+    def put_other(self, stream: PlainStream, data: bytes) -> bool:
+        """Send bytes after those that are pending, at once if they are many.
 
-        At once as well where the transport has not sent all that it got before: then it only keeps
-        them, and says when that is too much. False where it is broken or closing: whoever goes on
-        without letting the loop have its turn would never be told.
+        At once as well if the transport has not sent everything that it got before: then it only
+        keeps them, and reports when that is too much. Returns False if the transport is broken or
+        closing: an app that goes on without returning to the loop would never be notified.
         """
+        transport = stream.transport
         if transport.is_closing():
             return False
-        waiting = self.waiting
-        joined = self._joined(transport, data) if transport in waiting else data
-        if len(joined) >= FULL or transport.get_write_buffer_size():
-            waiting.pop(transport, None)
+        joined = _join(stream.pending, data)
+        if len(joined) >= MAX_DELAYED or transport.get_write_buffer_size():
+            stream.pending = None
             self._run_outside_app(transport.write, joined)
             return not transport.is_closing()
-        waiting[transport] = joined
-        if len(waiting) == 1:
+        if stream.pending is None:
+            self.streams.append(stream)
+        stream.pending = joined
+        if not self.is_scheduled:
             self.schedule()
         return True
 
-    def _joined(self, transport: asyncio.WriteTransport, data: bytes) -> bytearray:
-        before = self.waiting[transport]
-        joined = before if isinstance(before, bytearray) else bytearray(before)
-        joined += data
-        return joined
-
     def schedule(self) -> None:
-        """See that all is sent at the turn's end; to be called with the first there is."""
-        self._call_soon(self._flush)
+        """Have the loop call `flush` at the end of this iteration."""
+        self.is_scheduled = True
+        self._call_soon(self.flush)
 
-    def _flush(self) -> None:
-        due = list(self.waiting.items())
-        self.waiting.clear()
-        for transport, data in due:
-            if not transport.is_closing():
-                transport.write(data)
+    def flush_stream(self, stream: PlainStream) -> None:
+        """Send what is pending for one connection now."""
+        data, stream.pending = stream.pending, None
+        if data is not None and not stream.transport.is_closing():
+            self._run_outside_app(stream.transport.write, data)
 
-    def flush(self, transport: asyncio.WriteTransport) -> None:
-        """Send what there is for a transport now."""
-        data = self.waiting.pop(transport, None)
-        if data is not None and not transport.is_closing():
-            self._run_outside_app(transport.write, data)
 
-    def forget(self, transport: asyncio.WriteTransport) -> None:
-        """Drop what there is for a transport: it is gone."""
-        self.waiting.pop(transport, None)
+def _join(pending: bytes | bytearray | None, data: bytes) -> bytes | bytearray:
+    if pending is None:
+        return data
+    joined = pending if isinstance(pending, bytearray) else bytearray(pending)
+    joined += data
+    return joined

@@ -21,21 +21,21 @@ class LiveServer:
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return len(self._server.context.connections)
+        return len(self._server.worker.connections)
 
     @property
     def tasks(self) -> int:
         """How many calls of the app are under way."""
-        return len(self._server.context.tasks)
+        return len(self._server.worker.tasks)
 
     async def settled(self) -> None:
         """Wait until no connection is open and no call of the app is under way."""
-        while self.connections or self.tasks:
-            await self._server.context.ended.wait()
+        while not self._server.worker.is_idle:
+            await self._server.worker.ended.wait()
 
     async def stop(self) -> None:
         """Stop gracefully, as SIGTERM does; leaving the context does it too."""
-        if not self._server.context.stopping:
+        if not self._server.worker.stopping:
             await self._server.stop()
 
 

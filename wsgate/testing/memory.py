@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from wsgate.config import Config
-from wsgate.server.connection import Connection
 from wsgate.server.deadlines import TICK
-from wsgate.server.worker import Context
+from wsgate.server.listener import Listener
+from wsgate.server.worker import Worker
 from wsgate.types import App
 
 _PATIENCE = 5.0  # real seconds after which what a test waits for will not come
@@ -139,8 +139,8 @@ class MemoryClient:
     reads: set False, the server's bytes stay in its write buffer. clock, connection: the server's.
     """
 
-    def __init__(self, context: Context, clock: ManualClock) -> None:
-        self.context = context
+    def __init__(self, worker: Worker, clock: ManualClock) -> None:
+        self.worker = worker
         self.clock = clock
         self.received = bytearray()
         self.is_ended = False
@@ -150,7 +150,7 @@ class MemoryClient:
         self._outbox = bytearray()
         self._has_eof = False  # the client's half is closed, and the server is yet to be told
         self._changed = asyncio.Event()
-        self.connection = Connection(context)
+        self.connection = Listener(worker, None).connection()
         self.transport.set_protocol(self.connection)
         self.connection.connection_made(self.transport)
 
@@ -188,7 +188,7 @@ class MemoryClient:
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now = min(end, self.clock.now + TICK)
-            while not self.context.tick():
+            while not self.worker.tick():
                 pass
             await asyncio.sleep(0)
 
@@ -261,14 +261,14 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
     options: those of `wsgate.Config`. The app's lifespan is not run.
     """
     clock = ManualClock()
-    context = Context(app, Config(**options), clock)
-    client = MemoryClient(context, clock)
+    worker = Worker(app, Config(**options), clock)
+    client = MemoryClient(worker, clock)
     try:
         yield client
     finally:
         client.drop()
-        for task in list(context.tasks):
+        for task in list(worker.tasks):
             task.cancel()
-        if context.tasks:
-            await asyncio.wait(list(context.tasks), timeout=_PATIENCE)
+        if worker.tasks:
+            await asyncio.wait(list(worker.tasks), timeout=_PATIENCE)
         await asyncio.sleep(0)

@@ -53,6 +53,10 @@ class FrameCodec(Protocol):
     """Frames of one connection, from bytes and to bytes."""
 
     @property
+    def encoding(self) -> object | None:
+        """How messages are written, shared by connections; None if a frame depends on others."""
+
+    @property
     def read_message(self) -> ReadMessage:
         """What reads a whole message while the codec is at rest, without a word to it."""
 

@@ -21,7 +21,7 @@ _COMPRESSED_BINARY = BINARY | RSV1
 class DeflatingCodec(FastCodec):
     """A fast lane that compresses its messages where it pays."""
 
-    __slots__ = ("_compression",)
+    __slots__ = ("_compression", "encoding")
 
     _data_frame = staticmethod(FastCodec.message)
 
@@ -30,6 +30,7 @@ class DeflatingCodec(FastCodec):
     ) -> None:
         super().__init__(limits, agreement, compressors)
         self._compression = compressors.compression(agreement)
+        self.encoding = self._compression if agreement.server_no_context_takeover else None
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""

@@ -54,6 +54,7 @@ class FastCodec:
         "pending",
     )
 
+    encoding: object | None = "plain"
     # Class attributes, so that the tests can run the plain twin, and a call goes straight there.
     read_message = staticmethod(compiled.read_message)
     _read_messages = staticmethod(compiled.read_messages)

@@ -99,6 +99,8 @@ class WsprotoCodec:
         self._is_over = False  # nothing more is read
         self._pieces: Pieces | None = None  # of a message of which the end is still to come
 
+    encoding = None
+
     def read_message(self, data: bytes, most: int) -> None:  # the interface's
         """Read nothing: wsproto reads every frame, so that the codec is never at rest."""
 

@@ -1,0 +1,177 @@
+"""The life of one worker: start its app, accept connections, and stop without losing any."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from wsgate.errors import ConfigError
+from wsgate.observe import logs
+from wsgate.server.deadlines import TICK
+from wsgate.server.lifespan import Lifespan
+from wsgate.server.listener import Listener
+from wsgate.server.watchdog import Watchdog
+from wsgate.server.worker import Worker
+
+# Iterations of the loop from an accept to the first bytes of the connection, and some more.
+ACCEPT_ITERATIONS = 6
+DRAIN_STEP = 0.02  # seconds between the closings of a drain
+LAST_WORD = 1.0  # seconds for tasks that were cancelled, and for transports that were aborted
+
+
+class SocketOwner(Protocol):
+    """Who opened the sockets that a worker listens on, and closes them."""
+
+    def withdraw(self) -> None:
+        """Remove what leads new clients to the sockets."""
+
+    def close(self) -> None:
+        """Close the sockets."""
+
+
+class Lifecycle:
+    """Starts and stops one worker within the running event loop."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.listeners: list[Listener] = []
+        self._lifespan = Lifespan(worker.app, worker.config.lifespan, worker.state)
+        self._watchdog = Watchdog()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _app_timeout(self) -> float:
+        return max(self.worker.config.timeout_graceful_shutdown, LAST_WORD)
+
+    # -- start -------------------------------------------------------------------------------------
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Start the app, and accept connections on sockets that someone else owns.
+
+        Raises ConfigError where it cannot listen, StartupFailed where the app refuses to start;
+        `abandon` is to be called then.
+        """
+        worker = self.worker
+        worker.process = os.getpid()  # it may have been created before a fork
+        await self._lifespan.start()
+        if self._lifespan.variables is not None:
+            worker.inherit(self._lifespan.variables)
+        self.listeners = [Listener(worker, sock) for sock in sockets]
+        for listener in self.listeners:
+            await _listen(listener, worker.config.backlog)
+        self._watchdog.start()
+        self._tick()
+        for listener in self.listeners:
+            logs.error.info("wsgate running on %s (Press CTRL+C to quit)", listener.name)
+
+    def close_listeners(self) -> None:
+        """Stop listening."""
+        for listener in self.listeners:
+            listener.close()
+
+    async def abandon(self) -> None:
+        """Shut the app down after a start that failed."""
+        await self._lifespan.stop(self._app_timeout)
+
+    def _tick(self) -> None:
+        self._watchdog.beat()
+        pause = TICK
+        try:
+            pause = self.worker.tick()
+        except Exception:  # noqa: BLE001  # one connection's fault is not everyone's
+            logs.error.exception("A deadline could not be processed; the others go on")
+        self._timer = self.worker.loop.call_later(pause, self._tick)
+
+    # -- stop --------------------------------------------------------------------------------------
+
+    async def stop(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
+        """Accept no more, let what is under way end within its time, shut the app down.
+
+        owner: of the sockets. takes_backlog: serve the connections that wait to be accepted; those
+        of an inherited socket are for whoever else has that.
+        """
+        logs.error.info("Shutting down")
+        await self._stop_accepting(owner, takes_backlog=takes_backlog)
+        worker = self.worker
+        worker.stopping = True
+        for connection in list(worker.connections):
+            connection.driver.stop()
+        await self._drain(worker.config.drain_seconds)
+        if not await self._ended_within(worker.config.timeout_graceful_shutdown):
+            await self._cut()
+        assert self._timer is not None  # a worker that runs has one
+        self._timer.cancel()
+        self._watchdog.stop()
+        await self._lifespan.stop(self._app_timeout)
+        logs.error.info("Stopped")
+
+    async def _stop_accepting(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
+        """Accept no more; serve those that the kernel has accepted, with the requests they sent."""
+        for listener in self.listeners:
+            listener.stop_accepting()
+        await _set_up_accepted()
+        waiting = [(one, one.take_backlog()) for one in self.listeners if takes_backlog]
+        # Without an iteration of the loop in between, in which more could arrive.
+        owner.withdraw()
+        self.close_listeners()
+        owner.close()
+        for listener, accepted in waiting:
+            for sock in accepted:
+                await listener.serve_accepted(sock)
+        await _set_up_accepted()
+
+    async def _drain(self, seconds: float) -> None:
+        """Close the WebSockets evenly over some seconds, so that not all reconnect at once."""
+        waiting = list(self.worker.websockets.values())
+        loop = self.worker.loop
+        begun, closed = loop.time(), 0
+        while closed < len(waiting) and self.worker.connections:
+            share = (loop.time() - begun) / seconds if seconds else 1.0
+            due = min(len(waiting), int(len(waiting) * share) + 1)
+            for websocket in waiting[closed:due]:
+                websocket.drain()
+            closed = due
+            if closed < len(waiting):
+                await asyncio.sleep(DRAIN_STEP)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        """Wait for all connections and calls of the app to end; returns whether they did."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.worker.is_idle:
+                    await self.worker.ended.wait()
+        return self.worker.is_idle
+
+    async def _cut(self) -> None:
+        """End by force what did not end in time."""
+        worker, tasks = self.worker, self.worker.tasks
+        logs.error.warning(
+            "Timeout graceful shutdown exceeded: cancelling %d app calls, dropping %d connections",
+            len(tasks),
+            len(worker.connections),
+        )
+        for task in tasks:
+            task.cancel("the server stops")
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_WORD)
+        for connection in list(worker.connections):
+            connection.abort()
+        await self._ended_within(LAST_WORD)
+        if left := len(worker.tasks):
+            logs.error.error("%d app calls ignore their cancellation", left)
+
+
+async def _listen(listener: Listener, backlog: int) -> None:
+    try:
+        await listener.start(backlog)
+    except OSError as error:  # another process was quicker, or an inherited socket is in use
+        reason = error.strerror or error
+        raise ConfigError(f"cannot listen on {listener.name}: {reason}") from None
+
+
+async def _set_up_accepted() -> None:
+    """Have the loop set up what it has accepted, and read what arrived on it."""
+    for _ in range(ACCEPT_ITERATIONS):
+        await asyncio.sleep(0)
