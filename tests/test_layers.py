@@ -24,8 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "http": {"fields"},
     "ws": {"fields"},
     "asgi": {"fields", "http", "ws"},
-    # It is told what happened, and asks nobody (the access log still takes requests as they are).
-    "observe": {"http", "loggers", "streams", "threads", "diagnosis"},
+    # It receives events and knows nothing of the protocols and the server.
+    "observe": {"loggers", "streams", "threads", "diagnosis"},
     "server": {
         *("fields", "http", "ws", "asgi", "observe", "config"),
         *("loggers", "diagnosis", "threads"),

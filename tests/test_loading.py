@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 
 from wsgate import loggers
-from wsgate.diagnosis import shorten
+from wsgate.diagnosis import short_repr
 from wsgate.errors import ConfigError
 from wsgate.loading import complete, load
 
@@ -356,7 +356,7 @@ def test_what_cannot_be_shown() -> None:
     class Odd(Unreadable):
         __call__ = None  # type: ignore[assignment]
 
-    assert shorten(Odd()) == f"<{Odd.__qualname__}>"
+    assert short_repr(Odd()) == f"<{Odd.__qualname__}>"
 
 
 def test_what_takes_other_arguments(write: Write) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from wsgate import loggers
-from wsgate.diagnosis import describe, shorten
+from wsgate.diagnosis import error_summary, short_repr
 from wsgate.errors import ConfigError
 from wsgate.types import App, Factory
 
@@ -79,7 +79,7 @@ def _find(name: str) -> object:
             if isinstance(error, AttributeError) and error.obj is found and error.name == attribute:
                 missing = f'attribute "{attributes}" not found in "{module_name}"{_origin(module)}'
                 raise ConfigError(missing, setting="app") from error
-            reason = describe(error, _package(name))
+            reason = error_summary(error, _package(name))
             raise ConfigError(f'could not read "{name}": {reason}') from error
     return found
 
@@ -92,7 +92,7 @@ def _import(name: str) -> ModuleType:
             missing = f'could not import module "{name}": there is none'
             raise ConfigError(missing, setting="app") from None
         raise ConfigError(
-            f'could not import "{name}": {describe(error, _package(name))}'
+            f'could not import "{name}": {error_summary(error, _package(name))}'
         ) from error
 
 
@@ -131,12 +131,12 @@ def _is_being_cancelled() -> bool:
 
 
 def _factory_failure(error: BaseException, package: str) -> ConfigError:
-    return ConfigError(f"the app's factory failed: {describe(error, package)}")
+    return ConfigError(f"the app's factory failed: {error_summary(error, package)}")
 
 
 def _check_callable(found: object, described: str) -> Callable[..., Any]:
     if not callable(found):
-        raise ConfigError(f"{described} {shorten(found)}, not an ASGI app", setting="app")
+        raise ConfigError(f"{described} {short_repr(found)}, not an ASGI app", setting="app")
     return found
 
 
@@ -147,7 +147,7 @@ def _check_app(found: object, described: str) -> App:
     fault = f"it cannot be called with ({', '.join(_ASGI_ARGUMENTS)})"
     if isinstance(app, type):
         fault = "an instance of the class may be one"
-    raise ConfigError(f"{described} {shorten(app)}, not an ASGI app: {fault}", setting="app")
+    raise ConfigError(f"{described} {short_repr(app)}, not an ASGI app: {fault}", setting="app")
 
 
 def _is_factory(found: object) -> bool:

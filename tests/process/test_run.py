@@ -17,9 +17,11 @@ import pytest
 import uvloop
 
 from tests.puppet import logged
+from wsgate import loggers
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.observe import logs
+from wsgate.observe import console_log
+from wsgate.observe.throttled_log import ThrottledLog
 from wsgate.process import run as module
 from wsgate.process.run import run, serve
 from wsgate.process.server import Server
@@ -182,7 +184,7 @@ def test_a_program_writes_its_log_at_its_end(
     reader, writer = os.pipe()
 
     async def serve(self: Stub, **_: Any) -> None:
-        logs.error.warning("told")
+        loggers.error.warning("told")
         raise ConfigError("it ends")
 
     stub.serve = serve  # type: ignore[method-assign]
@@ -193,7 +195,7 @@ def test_a_program_writes_its_log_at_its_end(
         assert read.read(1_000) == b"WARNING:  told\n"
         assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
         monkeypatch.undo()
-        logs.configure("info", access_log=True)
+        console_log.configure("info")
 
 
 def test_a_program_finds_its_app(
@@ -551,7 +553,7 @@ class Loop:
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_no_file_descriptor_is_left(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     loop: Any = Loop()
-    monkeypatch.setattr(logs, "throttled", logs.Throttled())
+    monkeypatch.setattr(module, "throttled", ThrottledLog())
     with logged() as log:
         for _ in range(100):
             module._on_loop_error(loop, {"exception": OSError(number, "too many"), "socket": 1})

@@ -95,7 +95,7 @@ def test_it_looks_at_the_thread_that_started_it(
             told.set()
 
     lines: list[str] = []
-    monkeypatch.setattr(module, "logs", SimpleNamespace(error=Ears()))
+    monkeypatch.setattr(module, "loggers", SimpleNamespace(error=Ears()))
     thread = threading.Thread(target=blocks)
     thread.start()
     assert told.wait(PATIENCE)

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from wsgate import streams, threads
+from wsgate import loggers, streams, threads
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
-from wsgate.observe import logs
+from wsgate.observe import console_log
+from wsgate.observe.log_format import indent
+from wsgate.observe.throttled_log import throttled
 from wsgate.process import signals
 from wsgate.process.server import LAST_WORD, Server
 from wsgate.types import App, Factory
@@ -52,7 +54,7 @@ def run(
     except StartupFailed as error:
         _log_and_exit(error)
     finally:
-        logs.end()
+        console_log.close()
 
 
 async def serve(
@@ -100,7 +102,7 @@ def _log_causes() -> Iterator[None]:
         yield
     except ConfigError as error:
         if error.__cause__ is not None:
-            logs.error.debug("The app could not be loaded", exc_info=error.__cause__)
+            loggers.error.debug("The app could not be loaded", exc_info=error.__cause__)
         raise
 
 
@@ -131,18 +133,18 @@ def _serve_in_new_loop(
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:
             _close(loop, executor)
-            logs.flush()
+            console_log.flush()
 
 
 def _log_and_exit(error: StartupFailed) -> NoReturn:
-    logs.error.error("%s", logs.indented(str(error).rstrip()))
-    logs.error.error("Application startup failed. Exiting.")
+    loggers.error.error("%s", indent(str(error).rstrip()))
+    loggers.error.error("Application startup failed. Exiting.")
     raise SystemExit(STARTUP_FAILED) from None
 
 
 def _set_up_log(log_config: object, config: Config) -> None:
     if log_config is _CONSOLE:
-        logs.configure(config.log_level, access_log=config.access_log)
+        console_log.configure(config.log_level)
     elif log_config is not None:
         raise ConfigError("log_config must be None, which leaves logging alone, or not be given")
 
@@ -157,13 +159,13 @@ def _raise_file_limit() -> None:
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        logs.throttled.warning("No file descriptor is left to accept a connection (ulimit -n)")
+        throttled.warning("No file descriptor is left to accept a connection (ulimit -n)")
     elif not _is_late_retry(error, context):
         try:
             loop.default_exception_handler(context)
         except Exception as failure:  # noqa: BLE001  # the host's handler of the logger asyncio
             text = "An error of the event loop cannot be logged (%r): %s"
-            logs.error.error(text, failure, context.get("message"))
+            loggers.error.error(text, failure, context.get("message"))
 
 
 def _is_late_retry(error: object, context: dict[str, Any]) -> bool:
@@ -215,7 +217,7 @@ async def _end_threads(executor: ThreadPoolExecutor) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(ended.set)
 
-    threads.daemon(shut_down, "wsgate-executor-end").start()
+    threads.daemon_thread(shut_down, "wsgate-executor-end").start()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORD):
             await ended.wait()

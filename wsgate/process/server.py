@@ -8,9 +8,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from wsgate import loggers
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.observe import logs
 from wsgate.process import signals, sockets
 from wsgate.server.connection import Connection
 from wsgate.server.deadlines import TICK
@@ -99,7 +99,7 @@ class Server:
         self._watchdog.start()
         self._tick()
         for sock in self.sockets:
-            logs.error.info("wsgate running on %s (Press CTRL+C to quit)", sockets.name_of(sock))
+            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", sockets.name_of(sock))
 
     async def _accept_on(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -150,7 +150,7 @@ class Server:
         try:
             pause = self.context.tick()
         except Exception:  # noqa: BLE001  # one connection's trouble is not everyone's
-            logs.error.exception("A deadline could not be dealt with; the others go on")
+            loggers.error.exception("A deadline could not be dealt with; the others go on")
         self._timer = loop.call_later(pause, self._tick)
 
     # -- stop ------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Server:
         if not self._is_running:
             return
         self._is_running = False
-        logs.error.info("Shutting down")
+        loggers.error.info("Shutting down")
         await self._close_sockets()
         self.context.stopping = True
         for connection in list(self.context.connections):
@@ -177,7 +177,7 @@ class Server:
         self._timer.cancel()
         self._watchdog.stop()
         await self._lifespan.stop(max(self.config.timeout_graceful_shutdown, LAST_WORD))
-        logs.error.info("Stopped")
+        loggers.error.info("Stopped")
 
     async def _drain(self, seconds: float) -> None:
         """Close the WebSockets, evenly over some seconds, so that they do not come back at once."""
@@ -225,7 +225,7 @@ class Server:
     async def _cut(self) -> None:
         """End by force what did not end in time."""
         context = self.context
-        logs.error.warning(
+        loggers.error.warning(
             "Timeout graceful shutdown exceeded: cancelling %d app calls, dropping %d connections",
             len(context.tasks),
             len(context.connections),
@@ -238,4 +238,4 @@ class Server:
             connection.abort()
         await self._ended_within(LAST_WORD)
         if context.tasks:
-            logs.error.error("%d app calls ignore their cancellation", len(context.tasks))
+            loggers.error.error("%d app calls ignore their cancellation", len(context.tasks))

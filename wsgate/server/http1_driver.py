@@ -3,10 +3,13 @@
 import math
 from typing import TYPE_CHECKING
 
+from wsgate import loggers
 from wsgate.errors import RequestRefused
 from wsgate.http.h1.connection import Body, Closed, Event, Upgrade
 from wsgate.http.request import Request
-from wsgate.observe import logs
+from wsgate.observe.events import HandshakeRefused, RequestDone
+from wsgate.observe.log_format import escape, format_address
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.exchange import Exchange
 from wsgate.server.websocket import WebSocketDriver
 from wsgate.ws import handshake
@@ -115,7 +118,9 @@ class HttpDriver:
 
     def _begin(self, request: Request) -> None:
         if self._connection.context.is_full:
-            self._connection.context.access_log.request_done(self._connection.client, request, 503)
+            if observers := self._connection.context.observers:
+                client, method, target = self._connection.client, request.method, request.target
+                observers.notify(RequestDone(client, method, target, request.version, 503))
             self._answer(_full())
             return
         self._deadline = math.inf
@@ -134,23 +139,27 @@ class HttpDriver:
                 raise _full()
             agreed = handshake.check_handshake(upgrade.request, context.deflate, context.origins)
         except RequestRefused as refused:
-            context.access_log.websocket_refused(connection.client, upgrade.request, refused.status)
+            if context.observers:
+                client, target = connection.client, upgrade.request.target
+                context.observers.notify(
+                    HandshakeRefused(client, target, refused.status, refused.detail)
+                )
             self._answer(refused)
             return
         WebSocketDriver(connection, self._http1, upgrade, agreed).start()
 
     def turn_away(self) -> None:
         """Answer a connection that is one too many, whatever it asks for."""
-        logs.throttled.warning("A limit of connections is reached: answering with 503")
+        throttled.warning("A limit of connections is reached: answering with 503")
         self._answer(_full())
 
     def refuse(self, refused: RequestRefused) -> None:
         """Answer what must not be served, log it, and close."""
-        logs.error.warning(
+        loggers.error.warning(
             "%s - Invalid HTTP request received: %d %s",
-            logs.address(self._connection.client),
+            format_address(self._connection.client),
             refused.status,
-            logs.escaped(refused.detail),
+            escape(refused.detail),
         )
         self._answer(refused)
 

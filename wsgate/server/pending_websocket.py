@@ -3,12 +3,13 @@
 import math
 from typing import TYPE_CHECKING
 
+from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.http.h1.connection import Http1, Upgrade
 from wsgate.http.request import Request
-from wsgate.observe import logs
+from wsgate.observe.events import HandshakeRefused
 from wsgate.server.backpressure import Waiters
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.codes import ABNORMAL
@@ -107,7 +108,7 @@ class Opening:
 
     def refuse(self, refused: RequestRefused, end: tuple[int, str] = (ABNORMAL, "")) -> None:
         """Answer the handshake with a response of the server's own."""
-        self._finish(refused.status, end)
+        self._finish(refused.status, refused.detail, end)
         defaults = self._connection.context.default_headers
         self._connection.write(self._http1.refusal(refused, defaults))
         self._connection.close()
@@ -134,14 +135,16 @@ class Opening:
 
     def _denied(self, denial: Response) -> None:
         self.conversation.state = asgi.CLOSED
-        self._finish(denial.status, (ABNORMAL, ""))
+        reason = "the application sent its own response"
+        self._finish(denial.status, reason, (ABNORMAL, ""))
         self._connection.close()
 
-    def _finish(self, status: int, end: tuple[int, str]) -> None:
+    def _finish(self, status: int, reason: str, end: tuple[int, str]) -> None:
         self._deadline = math.inf
         self.end = end
-        log, client = self._connection.context.access_log, self._connection.client
-        log.websocket_refused(client, self._upgrade.request, status)
+        if observers := self._connection.context.observers:
+            client, target = self._connection.client, self._upgrade.request.target
+            observers.notify(HandshakeRefused(client, target, status, reason))
         self._wake()
 
     def undecided(self, error: BaseException | None) -> None:
@@ -150,7 +153,7 @@ class Opening:
             self._denied(self._denial)
             return
         if error is None:
-            logs.error.error("ASGI callable returned without accepting or refusing")
+            loggers.error.error("ASGI callable returned without accepting or refusing")
         self.refuse(RequestRefused(500, "the application failed"))
 
     # -- what the connection tells ---------------------------------------------------------------

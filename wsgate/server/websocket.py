@@ -8,12 +8,14 @@ from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.http.h1.connection import Http1, Upgrade
+from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
 from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Watch
 from wsgate.server.message_reader import Inbox
 from wsgate.server.pending_websocket import Opening
 from wsgate.types import Message, WebSocketEvent
+from wsgate.ws.codes import ABNORMAL
 from wsgate.ws.handshake import Handshake
 from wsgate.ws.session import CLOSED, FAILING, OPEN, Session
 
@@ -27,6 +29,7 @@ class WebSocketDriver:
     """One call of an app for a WebSocket, and the connection's driver once that is open."""
 
     __slots__ = (
+        "_closed_by",
         "_connection",
         "_conversation",
         "_deadline",
@@ -44,7 +47,8 @@ class WebSocketDriver:
         self._opening: Opening | None = Opening(connection, http1, upgrade, handshake)
         self._conversation = self._opening.conversation
         self._deadline = math.inf
-        self._target: bytes | None = None  # of a WebSocket whose end is yet to be logged
+        self._target: bytes | None = None  # until observers are notified of the end
+        self._closed_by: ClosedBy | None = None  # who had our Close sent, if it was the first
         # From the accept on:
         self._session: Session
         self._inbox: Inbox
@@ -116,7 +120,7 @@ class WebSocketDriver:
             raise ClientDisconnected("the client has left")
         wish = self._conversation.say(message)
         if isinstance(wish, asgi.Close):
-            self.close(wish.code, wish.reason)
+            self.close(wish.code, wish.reason, by="app")
             return
         assert isinstance(wish, (str, bytes))  # an open conversation has no other wish
         await self._keep_pace()
@@ -166,9 +170,9 @@ class WebSocketDriver:
         inbox = self._inbox = Inbox(connection, session)
         self._watch = Watch(connection, session, now)
         context.deadlines.arm(connection, now + context.first_look)
-        if context.access_log.tells_websockets():
+        if context.observers:
             self._target = opening.request.target
-            context.access_log.websocket_opened(connection.client, opening.request.target)
+            context.observers.notify(WebSocketOpened(connection.client, self._target))
         connection.hand_to(self, inbox)
         if early:
             inbox.data(early)
@@ -184,7 +188,7 @@ class WebSocketDriver:
         """Tell the app that its client is gone, once it has had what came before."""
         if self._session.state is not CLOSED:
             self._leave()
-        self._log_end()
+        self._notify_end()
 
     def writable(self) -> None:
         """Answer the Ping that had to wait."""
@@ -210,7 +214,7 @@ class WebSocketDriver:
         if state is FAILING and self._deadline == math.inf:
             self._give(FAULT_GRACE)
         elif state is CLOSED:
-            self._log_end()
+            self._notify_end()
             if self._session.is_closed_by_both:
                 self._deadline = self._connection.finish()
             else:
@@ -223,11 +227,13 @@ class WebSocketDriver:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, *, by: ClosedBy = "server") -> None:
         """Send our Close; the peer has its time to answer with its own."""
+        has_fault = self._session.state is FAILING  # its Close is sent, whatever the app wants
         frame = self._session.close(code, reason)
         if not frame:
             return
+        self._closed_by = "server" if has_fault else by
         self._connection.write(frame)
         self._give(self._connection.context.config.ws_close_timeout)
         self._inbox.wake()
@@ -262,25 +268,40 @@ class WebSocketDriver:
         if self._opening is not None:
             self._opening.undecided(error)
         elif error is not None:
-            self.close(1011, "internal error")
+            self.close(1011, "internal error", by="app")
         else:
-            self.close(1000, "")
+            self.close(1000, "", by="app")
 
-    def _log_end(self) -> None:
+    def _notify_end(self) -> None:
         target, self._target = self._target, None
         if target is None:
             return
         self._inbox.tally()
         session = self._session
-        self._connection.context.access_log.websocket_closed(
-            self._connection.client,
-            target,
-            code=session.close_code,
-            reason=session.close_reason,
-            seconds=self._connection.context.clock() - self._watch.opened_at,
-            received=(session.received, session.bytes_in),
-            sent=(session.sent, session.bytes_out),
+        context = self._connection.context
+        context.observers.notify(
+            WebSocketClosed(
+                client=self._connection.client,
+                target=target,
+                code=session.close_code,
+                reason=session.close_reason,
+                closed_by=self._find_closer(),
+                duration=context.clock() - self._watch.opened_at,
+                received_messages=session.received,
+                received_bytes=session.bytes_in,
+                sent_messages=session.sent,
+                sent_bytes=session.bytes_out,
+            )
         )
+
+    def _find_closer(self) -> ClosedBy:
+        session = self._session
+        if session.close_code == ABNORMAL:
+            return "lost"
+        if self._closed_by is not None:
+            return self._closed_by
+        # Without a Close of either side: TCP ended after a bad frame, before our Close was sent.
+        return "client" if session.is_closed_by_both else "server"
 
     # -- deadlines -------------------------------------------------------------------------------
 
