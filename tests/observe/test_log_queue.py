@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.processes import ROOT
 from wsgate.observe import log_queue
 from wsgate.observe.log_queue import QUEUE_SIZE, QueueWriter
 from wsgate.observe.log_writer import LineWriter
@@ -219,33 +220,6 @@ def test_busy_log_is_written_in_batches(
 
 # -- forked children -------------------------------------------------------------------------------
 
-FORKS = """
-import os, sys, threading
-from wsgate.observe.log_queue import QueueWriter
-from wsgate.observe.log_writer import LineWriter
-
-may_write = threading.Event()
-
-def write(data):
-    may_write.wait(30)
-    return os.write(1, data)
-
-queue = QueueWriter(LineWriter(write, lambda *_: b"missing", lambda _: True))
-queue.put(b"parent\\n")  # is not written yet
-child = os.fork()
-if child == 0:
-    may_write.set()
-    queue.flush(30)  # does not write the parent's lines
-    queue.close(30)
-    queue.put(b"child\\n")
-    queue.flush(30)
-    os._exit(0)
-os.waitpid(child, 0)
-may_write.set()
-queue.put(b"parent again\\n")
-queue.close(30)
-"""
-
 
 def test_forked_child_starts_with_an_empty_queue(
     queue: QueueWriter, reader: Reader, monkeypatch: pytest.MonkeyPatch
@@ -263,7 +237,7 @@ def test_forked_child_starts_with_an_empty_queue(
 
 
 def test_forked_child_logs_its_own_lines_only() -> None:
-    command = [sys.executable, "-W", "ignore", "-c", FORKS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.apps.forked_log"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "child\nparent\nparent again\n"
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""The tests' own option --fast-lane: it reaches the servers of this process and its children."""
+"""The option --fast-lane of the test suite: it reaches the servers of all processes."""
 
 import os
 
@@ -8,12 +8,12 @@ from wsgate.config import Config
 from wsgate.ws.frames.fast_codec import FastCodec
 
 
-async def test_servers_have_the_codec_that_was_asked_for(fast_lane: bool) -> None:
+async def test_servers_use_the_selected_codec(fast_lane: bool) -> None:
     async with wsgate.testing.connect(app) as client:
         codec = client.context.codec(None)
     assert isinstance(codec, FastCodec) is fast_lane
     assert os.environ.get("WSGATE_WS_FAST_LANE", "true") == str(fast_lane).lower()
 
 
-def test_a_setting_has_its_default_all_the_same() -> None:
+def test_default_of_the_setting_is_unchanged() -> None:
     assert Config().ws_fast_lane
