@@ -1,4 +1,4 @@
-"""Puts the server's loggers back as a test found them."""
+"""Restores the server's loggers after a test."""
 
 import contextlib
 import logging

@@ -34,7 +34,7 @@ def test_missing_descriptors_are_opened_as_devnull(closed: int, tmp_path: Path) 
     redirections = " ".join(
         f"{n}&-" for n, is_missing in zip(names, missing, strict=True) if is_missing
     )
-    path = tmp_path / "found"
+    path = tmp_path / "files"
     command = [
         "sh",
         "-c",
@@ -46,8 +46,8 @@ def test_missing_descriptors_are_opened_as_devnull(closed: int, tmp_path: Path) 
         str(path),
     ]
     done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=True)
-    found = path.read_text().split()
-    assert [file == "/dev/null" for file in found] == missing
+    files = path.read_text().split()
+    assert [file == "/dev/null" for file in files] == missing
     assert done.stdout == (b"" if missing[1] else b"printed\n")
     assert done.stderr == (b"" if missing[2] else b"error\n")
 

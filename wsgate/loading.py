@@ -36,16 +36,16 @@ def load(
     """
     if app_dir is not None:
         _add_to_path(app_dir)
-    found: object = _find(app) if isinstance(app, str) else app
+    candidate: object = _find(app) if isinstance(app, str) else app
     subject = f'"{app}" is' if isinstance(app, str) else "the app is"
-    if factory or _is_factory(found):
+    if factory or _is_factory(candidate):
         if not factory:
             loggers.error.warning(
                 "ASGI app factory detected: calling it to get the app. "
                 "Set --factory (factory=True) to make this explicit."
             )
-        return _make(_check_callable(found, subject), _package(app))
-    return _check_app(found, subject)
+        return _make(_check_callable(candidate, subject), _package(app))
+    return _check_app(candidate, subject)
 
 
 async def complete(app: App | Awaitable[App]) -> App:
@@ -79,17 +79,17 @@ def _find(name: str) -> object:
     if not (attributes and all(module_name.split("."))):
         raise ConfigError(f'"{name}" is not of the form "module:attribute"', setting="app")
     module = _import(module_name)
-    found: object = module
+    value: object = module
     for attribute in attributes.split("."):
         try:
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
         except _FAILURES as error:
-            if isinstance(error, AttributeError) and error.obj is found and error.name == attribute:
+            if isinstance(error, AttributeError) and error.obj is value and error.name == attribute:
                 missing = f'attribute "{attributes}" not found in "{module_name}"{_origin(module)}'
                 raise ConfigError(missing, setting="app") from error
             reason = error_summary(error, _package(name))
             raise ConfigError(f'could not read "{name}": {reason}') from error
-    return found
+    return value
 
 
 def _import(name: str) -> ModuleType:
@@ -142,14 +142,14 @@ def _factory_failure(error: BaseException, package: str) -> ConfigError:
     return ConfigError(f"the app's factory failed: {error_summary(error, package)}")
 
 
-def _check_callable(found: object, subject: str) -> Callable[..., Any]:
-    if not callable(found):
-        raise ConfigError(f"{subject} {short_repr(found)}, not an ASGI app", setting="app")
-    return found
+def _check_callable(candidate: object, subject: str) -> Callable[..., Any]:
+    if not callable(candidate):
+        raise ConfigError(f"{subject} {short_repr(candidate)}, not an ASGI app", setting="app")
+    return candidate
 
 
-def _check_app(found: object, subject: str) -> App:
-    app = _check_callable(found, subject)
+def _check_app(candidate: object, subject: str) -> App:
+    app = _check_callable(candidate, subject)
     if _may_be_app(app):
         return app
     fault = f"it cannot be called with ({', '.join(_ASGI_ARGUMENTS)})"
@@ -158,30 +158,30 @@ def _check_app(found: object, subject: str) -> App:
     raise ConfigError(f"{subject} {short_repr(app)}, not an ASGI app: {fault}", setting="app")
 
 
-def _is_factory(found: object) -> bool:
+def _is_factory(candidate: object) -> bool:
     """Return whether an object can be called without arguments, but not as an app.
 
     For a decorated function both its own signature and that of the wrapped function must say so:
     the first may accept anything (*args), the second may differ from what a call accepts.
     """
-    if not callable(found) or _fits(found, follow_wrapped=False) is False:
+    if not callable(candidate) or _fits(candidate, follow_wrapped=False) is False:
         return False
-    takes_nothing = _fits(found, follow_wrapped=True)
-    takes_connection = _may_be_app(found) and _fits(found, *_ASGI_ARGUMENTS, follow_wrapped=True)
-    return bool(takes_nothing and not takes_connection)
+    if not _fits(candidate, follow_wrapped=True):
+        return False
+    return not (_may_be_app(candidate) and _fits(candidate, *_ASGI_ARGUMENTS, follow_wrapped=True))
 
 
-def _may_be_app(found: Callable[..., Any]) -> bool:
-    """Return whether an object can be called as an app; True if that cannot be found out."""
-    if isinstance(found, type) and not hasattr(found, "__await__"):
+def _may_be_app(candidate: Callable[..., Any]) -> bool:
+    """Return whether an object can be called as an app; True if that cannot be determined."""
+    if isinstance(candidate, type) and not hasattr(candidate, "__await__"):
         return False  # the call would return an instance, which cannot be awaited
-    return _fits(found, *_ASGI_ARGUMENTS, follow_wrapped=False) is not False
+    return _fits(candidate, *_ASGI_ARGUMENTS, follow_wrapped=False) is not False
 
 
-def _fits(found: Callable[..., Any], *arguments: object, follow_wrapped: bool) -> bool | None:
+def _fits(candidate: Callable[..., Any], *arguments: object, follow_wrapped: bool) -> bool | None:
     """Return whether a call with these arguments fits the signature; None if it cannot be read."""
     try:
-        signature = inspect.signature(found, follow_wrapped=follow_wrapped)
+        signature = inspect.signature(candidate, follow_wrapped=follow_wrapped)
     except Exception:  # noqa: BLE001  # `__signature__` may be a property of the user's
         return None
     try:

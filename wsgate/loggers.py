@@ -27,8 +27,8 @@ class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
     def log_without_caller(self, level: int, msg: str, *args: object) -> None:
         """Log a message with this file as its source, whatever the logger's level.
 
-        This saves the search for the calling frame, which is slow. The access log uses it: where
-        its call is says nothing.
+        This saves the search for the calling frame, which is slow. It is for the access log, whose
+        lines all come from one place.
         """
         logger = self.logger
         try:

@@ -213,8 +213,8 @@ def test_two_logs_on_one_pipe_keep_their_order(pipe: Pipe) -> None:
         one.connect(two)
         for number in range(1_000):
             log((one, two)[number % 2], "%d", number)
-        found = pipe.read_until(b" 999\n").decode().splitlines()
-        assert found == [f"INFO:     {number}" for number in range(1_000)]
+        lines = pipe.read_until(b" 999\n").decode().splitlines()
+        assert lines == [f"INFO:     {number}" for number in range(1_000)]
         one.close()
         two.close()
 

@@ -83,7 +83,7 @@ def test_each_failing_observer_is_logged(caplog: pytest.LogCaptureFixture) -> No
 
 
 def observe(client: MemoryClient) -> list[Event]:
-    """Have a server's events collected; return their list."""
+    """Collect the server's events in a list; return it."""
     events: list[Event] = []
     client.context.observers = Observers([events.append])
     return events

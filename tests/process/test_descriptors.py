@@ -30,8 +30,8 @@ OPTIONS = (
 @contextlib.asynccontextmanager
 async def audited(loop: str, parsers: tuple[str, str], *options: str) -> AsyncIterator[Target]:
     """Run a server; fail if its process imports or opens anything after its start."""
-    http, lane = parsers
-    async with running(APP, "--loop", loop, "--http", http, lane, *options) as process:
+    http, codec_switch = parsers
+    async with running(APP, "--loop", loop, "--http", http, codec_switch, *options) as process:
         yield Target(process, loop)
         process.signal()
         assert await process.ended() == 0
@@ -250,8 +250,8 @@ async def test_first_requests_without_a_free_file_descriptor(
     loop_name: str, parsers: tuple[str, str]
 ) -> None:
     """Serve and log although no descriptor is free after the connections were accepted."""
-    http, lane = parsers
-    async with running(APP, "--loop", loop_name, "--http", http, lane) as process:
+    http, codec_switch = parsers
+    async with running(APP, "--loop", loop_name, "--http", http, codec_switch) as process:
         target = Target(process, loop_name)
         async with contextlib.AsyncExitStack() as stack:
             before = len(target.files())

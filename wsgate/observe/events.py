@@ -52,8 +52,9 @@ class WebSocketOpened(NamedTuple):
 class WebSocketClosed(NamedTuple):
     """A WebSocket that had opened is closed.
 
-    code, reason: what the app is told: the first Close that either side sent, or 1006. duration:
-    seconds since it opened. received_bytes, sent_bytes: the frames' bytes, headers included.
+    code, reason: of the first Close that either side sent; 1006 without one, 1005 for a Close
+    without a code. duration: seconds since it opened. received_bytes, sent_bytes: of all frames,
+    headers included.
     """
 
     client: Address | None
