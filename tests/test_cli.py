@@ -474,7 +474,7 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["nowhere:app"], r'could not import module "nowhere": there is none'),
+        (["nowhere:app"], r'could not import module "nowhere": no such module'),
         (
             ["broken:app"],
             r'could not import "broken": ModuleNotFoundError: .*wsg_nowhere.*broken\.py, line 1\)',
@@ -490,7 +490,7 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
             ["apps:fails", "--factory"],
             r"the app's factory failed: LookupError: no settings \(.*apps\.py, line 18\)",
         ),
-        (["apps:app", "--uds", "apps.py"], r"--uds apps\.py exists and is no socket"),
+        (["apps:app", "--uds", "apps.py"], r"--uds apps\.py exists and is not a socket"),
         (["apps:app", "--uds-perms", "1000"], r"--uds-perms must be octal, 0 to 777"),
         (["apps:app", "--fd", "0"], r"--fd 0 is no socket: .+"),
         (["apps:app", "--fd", "-1"], r"--fd must be 0 to 2147483647"),
@@ -510,7 +510,7 @@ def test_an_error_is_one_line(folder: Path, args: list[str], line: str) -> None:
     ("variable", "value", "line"),
     [
         ("WSGATE_APP", "apps", '"apps" is not of the form "module:attribute"'),
-        ("WSGATE_APP", "nowhere:app", 'could not import module "nowhere": there is none'),
+        ("WSGATE_APP", "nowhere:app", 'could not import module "nowhere": no such module'),
         ("WSGATE_APP", "apps:number", '"apps:number" is 7, not an ASGI app'),
         ("WSGATE_APP_DIR", "nowhere", "nowhere: No such file or directory"),
         ("WSGATE_FD", "0", "0 is no socket: Socket operation on non-socket"),

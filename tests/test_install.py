@@ -33,10 +33,10 @@ import websockets, wsgate, wsgate.testing
 from wsgate.ws.frames import fast_codec
 from wsgate.server import message_reader
 
-site, frames, lane = sys.argv[1:]
+site, frames, path = sys.argv[1:]
 assert pathlib.Path(wsgate.__file__).is_relative_to(site), wsgate.__file__
 assert fast_codec.compiled.__name__ == frames, fast_codec.compiled
-assert message_reader.Lane.__module__ == lane, message_reader.Lane
+assert message_reader.MessagePath.__module__ == path, message_reader.MessagePath
 
 async def app(scope, receive, send):
     await receive()

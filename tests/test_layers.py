@@ -27,8 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "asgi": {"fields", "http", "ws"},
     # It publishes by way of a small interface, and knows no connection.
     "topics": {"ws"},
-    # It is told what happened, and asks nobody (the access log still takes requests as they are).
-    "observe": {"http", "loggers", "streams", "threads", "diagnosis"},
+    # It receives events and knows nothing of the protocols and the server.
+    "observe": {"loggers", "streams", "threads", "diagnosis"},
     "server": {
         *("fields", "http", "ws", "asgi", "topics", "observe", "config"),
         *("loggers", "diagnosis", "threads"),

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 
 from wsgate import loggers
-from wsgate.diagnosis import shorten
+from wsgate.diagnosis import short_repr
 from wsgate.errors import ConfigError
 from wsgate.loading import complete, load
 
@@ -27,26 +27,26 @@ APP = "async def app(scope, receive, send): pass\n"
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write modules whose names no other test has, and forget them afterwards."""
+    """Return a function that writes modules; they are unloaded after the test."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "modules", sys.modules.copy())
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
-    def written(name: str, source: str) -> str:
+    def write_module(name: str, source: str) -> str:
         path = tmp_path / f"{name.replace('.', '/')}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(source)
         return str(path)
 
-    return written
+    return write_module
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Do nothing."""
 
 
-def told(*args: Any, **kwargs: Any) -> str:
-    """Return what `load` says of an app that it cannot load."""
+def load_error(*args: Any, **kwargs: Any) -> str:
+    """Return the text of the error of `load`."""
     with pytest.raises(ConfigError) as raised:
         load(*args, **kwargs)
     text = str(raised.value)
@@ -55,37 +55,37 @@ def told(*args: Any, **kwargs: Any) -> str:
 
 
 @contextlib.contextmanager
-def following(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Have `caplog` see our log, whatever other tests have set up."""
+def captured(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Let records of wsgate reach `caplog`, whatever other tests have set up."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(logging.getLogger("wsgate"), "propagate", True)
         monkeypatch.setattr(logging.getLogger("wsgate"), "level", logging.INFO)
         yield
 
 
-# -- found -----------------------------------------------------------------------------------------
+# -- modules, attributes and folders ---------------------------------------------------------------
 
 
-def test_an_app_is_itself() -> None:
+def test_app_is_returned_unchanged() -> None:
     assert load(app) is app
 
 
-def test_a_factory_makes_the_app() -> None:
+def test_factory_is_called() -> None:
     assert load(lambda: app, factory=True) is app
 
 
-def test_a_module_and_its_attribute(write: Write) -> None:
+def test_module_and_attribute(write: Write) -> None:
     write("wsg_plain", APP + "def make(): return app")
     assert load("wsg_plain:app") is sys.modules["wsg_plain"].app
     assert load("wsg_plain:make", factory=True) is sys.modules["wsg_plain"].app
 
 
-def test_dots_on_both_sides(write: Write) -> None:
+def test_dots_in_module_and_attribute(write: Write) -> None:
     write("wsg_folder.inner", f"class web:\n    class v1:\n        {APP}")
     assert load("wsg_folder.inner:web.v1.app") is sys.modules["wsg_folder.inner"].web.v1.app
 
 
-def test_a_folder_is_looked_in_first(
+def test_app_dir_is_searched_first(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("wsg_twice", "raise RuntimeError('the wrong one')")
@@ -95,7 +95,7 @@ def test_a_folder_is_looked_in_first(
     assert sys.path[0] == str(tmp_path.resolve() / "deep")
 
 
-def test_the_folder_of_the_command_line_is_the_present_one(
+def test_empty_app_dir_is_the_current_folder(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "deep").mkdir()
@@ -104,19 +104,22 @@ def test_the_folder_of_the_command_line_is_the_present_one(
     assert sys.path[0] == str(tmp_path.resolve() / "deep")
 
 
-def test_a_folder_that_there_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_app_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "path", sys.path[:])
-    assert told(app, app_dir="wsg_no/where") == "--app-dir wsg_no/where: No such file or directory"
+    assert (
+        load_error(app, app_dir="wsg_no/where")
+        == "--app-dir wsg_no/where: No such file or directory"
+    )
     (tmp_path / "loop").symlink_to("loop")
-    assert "Too many levels of symbolic links" in told(app, app_dir=str(tmp_path / "loop"))
+    assert "Too many levels of symbolic links" in load_error(app, app_dir=str(tmp_path / "loop"))
 
 
-def test_the_present_folder_may_be_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_current_folder_may_be_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gone").mkdir()
     os.chdir("gone")
     Path("../gone").rmdir()
-    assert told(app, app_dir="") == "--app-dir .: No such file or directory"
+    assert load_error(app, app_dir="") == "--app-dir .: No such file or directory"
 
 
 # -- not found -------------------------------------------------------------------------------------
@@ -125,34 +128,36 @@ def test_the_present_folder_may_be_gone(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(
     "name", ["", ":", "module", "module:", ":app", ".inner:app", "a..b:app", "a.:app", " "]
 )
-def test_what_is_no_name(name: str) -> None:
-    assert told(name) == f'"{name}" is not of the form "module:attribute"'
+def test_malformed_name(name: str) -> None:
+    assert load_error(name) == f'"{name}" is not of the form "module:attribute"'
 
 
 @pytest.mark.parametrize(
     "name", ["wsg_nowhere", "wsg_nowhere.inner", "json.wsg_nowhere", " json", "json ", "json.py"]
 )
-def test_a_module_that_there_is_not(name: str) -> None:
-    assert told(f"{name}:app") == f'could not import module "{name}": there is none'
+def test_missing_module(name: str) -> None:
+    assert load_error(f"{name}:app") == f'could not import module "{name}": no such module'
 
 
 @pytest.mark.parametrize(
     "attribute", ["app", "loads.app", "app.loads", "loads.", "loads..x", "loads ", "loads:app"]
 )
-def test_an_attribute_that_there_is_not(attribute: str) -> None:
-    # The file tells who meant their own json.py.
-    assert told(f"json:{attribute}") == f'attribute "{attribute}" not found in "json" ({JSON})'
+def test_missing_attribute(attribute: str) -> None:
+    # The path helps those who meant their own json.py.
+    assert (
+        load_error(f"json:{attribute}") == f'attribute "{attribute}" not found in "json" ({JSON})'
+    )
 
 
-def test_an_attribute_of_a_module_that_is_no_file(write: Write, tmp_path: Path) -> None:
+def test_missing_attribute_of_a_module_without_a_file(write: Write, tmp_path: Path) -> None:
     write("wsg_space.inner", APP)
-    assert told("sys:app") == 'attribute "app" not found in "sys"'
-    assert told("wsg_space:app") == (
+    assert load_error("sys:app") == 'attribute "app" not found in "sys"'
+    assert load_error("wsg_space:app") == (
         f'attribute "app" not found in "wsg_space" ({tmp_path / "wsg_space"})'
     )
 
 
-def test_an_attribute_whose_module_makes_it(write: Write) -> None:
+def test_attribute_of_a_module_with_getattr(write: Write) -> None:
     path = write(
         "wsg_lazy",
         "def __getattr__(name):\n"
@@ -162,11 +167,11 @@ def test_an_attribute_whose_module_makes_it(write: Write) -> None:
         "        raise SystemExit('no settings')\n"
         "    return None.app\n",
     )
-    assert told("wsg_lazy:missing") == f'attribute "missing" not found in "wsg_lazy" ({path})'
-    assert told("wsg_lazy:exits") == (
+    assert load_error("wsg_lazy:missing") == f'attribute "missing" not found in "wsg_lazy" ({path})'
+    assert load_error("wsg_lazy:exits") == (
         f'could not read "wsg_lazy:exits": SystemExit: no settings ({path}, line 5)'
     )
-    assert told("wsg_lazy:app") == (
+    assert load_error("wsg_lazy:app") == (
         "could not read \"wsg_lazy:app\": AttributeError: 'NoneType' object has no attribute 'app' "
         f"({path}, line 6)"
     )
@@ -175,10 +180,10 @@ def test_an_attribute_whose_module_makes_it(write: Write) -> None:
 # -- modules that fail -----------------------------------------------------------------------------
 
 
-def failed(write: Write, name: str, source: str) -> str:
-    """Return what is told of a module that fails, behind its name and with its file as FILE."""
+def import_error(write: Write, name: str, source: str) -> str:
+    """Return the error of a module's import without its start, its path replaced by FILE."""
     path = write(name, source)
-    text = told(f"{name}:app")
+    text = load_error(f"{name}:app")
     start = f'could not import "{name}": '
     assert text.startswith(start)
     return text.removeprefix(start).replace(path, "FILE")
@@ -238,81 +243,83 @@ def failed(write: Write, name: str, source: str) -> str:
         ),
     ],
 )
-def test_a_module_that_fails(write: Write, source: str, line: str) -> None:
-    text = failed(write, "wsg_fails", source)
+def test_module_that_raises(write: Write, source: str, line: str) -> None:
+    text = import_error(write, "wsg_fails", source)
     assert re.sub(r"'/wsg/nowhere/\w+'", "PATH", text) == line
 
 
-def test_an_error_within_a_library_is_placed_in_the_module(write: Write) -> None:
-    text = failed(write, "wsg_reads", "import json\ndef f():\n    return json.loads('[')\nf()\n")
+def test_error_in_the_standard_library_is_placed_in_the_module(write: Write) -> None:
+    text = import_error(
+        write, "wsg_reads", "import json\ndef f():\n    return json.loads('[')\nf()\n"
+    )
     assert text == (
         "json.decoder.JSONDecodeError: Expecting value: line 1 column 2 (char 1) (FILE, line 3)"
     )
 
 
-def test_an_error_within_what_the_module_imports(write: Write) -> None:
+def test_error_in_another_module_of_the_user(write: Write) -> None:
     other = write("wsg_other", "def f(): raise ValueError('x')\n")
-    assert failed(write, "wsg_uses", "import wsg_other\nwsg_other.f()") == (
+    assert import_error(write, "wsg_uses", "import wsg_other\nwsg_other.f()") == (
         f"ValueError: x ({other}, line 1)"
     )
 
 
 @pytest.mark.parametrize("site", ["site-packages", "dist-packages"])
-def test_an_error_within_what_is_installed(
+def test_error_in_an_installed_package(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path / site)
     installed = write(f"{site}/wsg_library", "def f(): raise ValueError('x')\n")
-    assert failed(write, "wsg_uses", "import wsg_library\n\nwsg_library.f()") == (
+    assert import_error(write, "wsg_uses", "import wsg_library\n\nwsg_library.f()") == (
         "ValueError: x (FILE, line 3)"
     )
     # An app may be installed too, as in a container.
     own = write(f"{site}/wsg_app/main", "from wsg_library import f\n\n\nf()")
-    assert told("wsg_app.main:app") == (
+    assert load_error("wsg_app.main:app") == (
         f'could not import "wsg_app.main": ValueError: x ({own}, line 4)'
     )
-    # If no line is the user's, the innermost one is told.
+    # If no line is the user's, the innermost line is shown.
     code = "def make():\n    from wsg_library import f\n    f()\n"
     namespace: dict[str, Any] = {"__name__": "elsewhere"}
     exec(compile(code, "<made>", "exec"), namespace)
-    assert told(namespace["make"], factory=True) == (
+    assert load_error(namespace["make"], factory=True) == (
         f"the app's factory failed: ValueError: x ({installed}, line 1)"
     )
 
 
-def test_modules_that_import_each_other(write: Write) -> None:
+def test_circular_import(write: Write) -> None:
     views = write("wsg_views", "\nfrom wsg_circle import app")
-    text = failed(write, "wsg_circle", "import wsg_views\n")
+    text = import_error(write, "wsg_circle", "import wsg_views\n")
     assert text.startswith(
         "ImportError: cannot import name 'app' from partially initialized module"
     )
     assert text.endswith(f"({views}, line 2)")
 
 
-def test_a_group_tells_the_first_of_its_errors(write: Write) -> None:
+def test_exception_group_is_shown_with_its_first_exception(write: Write) -> None:
     source = "def f(): raise KeyError('x')\ntry:\n    f()\nexcept KeyError as e:\n    error = e\n"
     start = "ExceptionGroup: two (2 sub-exceptions): ExceptionGroup: one (1 sub-exception): "
     group = "raise ExceptionGroup('two', [ExceptionGroup('one', [{}]), OSError()])"
-    assert failed(write, "wsg_group", source + group.format("error")) == (
+    assert import_error(write, "wsg_group", source + group.format("error")) == (
         f"{start}KeyError: 'x' (FILE, line 1)"
     )
-    assert failed(write, "wsg_fresh", source + group.format("KeyError('y')")) == (
+    assert import_error(write, "wsg_fresh", source + group.format("KeyError('y')")) == (
         f"{start}KeyError: 'y' (FILE, line 6)"
     )
 
 
-def test_the_whole_of_an_error_is_its_cause(write: Write) -> None:
+def test_cause_is_the_exception_of_the_module(write: Write) -> None:
     write("wsg_cause", "raise ValueError('x')")
     with pytest.raises(ConfigError) as raised:
         load("wsg_cause:app")
     assert repr(raised.value.__cause__) == "ValueError('x')"
 
 
-# -- no app ----------------------------------------------------------------------------------------
+# -- objects that are not apps ---------------------------------------------------------------------
 
 
 class Unreadable:
-    """Neither a name nor a signature."""
+    """An app without a readable repr and signature."""
 
     @property
     def __signature__(self) -> object:
@@ -326,11 +333,11 @@ class Unreadable:
 
 
 def wsgi(environ: Any, start_response: Any) -> None:
-    """Serve what is no ASGI."""
+    """Serve WSGI."""
 
 
 class Instances:
-    """A class of apps that need something."""
+    """A class whose instances are apps; its constructor needs an argument."""
 
     def __init__(self, database: object) -> None:
         self.database = database
@@ -339,33 +346,33 @@ class Instances:
         """Do nothing."""
 
 
-def test_what_cannot_be_called(write: Write) -> None:
+def test_object_that_is_not_callable(write: Write) -> None:
     write("wsg_none", "app = None\nnumbers = list(range(100))")
-    assert told("string:digits") == "\"string:digits\" is '0123456789', not an ASGI app"
-    assert told("wsg_none:app") == '"wsg_none:app" is None, not an ASGI app'
-    assert told("wsg_none:app", factory=True) == '"wsg_none:app" is None, not an ASGI app'
+    assert load_error("string:digits") == "\"string:digits\" is '0123456789', not an ASGI app"
+    assert load_error("wsg_none:app") == '"wsg_none:app" is None, not an ASGI app'
+    assert load_error("wsg_none:app", factory=True) == '"wsg_none:app" is None, not an ASGI app'
     assert re.fullmatch(
-        r'"wsg_none:numbers" is \[0, 1, .{90,100}\.\.\., .+', told("wsg_none:numbers")
+        r'"wsg_none:numbers" is \[0, 1, .{90,100}\.\.\., .+', load_error("wsg_none:numbers")
     )
-    assert told(7) == "the app is 7, not an ASGI app"
-    assert told(None) == "the app is None, not an ASGI app"
-    assert told(pytest) == f"the app is {pytest!r}, not an ASGI app"
+    assert load_error(7) == "the app is 7, not an ASGI app"
+    assert load_error(None) == "the app is None, not an ASGI app"
+    assert load_error(pytest) == f"the app is {pytest!r}, not an ASGI app"
 
 
-def test_what_cannot_be_shown() -> None:
+def test_repr_that_raises() -> None:
     class Odd(Unreadable):
         __call__ = None  # type: ignore[assignment]
 
-    assert shorten(Odd()) == f"<{Odd.__qualname__}>"
+    assert short_repr(Odd()) == f"<{Odd.__qualname__}>"
 
 
-def test_what_takes_other_arguments(write: Write) -> None:
-    wanted = "it cannot be called with (scope, receive, send)"
-    assert told(wsgi) == f"the app is {wsgi!r}, not an ASGI app: {wanted}"
-    assert told(lambda: wsgi, factory=True) == (
-        f"the app's factory returned {wsgi!r}, not an ASGI app: {wanted}"
+def test_callable_with_other_arguments(write: Write) -> None:
+    reason = "it cannot be called with (scope, receive, send)"
+    assert load_error(wsgi) == f"the app is {wsgi!r}, not an ASGI app: {reason}"
+    assert load_error(lambda: wsgi, factory=True) == (
+        f"the app's factory returned {wsgi!r}, not an ASGI app: {reason}"
     )
-    assert told(Instances) == (
+    assert load_error(Instances) == (
         f"the app is {Instances!r}, not an ASGI app: an instance of the class may be one"
     )
 
@@ -390,7 +397,7 @@ def adapted(function: Callable[[], Any]) -> Callable[..., Any]:
 
 
 class Simple:
-    """Instances are apps and need nothing."""
+    """A class whose instances are apps; its constructor needs no argument."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Do nothing."""
@@ -400,14 +407,14 @@ class Simple:
 
 
 class Lax(Simple):
-    """Instances are apps; what they take is what a connection has, in number."""
+    """A class whose instances are apps; its constructor accepts three arguments."""
 
     def __init__(self, one: object = 1, two: object = 2, three: object = 3) -> None:
         self.settings = one, two, three
 
 
 class Endpoint:
-    """A class that is an app, as Starlette's HTTPEndpoint."""
+    """A class that is an app, like Starlette's HTTPEndpoint."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         pass
@@ -420,7 +427,7 @@ def make(*, debug: bool = False) -> Any:
     return app
 
 
-def gathered(*args: Any) -> Any:
+def with_star_args(*args: Any) -> Any:
     return app(*args)
 
 
@@ -448,8 +455,8 @@ DETECTED = (
         decorated(Simple),
     ],
 )
-def test_a_factory_is_recognised(factory: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with following(caplog):
+def test_factory_is_recognized(factory: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with captured(caplog):
         made: Any = load(factory)
     assert made is app or isinstance(made, Simple)
     assert caplog.messages == [DETECTED]
@@ -464,22 +471,22 @@ def test_a_factory_is_recognised(factory: Any, caplog: pytest.LogCaptureFixture)
         Endpoint,
         functools.partial(app),
         functools.partial(lambda debug, *args: app(*args), True),
-        gathered,
+        with_star_args,
         ambiguous,
         decorated(app),
         adapted(lambda: "answer"),
         Unreadable(),
     ],
 )
-def test_an_app_is_not_taken_for_a_factory(given: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with following(caplog):
+def test_app_is_not_called_as_a_factory(given: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with captured(caplog):
         assert load(given) is given
         assert load(lambda: given, factory=True) is given
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize("kind", [Starlette, FastAPI])
-def test_the_apps_of_frameworks_are_known(kind: type[Starlette]) -> None:
+def test_apps_of_frameworks_are_recognized(kind: type[Starlette]) -> None:
     whole = kind()
     assert load(whole) is whole
     assert load(whole.router) is whole.router
@@ -488,35 +495,37 @@ def test_the_apps_of_frameworks_are_known(kind: type[Starlette]) -> None:
     assert load(HTTPEndpoint) is HTTPEndpoint  # a class, whose instances are awaited
 
 
-def test_a_factory_in_a_module_is_recognised(
-    write: Write, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_factory_in_a_module_is_recognized(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     write("wsg_makes", APP + "def make(): return app")
-    with following(caplog):
+    with captured(caplog):
         assert load("wsg_makes:make") is sys.modules["wsg_makes"].app
     assert caplog.messages == [DETECTED]
 
 
-def test_a_factory_that_makes_no_app() -> None:
-    assert told("gc:collect", factory=True).startswith("the app's factory returned ")
-    assert told(lambda: None) == "the app's factory returned None, not an ASGI app"
-    assert told(lambda: make).startswith(f"the app's factory returned {make!r}, not an ASGI app: ")
+def test_factory_that_returns_no_app() -> None:
+    assert load_error("gc:collect", factory=True).startswith("the app's factory returned ")
+    assert load_error(lambda: None) == "the app's factory returned None, not an ASGI app"
+    assert load_error(lambda: make).startswith(
+        f"the app's factory returned {make!r}, not an ASGI app: "
+    )
 
 
-def test_a_factory_that_fails(write: Write) -> None:
+def test_factory_that_raises(write: Write) -> None:
     path = write("wsg_factory", "def make():\n    raise LookupError('no settings')")
-    assert told("wsg_factory:make", factory=True) == (
+    assert load_error("wsg_factory:make", factory=True) == (
         f"the app's factory failed: LookupError: no settings ({path}, line 2)"
     )
 
 
-def test_a_factory_that_ends_the_program(write: Write) -> None:
+def test_factory_that_exits(write: Write) -> None:
     path = write("wsg_ends", "import sys\ndef make():\n    sys.exit(0)")
-    assert told("wsg_ends:make") == f"the app's factory failed: SystemExit: 0 ({path}, line 3)"
+    assert (
+        load_error("wsg_ends:make") == f"the app's factory failed: SystemExit: 0 ({path}, line 3)"
+    )
 
 
-def test_a_factory_that_wants_arguments_is_not_placed_in_our_code() -> None:
-    text = told("wsgate.loading:load", factory=True)
+def test_factory_that_needs_arguments_is_not_placed_in_code_of_wsgate() -> None:
+    text = load_error("wsgate.loading:load", factory=True)
     assert text == (
         "the app's factory failed: TypeError: load() missing 1 required positional argument: 'app'"
     )
@@ -536,15 +545,15 @@ def make_a_future() -> Any:
     return future
 
 
-async def told_later(factory: Any) -> str:
-    """Return what is said of an async factory that makes no app."""
+async def later_error(factory: Any) -> str:
+    """Return the text of the error of an async factory."""
     made = load(factory, factory=True)
     with pytest.raises(ConfigError) as raised:
         await complete(made)
     return str(raised.value)
 
 
-async def test_what_is_complete_stays_as_it_is() -> None:
+async def test_complete_returns_an_app_unchanged() -> None:
     assert await complete(app) is app
 
 
@@ -552,11 +561,11 @@ async def test_what_is_complete_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     "given", [make_later, make_a_future, decorated(make_later), functools.partial(make_later)]
 )
-async def test_an_async_factory_is_awaited(given: Any, factory: bool) -> None:
+async def test_async_factory_is_awaited(given: Any, factory: bool) -> None:
     assert await complete(load(given, factory=factory)) is app
 
 
-async def test_an_app_that_could_be_awaited_as_well_is_an_app() -> None:
+async def test_app_that_is_awaitable_is_not_awaited() -> None:
     class Both(Simple):
         def __await__(self) -> Generator[Any, None, None]:
             yield
@@ -565,14 +574,14 @@ async def test_an_app_that_could_be_awaited_as_well_is_an_app() -> None:
     assert load(lambda: both, factory=True) is both
 
 
-async def test_an_async_factory_that_makes_no_app() -> None:
+async def test_async_factory_that_returns_no_app() -> None:
     async def nothing() -> None:
         """Make nothing."""
 
-    assert await told_later(nothing) == "the app's factory returned None, not an ASGI app"
+    assert await later_error(nothing) == "the app's factory returned None, not an ASGI app"
 
 
-async def test_an_async_factory_that_fails(write: Write) -> None:
+async def test_async_factory_that_raises(write: Write) -> None:
     path = write(
         "wsg_later",
         "import asyncio, json\n"
@@ -582,7 +591,7 @@ async def test_an_async_factory_that_fails(write: Write) -> None:
         "    async with asyncio.TaskGroup() as group:\n"
         "        group.create_task(read())\n",
     )
-    assert await told_later("wsg_later:make") == (
+    assert await later_error("wsg_later:make") == (
         "the app's factory failed: "
         "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception): "
         "json.decoder.JSONDecodeError: Expecting value: line 1 column 2 (char 1) "
@@ -591,15 +600,15 @@ async def test_an_async_factory_that_fails(write: Write) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
-async def test_an_async_factory_that_gives_up(error: type[BaseException]) -> None:
+async def test_async_factory_that_exits_or_is_cancelled(error: type[BaseException]) -> None:
     async def fails() -> None:
         raise error
 
-    text = await told_later(fails)
+    text = await later_error(fails)
     assert re.fullmatch(rf"the app's factory failed: \S*{error.__name__} \(.+\)", text)
 
 
-async def test_a_cancelled_call_is_cancelled() -> None:
+async def test_cancellation_of_complete_is_passed_on() -> None:
     started = asyncio.Event()
 
     async def hangs() -> Any:
@@ -613,7 +622,7 @@ async def test_a_cancelled_call_is_cancelled() -> None:
         await task
 
 
-def test_a_log_handler_that_fails_does_not_stop_the_start(
+def test_failing_log_handler_does_not_prevent_loading(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(logging.Handler):

@@ -12,14 +12,14 @@ from wsgate import streams
 
 # -- missing streams -------------------------------------------------------------------------------
 
-LOOKS = """
+OPEN_MISSING = """
 import os, sys
 from wsgate import streams
 streams.open_missing()
 streams.open_missing()
 files = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
 print("printed")
-print("told", file=sys.stderr)
+print("error", file=sys.stderr)
 assert sys.stdin.read() == ""
 assert all(os.get_inheritable(number) for number in range(3))
 with open(sys.argv[1], "w") as out:
@@ -28,13 +28,13 @@ with open(sys.argv[1], "w") as out:
 
 
 @pytest.mark.parametrize("closed", range(8))
-def test_each_missing_descriptor_is_devnull(closed: int, tmp_path: Path) -> None:
+def test_missing_descriptors_are_opened_as_devnull(closed: int, tmp_path: Path) -> None:
     names = ["<", ">", "2>"]
     missing = [bool(closed & 1 << number) for number in range(3)]
     redirections = " ".join(
         f"{n}&-" for n, is_missing in zip(names, missing, strict=True) if is_missing
     )
-    path = tmp_path / "found"
+    path = tmp_path / "files"
     command = [
         "sh",
         "-c",
@@ -42,20 +42,20 @@ def test_each_missing_descriptor_is_devnull(closed: int, tmp_path: Path) -> None
         "sh",
         sys.executable,
         "-c",
-        LOOKS,
+        OPEN_MISSING,
         str(path),
     ]
     done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=True)
-    found = path.read_text().split()
-    assert [file == "/dev/null" for file in found] == missing
+    files = path.read_text().split()
+    assert [file == "/dev/null" for file in files] == missing
     assert done.stdout == (b"" if missing[1] else b"printed\n")
-    assert done.stderr == (b"" if missing[2] else b"told\n")
+    assert done.stderr == (b"" if missing[2] else b"error\n")
 
 
-TAKEN = """
+REUSED_NUMBER = """
 import os, sys
-taken = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
-assert taken == 1, taken
+reused = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+assert reused == 1, reused
 from wsgate import streams
 streams.open_missing()
 print("printed", flush=True)
@@ -63,23 +63,23 @@ assert os.fstat(1).st_ino == os.stat(sys.argv[1]).st_ino
 """
 
 
-def test_a_file_that_has_stdout_s_number_is_left_alone(tmp_path: Path) -> None:
+def test_file_with_the_number_of_stdout_gets_no_prints(tmp_path: Path) -> None:
     path = tmp_path / "database"
-    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", TAKEN, str(path)]
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", REUSED_NUMBER, str(path)]
     subprocess.run(command, timeout=60, check=True)
     assert path.read_bytes() == b""
 
 
-def test_streams_that_are_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_streams_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     before = sys.stdin, sys.stdout, sys.stderr
     streams.open_missing()
     assert (sys.stdin, sys.stdout, sys.stderr) == before
 
 
-# -- what must not block ---------------------------------------------------------------------------
+# -- writes that must not block --------------------------------------------------------------------
 
 
-def test_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
+def test_warning_is_escaped_and_cut_to_one_atomic_write(capfd: pytest.CaptureFixture[str]) -> None:
     streams.warn("é 日本")
     streams.warn("x" * 100_000)
     first, second = capfd.readouterr().err.splitlines()
@@ -87,7 +87,7 @@ def test_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
     assert second == "x" * (select.PIPE_BUF - 1)
 
 
-def test_no_warning_to_a_pipe_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warning_to_a_full_pipe_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -100,7 +100,7 @@ def test_no_warning_to_a_pipe_without_room(monkeypatch: pytest.MonkeyPatch) -> N
     os.close(reader)
 
 
-def test_no_warning_where_stderr_s_number_may_be_another_s(
+def test_warning_is_dropped_if_stderr_was_closed_at_the_start(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "__stderr__", None)
@@ -142,37 +142,37 @@ import fcntl, os, sys
 from wsgate import streams
 reader, writer = os.pipe()
 os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 4096))
-assert streams.is_writable(writer) and not streams.has_room_for_prints(writer)
+assert streams.is_writable(writer) and not streams.can_flush(writer)
 os.dup2(writer, 1)
-sys.stdout.write("x" * 7000)  # more than a page, and less than what Python writes by itself
+sys.stdout.write("x" * 7000)  # more than a page, less than Python's buffer
 streams.flush(sys.stdout)
 os.read(reader, 1 << 20)
-assert streams.has_room_for_prints(writer)
+assert streams.can_flush(writer)
 streams.flush(sys.stdout)
 assert len(os.read(reader, 1 << 20)) == 7000
 os._exit(0)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much a pipe holds")
-def test_a_pipe_with_room_for_a_line_alone_is_not_flushed_into() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has F_GETPIPE_SZ")
+def test_pipe_with_room_for_one_page_is_not_flushed_to() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     subprocess.run([sys.executable, "-c", ONE_PAGE], env=environment, timeout=60, check=True)
 
 
-def test_nothing_blocks_or_fails_on_a_pipe() -> None:
+def test_full_broken_and_closed_pipes_neither_block_nor_raise() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     subprocess.run([sys.executable, "-c", FULL], env=environment, timeout=60, check=True)
 
 
-def test_a_flush_of_streams_that_cannot_be_flushed() -> None:
+def test_flush_ignores_streams_without_a_descriptor() -> None:
     closed = io.StringIO()
     closed.close()
     for stream in (io.StringIO(), closed, None, object()):
         streams.flush(stream)  # type: ignore[arg-type]
 
 
-def test_a_flush_to_a_file(tmp_path: Path) -> None:
+def test_flush_to_a_file(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("w") as stream:
         stream.write("printed")

@@ -1,4 +1,4 @@
-"""An exception of the user's code in one line: what it says, and the user's line that led to it."""
+"""Summaries of exceptions of the user's code: one line, with the user's line that led to it."""
 
 import importlib
 import os
@@ -7,51 +7,54 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-_OURS = f"{Path(__file__).parent}{os.sep}"
+_WSGATE = f"{Path(__file__).parent}{os.sep}"
 _INSTALLED = {"site-packages", "dist-packages"}  # the folders of pip and of Debian
 _MAX_REPR = 100
 
 
 class _Place(NamedTuple):
-    """A line of code, and the module that runs it."""
+    """A line of code, and the name of its module."""
 
     file: str
     line: int | None
     module: str = ""
 
 
-def describe(error: BaseException, package: str) -> str:
+def error_summary(error: BaseException, package: str) -> str:
     """Return an exception in one line, with the place in the user's code that led to it.
 
-    A group is followed by the first of its exceptions. package: the app's top-level package, whose
-    code is the user's even if it is installed.
+    An exception group is followed by its first exception.
+
+    Args:
+        error: the exception, with its traceback.
+        package: the app's top-level package. Its code is the user's even if it is installed.
     """
     errors = [error]
     while isinstance(errors[-1], BaseExceptionGroup):
         errors.append(errors[-1].exceptions[0])
-    text = ": ".join(map(one_line, errors))
+    text = ": ".join(map(error_line, errors))
     place = next(filter(None, (_place(error, package) for error in reversed(errors))), None)
     return f"{text} ({place.file}, line {place.line})" if place else text
 
 
-def shorten(value: object) -> str:
-    """Return a value's repr in one line of bounded length."""
+def short_repr(value: object) -> str:
+    """Return a value's repr in one line, cut to 100 characters; never raises."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # noqa: BLE001  # a value of the user's code may raise anything
+    except Exception:  # noqa: BLE001  # the user's __repr__ may raise anything
         text = f"<{type(value).__qualname__}>"
     return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 3]}..."
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception as the last line of its traceback says it; never raises."""
-    # Indented are a SyntaxError's place and what shows it; notes follow the line.
+def error_line(error: BaseException) -> str:
+    """Return an exception as the last line of its traceback shows it; never raises."""
+    # A SyntaxError's source lines come first and are indented; notes come after the line.
     lines = traceback.format_exception_only(error)
     return " ".join(next(line for line in lines if not line.startswith("  ")).split())
 
 
 def _place(error: BaseException, package: str) -> _Place | None:
-    """Return the last of the user's lines, or the innermost line if none is the user's."""
+    """Return the user's innermost line, or the innermost line of all if none is the user's."""
     if isinstance(error, SyntaxError) and error.filename and not _is_virtual(error.filename):
         return _Place(error.filename, error.lineno)
     frames = (
@@ -64,13 +67,13 @@ def _place(error: BaseException, package: str) -> _Place | None:
 
 
 def _is_virtual(file: str) -> bool:
-    """Whether there is no such file: code that exec made, as dataclasses do, or frozen modules."""
+    """Return whether code has no file: `exec` made it (as in dataclasses), or it is frozen."""
     return file.startswith("<")
 
 
 def _is_machinery(place: _Place) -> bool:
-    """Whether a line only imports or calls the user's code."""
-    return place.file.startswith(("<frozen ", _OURS)) or place.file == importlib.__file__
+    """Return whether a line only imports or calls the user's code."""
+    return place.file.startswith(("<frozen ", _WSGATE)) or place.file == importlib.__file__
 
 
 def _is_users(place: _Place, package: str) -> bool:
@@ -78,10 +81,10 @@ def _is_users(place: _Place, package: str) -> bool:
         return False
     if place.module.partition(".")[0] == package:
         return True
-    return not (_INSTALLED & {*Path(place.file).parts} or place.file.startswith(_stdlib()))
+    return not (_INSTALLED & {*Path(place.file).parts} or place.file.startswith(_stdlib_folders()))
 
 
-def _stdlib() -> tuple[str, ...]:
-    # The two differ where the interpreter is reached through links.
+def _stdlib_folders() -> tuple[str, ...]:
+    # The two differ if the interpreter is started through a symbolic link.
     folders = sysconfig.get_path("stdlib"), Path(os.__file__).parent
     return tuple(f"{folder}{os.sep}" for folder in folders)

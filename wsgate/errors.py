@@ -1,27 +1,29 @@
-"""One tree of exceptions.
+"""The exceptions of wsgate.
 
 WsgateError
 ├── ConfigError                a setting or an app that cannot be used; exit status 1
-│   └── LoopIsRunning          run() inside a running event loop (also a RuntimeError)
-├── StartupFailed              the app's lifespan said no; exit status 3
-├── IllegalMessage             sent by the app, but not in this state (also a RuntimeError)
-├── InvalidMessage             sent by the app with a wrong shape or value (also a ValueError)
-├── ClientDisconnected         a send after the client has left (also an OSError)
-└── RequestRefused             a request that the server answers itself, with a status
+│   └── LoopIsRunning          run() in a running event loop (also a RuntimeError)
+├── StartupFailed              the app's lifespan refused to start; exit status 3
+├── IllegalMessage             the app sent a message that its state forbids (also a RuntimeError)
+├── InvalidMessage             the app sent a malformed message (also a ValueError)
+├── ClientDisconnected         the app sent to a client that has left (also an OSError)
+└── RequestRefused             a request that the server itself answers with an error status
 """
 
 from collections.abc import Sequence
 
 
 class WsgateError(Exception):
-    """What every exception of wsgate is a kind of."""
+    """The base class of all exceptions of wsgate."""
 
 
 class ConfigError(WsgateError):
-    """A setting, a socket or an app that cannot be used; the text is one line for the operator.
+    """A setting, an address or an app cannot be used. The text is one line for the operator.
 
-    setting: the name of the setting that has to change: a field of `Config`, "app" or "app_dir",
-    None for an error of no single setting. The text of a setting's error begins with its option.
+    Attributes:
+        setting: the name of the setting with the bad value: a field of `Config`, "app" or
+            "app_dir". The text then starts with the setting's command-line option. None if no
+            single setting is the cause.
     """
 
     def __init__(self, text: str, *, setting: str | None = None) -> None:
@@ -30,15 +32,15 @@ class ConfigError(WsgateError):
 
 
 class LoopIsRunning(ConfigError, RuntimeError):
-    """`run` was called inside a running event loop; its text names what to await instead."""
+    """`run` was called in a running event loop. The text names what to await instead."""
 
 
 class StartupFailed(WsgateError):
-    """The app's lifespan refused to start; its text is the app's own message."""
+    """The app's lifespan refused to start. The text is the app's message."""
 
 
 class IllegalMessage(WsgateError, RuntimeError):
-    """The app sent a message that its present state forbids; the text names both."""
+    """The app sent a message that is not allowed in the current state. The text names both."""
 
     def __init__(self, message_type: object, state: str) -> None:
         super().__init__(f"{message_type!r} cannot be sent in the state {state}")
@@ -49,18 +51,20 @@ class InvalidMessage(WsgateError, ValueError):
 
 
 class ClientDisconnected(WsgateError, OSError):
-    """A send to a client that has left.
+    """The app sent a message to a client that has left.
 
     ASGI HTTP & WebSocket spec 2.4 and later: "the server should raise a server-specific subclass
-    of OSError". It is an ordinary event, so an app may let it through and nothing is logged.
+    of OSError". Clients may leave at any time, so an app need not catch this: it is not logged.
     """
 
 
 class RequestRefused(WsgateError):
-    """A request that never reaches the app; the connection closes behind the answer.
+    """The server answers a request itself, with an error status, and closes the connection.
 
-    status: the HTTP status of the answer. detail: one line for the client and the log.
-    headers: more headers of the answer, such as the version that a 426 has to name.
+    Attributes:
+        status: the HTTP status of the response.
+        detail: one line for the client and the log.
+        headers: further headers of the response, such as the Sec-WebSocket-Version of a 426.
     """
 
     def __init__(

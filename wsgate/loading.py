@@ -1,4 +1,4 @@
-"""Finds the app that "module:attribute" names or that a factory makes; each error is one line."""
+"""Loads the app: imports "module:attribute" and calls factories. Each error is one line."""
 
 import asyncio
 import importlib
@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from wsgate import loggers
-from wsgate.diagnosis import describe, shorten
+from wsgate.diagnosis import error_summary, short_repr
 from wsgate.errors import ConfigError
 from wsgate.types import App, Factory
 
-# What the user's code may fail with. A SystemExit would end the process without a word, and that
-# of `sys.exit()` with status 0. CancelledError: of a task of the user's own.
+# What the user's code may raise. An uncaught SystemExit would end the process without a message,
+# that of `sys.exit()` with status 0. A CancelledError may come from one of the user's own tasks.
 _FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 _ASGI_ARGUMENTS = ("scope", "receive", "send")
 
@@ -23,36 +23,44 @@ _ASGI_ARGUMENTS = ("scope", "receive", "send")
 def load(
     app: App | Factory | str, *, factory: bool = False, app_dir: str | None = None
 ) -> App | Awaitable[App]:
-    """Return the app, or what `complete` awaits for it if its factory is async.
+    """Return the app, or an awaitable for `complete` if an async factory makes it.
 
-    app: itself, or "module:attribute" of it, dots in both. factory: call it to get the app; without
-    this, what can only be a factory is called as well, with a warning. app_dir: a folder that
-    modules are looked for in first.
-    Raises ConfigError, whose cause is what the user's code raised.
+    Args:
+        app: the app, or "module:attribute" of it; both parts may contain dots.
+        factory: call `app` to get the app. Without this, an object that can only be a factory is
+            called too, and a warning is logged.
+        app_dir: a folder to search for modules first.
+
+    Raises:
+        ConfigError: its cause is the exception of the user's code.
     """
     if app_dir is not None:
-        _search_first(app_dir)
-    found: object = _find(app) if isinstance(app, str) else app
-    described = f'"{app}" is' if isinstance(app, str) else "the app is"
-    if factory or _is_factory(found):
+        _add_to_path(app_dir)
+    candidate: object = _find(app) if isinstance(app, str) else app
+    subject = f'"{app}" is' if isinstance(app, str) else "the app is"
+    if factory or _is_factory(candidate):
         if not factory:
             loggers.error.warning(
                 "ASGI app factory detected: calling it to get the app. "
                 "Set --factory (factory=True) to make this explicit."
             )
-        return _make(_check_callable(found, described), _package(app))
-    return _check_app(found, described)
+        return _make(_check_callable(candidate, subject), _package(app))
+    return _check_app(candidate, subject)
 
 
 async def complete(app: App | Awaitable[App]) -> App:
-    """Return the app; await it if `load` returned an awaitable. Raises ConfigError."""
+    """Return the app; await it if `load` returned an awaitable.
+
+    Raises:
+        ConfigError: the factory failed, or returned no app.
+    """
     return app if callable(app) else await app
 
 
 # -- modules and attributes ------------------------------------------------------------------------
 
 
-def _search_first(folder: str) -> None:
+def _add_to_path(folder: str) -> None:
     try:
         sys.path.insert(0, os.path.realpath(folder, strict=True))
     except OSError as error:
@@ -71,17 +79,17 @@ def _find(name: str) -> object:
     if not (attributes and all(module_name.split("."))):
         raise ConfigError(f'"{name}" is not of the form "module:attribute"', setting="app")
     module = _import(module_name)
-    found: object = module
+    value: object = module
     for attribute in attributes.split("."):
         try:
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
         except _FAILURES as error:
-            if isinstance(error, AttributeError) and error.obj is found and error.name == attribute:
+            if isinstance(error, AttributeError) and error.obj is value and error.name == attribute:
                 missing = f'attribute "{attributes}" not found in "{module_name}"{_origin(module)}'
                 raise ConfigError(missing, setting="app") from error
-            reason = describe(error, _package(name))
+            reason = error_summary(error, _package(name))
             raise ConfigError(f'could not read "{name}": {reason}') from error
-    return found
+    return value
 
 
 def _import(name: str) -> ModuleType:
@@ -89,15 +97,15 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except _FAILURES as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            missing = f'could not import module "{name}": there is none'
+            missing = f'could not import module "{name}": no such module'
             raise ConfigError(missing, setting="app") from None
         raise ConfigError(
-            f'could not import "{name}": {describe(error, _package(name))}'
+            f'could not import "{name}": {error_summary(error, _package(name))}'
         ) from error
 
 
 def _origin(module: ModuleType) -> str:
-    """Return where a module was found, for it may not be the one that the user means."""
+    """Return the path of a module: it may be another one than the user expects."""
     path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
     return f" ({path})" if path else ""
 
@@ -111,13 +119,13 @@ def _make(factory: Callable[..., object], package: str) -> App | Awaitable[App]:
     except _FAILURES as error:
         raise _factory_failure(error, package) from error
     if inspect.isawaitable(made) and not callable(made):
-        return _finish(made, package)
+        return _await_app(made, package)
     return _check_app(made, "the app's factory returned")
 
 
-async def _finish(making: Awaitable[object], package: str) -> App:
+async def _await_app(awaitable: Awaitable[object], package: str) -> App:
     try:
-        made = await making
+        made = await awaitable
     except _FAILURES as error:
         if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
             raise
@@ -131,50 +139,50 @@ def _is_being_cancelled() -> bool:
 
 
 def _factory_failure(error: BaseException, package: str) -> ConfigError:
-    return ConfigError(f"the app's factory failed: {describe(error, package)}")
+    return ConfigError(f"the app's factory failed: {error_summary(error, package)}")
 
 
-def _check_callable(found: object, described: str) -> Callable[..., Any]:
-    if not callable(found):
-        raise ConfigError(f"{described} {shorten(found)}, not an ASGI app", setting="app")
-    return found
+def _check_callable(candidate: object, subject: str) -> Callable[..., Any]:
+    if not callable(candidate):
+        raise ConfigError(f"{subject} {short_repr(candidate)}, not an ASGI app", setting="app")
+    return candidate
 
 
-def _check_app(found: object, described: str) -> App:
-    app = _check_callable(found, described)
+def _check_app(candidate: object, subject: str) -> App:
+    app = _check_callable(candidate, subject)
     if _may_be_app(app):
         return app
     fault = f"it cannot be called with ({', '.join(_ASGI_ARGUMENTS)})"
     if isinstance(app, type):
         fault = "an instance of the class may be one"
-    raise ConfigError(f"{described} {shorten(app)}, not an ASGI app: {fault}", setting="app")
+    raise ConfigError(f"{subject} {short_repr(app)}, not an ASGI app: {fault}", setting="app")
 
 
-def _is_factory(found: object) -> bool:
-    """Whether something can be called without arguments, but not as an app.
+def _is_factory(candidate: object) -> bool:
+    """Return whether an object can be called without arguments, but not as an app.
 
-    A decorator's own signature and that of the function it wraps have to agree: the first may take
-    anything (*args), and the second may not be what a call takes.
+    For a decorated function both its own signature and that of the wrapped function must say so:
+    the first may accept anything (*args), the second may differ from what a call accepts.
     """
-    if not callable(found) or _fits(found, follow_wrapped=False) is False:
+    if not callable(candidate) or _fits(candidate, follow_wrapped=False) is False:
         return False
-    takes_nothing = _fits(found, follow_wrapped=True)
-    takes_connection = _may_be_app(found) and _fits(found, *_ASGI_ARGUMENTS, follow_wrapped=True)
-    return bool(takes_nothing and not takes_connection)
+    if not _fits(candidate, follow_wrapped=True):
+        return False
+    return not (_may_be_app(candidate) and _fits(candidate, *_ASGI_ARGUMENTS, follow_wrapped=True))
 
 
-def _may_be_app(found: Callable[..., Any]) -> bool:
-    """Whether something can be called as an app; what cannot be known counts as yes."""
-    if isinstance(found, type) and not hasattr(found, "__await__"):
-        return False  # such a call returns an instance, which could not be awaited
-    return _fits(found, *_ASGI_ARGUMENTS, follow_wrapped=False) is not False
+def _may_be_app(candidate: Callable[..., Any]) -> bool:
+    """Return whether an object can be called as an app; True if that cannot be determined."""
+    if isinstance(candidate, type) and not hasattr(candidate, "__await__"):
+        return False  # the call would return an instance, which cannot be awaited
+    return _fits(candidate, *_ASGI_ARGUMENTS, follow_wrapped=False) is not False
 
 
-def _fits(found: Callable[..., Any], *arguments: object, follow_wrapped: bool) -> bool | None:
-    """Whether a call with these arguments fits a signature; None if it cannot be read."""
+def _fits(candidate: Callable[..., Any], *arguments: object, follow_wrapped: bool) -> bool | None:
+    """Return whether a call with these arguments fits the signature; None if it cannot be read."""
     try:
-        signature = inspect.signature(found, follow_wrapped=follow_wrapped)
-    except Exception:  # noqa: BLE001  # to read it may run any code
+        signature = inspect.signature(candidate, follow_wrapped=follow_wrapped)
+    except Exception:  # noqa: BLE001  # `__signature__` may be a property of the user's
         return None
     try:
         signature.bind(*arguments)

@@ -1,4 +1,4 @@
-"""The process's standard streams: /dev/null for missing ones, and what must not block on them."""
+"""The process's standard streams: /dev/null in place of missing ones, writes that never block."""
 
 import array
 import contextlib
@@ -15,17 +15,17 @@ _STDERR = 2
 
 
 def open_missing() -> None:
-    """Open /dev/null for each of the descriptors 0 to 2 and each stream of `sys` that is missing.
+    """Open /dev/null for each of the descriptors 0 to 2 and streams of `sys` that is missing.
 
-    Whatever is opened next would take a closed one's number: a socket would get what is printed,
-    and uvloop aborts the process when it closes one of them.
+    Otherwise the next file or socket would get the number of a closed descriptor: a socket would
+    receive what is printed, and uvloop aborts the process when it closes a descriptor below 3.
     """
     for descriptor, name in enumerate(_NAMES):
         is_missing = not _is_open(descriptor)
         if is_missing:
-            os.set_inheritable(_open_null(), True)  # the lowest number that is free is this one
+            os.set_inheritable(_open_null(), True)  # opens `descriptor`: it is the lowest free one
         if getattr(sys, name) is None:
-            # Python found the descriptor closed; by now something else may be open there.
+            # The descriptor was closed when Python started. If it is open now, it is another file.
             setattr(sys, name, _null_stream(name, descriptor if is_missing else _open_null()))
 
 
@@ -42,16 +42,19 @@ def _open_null() -> int:
 
 
 def _null_stream(name: str, descriptor: int) -> TextIO:
-    """Return a text stream that leaves its descriptor open, as Python's own ones do."""
+    """Return a text stream that does not close its descriptor, like Python's standard streams."""
     if name == "stdin":
         return open(descriptor, encoding="utf-8", closefd=False)
     return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def warn(text: str) -> None:
-    """Write a line about a fault of the log to stderr's descriptor, unless that would block."""
+    """Write a line to the descriptor of stderr, unless that would block; never raises.
+
+    For faults of the log itself, and for signal handlers.
+    """
     if sys.__stderr__ is None:
-        return  # it was closed when Python started, so something else may have its number
+        return  # it was closed when Python started, so its number may be another file's
     line = text.encode("ascii", "backslashreplace")[: select.PIPE_BUF - 1] + b"\n"
     with contextlib.suppress(OSError):
         if is_writable(_STDERR):
@@ -59,30 +62,31 @@ def warn(text: str) -> None:
 
 
 def flush(stream: TextIO) -> None:
-    """Write what was printed and is still buffered, unless that would block."""
-    # It may have no descriptor, be closed or missing, or its reader may be gone.
+    """Write what the app has printed and Python still buffers, unless that would block."""
+    # The stream may be missing, closed or without a descriptor, and its reader may be gone.
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        if has_room_for_prints(stream.fileno()):
+        if can_flush(stream.fileno()):
             stream.flush()
 
 
-def has_room_for_prints(descriptor: int) -> bool:
-    """Return whether a descriptor takes all that Python buffers of what is printed, some 16 KiB.
+def can_flush(descriptor: int) -> bool:
+    """Return whether a descriptor takes a full buffer of Python's (some 16 KiB) without blocking.
 
-    A pipe that is writable takes 4 KiB (PIPE_BUF), no more. Its pages may be partly filled, but no
-    two neighbours hold less than one page: of a pipe with a quarter of its bytes, half is free.
+    That a pipe is writable shows only that it takes PIPE_BUF bytes, 4 KiB. Its pages may be partly
+    filled, but two neighbouring pages together hold more than one page of data: a pipe that holds a
+    quarter of its capacity has at least half of its pages free.
     """
     if not is_writable(descriptor):
         return False
     if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         return True
-    waiting = array.array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
-    return waiting[0] <= fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) // 4
+    queued = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, queued)
+    return queued[0] <= fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) // 4
 
 
 def is_writable(descriptor: int) -> bool:
-    """Return whether a pipe takes at least PIPE_BUF bytes without blocking."""
+    """Return whether a descriptor takes at least PIPE_BUF bytes without blocking."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))

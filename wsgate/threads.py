@@ -1,4 +1,4 @@
-"""Threads of the server's own: they leave signals to the main thread and never keep the program."""
+"""The server's own threads: they block the signals it handles and do not keep the program alive."""
 
 import signal
 import threading
@@ -7,11 +7,12 @@ from collections.abc import Callable
 HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def daemon(target: Callable[[], object], name: str) -> threading.Thread:
-    """Return a thread, not yet started, that calls `target` with our signals blocked.
+def daemon_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Return a thread, not yet started, that calls `target` with `HANDLED_SIGNALS` blocked.
 
-    The kernel delivers a signal to any thread that does not block it, and only the main one is to
-    be interrupted in what it waits for: otherwise its handler would run no sooner than that ends.
+    The kernel may deliver a signal to any thread that does not block it. Only the main thread runs
+    Python's signal handlers: if another one got the signal, a blocking call in the main thread
+    would not be interrupted, and the handler would run after that call.
     """
 
     def run() -> None:

@@ -4,111 +4,111 @@ from typing import Any
 
 import pytest
 
-from wsgate.http.request import Request
-from wsgate.observe import logs
-from wsgate.observe.access_log import AccessLog
+from wsgate import loggers
+from wsgate.observe import access_log
+from wsgate.observe.access_log import log_event
+from wsgate.observe.events import (
+    Event,
+    HandshakeRefused,
+    RequestDone,
+    ServerStarted,
+    ServerStopped,
+    ServerStopping,
+    WebSocketClosed,
+    WebSocketOpened,
+)
 from wsgate.testing import connect
 
 CLIENT = ("127.0.0.1", 50_000)
+REQUEST = RequestDone(CLIENT, "GET", b"/chat?x=1", "1.1", 200)
+REFUSED = HandshakeRefused(CLIENT, b"/chat?x=1", 403, "the origin is not allowed")
+OPENED = WebSocketOpened(CLIENT, b"/a\\b")
+CLOSED = WebSocketClosed(CLIENT, b"/chat?x=1", 1001, "", "client", 2.25, 1, 20, 3, 40)
+LOGGED: list[Event] = [REQUEST, REFUSED, OPENED, CLOSED]
 
 
 @pytest.fixture(autouse=True)
-def _open_to_caplog(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    logger = logs.access.logger
-    kept = logger.propagate, logger.disabled, logger.parent
+def _propagate_to_caplog(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    logger = loggers.access.logger
+    saved = logger.propagate, logger.disabled, logger.parent
     logger.propagate, logger.disabled, logger.parent = True, False, logging.getLogger()
     caplog.set_level(logging.INFO, "wsgate.access")
     yield
-    logger.propagate, logger.disabled, logger.parent = kept
-
-
-@pytest.fixture
-def log() -> AccessLog:
-    return AccessLog(is_wanted=True)
-
-
-def request(target: bytes = b"/chat?x=1") -> Request:
-    path, _, query = target.partition(b"?")
-    return Request("GET", target, path, query, "1.1", [])
+    logger.propagate, logger.disabled, logger.parent = saved
 
 
 # -- the lines -------------------------------------------------------------------------------------
 
 
-def test_a_request(log: AccessLog, caplog: pytest.LogCaptureFixture) -> None:
-    log.request_done(CLIENT, request(), 200)
+def test_line_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    log_event(REQUEST)
     assert caplog.record_tuples == [
         ("wsgate.access", logging.INFO, '127.0.0.1:50000 - "GET /chat?x=1 HTTP/1.1" 200 OK')
     ]
 
 
-def test_a_status_without_a_name(log: AccessLog, caplog: pytest.LogCaptureFixture) -> None:
-    log.request_done(None, request(), 799)
+def test_line_of_a_status_without_a_phrase_and_a_client_without_an_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log_event(REQUEST._replace(client=None, status=799))
     assert caplog.messages == [' - "GET /chat?x=1 HTTP/1.1" 799 ']
 
 
-def test_a_websocket_that_did_not_open(log: AccessLog, caplog: pytest.LogCaptureFixture) -> None:
-    log.websocket_refused(CLIENT, request(), 403)
+def test_line_of_a_refused_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    log_event(REFUSED)
     assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /chat?x=1" 403 Forbidden']
 
 
-def test_a_websocket_that_opened(log: AccessLog, caplog: pytest.LogCaptureFixture) -> None:
-    log.websocket_opened(CLIENT, b"/a\\b")
+def test_line_of_an_opened_websocket(caplog: pytest.LogCaptureFixture) -> None:
+    log_event(OPENED)
     assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /a\\\\b" [accepted]']
 
 
 @pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne")])
-def test_the_end_of_a_websocket(
-    log: AccessLog, caplog: pytest.LogCaptureFixture, reason: str, text: str
+def test_line_of_a_closed_websocket(
+    caplog: pytest.LogCaptureFixture, reason: str, text: str
 ) -> None:
-    log.websocket_closed(
-        CLIENT,
-        request().target,
-        code=1001,
-        reason=reason,
-        seconds=2.25,
-        received=(1, 20),
-        sent=(3, 40),
-    )
+    log_event(CLOSED._replace(reason=reason))
     line = (
         '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'
     )
     assert caplog.messages == [line % text]
 
 
-# -- whether it is wanted --------------------------------------------------------------------------
+# -- events without a line -------------------------------------------------------------------------
 
 
-def say_everything(log: AccessLog) -> None:
-    log.request_done(CLIENT, request(), 200)
-    log.websocket_refused(CLIENT, request(), 403)
-    log.websocket_opened(CLIENT, b"/")
-    log.websocket_closed(
-        CLIENT, b"/", code=1000, reason="", seconds=1.0, received=(0, 0), sent=(0, 0)
-    )
-
-
-def test_it_is_off(caplog: pytest.LogCaptureFixture) -> None:
-    log = AccessLog(is_wanted=False)
-    say_everything(log)
-    assert not log.tells_websockets()
+@pytest.mark.parametrize("event", [ServerStarted, ServerStopping, ServerStopped])
+def test_events_of_the_server_have_no_line(caplog: pytest.LogCaptureFixture, event: Any) -> None:
+    log_event(event(("http://127.0.0.1:8000",)))
     assert caplog.records == []
 
 
-def test_the_logger_s_level_counts_at_each_line(
-    log: AccessLog, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_level_of_the_logger_is_checked_for_each_event(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "wsgate.access")
-    say_everything(log)
-    assert not log.tells_websockets()
+    for event in LOGGED:
+        log_event(event)
     assert caplog.records == []
     caplog.set_level(logging.INFO, "wsgate.access")
-    say_everything(log)
-    assert log.tells_websockets()
+    for event in LOGGED:
+        log_event(event)
     assert len(caplog.records) == 4
 
 
-# -- within another program, whose logging it is ---------------------------------------------------
+def test_nothing_is_formatted_above_the_level_of_the_logger(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(access_log, "escape", fail)
+    monkeypatch.setattr(access_log, "format_address", fail)
+    caplog.set_level(logging.WARNING, "wsgate.access")
+    for event in LOGGED:
+        log_event(event)
+
+
+# -- within another program, which sets up logging -------------------------------------------------
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -116,43 +116,44 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
-@pytest.mark.parametrize(("is_wanted", "count"), [(True, 1), (False, 0)])
-async def test_it_is_off_where_logging_is_the_host_s(
-    caplog: pytest.LogCaptureFixture, is_wanted: bool, count: int
+@pytest.mark.parametrize(("is_on", "count"), [(True, 1), (False, 0)])
+async def test_access_log_setting_holds_where_the_host_sets_up_logging(
+    caplog: pytest.LogCaptureFixture, is_on: bool, count: int
 ) -> None:
-    async with connect(app, access_log=is_wanted) as client:
+    async with connect(app, access_log=is_on) as client:
+        assert bool(client.worker.observers) == is_on
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     assert len(caplog.records) == count
 
 
 class Failing(logging.Handler):
-    """A handler of the host's that lets its error out."""
+    """A handler of the host program that raises."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise OSError(24, "Too many open files")
 
 
-async def test_a_handler_that_fails_does_not_reach_the_app(
+async def test_failing_handler_does_not_reach_the_app(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ends: list[str] = []
 
-    async def counts(scope: Any, receive: Any, send: Any) -> None:
+    async def record_end(scope: Any, receive: Any, send: Any) -> None:
         await app(scope, receive, send)
-        ends.append("well")
+        ends.append("ok")
 
-    monkeypatch.setattr(logs.access, "_is_reported", False)
+    monkeypatch.setattr(loggers.access, "_is_reported", False)
     handler = Failing()
-    logs.access.logger.addHandler(handler)
+    loggers.access.logger.addHandler(handler)
     try:
-        async with connect(counts) as client:
+        async with connect(record_end) as client:
             for _ in range(3):
                 client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     finally:
-        logs.access.logger.removeHandler(handler)
-    assert ends == ["well"] * 3
+        loggers.access.logger.removeHandler(handler)
+    assert ends == ["ok"] * 3
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(
         "wsgate: a handler or filter of wsgate.access fails: OSError: [Errno 24]"

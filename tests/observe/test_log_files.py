@@ -1,4 +1,4 @@
-"""Log files that are moved away under the handlers that write them."""
+"""Reopening of log files that were moved away."""
 
 import logging
 import logging.handlers
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Open]:
-    """Make handlers that write the file; they are closed after the test."""
+    """Return a function that makes handlers of the file; they are closed after the test."""
     made: list[logging.FileHandler] = []
 
     def make(kind: Open = logging.FileHandler, **options: bool) -> logging.FileHandler:
@@ -56,9 +56,7 @@ def move(path: Path) -> Path:
         logging.handlers.TimedRotatingFileHandler,
     ],
 )
-def test_a_file_that_was_moved_is_opened_anew(
-    path: Path, opened: Open, log: LogCapture, kind: Open
-) -> None:
+def test_moved_file_is_reopened(path: Path, opened: Open, log: LogCapture, kind: Open) -> None:
     handler = opened(kind)
     emit(handler, "one")
     assert handler.stream is not None
@@ -70,20 +68,20 @@ def test_a_file_that_was_moved_is_opened_anew(
     assert log.messages(logging.INFO) == ["Log files reopened: 1"]
 
 
-def test_a_file_that_was_removed_or_replaced_is_opened_anew(path: Path, opened: Open) -> None:
+def test_removed_or_replaced_file_is_reopened(path: Path, opened: Open) -> None:
     handler = opened()
     path.unlink()
     log_files.reopen()
     emit(handler, "one")
     assert path.read_text() == "one\n"
     path.unlink()
-    path.write_text("of the new one\n")
+    path.write_text("from another program\n")
     log_files.reopen()
     emit(handler, "two")
-    assert path.read_text() == "of the new one\ntwo\n"
+    assert path.read_text() == "from another program\ntwo\n"
 
 
-def test_a_file_that_is_where_it_was_stays_open(opened: Open, log: LogCapture) -> None:
+def test_file_that_was_not_moved_stays_open(opened: Open, log: LogCapture) -> None:
     handler = opened()
     stream = handler.stream
     log_files.reopen()
@@ -91,7 +89,7 @@ def test_a_file_that_is_where_it_was_stays_open(opened: Open, log: LogCapture) -
     assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
-def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: LogCapture) -> None:
+def test_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: LogCapture) -> None:
     closed = opened()
     closed.close()
     waiting = opened(delay=True)
@@ -102,7 +100,7 @@ def test_a_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: Lo
     assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
-def test_a_file_that_cannot_be_opened_is_one_line_and_its_handler_goes_on(
+def test_file_that_cannot_be_opened_is_logged_and_its_handler_keeps_the_old_one(
     path: Path, opened: Open, log: LogCapture
 ) -> None:
     handler = opened()
@@ -116,7 +114,7 @@ def test_a_file_that_cannot_be_opened_is_one_line_and_its_handler_goes_on(
     assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
-def test_a_handler_of_another_kind_does_not_keep_others_from_it(
+def test_failing_handler_does_not_affect_the_others(
     path: Path, opened: Open, log: LogCapture
 ) -> None:
     class Strange(logging.FileHandler):
@@ -132,7 +130,7 @@ def test_a_handler_of_another_kind_does_not_keep_others_from_it(
     strange.acquire = logging.FileHandler.acquire.__get__(strange)  # type: ignore[method-assign]
 
 
-def test_a_file_behind_a_queue_is_opened_anew(path: Path, opened: Open) -> None:
+def test_file_of_a_queue_listener_is_reopened(path: Path, opened: Open) -> None:
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     listener = logging.handlers.QueueListener(lines, opened())
     listener.start()

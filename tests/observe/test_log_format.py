@@ -10,10 +10,10 @@ from wsgate.observe.log_format import ConsoleFormatter
 # -- the console -----------------------------------------------------------------------------------
 
 
-def formatted(level: int, *, colours: bool = False, name: str | None = None) -> str:
+def format_line(level: int, *, has_colours: bool = False, name: str | None = None) -> str:
     record = logging.LogRecord("wsgate", level, "", 0, "%s done", ("well",), None)
     record.levelname = name or record.levelname
-    return ConsoleFormatter(colours=colours).format(record)
+    return ConsoleFormatter(has_colours=has_colours).format(record)
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ def formatted(level: int, *, colours: bool = False, name: str | None = None) -> 
         (logging.CRITICAL, "CRITICAL: well done"),
     ],
 )
-def test_a_line_looks_as_operators_know_it(level: int, line: str) -> None:
-    assert formatted(level) == line
+def test_line_has_the_format_of_uvicorn(level: int, line: str) -> None:
+    assert format_line(level) == line
 
 
-def test_a_level_with_a_long_name_of_its_own() -> None:
-    assert formatted(55, name="CATASTROPHE") == "CATASTROPHE: well done"
+def test_level_with_a_long_name() -> None:
+    assert format_line(55, name="CATASTROPHE") == "CATASTROPHE: well done"
 
 
 @pytest.mark.parametrize(
@@ -42,17 +42,17 @@ def test_a_level_with_a_long_name_of_its_own() -> None:
         (35, "\033[39mLevel 35\033[0m: well done"),
     ],
 )
-def test_a_terminal_has_colours(level: int, line: str) -> None:
-    assert formatted(level, colours=True) == line
+def test_levels_are_coloured(level: int, line: str) -> None:
+    assert format_line(level, has_colours=True) == line
 
 
-def test_a_traceback_that_quotes_a_client() -> None:
+def test_traceback_is_indented_and_escaped() -> None:
     try:
         raise ValueError("bad: \r\nINFO:     forged\n\x1b[31m\x9b\u2028\ud800 \u65e5\u672c\t!")  # noqa: TRY301
     except ValueError:
-        found = sys.exc_info()
-    record = logging.LogRecord("wsgate", logging.ERROR, "", 0, "it failed", (), found)
-    first, *lines = ConsoleFormatter(colours=False).format(record).split("\n")
+        error = sys.exc_info()
+    record = logging.LogRecord("wsgate", logging.ERROR, "", 0, "it failed", (), error)
+    first, *lines = ConsoleFormatter(has_colours=False).format(record).split("\n")
     assert first == "ERROR:    it failed"
     assert lines[0] == "  Traceback (most recent call last):"
     assert lines[-3:] == [
@@ -74,8 +74,8 @@ def test_a_traceback_that_quotes_a_client() -> None:
         (None, ""),
     ],
 )
-def test_an_address(client: tuple[str, int] | None, text: str) -> None:
-    assert log_format.address(client) == text
+def test_address(client: tuple[str, int] | None, text: str) -> None:
+    assert log_format.format_address(client) == text
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_an_address(client: tuple[str, int] | None, text: str) -> None:
         ("é\u2028\ud800", "\\xe9\\u2028\\ud800"),
     ],
 )
-def test_a_peer_cannot_forge_a_line(text: str, safe: str) -> None:
-    assert log_format.escaped(text) == safe
+def test_text_from_a_client_cannot_forge_a_line(text: str, safe: str) -> None:
+    assert log_format.escape(text) == safe
 
 
-def test_escapes_are_those_of_python_s_own_codec() -> None:
+def test_escapes_are_those_of_the_codec_unicode_escape() -> None:
     characters = [chr(code) for code in (*range(0x3000), 0xD800, 0xDFFF, 0xFFFD, 0x1F600)]
     for text in (*characters, "".join(characters), "".join(random.sample(characters, 500))):
-        assert log_format.escaped(text) == text.encode("unicode_escape").decode("ascii")
+        assert log_format.escape(text) == text.encode("unicode_escape").decode("ascii")

@@ -17,12 +17,12 @@ from wsgate.observe.log_handler import ConsoleHandler
 from wsgate.observe.log_queue import QueueWriter
 from wsgate.observe.log_writer import LineWriter
 
-PATIENCE = 30.0  # seconds after which what a test waits for will not come
+PATIENCE = 30.0  # seconds after which a test stops waiting
 MIB = 1024 * 1024
 
 
 def handler_of(stream: TextIO, title: str = "access log") -> ConsoleHandler:
-    return ConsoleHandler(title, stream, ConsoleFormatter(colours=False))
+    return ConsoleHandler(title, stream, ConsoleFormatter(has_colours=False))
 
 
 def log(handler: logging.Handler, text: object, *args: object) -> None:
@@ -31,7 +31,7 @@ def log(handler: logging.Handler, text: object, *args: object) -> None:
 
 
 class Pipe:
-    """A pipe. stream: of text, into it."""
+    """A pipe. stream: a text stream that writes to it."""
 
     def __init__(self) -> None:
         self.reader, writer = os.pipe()
@@ -39,21 +39,21 @@ class Pipe:
         self.seen = b""
 
     def read(self, size: int) -> bytes:
-        """Return what comes next, once there are so many bytes."""
+        """Wait for `size` bytes; return them."""
         data = b""
         while len(data) < size and select.select([self.reader], [], [], PATIENCE)[0]:
             data += os.read(self.reader, size - len(data))
         return data
 
     def read_until(self, end: bytes) -> bytes:
-        """Return what comes, up to a line that has `end` in it."""
+        """Wait for a line that contains `end`; return all that was read."""
         while end not in self.seen or not self.seen.endswith(b"\n"):
             assert select.select([self.reader], [], [], PATIENCE)[0], self.seen[-200:]
             self.seen += os.read(self.reader, MIB)
         return self.seen
 
     def fill(self) -> int:
-        """Write until there is no room; return how many bytes that took."""
+        """Write until the pipe is full; return the number of bytes."""
         descriptor, size = self.stream.fileno(), 0
         os.set_blocking(descriptor, False)
         with contextlib.suppress(BlockingIOError):
@@ -63,7 +63,7 @@ class Pipe:
         return size
 
     def hang_up(self) -> None:
-        """Close the end that is read."""
+        """Close the reader's end."""
         if self.reader >= 0:
             os.close(self.reader)
         self.reader = -1
@@ -85,34 +85,34 @@ def pipe() -> Iterator[Pipe]:
 def handler(pipe: Pipe) -> Iterator[ConsoleHandler]:
     handler = handler_of(pipe.stream)
     yield handler
-    pipe.close()  # which also ends a write that is stuck
+    pipe.close()  # this also ends a blocked write
     handler.close()
 
 
 # -- which streams get a thread --------------------------------------------------------------------
 
 
-def test_a_pipe_a_socket_and_a_terminal_are_written_by_a_thread(pipe: Pipe) -> None:
+def test_pipes_sockets_and_terminals_are_written_by_a_thread(pipe: Pipe) -> None:
     ours, theirs = socket.socketpair()
     master, slave = pty.openpty()
     with ours, theirs, ours.makefile("w") as sock, open(slave, "w") as tty:  # noqa: PTH123
         assert isinstance(handler_of(pipe.stream).writer, QueueWriter)
         assert isinstance(handler_of(tty).writer, QueueWriter)
-        # A socket's file object writes by itself; a descriptor that is one is another matter.
+        # A socket's file object is not a file on a descriptor; a file on a socket's descriptor is.
         assert isinstance(handler_of(sock).writer, LineWriter)
         with open(ours.fileno(), "w", closefd=False) as stream:
             assert isinstance(handler_of(stream).writer, QueueWriter)
     os.close(master)
 
 
-def test_a_file_and_devnull_are_written_at_once(tmp_path: Path) -> None:
+def test_files_and_devnull_are_written_at_once(tmp_path: Path) -> None:
     for path in (tmp_path / "log", Path(os.devnull)):
         with path.open("w") as stream:
             assert isinstance(handler_of(stream).writer, LineWriter)
 
 
 class Tee(io.TextIOWrapper):
-    """A stream that does more than to write to its descriptor."""
+    """A stream that does more than write to its descriptor."""
 
     copies = ""
 
@@ -121,7 +121,7 @@ class Tee(io.TextIOWrapper):
         return super().write(text)
 
 
-def test_a_stream_that_does_more_than_write_is_left_to_it(tmp_path: Path) -> None:
+def test_subclass_of_a_text_stream_is_written_by_its_own_method(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with Tee((path).open("wb"), encoding="utf-8") as stream:
         log(handler_of(stream), "twice")
@@ -129,7 +129,7 @@ def test_a_stream_that_does_more_than_write_is_left_to_it(tmp_path: Path) -> Non
 
 
 class Minimal:
-    """As little of a stream as `logging` needs."""
+    """The methods of a stream that `logging` needs."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -141,13 +141,13 @@ class Minimal:
         pass
 
 
-def test_a_stream_of_the_least() -> None:
+def test_minimal_stream() -> None:
     stream: Any = Minimal()
     log(handler_of(stream), "line")
     assert stream.text == "INFO:     line\n"
 
 
-def test_a_closed_stream() -> None:
+def test_closed_stream_is_reported_by_the_other_handler() -> None:
     stream, other = io.StringIO(), io.StringIO()
     stream.close()
     handler = handler_of(stream)
@@ -158,11 +158,11 @@ def test_a_closed_stream() -> None:
     )
 
 
-# -- what is written -------------------------------------------------------------------------------
+# -- lines and prints ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "koi8-r", "cp1252"])
-def test_no_text_is_too_much_for_an_encoding(tmp_path: Path, encoding: str) -> None:
+def test_characters_outside_the_encoding_are_escaped(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "log"
     with path.open("w", encoding=encoding) as stream:
         log(handler_of(stream), "é \ud800 日本 %s", "\x80")
@@ -170,7 +170,7 @@ def test_no_text_is_too_much_for_an_encoding(tmp_path: Path, encoding: str) -> N
     assert path.read_bytes() == expected
 
 
-def test_a_record_that_cannot_be_formatted(
+def test_record_that_cannot_be_formatted_is_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "log"
@@ -182,7 +182,7 @@ def test_a_record_that_cannot_be_formatted(
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
-def test_prints_to_a_file_keep_their_place(tmp_path: Path) -> None:
+def test_prints_to_a_file_stay_in_order_with_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w") as stream:
         handler = handler_of(stream)
@@ -192,15 +192,13 @@ def test_prints_to_a_file_keep_their_place(tmp_path: Path) -> None:
     assert path.read_text() == "".join(f"print {n}\nINFO:     line {n}\n" for n in range(3))
 
 
-def test_prints_to_a_pipe_are_seen_no_later_than_the_line(
-    pipe: Pipe, handler: ConsoleHandler
-) -> None:
+def test_prints_to_a_pipe_arrive_before_the_next_line(pipe: Pipe, handler: ConsoleHandler) -> None:
     print("print", file=pipe.stream)
     log(handler, "line")
     assert pipe.read_until(b"line") == b"print\nINFO:     line\n"
 
 
-def test_prints_to_a_pipe_without_room_do_not_block(pipe: Pipe, handler: ConsoleHandler) -> None:
+def test_prints_to_a_full_pipe_do_not_block(pipe: Pipe, handler: ConsoleHandler) -> None:
     size = pipe.fill()
     print("print", file=pipe.stream)
     log(handler, "line")
@@ -215,13 +213,13 @@ def test_two_logs_on_one_pipe_keep_their_order(pipe: Pipe) -> None:
         one.connect(two)
         for number in range(1_000):
             log((one, two)[number % 2], "%d", number)
-        found = pipe.read_until(b" 999\n").decode().splitlines()
-        assert found == [f"INFO:     {number}" for number in range(1_000)]
+        lines = pipe.read_until(b" 999\n").decode().splitlines()
+        assert lines == [f"INFO:     {number}" for number in range(1_000)]
         one.close()
         two.close()
 
 
-def test_two_pipes_have_a_thread_each(pipe: Pipe, handler: ConsoleHandler) -> None:
+def test_two_pipes_get_a_thread_each(pipe: Pipe, handler: ConsoleHandler) -> None:
     other = Pipe()
     two = handler_of(other.stream)
     handler.connect(two)
@@ -233,10 +231,12 @@ def test_two_pipes_have_a_thread_each(pipe: Pipe, handler: ConsoleHandler) -> No
     other.close()
 
 
-# -- readers that stop, and readers that go --------------------------------------------------------
+# -- readers that stop or leave --------------------------------------------------------------------
 
 
-def test_a_pipe_that_nobody_reads(pipe: Pipe, handler: ConsoleHandler) -> None:
+def test_lines_for_a_pipe_that_nobody_reads_are_dropped_and_counted(
+    pipe: Pipe, handler: ConsoleHandler
+) -> None:
     count, text = 4_000, "x" * 1_000
     for _ in range(count):
         log(handler, text)
@@ -244,7 +244,9 @@ def test_a_pipe_that_nobody_reads(pipe: Pipe, handler: ConsoleHandler) -> None:
     handler.flush()
     pipe.read_until(b"missing here")
     assert isinstance(handler.writer, QueueWriter)
-    while not handler.writer._is_empty():  # more was dropped meanwhile, or the thread is late
+    while (
+        not handler.writer._is_empty()
+    ):  # more lines were dropped meanwhile, or the thread is late
         handler.flush()
     log(handler, "the last")
     *lines, last = pipe.read_until(b"the last").decode().splitlines()
@@ -259,7 +261,7 @@ def test_a_pipe_that_nobody_reads(pipe: Pipe, handler: ConsoleHandler) -> None:
     assert last == "INFO:     the last"
 
 
-def test_a_terminal_that_is_stopped() -> None:
+def test_stopped_terminal_does_not_block() -> None:
     master, slave = pty.openpty()
     with open(slave, "w") as tty:  # noqa: PTH123
         handler = handler_of(tty)
@@ -269,7 +271,7 @@ def test_a_terminal_that_is_stopped() -> None:
         handler.close()
 
 
-def test_a_reader_that_goes_away(pipe: Pipe, handler: ConsoleHandler) -> None:
+def test_reader_that_leaves_is_reported_once(pipe: Pipe, handler: ConsoleHandler) -> None:
     other = io.StringIO()
     handler.connect(handler_of(other, "error log"))
     pipe.hang_up()
@@ -279,7 +281,7 @@ def test_a_reader_that_goes_away(pipe: Pipe, handler: ConsoleHandler) -> None:
     assert other.getvalue() == "WARNING:  The access log cannot be written: Broken pipe\n"
 
 
-def test_a_full_disk() -> None:
+def test_full_disk_is_reported_once() -> None:
     other = io.StringIO()
     with Path("/dev/full").open("w") as stream:
         handler = handler_of(stream)
@@ -291,7 +293,7 @@ def test_a_full_disk() -> None:
     )
 
 
-def test_both_fail_and_one_comes_back(pipe: Pipe, handler: ConsoleHandler) -> None:
+def test_both_logs_may_fail(pipe: Pipe, handler: ConsoleHandler) -> None:
     with Path("/dev/full").open("w") as stream:
         errors = handler_of(stream, "error log")
         errors.connect(handler)
@@ -304,8 +306,8 @@ def test_both_fail_and_one_comes_back(pipe: Pipe, handler: ConsoleHandler) -> No
         assert errors.writer.is_failing
 
 
-def test_a_report_waits_for_no_lock(pipe: Pipe, handler: ConsoleHandler) -> None:
-    """See that two threads which report to each other's handler do not wait for each other."""
+def test_report_does_not_wait_for_a_lock(pipe: Pipe, handler: ConsoleHandler) -> None:
+    """Otherwise two threads that report to each other's handler would deadlock."""
     text = io.StringIO()
     other = handler_of(text, "error log")
     handler.connect(other)
@@ -331,12 +333,10 @@ def test_a_report_waits_for_no_lock(pipe: Pipe, handler: ConsoleHandler) -> None
     assert text.getvalue() == "WARNING:  The access log cannot be written: Broken pipe\n"
 
 
-def test_the_system_s_own_shutdown_of_logging_has_an_end(
-    pipe: Pipe, handler: ConsoleHandler
-) -> None:
+def test_logging_shutdown_does_not_hang(pipe: Pipe, handler: ConsoleHandler) -> None:
     size = pipe.fill()
     log(handler, "line")
     handler.flush()
-    logging.shutdown([lambda: handler])  # as it keeps them
+    logging.shutdown([lambda: handler])  # handlers are kept as weak references there
     assert len(pipe.read(size)) == size
     assert pipe.read_until(b"line") == b"INFO:     line\n"

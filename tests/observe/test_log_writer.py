@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from wsgate.observe.log_writer import LineWriter, after_prints, to_descriptor, to_stream
+from wsgate.observe.log_writer import (
+    LineWriter,
+    make_descriptor_write,
+    make_flushing_write,
+    make_stream_write,
+)
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 class Disk:
-    """Something to write to. room: bytes that fit, None for any; reports: of errors."""
+    """A disk. room: bytes that fit, None for any number. reports: the reported errors."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -50,7 +55,7 @@ def writer(disk: Disk) -> LineWriter:
     )
 
 
-# -- what cannot be written ------------------------------------------------------------------------
+# -- lines that cannot be written ------------------------------------------------------------------
 
 
 def test_lines_are_written(disk: Disk, writer: LineWriter) -> None:
@@ -61,7 +66,7 @@ def test_lines_are_written(disk: Disk, writer: LineWriter) -> None:
     assert not writer.is_failing
 
 
-def test_a_device_that_takes_a_byte_at_a_time() -> None:
+def test_short_writes_are_continued() -> None:
     taken: list[bytes] = []
 
     def write(data: bytes) -> int:
@@ -72,7 +77,7 @@ def test_a_device_that_takes_a_byte_at_a_time() -> None:
     assert b"".join(taken) == b"one\ntwo\n"
 
 
-def test_an_error_is_reported_once_and_lines_are_counted(disk: Disk, writer: LineWriter) -> None:
+def test_error_is_reported_once_and_lost_lines_are_counted(disk: Disk, writer: LineWriter) -> None:
     disk.room = 0
     for _ in range(3):
         writer.put(b"lost\n")
@@ -86,7 +91,7 @@ def test_an_error_is_reported_once_and_lines_are_counted(disk: Disk, writer: Lin
     assert not writer.is_failing
 
 
-def test_a_further_error_is_reported_again(disk: Disk, writer: LineWriter) -> None:
+def test_next_error_is_reported_again(disk: Disk, writer: LineWriter) -> None:
     for _ in range(2):
         disk.room = 0
         writer.put(b"lost\n")
@@ -96,7 +101,7 @@ def test_a_further_error_is_reported_again(disk: Disk, writer: LineWriter) -> No
     assert disk.lines == ["<1 No space left on device>", "fine"] * 2
 
 
-def test_an_error_is_reported_until_that_works(disk: Disk, writer: LineWriter) -> None:
+def test_report_is_repeated_until_it_is_written(disk: Disk, writer: LineWriter) -> None:
     disk.room, disk.can_report = 0, False
     writer.put(b"lost\n")
     disk.can_report = True
@@ -106,7 +111,7 @@ def test_an_error_is_reported_until_that_works(disk: Disk, writer: LineWriter) -
 
 
 @pytest.mark.parametrize(("room", "whole", "lost"), [(0, 0, 3), (3, 0, 3), (4, 1, 2), (9, 2, 1)])
-def test_a_line_that_is_cut_off_is_lost(
+def test_line_that_is_cut_off_counts_as_lost(
     disk: Disk, writer: LineWriter, room: int, whole: int, lost: int
 ) -> None:
     disk.room = room
@@ -119,7 +124,7 @@ def test_a_line_that_is_cut_off_is_lost(
     assert disk.lines == [*full, *cut_off, f"<{lost} No space left on device>", "ten"]
 
 
-def test_the_notice_itself_is_cut_off(disk: Disk, writer: LineWriter) -> None:
+def test_notice_that_is_cut_off_is_repeated(disk: Disk, writer: LineWriter) -> None:
     disk.room = 0
     writer.put(b"lost\n")
     disk.room = 3
@@ -129,13 +134,13 @@ def test_the_notice_itself_is_cut_off(disk: Disk, writer: LineWriter) -> None:
     assert disk.lines == ["<1 ", "<2 No space left on device>", "fine"]
 
 
-def test_lines_that_others_have_dropped(disk: Disk, writer: LineWriter) -> None:
+def test_lines_dropped_elsewhere_are_counted(disk: Disk, writer: LineWriter) -> None:
     writer.count_lost(7, "too slow")
     writer.write([])
     assert disk.lines == ["<7 too slow>"]
 
 
-def test_a_reset_forgets_what_was_lost(disk: Disk, writer: LineWriter) -> None:
+def test_reset_forgets_lost_lines(disk: Disk, writer: LineWriter) -> None:
     disk.room = 0
     writer.put(b"lost\n")
     writer.reset()
@@ -145,7 +150,7 @@ def test_a_reset_forgets_what_was_lost(disk: Disk, writer: LineWriter) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("closed"), RuntimeError("closed")])
-def test_any_error_of_a_stream(disk: Disk, error: Exception) -> None:
+def test_any_exception_of_a_stream_is_caught(disk: Disk, error: Exception) -> None:
     def write(data: bytes) -> int:
         raise error
 
@@ -156,13 +161,13 @@ def test_any_error_of_a_stream(disk: Disk, error: Exception) -> None:
     assert disk.reports == ["closed"]
 
 
-# -- where it goes ---------------------------------------------------------------------------------
+# -- where lines are written -----------------------------------------------------------------------
 
 
-def test_a_file_gets_lines_after_what_was_printed(tmp_path: Path) -> None:
+def test_file_gets_prints_before_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w") as stream:
-        write = after_prints(stream)
+        write = make_flushing_write(stream)
         for word in ("one", "two"):
             stream.write(f"print {word}\n")
             line = f"line {word}\n".encode()
@@ -170,23 +175,23 @@ def test_a_file_gets_lines_after_what_was_printed(tmp_path: Path) -> None:
         assert path.read_text() == "print one\nline one\nprint two\nline two\n"
 
 
-def test_a_closed_file(tmp_path: Path) -> None:
+def test_closed_file_raises(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
-        write = after_prints(stream)
-        write_later = to_descriptor(stream)
+        write = make_flushing_write(stream)
+        write_later = make_descriptor_write(stream)
     with pytest.raises(ValueError, match="closed file"):
         write(b"x")
     with pytest.raises(ValueError, match="is closed"):
         write_later(b"x")
 
 
-def test_a_stream_without_a_descriptor() -> None:
+def test_stream_without_a_descriptor() -> None:
     stream = io.StringIO()
-    assert to_stream(stream, "latin-1")(b"\xe9\n") == 2
+    assert make_stream_write(stream, "latin-1")(b"\xe9\n") == 2
     assert stream.getvalue() == "é\n"
 
 
-def test_a_pipe_that_does_not_block() -> None:
+def test_write_to_a_non_blocking_pipe_waits() -> None:
     reader, descriptor = os.pipe()
     os.set_blocking(descriptor, False)
     with open(descriptor, "w") as stream, open(reader, "rb", buffering=0) as read:  # noqa: PTH123
@@ -199,7 +204,7 @@ def test_a_pipe_that_does_not_block() -> None:
 
         thread = threading.Thread(target=read_all)
         thread.start()
-        writer = LineWriter(to_descriptor(stream), lambda *_: b"", lambda _: True)
+        writer = LineWriter(make_descriptor_write(stream), lambda *_: b"", lambda _: True)
         writer.put(sent)
         thread.join(30)
     assert b"".join(received) == sent

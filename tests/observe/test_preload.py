@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("traceback", "linecache")  # what formats tracebacks
+MODULES = ("traceback", "linecache")  # they format tracebacks
 
 
 def late_imports(module: str) -> Iterator[str]:
-    """Yield what a module of Python's own imports within its functions."""
+    """Yield the modules that a module of the standard library imports within its functions."""
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
@@ -25,9 +25,9 @@ def late_imports(module: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_nothing_is_left_to_import_for_a_traceback(module: str) -> None:
+def test_imports_for_a_traceback_are_preloaded(module: str) -> None:
     names = sorted(set(late_imports(module)))
-    there = [name for name in names if importlib.util.find_spec(name) is not None]
+    available = [name for name in names if importlib.util.find_spec(name) is not None]
     script = "import sys, wsgate.process.server; print(*(set(sys.argv[1:]) - set(sys.modules)))"
-    missing = subprocess.check_output([sys.executable, "-c", script, *there], text=True).split()
+    missing = subprocess.check_output([sys.executable, "-c", script, *available], text=True).split()
     assert missing == []

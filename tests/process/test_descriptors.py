@@ -1,6 +1,6 @@
-"""Nothing that a client does has the server import or open anything for the first time.
+"""No request makes the server import a module or open a file for the first time.
 
-With no file descriptor left it could not, and the error would reach whoever happened to be first.
+Without a free file descriptor that would fail, and the first client to need it would get an error.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from tests.frames import BINARY, PING, PONG, TEXT, Deflater, fragments, frame
 from tests.harness.client import DEFLATE, handshake, text_frame
 from tests.harness.processes import running
 from tests.harness.tcp import TcpClient
-from tests.harness.waiting import pause
+from tests.harness.waiting import pause, soon
 
 APP = "tests.apps.audited:app"
-# Deadlines so short that a test sees each of them pass.
+# Timeouts that are short enough for each of them to expire in a test.
 OPTIONS = (
     *("--timeout-keep-alive", "0.3", "--timeout-request-body", "0.5", "--ws-send-timeout", "1"),
     *("--ws-handshake-timeout", "0.8", "--ws-ping-interval", "0.3", "--ws-ping-timeout", "0.3"),
@@ -31,31 +31,31 @@ OPTIONS = (
 
 @contextlib.asynccontextmanager
 async def audited(loop: str, parsers: tuple[str, str], *options: str) -> AsyncIterator[Target]:
-    """Run a server whose process may import and open nothing."""
-    http, lane = parsers
-    async with running(APP, "--loop", loop, "--http", http, lane, *options) as process:
+    """Run a server; fail if its process imports or opens anything after its start."""
+    http, codec_switch = parsers
+    async with running(APP, "--loop", loop, "--http", http, codec_switch, *options) as process:
         yield Target(process, loop)
         process.signal()
         assert await process.ended() == 0
-    found = audit(process.log)
-    assert not found, "\n".join(found)
+    violations = audit(process.log)
+    assert not violations, "\n".join(violations)
 
 
 def audit(log: list[str]) -> list[str]:
     return [line for line in log if line.startswith("AUDIT")]
 
 
-PARSERS = {"fast": ("fast", "--ws-fast-path"), "reference": ("h11", "--no-ws-fast-path")}
+PARSERS = {"fast": ("fast", "--ws-fast-lane"), "reference": ("h11", "--no-ws-fast-lane")}
 
 
 @pytest.fixture(params=PARSERS)
 def parsers(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Name what parses HTTP and the option for WebSocket frames: the fast ones, then the others."""
+    """Return the value of --http and the switch for the WebSocket codec: both fast, or neither."""
     return PARSERS[request.param]
 
 
 async def exchange(target: Target, request: bytes) -> bytes:
-    """Return all that the server answers to some bytes until it ends the connection."""
+    """Send bytes; return all that the server sends until it closes the connection."""
     async with target.connect() as client:
         client.send(request)
         return await client.read_rest_or_reset()
@@ -66,7 +66,7 @@ def get(path: str, *headers: str, method: str = "GET", version: str = "1.1") -> 
     return "\r\n".join(lines).encode("latin-1")
 
 
-async def test_an_import_is_noticed(loop_name: str) -> None:
+async def test_audit_notices_an_import(loop_name: str) -> None:
     async with running(APP, "--loop", loop_name) as process:
         target = Target(process, loop_name)
         assert audit(process.log) == []
@@ -77,7 +77,7 @@ async def test_an_import_is_noticed(loop_name: str) -> None:
         await process.logged("AUDIT open '.*/this.*'")
 
 
-async def test_requests_and_responses(loop_name: str, parsers: tuple[str, str]) -> None:
+async def test_http_imports_and_opens_nothing(loop_name: str, parsers: tuple[str, str]) -> None:
     async with audited(loop_name, parsers, *OPTIONS) as target:
         await asyncio.gather(*(exchange(target, request) for request in (*REQUESTS, *SLOW)))
         async with target.connect() as client:  # pipelined, and then idle until the server closes
@@ -85,20 +85,20 @@ async def test_requests_and_responses(loop_name: str, parsers: tuple[str, str]) 
             for _ in range(3):
                 assert (await client.response()).status == 200
             await client.read_rest_or_reset()
-        await leave_in_mid_stream(target)
-        lines = await everything_logged(target)
+        await leave_mid_stream(target)
+        lines = await flushed_log(target)
     for error in ("NameError", "ExceptionGroup", "RecursionError", "SyntaxError", "ImportError"):
         assert any(error in line for line in lines), error
 
 
-async def everything_logged(target: Target) -> list[str]:
-    """Return the log up to a line that is written now."""
+async def flushed_log(target: Target) -> list[str]:
+    """Return the log up to and with a line that is written now."""
     await exchange(target, get("/the-last-line", "Connection: close"))
     await target.process.logged("/the-last-line")
     return target.process.log
 
 
-async def leave_in_mid_stream(target: Target) -> None:
+async def leave_mid_stream(target: Target) -> None:
     for leave in (TcpClient.send_eof, TcpClient.reset):
         async with target.connect() as client:
             client.send(get("/endless"))
@@ -106,11 +106,11 @@ async def leave_in_mid_stream(target: Target) -> None:
             leave(client)
     async with target.connect() as client:  # it reads nothing
         client.send(get("/echo", "Content-Length: 8000000", method="POST") + bytes(8_000_000))
-        await client.read_exactly(1)
+        await soon(client.reader.readexactly(1))
         client.reset()
 
 
-async def test_websockets(loop_name: str, parsers: tuple[str, str]) -> None:
+async def test_websockets_import_and_open_nothing(loop_name: str, parsers: tuple[str, str]) -> None:
     async with audited(loop_name, parsers, *OPTIONS) as target:
         opened = [handshake(*extensions) for extensions in ((), (DEFLATE,))]
         requests = [head + data + frames.close(1000) for head in opened for data in FRAMES]
@@ -124,10 +124,10 @@ async def test_websockets(loop_name: str, parsers: tuple[str, str]) -> None:
             client.reset()
         async with target.opened(target="/push"):  # it reads nothing
             await target.process.logged(r'"WebSocket /push" \[closed\] 1013')
-        await everything_logged(target)
+        await flushed_log(target)
 
 
-async def test_limits(loop_name: str, parsers: tuple[str, str]) -> None:
+async def test_limits_import_and_open_nothing(loop_name: str, parsers: tuple[str, str]) -> None:
     options = ("--limit-connections", "3", "--limit-concurrency", "2")
     async with audited(loop_name, parsers, *options) as target:
         async with target.opened(), target.opened():
@@ -138,7 +138,7 @@ async def test_limits(loop_name: str, parsers: tuple[str, str]) -> None:
         await target.process.logged("A limit of connections is reached")
 
 
-async def test_the_stop(loop_name: str, parsers: tuple[str, str]) -> None:
+async def test_stop_imports_and_opens_nothing(loop_name: str, parsers: tuple[str, str]) -> None:
     async with (
         contextlib.AsyncExitStack() as held,
         audited(loop_name, parsers, *OPTIONS) as target,
@@ -172,7 +172,7 @@ REQUESTS = [
     get("/echo", CLOSE, "Transfer-Encoding: chunked", method="POST") + CHUNKED,
     get("/echo", CLOSE, "Expect: 100-continue", "Content-Length: 5", method="POST") + b"hello",
     get("/", "Content-Length: 5", method="POST") + b"hello",
-    # And what is refused:
+    # Requests that are refused:
     b"GET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
     b"GET / HTTP/1.1\nHost: a\n\n",
@@ -245,22 +245,22 @@ FRAMES = [
 ]
 
 
-# -- none is left ----------------------------------------------------------------------------------
+# -- without a free descriptor ---------------------------------------------------------------------
 
 
-async def test_the_first_requests_without_file_descriptors(
+async def test_first_requests_without_a_free_file_descriptor(
     loop_name: str, parsers: tuple[str, str]
 ) -> None:
-    """Serve and log when the only descriptors are those of the connections that were accepted."""
-    http, lane = parsers
-    async with running(APP, "--loop", loop_name, "--http", http, lane) as process:
+    """Serve and log although no descriptor is free after the connections were accepted."""
+    http, codec_switch = parsers
+    async with running(APP, "--loop", loop_name, "--http", http, codec_switch) as process:
         target = Target(process, loop_name)
         async with contextlib.AsyncExitStack() as stack:
             before = len(target.files())
             clients = [await stack.enter_async_context(target.connect()) for _ in range(4)]
             while len(target.files()) < before + len(clients):  # until all are accepted
                 await pause(0.01)
-            # What is open stays so, and nothing can be opened.
+            # Open descriptors stay open, but nothing can be opened.
             limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
             first, failing, refused, websocket = clients

@@ -17,26 +17,23 @@ import pytest
 import uvloop
 
 from tests.harness.log import capture_log
+from tests.saved_loggers import LOGGERS, saved_loggers
+from wsgate import loggers
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.observe import logs
+from wsgate.observe import console_log
+from wsgate.observe.throttled_log import ThrottledLog
 from wsgate.process import run as module
 from wsgate.process.run import run, serve
 from wsgate.process.server import Server
 from wsgate.threads import HANDLED_SIGNALS
 from wsgate.types import Receive, Scope, Send
 
-LOGGERS = [logging.getLogger(name) for name in ("wsgate", "wsgate.error", "wsgate.access")]
-
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[None]:
-    """Put the log back as it was."""
-    kept = [(lg, lg.handlers[:], lg.level, lg.propagate) for lg in LOGGERS]
-    yield
-    for logger, handlers, level, propagate in kept:
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
+def _saved_loggers() -> Iterator[None]:
+    with saved_loggers():
+        yield
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +46,7 @@ async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Stub:
-    """A server that does what a test wants in place of serving. handlers: those of signals."""
+    """A server that only records how it was called. handlers: of signals, during `serve`."""
 
     made: "Stub"
     loop: asyncio.AbstractEventLoop
@@ -66,7 +63,7 @@ class Stub:
         type(self).loop = asyncio.get_running_loop()
 
     def ask_to_stop(self) -> None:
-        """Need not stop."""
+        """Do nothing: `serve` has ended."""
 
 
 def handlers() -> list[object]:
@@ -89,7 +86,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
 @pytest.mark.parametrize(
     ("name", "kind"), [("asyncio", asyncio.SelectorEventLoop), ("uvloop", uvloop.Loop)]
 )
-def test_a_program_has_its_app_its_settings_and_its_loop(
+def test_run_passes_on_the_app_the_settings_and_the_loop(
     stub: type[Stub], name: str, kind: type
 ) -> None:
     run(app, loop=name, port=0, ws_max_queue=3)
@@ -99,10 +96,10 @@ def test_a_program_has_its_app_its_settings_and_its_loop(
     assert stub.loop.is_closed()
 
 
-def test_a_program_has_its_handlers_of_signals_while_it_serves(stub: type[Stub]) -> None:
+def test_run_installs_signal_handlers_while_it_serves(stub: type[Stub]) -> None:
     before = handlers()
     run(app)
-    assert not stub.made.handle_signals, "run has handlers of its own"
+    assert not stub.made.handle_signals, "run installs the handlers itself"
     assert not set(stub.made.handlers) & set(before)
     assert handlers() == before
 
@@ -110,7 +107,7 @@ def test_a_program_has_its_handlers_of_signals_while_it_serves(stub: type[Stub])
 @pytest.mark.parametrize(
     "error", [ConfigError, StartupFailed, OSError, SystemExit, KeyboardInterrupt]
 )
-def test_a_program_that_fails_leaves_nothing(stub: type[Stub], error: type[BaseException]) -> None:
+def test_run_cleans_up_after_an_exception(stub: type[Stub], error: type[BaseException]) -> None:
     async def serve(self: Stub, **_: Any) -> None:
         stub.loop = asyncio.get_running_loop()
         raise error("no")
@@ -123,7 +120,7 @@ def test_a_program_that_fails_leaves_nothing(stub: type[Stub], error: type[BaseE
     assert stub.loop.is_closed()
 
 
-def test_the_loop_of_the_host_stays_its_current_one(stub: type[Stub]) -> None:
+def test_run_leaves_the_current_loop_of_the_host_alone(stub: type[Stub]) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -134,17 +131,17 @@ def test_the_loop_of_the_host_stays_its_current_one(stub: type[Stub]) -> None:
         loop.close()
 
 
-def test_a_program_sets_up_the_log(stub: type[Stub], capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_sets_up_the_log(stub: type[Stub], capsys: pytest.CaptureFixture[str]) -> None:
     run(app, log_level="warning", access_log=False)
-    logging.getLogger("wsgate.error").warning("told")
-    assert capsys.readouterr() == ("", "WARNING:  told\n")
+    logging.getLogger("wsgate.error").warning("logged")
+    assert capsys.readouterr() == ("", "WARNING:  logged\n")
 
 
 def state(logger: logging.Logger) -> tuple[object, ...]:
     return logger.handlers[:], logger.level, logger.propagate, logger.disabled, logger.filters[:]
 
 
-def test_a_program_may_have_the_log_left_alone(
+def test_run_leaves_logging_alone_without_a_log_config(
     stub: type[Stub], capsys: pytest.CaptureFixture[str]
 ) -> None:
     loggers = [*LOGGERS, logging.getLogger(), logging.getLogger("asyncio")]
@@ -155,7 +152,7 @@ def test_a_program_may_have_the_log_left_alone(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_program_does_not_close_what_others_log_to(stub: type[Stub], tmp_path: Path) -> None:
+def test_run_does_not_close_handlers_of_the_host(stub: type[Stub], tmp_path: Path) -> None:
     path = tmp_path / "host.log"
     handler = logging.FileHandler(path)
     root = logging.getLogger()
@@ -171,18 +168,18 @@ def test_a_program_does_not_close_what_others_log_to(stub: type[Stub], tmp_path:
 
 
 @pytest.mark.parametrize("log_config", ["logging.ini", {"version": 1}, object()])
-def test_no_other_set_up_of_the_log_is_known(stub: type[Stub], log_config: object) -> None:
+def test_other_values_of_log_config_are_refused(stub: type[Stub], log_config: object) -> None:
     with pytest.raises(ConfigError, match="log_config must be None"):
         run(app, log_config=log_config)
 
 
-def test_a_program_writes_its_log_at_its_end(
+def test_run_writes_all_log_lines_before_it_returns(
     stub: type[Stub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = os.pipe()
 
     async def serve(self: Stub, **_: Any) -> None:
-        logs.error.warning("told")
+        loggers.error.warning("logged")
         raise ConfigError("it ends")
 
     stub.serve = serve  # type: ignore[method-assign]
@@ -190,13 +187,13 @@ def test_a_program_writes_its_log_at_its_end(
         monkeypatch.setattr(sys, "stderr", stderr)
         with pytest.raises(ConfigError, match="it ends"):
             run(app)
-        assert read.read(1_000) == b"WARNING:  told\n"
+        assert read.read(1_000) == b"WARNING:  logged\n"
         assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
         monkeypatch.undo()
-        logs.configure("info", access_log=True)
+        console_log.configure("info")
 
 
-def test_a_program_finds_its_app(
+def test_run_loads_the_app(
     stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", sys.path[:])
@@ -221,7 +218,7 @@ def test_a_program_finds_its_app(
         ("", "ERROR:    the application's startup failed\n"),
     ],
 )
-def test_an_app_that_refuses_to_start(
+def test_run_exits_with_status_3_if_the_app_refuses_to_start(
     loop: str, message: str, lines: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
@@ -234,21 +231,21 @@ def test_an_app_that_refuses_to_start(
     assert (out, err) == ("", lines + "ERROR:    Application startup failed. Exiting.\n")
 
 
-async def test_an_app_that_refuses_to_start_within_another_program() -> None:
+async def test_serve_raises_if_the_app_refuses_to_start() -> None:
     with pytest.raises(StartupFailed, match=r"^no database$"):
         await serve(refuses, port=0)
 
 
-def test_settings_are_looked_at_first() -> None:
+def test_run_checks_settings_before_it_loads_the_app() -> None:
     with pytest.raises(ConfigError, match="--port"):
         run("nowhere.at.all:app", port=-1)
 
 
-# -- factories and what fails in them --------------------------------------------------------------
+# -- factories and their errors --------------------------------------------------------------------
 
 
 def make() -> Any:
-    """Make the app where no loop runs: this may be a program's `asyncio.run(prepare())`."""
+    """Make the app. No loop runs: a factory may call `asyncio.run`."""
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     return app
@@ -261,7 +258,7 @@ async def make_later() -> Any:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("factory", [make, make_later])
-def test_a_program_recognises_a_factory(
+def test_run_recognizes_a_factory(
     stub: type[Stub], factory: Any, loop: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(factory, loop=loop)
@@ -281,7 +278,7 @@ async def fails_later() -> Any:
 
 
 @pytest.mark.parametrize("factory", [fails, fails_later])
-def test_the_whole_traceback_is_for_debugging(
+def test_traceback_of_a_factory_is_logged_at_debug_level(
     factory: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for level in ("info", "debug"):
@@ -297,7 +294,7 @@ def test_the_whole_traceback_is_for_debugging(
             assert lines[-1] == "  LookupError: no settings"
 
 
-def test_a_loop_that_there_is_not_leaves_no_factory_unawaited(
+def test_async_factory_is_not_called_if_the_loop_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
@@ -305,11 +302,11 @@ def test_a_loop_that_there_is_not_leaves_no_factory_unawaited(
         run(make_later, factory=True, loop="uvloop")
 
 
-# -- a loop that runs already ----------------------------------------------------------------------
+# -- within a running loop -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_running_loop_is_refused_before_anything_is_touched(
+def test_run_refuses_a_running_loop_before_it_changes_anything(
     stub: type[Stub], new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def main() -> None:
@@ -320,7 +317,7 @@ def test_a_running_loop_is_refused_before_anything_is_touched(
         assert isinstance(raised.value, ConfigError)
         assert [logging.getLogger("wsgate").handlers, handlers()] == before
         assert logging.root.manager.loggerDict == loggers
-        await serve(app, port=0, handle_signals=False)  # as it says
+        await serve(app, port=0, handle_signals=False)  # as the error says
 
     loop = new_loop()
     try:
@@ -333,13 +330,13 @@ def test_a_running_loop_is_refused_before_anything_is_touched(
 # -- the loop --------------------------------------------------------------------------------------
 
 
-def test_the_loop_is_the_one_asked_for() -> None:
+def test_loop_setting_selects_the_loop() -> None:
     assert module._loop_factory("asyncio") is asyncio.new_event_loop
     assert module._loop_factory("uvloop") is uvloop.new_event_loop
     assert module._loop_factory("auto") is uvloop.new_event_loop
 
 
-def test_uvloop_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_asyncio_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert module._loop_factory("auto") is asyncio.new_event_loop
     with pytest.raises(ConfigError) as raised:
@@ -348,10 +345,10 @@ def test_uvloop_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.setting == "loop"
 
 
-# -- the end of the loop ---------------------------------------------------------------------------
+# -- closing the loop ------------------------------------------------------------------------------
 
 
-def test_what_is_left_of_tasks_is_cancelled(stub: type[Stub]) -> None:
+def test_remaining_tasks_are_cancelled(stub: type[Stub]) -> None:
     ends: list[str] = []
     tasks: list[asyncio.Task[None]] = []
 
@@ -373,7 +370,7 @@ def test_what_is_left_of_tasks_is_cancelled(stub: type[Stub]) -> None:
     assert stub.loop.is_closed()
 
 
-def test_a_task_that_ignores_its_cancellation_does_not_keep_the_program(stub: type[Stub]) -> None:
+def test_run_does_not_wait_for_a_task_that_ignores_its_cancellation(stub: type[Stub]) -> None:
     stubborn: list[asyncio.Task[None]] = []
     may_end: list[asyncio.Future[None]] = []
 
@@ -392,11 +389,11 @@ def test_a_task_that_ignores_its_cancellation_does_not_keep_the_program(stub: ty
     run(app, loop="asyncio")
     assert not stubborn[0].done()
     assert stub.loop.is_closed()
-    stubborn[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it has no loop to end in
+    stubborn[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # its loop is closed
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_thread_that_is_blocked_does_not_keep_the_program_and_ends_in_silence(
+def test_run_does_not_wait_for_a_blocked_thread_which_later_ends_silently(
     stub: type[Stub], loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     may_end = threading.Event()
@@ -420,7 +417,7 @@ def test_a_thread_that_is_blocked_does_not_keep_the_program_and_ends_in_silence(
     assert not caplog.records
 
 
-def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_async_generators_are_closed(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LAST_WORD", 10)
     kept: list[AsyncIterator[int]] = []
     ends: list[str] = []
@@ -440,7 +437,7 @@ def test_generators_are_ended(stub: type[Stub], monkeypatch: pytest.MonkeyPatch)
     assert ends == ["ended"]
 
 
-def test_an_error_of_the_server_is_not_lost(stub: type[Stub]) -> None:
+def test_error_of_the_server_is_raised_after_the_loop_is_closed(stub: type[Stub]) -> None:
     async def serve(self: Stub, **_: Any) -> None:
         stub.loop = asyncio.get_running_loop()
         raise ConfigError("no place to listen")
@@ -451,11 +448,11 @@ def test_an_error_of_the_server_is_not_lost(stub: type[Stub]) -> None:
     assert stub.loop.is_closed()
 
 
-# -- within another program ------------------------------------------------------------------------
+# -- serve, within another program -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("handle_signals", [True, False])
-async def test_a_call_within_another_program(stub: type[Stub], handle_signals: bool) -> None:
+async def test_serve_runs_in_the_current_loop(stub: type[Stub], handle_signals: bool) -> None:
     await serve(app, handle_signals=handle_signals, port=0)
     assert stub.made.app is app
     assert stub.made.config == Config(port=0)
@@ -463,15 +460,15 @@ async def test_a_call_within_another_program(stub: type[Stub], handle_signals: b
     assert stub.loop is asyncio.get_running_loop()
 
 
-async def test_a_call_serves_until_it_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_serve_returns_after_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     started: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
 
-    class Noted(Server):
+    class Announced(Server):
         async def start(self) -> None:
             await super().start()
             started.set_result(self)
 
-    monkeypatch.setattr(module, "Server", Noted)
+    monkeypatch.setattr(module, "Server", Announced)
     serving = asyncio.create_task(serve(app, handle_signals=False, port=0))
     async with asyncio.timeout(30):
         server = await started
@@ -482,25 +479,23 @@ async def test_a_call_serves_until_it_is_asked_to_stop(monkeypatch: pytest.Monke
         await writer.wait_closed()
         server.ask_to_stop()
         await serving
-    assert answer.startswith(b"HTTP/1.1 500 ")  # the app says nothing
+    assert answer.startswith(b"HTTP/1.1 500 ")  # the app sends nothing
 
 
 @pytest.mark.parametrize("given", [make_later, lambda: app])
-async def test_a_call_within_another_program_may_have_a_factory(
-    stub: type[Stub], given: Any
-) -> None:
+async def test_serve_accepts_a_factory(stub: type[Stub], given: Any) -> None:
     await serve(given, factory=True)
     assert stub.made.app is app
     await serve(given)
     assert stub.made.app is app
 
 
-async def test_a_call_within_another_program_has_its_settings_looked_at_first() -> None:
+async def test_serve_checks_settings_before_it_loads_the_app() -> None:
     with pytest.raises(ConfigError, match="--port"):  # and no RuntimeWarning
         await serve(make_later, factory=True, port=-1)
 
 
-async def test_a_call_within_another_program_has_its_own_folder(
+async def test_serve_searches_the_app_dir(
     stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", sys.path[:])
@@ -511,15 +506,15 @@ async def test_a_call_within_another_program_has_its_own_folder(
     assert stub.made.app is sys.modules["wsg_serve"].app
 
 
-async def test_a_call_within_another_program_finds_its_app(stub: type[Stub]) -> None:
-    with pytest.raises(ConfigError, match="there is none"):
+async def test_serve_raises_if_the_app_is_not_found(stub: type[Stub]) -> None:
+    with pytest.raises(ConfigError, match="no such module"):
         await serve("wsg_nowhere:app")
 
 
 # -- open files ------------------------------------------------------------------------------------
 
 
-def test_as_many_files_as_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_limit_is_raised_to_the_hard_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 512))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
@@ -528,7 +523,7 @@ def test_as_many_files_as_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])
-def test_a_system_that_refuses_what_it_has_offered(
+def test_failure_to_raise_the_file_limit_is_ignored(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -539,7 +534,7 @@ def test_a_system_that_refuses_what_it_has_offered(
 
 
 class Loop:
-    """Keeps what is left to the default handler."""
+    """Records the calls of the default handler. left: their contexts."""
 
     def __init__(self) -> None:
         self.left: list[dict[str, Any]] = []
@@ -549,9 +544,11 @@ class Loop:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_no_file_descriptor_is_left(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_file_descriptors_is_logged_once(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop: Any = Loop()
-    monkeypatch.setattr(logs, "throttled", logs.Throttled())
+    monkeypatch.setattr(module, "throttled", ThrottledLog())
     with capture_log() as log:
         for _ in range(100):
             module._on_loop_error(loop, {"exception": OSError(number, "too many"), "socket": 1})
@@ -559,13 +556,13 @@ def test_no_file_descriptor_is_left(number: int, monkeypatch: pytest.MonkeyPatch
     assert loop.left == []
 
 
-def test_asyncio_tries_once_more_to_accept_on_a_socket_that_is_closed() -> None:
+def test_retry_of_an_accept_on_a_closed_socket_is_ignored() -> None:
     handler: Any = Loop()
     loop = asyncio.SelectorEventLoop()
     loop.set_exception_handler(lambda _, context: module._on_loop_error(handler, context))
     sock = socket.socket()
     sock.close()
-    # As it does by `call_later` after each accept that had no file descriptor.
+    # asyncio calls this later, after an accept that failed for lack of a file descriptor.
     loop.call_soon(loop._start_serving, asyncio.Protocol, sock)  # type: ignore[attr-defined]
     loop.call_soon(loop.stop)
     loop.run_forever()
@@ -581,13 +578,13 @@ def test_asyncio_tries_once_more_to_accept_on_a_socket_that_is_closed() -> None:
         {"message": "m", "exception": ValueError()},
     ],
 )
-def test_other_errors_are_the_loop_s_own(context: dict[str, Any]) -> None:
+def test_other_errors_go_to_the_default_handler(context: dict[str, Any]) -> None:
     loop: Any = Loop()
     module._on_loop_error(loop, context)
     assert loop.left == [context]
 
 
-def test_a_logger_of_asyncio_s_that_fails_does_not_end_the_loop() -> None:
+def test_failing_logger_of_asyncio_does_not_end_the_loop() -> None:
     class Fails(Loop):
         def default_exception_handler(self, context: dict[str, Any]) -> None:
             raise OSError(errno.EMFILE, "too many open files")
@@ -603,31 +600,10 @@ def test_a_logger_of_asyncio_s_that_fails_does_not_end_the_loop() -> None:
     ]
 
 
-# -- the names and types of settings ---------------------------------------------------------------
+# -- uvicorn's name of a setting -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"ws_maxsize": 1}, "there is no setting ws_maxsize; did you mean ws_max_size?"),
-        ({"port": "8000"}, "--port must be a whole number, not '8000'"),
-    ],
-)
-async def test_an_invalid_setting_is_one_line(options: dict[str, Any], line: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        await serve(app, **options)
-    assert str(raised.value) == line
-    with pytest.raises(ConfigError) as raised:
-        await asyncio.to_thread(run, app, **options)
-    assert str(raised.value) == line
-
-
-def test_an_alias_of_a_setting_is_a_keyword(stub: type[Stub]) -> None:
-    run(app, ws_fast_lane=False, loop="asyncio")
-    assert stub.made.config.ws_fast_path is False
-
-
-def test_a_setting_has_uvicorn_s_name_as_an_alias(stub: type[Stub]) -> None:
+def test_name_of_uvicorn_for_a_setting_is_accepted(stub: type[Stub]) -> None:
     run(app, h11_max_incomplete_event_size=5_000, loop="asyncio")
     assert stub.made.config.limit_request_head == 5_000
     run(app, h11_max_incomplete_event_size=None, loop="asyncio")

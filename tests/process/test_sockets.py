@@ -204,22 +204,28 @@ def test_an_address_that_is_absent_is_skipped(
     ]
 
 
-def test_localhost_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
-    resolve_to(monkeypatch, "::1", "127.0.0.1")
+def bound_without_ipv6(
+    monkeypatch: pytest.MonkeyPatch, host: str, *addresses: str
+) -> tuple[str, int]:
+    """Return the one address that is bound for a host if the kernel has no IPv6."""
+    resolve_to(monkeypatch, *addresses)
     without_ipv6(monkeypatch)
-    with listening(host="localhost", port=0) as (sock,):
-        assert sock.getsockname()[0] == "127.0.0.1"
+    with listening(host=host, port=0) as (sock,):
+        address, port = sock.getsockname()
+        return address, port
+
+
+def test_localhost_without_ipv6(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
+    address, _ = bound_without_ipv6(monkeypatch, "localhost", "::1", "127.0.0.1")
+    assert address == "127.0.0.1"
     assert log.warnings == [
         f"Not listening on [::1]:0 (localhost): {os.strerror(errno.EAFNOSUPPORT)}"
     ]
 
 
-def test_every_address_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
-    resolve_to(monkeypatch, "0.0.0.0", "::")
-    without_ipv6(monkeypatch)
-    with listening(host="", port=0) as (sock,):
-        host, port = sock.getsockname()
-    assert host == "0.0.0.0"
+def test_all_addresses_without_ipv6(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
+    address, port = bound_without_ipv6(monkeypatch, "", "0.0.0.0", "::")
+    assert address == "0.0.0.0"
     assert log.warnings == [f"Not listening on [::]:{port}: {os.strerror(errno.EAFNOSUPPORT)}"]
 
 
@@ -285,9 +291,7 @@ def test_a_free_port_that_is_in_use_elsewhere_is_another(monkeypatch: pytest.Mon
     assert len(asked) == 4
 
 
-def test_free_ports_are_tried_only_so_often(
-    monkeypatch: pytest.MonkeyPatch, log: LogCapture
-) -> None:
+def test_few_free_ports_are_tried(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
     resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
     asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE)
     line = told(host="several.example", port=0)

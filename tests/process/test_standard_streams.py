@@ -1,4 +1,4 @@
-"""Servers whose standard streams are missing, broken, full or never read, as real processes."""
+"""Real server processes whose standard streams are missing, broken, full or never read."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ APP = "tests.apps.abuse:app"
 
 
 class UnixServer:
-    """A server's process on a Unix socket: its log may not tell a port. path: of the socket."""
+    """A server's process on a Unix socket: a port would have to be read from its log."""
 
     def __init__(self, process: asyncio.subprocess.Process, path: Path) -> None:
         self.process = process
         self.path = path
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, once the server listens."""
+        """Connect as soon as the server listens."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -41,7 +41,7 @@ class UnixServer:
                 await pause(0.02)
 
     async def get(self, *targets: str) -> None:
-        """Have requests answered, one after the other."""
+        """Send requests one after the other; check their responses."""
         reader, writer = await self.connect()
         async with asyncio.timeout(PATIENCE):
             for target in targets:
@@ -53,7 +53,7 @@ class UnixServer:
         await writer.wait_closed()
 
     async def echo(self) -> None:
-        """Have a WebSocket's message echoed."""
+        """Check that a WebSocket echoes a message."""
         async with asyncio.timeout(PATIENCE):
             async with unix_connect(str(self.path), "ws://a/") as websocket:
                 await websocket.send("hello")
@@ -70,7 +70,10 @@ class UnixServer:
 async def serving(
     path: Path, *options: str, redirections: str = "", app: str = APP, **streams: Any
 ) -> AsyncIterator[UnixServer]:
-    """Run a server; redirections: the shell's. streams: stdin, stdout, stderr of the process."""
+    """Run a server.
+
+    redirections: of the shell. streams: stdin, stdout and stderr of the process.
+    """
     command = (sys.executable, "-m", "wsgate", app, "--uds", str(path), *options)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     process = await asyncio.create_subprocess_exec(
@@ -87,19 +90,21 @@ async def serving(
         await process.wait()
 
 
-# -- missing ones ----------------------------------------------------------------------------------
+# -- missing streams -------------------------------------------------------------------------------
 
 MISSING = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 
 
 def files_of(pid: int) -> list[bool]:
-    """Return which of the standard descriptors is /dev/null."""
+    """Return for each standard descriptor whether it is /dev/null."""
     files = (Path(f"/proc/{pid}/fd/{number}") for number in range(3))
     return [file.readlink() == Path(os.devnull) for file in files]
 
 
 @pytest.mark.parametrize("redirections", MISSING)
-async def test_missing_streams(loop_name: str, redirections: str, tmp_path: Path) -> None:
+async def test_server_runs_with_missing_streams(
+    loop_name: str, redirections: str, tmp_path: Path
+) -> None:
     out, err = tmp_path / "out", tmp_path / "err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         async with serving(
@@ -130,7 +135,7 @@ async def test_missing_streams(loop_name: str, redirections: str, tmp_path: Path
         (("tests.apps.abuse:app", "--lifespan", "on", "--port", "0"), 3),
     ],
 )
-def test_the_command_s_own_output(
+def test_command_runs_with_missing_streams(
     redirections: str, arguments: tuple[str, ...], status: int
 ) -> None:
     command = ("sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-m", "wsgate")
@@ -148,62 +153,62 @@ def test_the_command_s_own_output(
     assert "AttributeError" not in done.stderr
 
 
-# -- readers that go away --------------------------------------------------------------------------
+# -- readers that leave, and a full disk -----------------------------------------------------------
 
 
-async def test_stdout_s_reader_goes_away(loop_name: str, tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def broken_pipe(path: Path, loop_name: str, **streams: Any) -> AsyncIterator[UnixServer]:
+    """Run a server; close the pipes of its streams after a request, and stop it at the end.
+
+    streams: stdout and stderr; None is replaced by the pipe.
+    """
     reader, writer = os.pipe()
-    err = tmp_path / "err"
+    files: dict[str, Any] = {
+        name: writer if file is None else file for name, file in streams.items()
+    }
+    async with serving(path, "--loop", loop_name, **files) as server:
+        os.close(writer)
+        await server.get("/one")
+        os.close(reader)
+        yield server
+        await server.echo()
+        assert await server.stop() == 0
+
+
+def without_info(path: Path) -> list[str]:
+    """Return the lines of a log file above the level INFO."""
+    return [line for line in path.read_text().splitlines() if not line.startswith("INFO: ")]
+
+
+async def test_reader_of_stdout_leaves(loop_name: str, tmp_path: Path) -> None:
+    path, err = tmp_path / "socket", tmp_path / "err"
     with err.open("wb") as stderr:
-        async with serving(
-            tmp_path / "socket", "--loop", loop_name, stdout=writer, stderr=stderr
-        ) as server:
-            os.close(writer)
-            await server.get("/one")
-            os.close(reader)
+        async with broken_pipe(path, loop_name, stdout=None, stderr=stderr) as server:
             await server.get(*(f"/{number}" for number in range(50)))
-            await server.echo()
-            assert await server.stop() == 0
-    lines = [line for line in err.read_text().splitlines() if not line.startswith("INFO: ")]
-    assert lines == ["WARNING:  The access log cannot be written: Broken pipe"]
+    assert without_info(err) == ["WARNING:  The access log cannot be written: Broken pipe"]
 
 
-async def test_stderr_s_reader_goes_away(loop_name: str, tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    out = tmp_path / "out"
+async def test_reader_of_stderr_leaves(loop_name: str, tmp_path: Path) -> None:
+    path, out = tmp_path / "socket", tmp_path / "out"
     with out.open("wb") as stdout:
-        async with serving(
-            tmp_path / "socket", "--loop", loop_name, stdout=stdout, stderr=writer
-        ) as server:
-            os.close(writer)
-            await server.get("/one")
-            os.close(reader)
-            reader_, writer_ = await server.connect()
-            writer_.write(b"nonsense\r\n\r\n")
-            await reader_.read()
-            writer_.close()
+        async with broken_pipe(path, loop_name, stdout=stdout, stderr=None) as server:
+            reader, writer = await server.connect()
+            writer.write(b"nonsense\r\n\r\n")
+            await reader.read()
+            writer.close()
             await server.get("/two")
-            await server.echo()
-            assert await server.stop() == 0
     lines = out.read_text().splitlines()
     assert lines.count("WARNING:  The error log cannot be written: Broken pipe") == 1
     assert len(lines) == 2 + 2 + 1
 
 
-async def test_both_readers_go_away(loop_name: str, tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    async with serving(
-        tmp_path / "socket", "--loop", loop_name, stdout=writer, stderr=writer
-    ) as server:
-        os.close(writer)
-        await server.get("/one")
-        os.close(reader)
+async def test_readers_of_both_streams_leave(loop_name: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    async with broken_pipe(path, loop_name, stdout=None, stderr=None) as server:
         await server.get("/two", "/three")
-        await server.echo()
-        assert await server.stop() == 0
 
 
-async def test_a_full_disk(loop_name: str, tmp_path: Path) -> None:
+async def test_full_disk(loop_name: str, tmp_path: Path) -> None:
     err = tmp_path / "err"
     with err.open("wb") as stderr, Path("/dev/full").open("wb") as stdout:  # noqa: ASYNC230
         async with serving(
@@ -212,15 +217,17 @@ async def test_a_full_disk(loop_name: str, tmp_path: Path) -> None:
             await server.get("/one", "/two", "/three")
             await server.echo()
             assert await server.stop() == 0
-    lines = [line for line in err.read_text().splitlines() if not line.startswith("INFO: ")]
-    assert lines == ["WARNING:  The access log cannot be written: No space left on device"]
+    error = "WARNING:  The access log cannot be written: No space left on device"
+    assert without_info(err) == [error]
 
 
 # -- readers that do not read ----------------------------------------------------------------------
 
 
-async def test_a_log_that_nobody_reads(loop_name: str, tmp_path: Path) -> None:
-    """Serve at full pace while the log's reader sleeps, and say afterwards what is missing."""
+async def test_log_that_nobody_reads_does_not_slow_the_server(
+    loop_name: str, tmp_path: Path
+) -> None:
+    """The log's reader sleeps for a while. Afterwards the log says how many lines are missing."""
     count, target = 600, "/" + "x" * 4_000
     reader, writer = os.pipe()
     async with serving(
@@ -239,7 +246,7 @@ async def test_a_log_that_nobody_reads(loop_name: str, tmp_path: Path) -> None:
                 await pause(0.01)
         server.process.send_signal(signal.SIGTERM)
         os.set_blocking(reader, True)
-        log += await asyncio.to_thread(_rest, reader)
+        log += await asyncio.to_thread(_read_rest, reader)
         async with asyncio.timeout(PATIENCE):
             assert await server.process.wait() == 0
     lines = log.decode().splitlines()
@@ -251,13 +258,13 @@ async def test_a_log_that_nobody_reads(loop_name: str, tmp_path: Path) -> None:
     assert lines[-1] == "INFO:     Stopped"
 
 
-def _rest(reader: int) -> bytes:
+def _read_rest(reader: int) -> bytes:
     with open(reader, "rb") as stream:
         return stream.read()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "one for both"])
-async def test_a_log_that_nobody_reads_delays_the_exit_by_a_second(
+async def test_log_that_nobody_reads_delays_the_exit_by_a_second(
     loop_name: str, kind: str, tmp_path: Path
 ) -> None:
     ours, theirs = socket.socketpair()
@@ -280,7 +287,7 @@ async def test_a_log_that_nobody_reads_delays_the_exit_by_a_second(
     assert 0.9 < took < PATIENCE  # one second, and a loaded machine
 
 
-async def test_the_last_lines_reach_a_reader(loop_name: str, tmp_path: Path) -> None:
+async def test_last_lines_are_written_before_the_exit(loop_name: str, tmp_path: Path) -> None:
     async with serving(
         *(tmp_path / "socket", "--loop", loop_name, "--lifespan", "off"),
         stdout=subprocess.PIPE,

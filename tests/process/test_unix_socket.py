@@ -21,20 +21,20 @@ from wsgate.process import sockets, unix_socket
 from wsgate.server.listener import name_of
 
 PATH = "app.sock"
-PATIENCE = 60.0  # seconds for a process on a loaded machine
+TIMEOUT = 60.0  # seconds for a process on a loaded machine
 IN_USE = "--uds app.sock is in use by another server"
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Go to a new folder, so that a Unix socket's path stays short."""
+    """Change to a new folder, so that the socket's path is short."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
-def _impatient() -> Iterator[None]:
-    """Let no socket wait for long that should not wait at all."""
+def _socket_timeout() -> Iterator[None]:
+    """Make sockets that should not block fail instead of blocking the tests."""
     socket.setdefaulttimeout(30)
     yield
     socket.setdefaulttimeout(None)
@@ -49,29 +49,29 @@ def listening(path: str = PATH, **options: Any) -> Iterator[sockets.OpenSockets]
         opened.close()
 
 
-def told(path: str = PATH, **options: Any) -> str:
-    """Return what `listen` says of a path where it cannot."""
+def listen_error(path: str = PATH, **options: Any) -> str:
+    """Return the error of `listen` for a path."""
     with pytest.raises(ConfigError) as raised, listening(path, **options):
         pass
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
 
-def other(kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Return a socket of another server, bound to the path."""
+def foreign_socket(kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """Return a socket bound to the path, like that of another server."""
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.bind(PATH)
     return sock
 
 
 def leave_stale(mode: int) -> None:
-    """Leave what a server that crashed leaves."""
-    with other():
+    """Create a socket file without a server, like that of a server that crashed."""
+    with foreign_socket():
         Path(PATH).chmod(mode)
 
 
 def is_reached(sock: socket.socket) -> bool:
-    """Tell whether a client that connects to the path comes to this socket."""
+    """Return whether a client that connects to the path reaches this socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(PATH)
         with contextlib.closing(sock.accept()[0]) as accepted:
@@ -86,7 +86,7 @@ def mode_of(path: str = PATH) -> int:
 # -- the file --------------------------------------------------------------------------------------
 
 
-def test_a_unix_socket_is_there_for_everyone_and_listens(here: Path) -> None:
+def test_socket_listens_is_open_to_all_users_and_is_removed(here: Path) -> None:
     with listening() as opened:
         (sock,) = opened.sockets
         assert (here / PATH).is_socket()
@@ -96,19 +96,19 @@ def test_a_unix_socket_is_there_for_everyone_and_listens(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-def test_a_path_may_be_used_again_after_a_stop() -> None:
+def test_path_can_be_used_again_after_a_stop() -> None:
     for _ in range(2):
         with listening() as opened:
             assert is_reached(opened.sockets[0])
 
 
 @pytest.mark.parametrize("mode", [0o660, 0o600, 0o777, 0])
-def test_a_mode_is_set(mode: int) -> None:
+def test_mode_is_set(mode: int) -> None:
     with listening(uds_perms=mode):
         assert mode_of() == mode
 
 
-def test_the_umask_of_the_process_does_not_matter() -> None:
+def test_umask_does_not_change_the_mode() -> None:
     before = os.umask(0o077)
     try:
         with listening(uds_perms=0o666):
@@ -118,7 +118,7 @@ def test_the_umask_of_the_process_does_not_matter() -> None:
         os.umask(before)
 
 
-def test_nobody_connects_before_the_mode_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_can_connect_before_the_mode_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     chmod = os.chmod
 
@@ -133,87 +133,89 @@ def test_nobody_connects_before_the_mode_is_set(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("perms", "mode"), [(None, 0o640), (0o600, 0o600)])
-def test_the_mode_of_a_stale_file_is_kept(perms: int | None, mode: int) -> None:
+def test_mode_of_a_stale_file_is_kept(perms: int | None, mode: int) -> None:
     leave_stale(0o640)
     with listening(uds_perms=perms) as opened:
         assert mode_of() == mode
         assert is_reached(opened.sockets[0])
 
 
-# -- what is in use --------------------------------------------------------------------------------
+# -- paths in use ----------------------------------------------------------------------------------
 
 
-def test_the_socket_of_a_server_that_runs_is_not_replaced() -> None:
-    with other() as running:
+def test_socket_of_a_running_server_is_not_replaced() -> None:
+    with foreign_socket() as running:
         running.listen()
-        assert told() == IN_USE
-        running.accept()[0].close()  # the one that asked
+        assert listen_error() == IN_USE
+        running.accept()[0].close()  # the probe
         assert is_reached(running)
 
 
-def test_nor_is_that_of_one_that_has_not_started_yet() -> None:
+def test_socket_of_a_starting_server_is_not_replaced() -> None:
     with listening() as opened:
-        assert told() == IN_USE
-        opened.sockets[0].accept()[0].close()  # the one that asked
+        assert listen_error() == IN_USE
+        opened.sockets[0].accept()[0].close()  # the probe
         assert is_reached(opened.sockets[0])
 
 
-def test_nor_is_that_of_one_that_is_too_busy_to_answer() -> None:
-    with other() as busy, contextlib.ExitStack() as clients:
+def test_socket_with_a_full_backlog_is_not_replaced() -> None:
+    with foreign_socket() as busy, contextlib.ExitStack() as clients:
         busy.listen(0)
         while True:
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
             if client.connect_ex(PATH):
                 break
-        assert told() == IN_USE
+        assert listen_error() == IN_USE
 
 
-def test_nor_is_that_of_something_that_takes_datagrams() -> None:
-    with other(socket.SOCK_DGRAM) as log:
-        assert told() == IN_USE
+def test_datagram_socket_is_not_replaced() -> None:
+    with foreign_socket(socket.SOCK_DGRAM) as log:
+        assert listen_error() == IN_USE
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             client.sendto(b"log", PATH)
         assert log.recv(3) == b"log"
 
 
-def test_a_file_is_not_replaced(here: Path) -> None:
+def test_file_is_not_replaced(here: Path) -> None:
     (here / PATH).write_text("mine")
-    assert told() == "--uds app.sock exists and is no socket"
+    assert listen_error() == "--uds app.sock exists and is not a socket"
     assert (here / PATH).read_text() == "mine"
 
 
-def test_a_link_is_not_replaced(here: Path) -> None:
+def test_symbolic_link_is_not_replaced(here: Path) -> None:
     (here / PATH).symlink_to("nowhere")
-    assert told() == "--uds app.sock exists and is no socket"
+    assert listen_error() == "--uds app.sock exists and is not a socket"
     assert (here / PATH).is_symlink()
 
 
-def test_a_socket_that_may_not_be_asked_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_without_permission_to_connect_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     leave_stale(0o600)
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)
-    assert told() == f"--uds app.sock: {os.strerror(errno.EACCES)}"
+    assert listen_error() == f"--uds app.sock: {os.strerror(errno.EACCES)}"
     assert Path(PATH).is_socket()
 
 
-def test_a_stale_file_that_was_replaced_meanwhile_is_left_alone(
+def test_stale_file_that_is_replaced_meanwhile_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     leave_stale(0o600)
     with contextlib.ExitStack() as late:
 
         def refuse(*_: object) -> int:
-            """Let another server replace the file as soon as the stale one has been probed."""
+            """Replace the file, as another server does, after the stale one was probed."""
             os.rename(PATH, "stale.sock")  # noqa: PTH104  # it keeps its inode
-            late.enter_context(other())
+            late.enter_context(foreign_socket())
             return errno.ECONNREFUSED
 
         monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-        assert told() == IN_USE
+        assert listen_error() == IN_USE
         assert Path(PATH).is_socket()
 
 
-def test_a_stale_file_that_is_removed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_file_that_is_removed_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     leave_stale(0o600)
     connect = socket.socket.connect_ex
 
@@ -226,10 +228,10 @@ def test_a_stale_file_that_is_removed_meanwhile(monkeypatch: pytest.MonkeyPatch)
         assert mode_of() == 0o666
 
 
-def test_of_servers_that_start_at_once_on_a_stale_file_one_wins(
+def test_one_of_several_servers_that_start_at_once_gets_the_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(unix_socket, "LOCK_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(unix_socket, "LOCK_TIMEOUT", TIMEOUT)
     count = 4
     for _ in range(50):
         leave_stale(0o600)
@@ -238,7 +240,7 @@ def test_of_servers_that_start_at_once_on_a_stale_file_one_wins(
             start = threading.Barrier(count)
 
             def listen(start: threading.Barrier = start) -> sockets.OpenSockets | str:
-                start.wait(PATIENCE)
+                start.wait(TIMEOUT)
                 try:
                     return sockets.open_sockets(Config(uds=PATH))
                 except ConfigError as error:
@@ -251,11 +253,11 @@ def test_of_servers_that_start_at_once_on_a_stale_file_one_wins(
             assert [result for result in results if result not in winners] == [IN_USE] * (count - 1)
             (sock,) = winners[0].sockets
             for _ in range(count - 1):
-                sock.accept()[0].close()  # those that asked
+                sock.accept()[0].close()  # the probes
             assert is_reached(sock)
 
 
-def test_a_folder_that_someone_keeps_locked_is_used(
+def test_folder_that_stays_locked_is_used_without_a_lock(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unix_socket, "LOCK_TIMEOUT", 0.01)
@@ -268,7 +270,7 @@ def test_a_folder_that_someone_keeps_locked_is_used(
         os.close(folder)
 
 
-def test_a_folder_whose_file_system_has_no_locks_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_on_a_file_system_without_locks_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -277,7 +279,7 @@ def test_a_folder_whose_file_system_has_no_locks_is_used(monkeypatch: pytest.Mon
         assert is_reached(opened.sockets[0])
 
 
-def test_a_folder_that_may_not_be_read_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_read_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -286,10 +288,10 @@ def test_a_folder_that_may_not_be_read_is_used(monkeypatch: pytest.MonkeyPatch) 
         assert is_reached(opened.sockets[0])
 
 
-# -- removing it -----------------------------------------------------------------------------------
+# -- removing the file -----------------------------------------------------------------------------
 
 
-def test_the_file_is_removed_although_the_app_changes_its_folder(
+def test_file_is_removed_although_the_app_changes_its_folder(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listening():
@@ -297,7 +299,7 @@ def test_the_file_is_removed_although_the_app_changes_its_folder(
     assert not (here / PATH).exists()
 
 
-def test_a_file_of_another_server_is_not_removed() -> None:
+def test_file_of_another_server_is_not_removed() -> None:
     with contextlib.ExitStack() as second:
         with listening():
             os.unlink(PATH)  # noqa: PTH108
@@ -306,27 +308,27 @@ def test_a_file_of_another_server_is_not_removed() -> None:
     assert not Path(PATH).exists()
 
 
-def test_a_file_of_another_kind_is_not_removed(here: Path) -> None:
+def test_file_of_another_kind_is_not_removed(here: Path) -> None:
     with listening():
         (here / PATH).unlink()
         (here / PATH).write_text("mine")
     assert (here / PATH).read_text() == "mine"
 
 
-def test_a_folder_in_its_place_is_not_removed(here: Path) -> None:
+def test_folder_at_the_path_is_not_removed(here: Path) -> None:
     with listening():
         (here / PATH).unlink()
         (here / PATH).mkdir()
     assert (here / PATH).is_dir()
 
 
-def test_a_file_that_is_gone_is_none_to_remove(here: Path) -> None:
+def test_missing_file_is_no_error(here: Path) -> None:
     with listening():
         (here / PATH).unlink()
     assert list(here.iterdir()) == []
 
 
-def test_a_file_that_may_not_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_removed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -335,15 +337,15 @@ def test_a_file_that_may_not_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -
     assert Path(PATH).is_socket()
 
 
-def test_a_file_is_removed_once() -> None:
+def test_file_is_removed_once() -> None:
     with listening() as opened:
         opened.close()
-        with other():
+        with foreign_socket():
             opened.close()
             assert Path(PATH).is_socket()
 
 
-def test_a_forked_child_does_not_remove_the_file() -> None:
+def test_forked_child_does_not_remove_the_file() -> None:
     script = """if True:
         import os
         from wsgate.config import Config
@@ -364,7 +366,7 @@ def test_a_forked_child_does_not_remove_the_file() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -383,70 +385,70 @@ def test_a_forked_child_does_not_remove_the_file() -> None:
     ],
     ids=lambda text: repr(text[:20]),
 )
-def test_a_path_that_cannot_be(here: Path, path: str, reason: str) -> None:
+def test_impossible_path(here: Path, path: str, reason: str) -> None:
     (here / "file").touch()
-    assert told(path) == f"--uds {path}: {reason}"
+    assert listen_error(path) == f"--uds {path}: {reason}"
 
 
-def test_a_path_with_a_null_character() -> None:
-    assert re.fullmatch("--uds a\0b: .*embedded null.*", told("a\0b"))
+def test_path_with_a_null_character() -> None:
+    assert re.fullmatch("--uds a\0b: .*embedded null.*", listen_error("a\0b"))
 
 
 NOT_ALLOWED = [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EADDRINUSE]
 
 
 @pytest.mark.parametrize("number", NOT_ALLOWED, ids=errno.errorcode.get)
-def test_a_folder_that_takes_no_socket(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_folder_without_permission_or_space(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket.socket, "bind", fail)
-    assert told() == f"--uds app.sock: {os.strerror(number)}"
+    assert listen_error() == f"--uds app.sock: {os.strerror(number)}"
 
 
-def test_a_stale_file_that_may_not_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_file_that_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     leave_stale(0o600)
     monkeypatch.setattr(os, "unlink", fail)
-    assert told() == f"--uds app.sock: {os.strerror(errno.EROFS)}"
+    assert listen_error() == f"--uds app.sock: {os.strerror(errno.EROFS)}"
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "chmod"), (socket.socket, "listen")])
-def test_a_socket_that_fails_after_its_bind_leaves_no_file(
+def test_failure_after_bind_leaves_no_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     def denied(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(owner, name, denied)
-    assert told() == f"--uds app.sock: {os.strerror(errno.EPERM)}"
+    assert listen_error() == f"--uds app.sock: {os.strerror(errno.EPERM)}"
     assert list(here.iterdir()) == []
 
 
 @pytest.fixture
 def tmpfs(here: Path) -> Iterator[Path]:
-    """Mount a file system that has room for one file, where this process may."""
+    """Mount a file system with room for one file; skip if that is not permitted."""
     place = here / "small"
     place.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "tmpfs", str(place)]
     if sys.platform != "linux" or subprocess.run(mounting, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("no permission to mount")
     try:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
 
 
-def test_a_full_disk(tmpfs: Path) -> None:
+def test_full_disk(tmpfs: Path) -> None:
     (tmpfs / "file").touch()
-    assert told("small/s") == f"--uds small/s: {os.strerror(errno.ENOSPC)}"
+    assert listen_error("small/s") == f"--uds small/s: {os.strerror(errno.ENOSPC)}"
 
 
-def test_a_disk_that_may_only_be_read(tmpfs: Path) -> None:
+def test_read_only_disk(tmpfs: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind("small/stale")
     subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
     for path in ("small/s", "small/stale"):
-        assert told(path) == f"--uds {path}: {os.strerror(errno.EROFS)}"
+        assert listen_error(path) == f"--uds {path}: {os.strerror(errno.EROFS)}"

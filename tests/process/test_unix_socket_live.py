@@ -1,4 +1,4 @@
-"""Unix sockets of real processes: whose file it is, and what is left of it after a stop."""
+"""Unix sockets of real processes: which process owns the file, and whether it removes it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ IN_USE = "Error: --uds s is in use by another server"
 async def serving(
     folder: Path, loop: str, *options: str, app: str = "app"
 ) -> AsyncIterator[ServerProcess]:
-    """Serve on the socket `s` in a folder, as far as the options say nothing else."""
+    """Serve on the socket `s` in a folder, or on the descriptor of --fd."""
     where = () if "--fd" in options else ("--uds", "s")
     arguments = (f"tests.apps.unix:{app}", "--loop", loop, *where, *options)
     fds = [int(options[options.index("--fd") + 1])] if "--fd" in options else []
@@ -28,8 +28,8 @@ async def serving(
         yield server
 
 
-async def answered(path: Path) -> int:
-    """Return the id of the process that answers on a path."""
+async def pid_of_server(path: Path) -> int:
+    """Return the id of the process that answers at a path."""
     async with asyncio.timeout(STOP):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -40,48 +40,48 @@ async def answered(path: Path) -> int:
     return int(answer.rpartition(b"\r\n")[2])
 
 
-async def stopped(server: ServerProcess) -> int:
+async def stop(server: ServerProcess) -> int:
     """Stop a server with SIGTERM; return its exit status."""
     server.signal(signal.SIGTERM)
     return await server.ended()
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> Iterator[socket.socket]:
-    """Listen on a socket as systemd does for a service that it has not started yet."""
+def inherited(tmp_path: Path) -> Iterator[socket.socket]:
+    """Return a listening socket, as systemd passes it to a service."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "s"))
         sock.listen()
         yield sock
 
 
-async def test_an_inherited_socket_stays_where_it_is(
-    tmp_path: Path, given: socket.socket, loop_name: str
+async def test_file_of_an_inherited_socket_is_kept(
+    tmp_path: Path, inherited: socket.socket, loop_name: str
 ) -> None:
     path = tmp_path / "s"
     inode = path.stat().st_ino
-    for _ in range(2):  # whoever gave us the socket may start a server on it again
-        async with serving(tmp_path, loop_name, "--fd", str(given.fileno())) as server:
+    for _ in range(2):  # its owner may start a server on it again
+        async with serving(tmp_path, loop_name, "--fd", str(inherited.fileno())) as server:
             await server.logged(RUNNING)
-            assert await answered(path) == server.pid
-            assert await stopped(server) == 0
+            assert await pid_of_server(path) == server.pid
+            assert await stop(server) == 0
             assert path.stat().st_ino == inode
 
 
-async def test_the_file_of_the_next_server_stays(tmp_path: Path, loop_name: str) -> None:
+async def test_file_of_the_next_server_is_kept(tmp_path: Path, loop_name: str) -> None:
     path = tmp_path / "s"
     async with serving(tmp_path, loop_name) as first:
         await first.logged(RUNNING)
         path.unlink()
         async with serving(tmp_path, loop_name) as second:
             await second.logged(RUNNING)
-            assert await stopped(first) == 0
-            assert await answered(path) == second.pid
-            assert await stopped(second) == 0
+            assert await stop(first) == 0
+            assert await pid_of_server(path) == second.pid
+            assert await stop(second) == 0
     assert not path.exists()
 
 
-async def test_a_server_that_crashed_is_replaced(tmp_path: Path, loop_name: str) -> None:
+async def test_file_of_a_crashed_server_is_replaced(tmp_path: Path, loop_name: str) -> None:
     path = tmp_path / "s"
     async with serving(tmp_path, loop_name, "--uds-perms", "600") as first:
         await first.logged(RUNNING)
@@ -91,41 +91,39 @@ async def test_a_server_that_crashed_is_replaced(tmp_path: Path, loop_name: str)
     async with serving(tmp_path, loop_name) as second:
         await second.logged(RUNNING)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert await answered(path) == second.pid
-        assert await stopped(second) == 0
+        assert await pid_of_server(path) == second.pid
+        assert await stop(second) == 0
     assert not path.exists()
 
 
-async def test_a_server_that_runs_is_not_replaced(tmp_path: Path, loop_name: str) -> None:
+async def test_file_of_a_running_server_is_not_replaced(tmp_path: Path, loop_name: str) -> None:
     async with serving(tmp_path, loop_name) as first:
         await first.logged(RUNNING)
         async with serving(tmp_path, loop_name) as second:
             assert await second.ended() == 1
             assert second.log == [IN_USE]
-        assert await answered(tmp_path / "s") == first.pid
+        assert await pid_of_server(tmp_path / "s") == first.pid
 
 
-async def test_the_file_is_removed_from_the_folder_of_the_start(
+async def test_file_is_removed_from_the_folder_where_the_server_started(
     tmp_path: Path, loop_name: str
 ) -> None:
     async with serving(tmp_path, loop_name, app="moves") as server:
         await server.logged(RUNNING)
         await server.logged("^the app is in /$")
-        assert await stopped(server) == 0
+        assert await stop(server) == 0
     assert not (tmp_path / "s").exists()
 
 
-async def test_a_file_that_was_removed_does_not_fail_the_stop(
-    tmp_path: Path, loop_name: str
-) -> None:
+async def test_missing_file_does_not_disturb_the_stop(tmp_path: Path, loop_name: str) -> None:
     async with serving(tmp_path, loop_name) as server:
         await server.logged(RUNNING)
         (tmp_path / "s").unlink()
-        assert await stopped(server) == 0
+        assert await stop(server) == 0
         assert not [line for line in server.log if not line.startswith("INFO:")]
 
 
-async def test_a_startup_that_fails_leaves_no_file(tmp_path: Path, loop_name: str) -> None:
+async def test_failed_startup_leaves_no_file(tmp_path: Path, loop_name: str) -> None:
     async with serving(tmp_path, loop_name, app="refuses") as server:
         assert await server.ended() == 3
     assert not (tmp_path / "s").exists()

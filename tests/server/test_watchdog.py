@@ -88,7 +88,7 @@ def test_it_reports_the_stack_of_the_thread_that_started_it(
             told.set()
 
     lines: list[str] = []
-    monkeypatch.setattr(module, "logs", SimpleNamespace(error=Ears()))
+    monkeypatch.setattr(module, "loggers", SimpleNamespace(error=Ears()))
     thread = threading.Thread(target=blocks)
     thread.start()
     assert told.wait(PATIENCE)

@@ -12,7 +12,7 @@ from wsgate.testing import serve
 
 
 @pytest.fixture(autouse=True)
-async def _nothing_left() -> AsyncIterator[None]:
+async def _no_tasks_left() -> AsyncIterator[None]:
     yield
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -44,7 +44,7 @@ async def get(host: str, port: int) -> bytes:
     return data
 
 
-async def test_it_serves_while_the_context_lasts() -> None:
+async def test_server_runs_while_the_context_lasts() -> None:
     async with serve(answer) as server:
         assert server.host == "127.0.0.1"
         assert server.url == f"http://127.0.0.1:{server.port}"
@@ -56,14 +56,14 @@ async def test_it_serves_while_the_context_lasts() -> None:
         await get(server.host, server.port)
 
 
-async def test_two_at_a_time_have_ports_of_their_own() -> None:
+async def test_two_servers_have_different_ports() -> None:
     async with serve(answer) as one, serve(answer) as two:
         assert one.port != two.port
         assert await get(one.host, one.port)
         assert await get(two.host, two.port)
 
 
-async def test_options_are_settings_of_the_server() -> None:
+async def test_options_are_settings() -> None:
     async with serve(answer, headers=[("x-own", "1")]) as server:
         assert b"\r\nx-own: 1\r\n" in await get(server.host, server.port)
     with pytest.raises(ConfigError, match="--backlog"):
@@ -71,13 +71,13 @@ async def test_options_are_settings_of_the_server() -> None:
             pytest.fail("it must not start")
 
 
-async def test_an_app_that_refuses_to_start() -> None:
+async def test_refused_startup_is_raised() -> None:
     with pytest.raises(StartupFailed, match="no database"):
         async with serve(fail):
             pytest.fail("it must not start")
 
 
-async def test_it_may_be_stopped_before() -> None:
+async def test_server_may_be_stopped_within_the_context() -> None:
     async with serve(answer) as server:
         await server.stop()
         await server.stop()
@@ -85,7 +85,7 @@ async def test_it_may_be_stopped_before() -> None:
             await get(server.host, server.port)
 
 
-async def test_it_stops_when_the_test_fails() -> None:
+async def test_server_stops_when_the_test_fails() -> None:
     with pytest.raises(ZeroDivisionError):
         async with serve(answer) as server:
             raise ZeroDivisionError

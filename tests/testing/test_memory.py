@@ -1,4 +1,4 @@
-"""The connection in memory, and its clock."""
+"""The connection in memory and its clock."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
-async def _nothing_left() -> AsyncIterator[None]:
+async def _no_tasks_left() -> AsyncIterator[None]:
     yield
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -29,7 +29,7 @@ async def hang(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def test_a_request_and_its_answer() -> None:
+async def test_request_and_response() -> None:
     async with connect(answer, server_header=False) as client:
         client.send(GET)
         head = b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 1\r\n\r\n"
@@ -39,7 +39,7 @@ async def test_a_request_and_its_answer() -> None:
         assert not client.is_ended
 
 
-async def test_what_came_before_the_end() -> None:
+async def test_ended_returns_what_was_received_before() -> None:
     async with connect(answer) as client:
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         assert (await client.ended()).endswith(b"/")
@@ -47,21 +47,21 @@ async def test_what_came_before_the_end() -> None:
         assert not client.is_lost, "only the server's half is closed"
 
 
-async def test_waiting_for_what_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_PATIENCE", 0.01)
+async def test_waiting_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_TIMEOUT", 0.01)
     async with connect(answer) as client:
         client.send(GET)
         for waiting in (client.until(b"never"), client.exactly(9_999), client.ended()):
-            with pytest.raises(AssertionError, match="does not come; received: b'HTTP/1"):
+            with pytest.raises(AssertionError, match="timeout; received: b'HTTP/1"):
                 await waiting
 
 
-def test_the_clock_stands_still() -> None:
+def test_clock_stands_still() -> None:
     clock = ManualClock()
     assert clock() == clock() == clock.now
 
 
-async def test_the_clock_is_turned_by_hand() -> None:
+async def test_advance_moves_the_clock() -> None:
     async with connect(answer) as client:
         start = client.clock()
         await client.advance(0.7)
@@ -69,7 +69,7 @@ async def test_the_clock_is_turned_by_hand() -> None:
         assert client.worker.clock() == client.clock()
 
 
-async def test_turning_it_lets_the_server_look_at_its_deadlines() -> None:
+async def test_advance_lets_deadlines_expire() -> None:
     async with connect(answer, ws_handshake_timeout=3) as client:
         await client.advance(2)
         assert not client.is_ended
@@ -77,7 +77,7 @@ async def test_turning_it_lets_the_server_look_at_its_deadlines() -> None:
         assert await client.ended() == b""
 
 
-async def test_turning_it_lets_the_server_look_at_all_of_them(
+async def test_advance_lets_the_deadlines_of_all_connections_expire(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(deadlines, "_TURN", 1)
@@ -89,7 +89,7 @@ async def test_turning_it_lets_the_server_look_at_all_of_them(
             other.drop()
 
 
-async def test_a_client_that_does_not_read() -> None:
+async def test_client_that_does_not_read() -> None:
     async with connect(answer) as client:
         client.stall()
         client.send(GET)
@@ -104,7 +104,7 @@ async def test_a_client_that_does_not_read() -> None:
         assert client.transport.get_write_buffer_size() == 0
 
 
-async def test_the_end_comes_behind_what_is_not_read_yet() -> None:
+async def test_half_close_comes_after_buffered_data() -> None:
     async with connect(answer) as client:
         client.stall()
         client.send(b"GET / HTTP/1.0\r\n\r\n")
@@ -116,7 +116,7 @@ async def test_the_end_comes_behind_what_is_not_read_yet() -> None:
         assert (await client.ended()).endswith(b"\r\n\r\n/")
 
 
-async def test_a_closed_connection_ends_behind_what_is_not_read_yet() -> None:
+async def test_close_comes_after_buffered_data() -> None:
     async with connect(answer) as client:
         client.stall()
         client.send(GET)
@@ -129,7 +129,7 @@ async def test_a_closed_connection_ends_behind_what_is_not_read_yet() -> None:
         assert client.is_lost
 
 
-async def test_the_write_marks() -> None:
+async def test_write_buffer_limits() -> None:
     async with bare() as (client, connection):
         transport = client.transport
         client.stall()
@@ -140,22 +140,22 @@ async def test_the_write_marks() -> None:
         ):
             transport.set_write_buffer_limits(**limits)
             transport.write(b"x" * high)
-            assert not connection.gate.is_shut, "at the mark it is open"
+            assert not connection.gate.is_shut, "at the limit it is open"
             transport.write(b"x")
             transport.write(b"x")
-            assert shut(connection)
+            assert is_writing_paused(connection)
             client.read_some(high + 1 - low)
-            assert shut(connection)
+            assert is_writing_paused(connection)
             client.read_some(1)
-            assert not shut(connection)
+            assert not is_writing_paused(connection)
             client.read_some(low)
 
 
-def shut(connection: Connection) -> bool:
+def is_writing_paused(connection: Connection) -> bool:
     return connection.gate.is_shut
 
 
-async def test_what_comes_while_reading_is_paused() -> None:
+async def test_data_waits_while_reading_is_paused() -> None:
     async with bare() as (client, _):
         client.transport.pause_reading()
         client.send(GET[:9])
@@ -167,8 +167,8 @@ async def test_what_comes_while_reading_is_paused() -> None:
         assert (await client.ended()).endswith(b"/")
 
 
-async def test_nothing_is_written_behind_the_end() -> None:
-    """As with asyncio's transports."""
+async def test_write_after_write_eof_raises() -> None:
+    """As asyncio's transports do."""
     async with bare() as (client, _):
         assert client.transport.can_write_eof()
         client.transport.write_eof()
@@ -176,7 +176,7 @@ async def test_nothing_is_written_behind_the_end() -> None:
             client.transport.write(b"late")
 
 
-async def test_nothing_is_taken_behind_the_end() -> None:
+async def test_nothing_is_sent_or_received_after_close() -> None:
     async with bare() as (client, connection):
         client.transport.close()
         client.transport.close()
@@ -191,7 +191,7 @@ async def test_nothing_is_taken_behind_the_end() -> None:
         assert not client.worker.tasks
 
 
-async def test_a_reset_loses_what_was_not_read() -> None:
+async def test_drop_loses_buffered_data() -> None:
     async with connect(answer) as client:
         client.stall()
         client.send(GET)
@@ -201,7 +201,7 @@ async def test_a_reset_loses_what_was_not_read() -> None:
         assert client.is_lost
 
 
-async def test_names() -> None:
+async def test_extra_info_and_protocol() -> None:
     async with bare() as (client, connection):
         assert client.transport.get_extra_info("peername") == ("127.0.0.1", 50_000)
         assert client.transport.get_extra_info("sockname") == ("127.0.0.1", 8_000)
@@ -209,7 +209,7 @@ async def test_names() -> None:
         assert client.transport.get_protocol() is connection
 
 
-async def test_leaving_ends_the_connection_and_the_apps() -> None:
+async def test_context_ends_the_connection_and_calls_of_the_app() -> None:
     async with connect(hang) as client:
         client.send(GET)
         await settle()
@@ -219,7 +219,7 @@ async def test_leaving_ends_the_connection_and_the_apps() -> None:
     assert not client.worker.tasks
 
 
-async def test_leaving_by_an_exception_does_so_too() -> None:
+async def test_exception_ends_the_connection_and_calls_of_the_app() -> None:
     leaving = connect(hang)
     client = await leaving.__aenter__()
     client.send(GET)
@@ -231,7 +231,7 @@ async def test_leaving_by_an_exception_does_so_too() -> None:
 
 @contextlib.asynccontextmanager
 async def bare() -> AsyncIterator[tuple[MemoryClient, Connection]]:
-    """Connect, and give the server's side of it too."""
+    """Connect a client; return it and the server's protocol."""
     async with connect(answer) as client:
         connection = client.transport.get_protocol()
         assert isinstance(connection, Connection)

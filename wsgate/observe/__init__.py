@@ -1,1 +1,1 @@
-"""What is reported to people: the log and the access log."""
+"""What is reported to people and programs: events, the access log, the log of the command line."""

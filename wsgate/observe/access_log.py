@@ -1,88 +1,89 @@
-"""The access log: the lines that operators know from uvicorn."""
+"""The access log: an observer that writes one line for each request and two for each WebSocket.
+
+The lines of HTTP requests are those of uvicorn.
+"""
 
 import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
-from wsgate.http.request import Request
-from wsgate.http.response import REASONS
-from wsgate.observe.logs import access, address, escaped
-from wsgate.types import Address
+from wsgate import loggers
+from wsgate.observe.events import (
+    Event,
+    HandshakeRefused,
+    RequestDone,
+    WebSocketClosed,
+    WebSocketOpened,
+)
+from wsgate.observe.log_format import escape, format_address
 
 _INFO = logging.INFO
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+# A message with its arguments, as `logging` takes them.
+_Line = tuple[Any, ...]
 
 
-class AccessLog:
-    """Writes a line for each request, and two for each WebSocket.
-
-    is_wanted: whether it writes at all; the logger's level decides as well.
-    """
-
-    __slots__ = ("_is_wanted",)
-
-    def __init__(self, *, is_wanted: bool) -> None:
-        self._is_wanted = is_wanted
-
-    def tells_websockets(self) -> bool:
-        """Return whether a WebSocket's opening and end are logged."""
-        return self._is_wanted and access.logger.isEnabledFor(_INFO)
-
-    def request_done(self, client: Address | None, request: Request, status: int) -> None:
-        """Log a request and its response's status."""
-        # Each request passes here: the same as `tells_websockets` and `info`, without the calls.
-        if self._is_wanted and access.logger.isEnabledFor(_INFO):
-            access.log_without_caller(
-                _INFO,
-                '%s - "%s %s HTTP/%s" %d %s',
-                address(client),
-                request.method,
-                escaped(request.target.decode("ascii")),
-                request.version,
-                status,
-                _phrase(status),
-            )
-
-    def websocket_refused(self, client: Address | None, request: Request, status: int) -> None:
-        """Log a WebSocket that did not open."""
-        if self.tells_websockets():
-            target = escaped(request.target.decode("ascii"))
-            access.log_without_caller(
-                _INFO, '%s - "WebSocket %s" %d %s', address(client), target, status, _phrase(status)
-            )
-
-    def websocket_opened(self, client: Address | None, target: bytes) -> None:
-        """Log that a WebSocket is open."""
-        if self.tells_websockets():
-            access.log_without_caller(
-                _INFO,
-                '%s - "WebSocket %s" [accepted]',
-                address(client),
-                escaped(target.decode("ascii")),
-            )
-
-    def websocket_closed(  # one line tells all of it
-        self,
-        client: Address | None,
-        target: bytes,
-        *,
-        code: int,
-        reason: str,
-        seconds: float,
-        received: tuple[int, int],
-        sent: tuple[int, int],
-    ) -> None:
-        """Log the end of a WebSocket; received and sent: messages, and bytes on the wire."""
-        if self.tells_websockets():
-            access.log_without_caller(
-                _INFO,
-                '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
-                address(client),
-                escaped(target.decode("ascii")),
-                code,
-                f" {escaped(reason)}" if reason else "",
-                seconds,
-                *received,
-                *sent,
-            )
+def log_event(event: Event) -> None:
+    """Log an event if it has a line and the level of the logger `wsgate.access` allows INFO."""
+    line = _LINES.get(type(event))
+    if line is not None and loggers.access.logger.isEnabledFor(_INFO):
+        loggers.access.log_without_caller(_INFO, *line(event))
 
 
-def _phrase(status: int) -> str:
-    return REASONS.get(status, b"").decode("ascii")
+def _request_line(event: RequestDone) -> _Line:
+    return (
+        '%s - "%s %s HTTP/%s" %d %s',
+        format_address(event.client),
+        event.method,
+        _target(event.target),
+        event.http_version,
+        event.status,
+        _PHRASES.get(event.status, ""),
+    )
+
+
+def _refusal_line(event: HandshakeRefused) -> _Line:
+    return (
+        '%s - "WebSocket %s" %d %s',
+        format_address(event.client),
+        _target(event.target),
+        event.status,
+        _PHRASES.get(event.status, ""),
+    )
+
+
+def _opening_line(event: WebSocketOpened) -> _Line:
+    return (
+        '%s - "WebSocket %s" [accepted]',
+        format_address(event.client),
+        _target(event.target),
+    )
+
+
+def _closing_line(event: WebSocketClosed) -> _Line:
+    return (
+        '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
+        format_address(event.client),
+        _target(event.target),
+        event.code,
+        f" {escape(event.reason)}" if event.reason else "",
+        event.duration,
+        event.received_messages,
+        event.received_bytes,
+        event.sent_messages,
+        event.sent_bytes,
+    )
+
+
+def _target(target: bytes) -> str:
+    return escape(target.decode("ascii"))
+
+
+_LINES: dict[type[Event], Callable[[Any], _Line]] = {
+    RequestDone: _request_line,
+    HandshakeRefused: _refusal_line,
+    WebSocketOpened: _opening_line,
+    WebSocketClosed: _closing_line,
+}

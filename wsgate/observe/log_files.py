@@ -1,47 +1,51 @@
-"""Reopens log files that were moved away, as logrotate does."""
+"""Reopens log files after logrotate, or someone else, has moved them away."""
 
 import logging
 import os
 from pathlib import Path
 from typing import IO
 
-from wsgate.observe import logs
+from wsgate import loggers
 
 
 def reopen() -> None:
-    """Reopen each log file whose path no longer leads to the file that is open; log how many.
+    """Reopen each log file that was moved or deleted; log how many these were.
 
-    A file that cannot be opened is one line of the log, and its handler keeps the one it has.
+    If a file cannot be opened, the error is logged and its handler keeps the old file.
     """
     reopened = 0
     for handler in _file_handlers():
         try:
-            reopened += _reopen(handler)
-        except Exception as error:  # noqa: BLE001  # handlers are of any kind, and others wait
-            logs.error.error("Cannot reopen log file %s: %s", handler.baseFilename, error)
-    logs.error.info("Log files reopened: %d", reopened)
+            reopened += _reopen_if_moved(handler)
+        except Exception as error:  # noqa: BLE001  # any handler class; the other files must follow
+            loggers.error.error("Cannot reopen log file %s: %s", handler.baseFilename, error)
+    loggers.error.info("Log files reopened: %d", reopened)
 
 
 def _file_handlers() -> list[logging.FileHandler]:
-    """Return all that exist: a handler behind a queue or a buffer is attached to no logger."""
-    found = [ref() for ref in logging._handlerList]  # type: ignore[attr-defined] # noqa: SLF001
-    return [handler for handler in found if isinstance(handler, logging.FileHandler)]
+    """Return all file handlers of the process.
+
+    Those of the loggers would not do: a handler that a queue or a buffer hands its records to is
+    attached to no logger.
+    """
+    handlers = [ref() for ref in logging._handlerList]  # type: ignore[attr-defined] # noqa: SLF001
+    return [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
 
 
-def _reopen(handler: logging.FileHandler) -> bool:
+def _reopen_if_moved(handler: logging.FileHandler) -> bool:
     handler.acquire()
     try:
-        moved = handler.stream  # None where it is closed, or waits for its first record
-        if moved is None or _leads_to(handler.baseFilename, moved):
+        stream = handler.stream  # None if it is closed, or opens at its first record
+        if stream is None or _is_file_at(handler.baseFilename, stream):
             return False
         handler.stream = handler._open()  # noqa: SLF001  # as logging.handlers does
-        moved.close()
+        stream.close()
     finally:
         handler.release()
     return True
 
 
-def _leads_to(path: str, stream: IO[str]) -> bool:
+def _is_file_at(path: str, stream: IO[str]) -> bool:
     try:
         return os.path.samestat(Path(path).stat(), os.fstat(stream.fileno()))
     except FileNotFoundError:

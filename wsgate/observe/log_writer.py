@@ -1,4 +1,4 @@
-"""Writes the lines of a log, and keeps account of those that cannot be written."""
+"""Writes log lines, counts those that cannot be written and says so in the log."""
 
 import os
 import select
@@ -10,60 +10,60 @@ Write = Callable[[bytes], int]
 
 
 class Writer(Protocol):
-    """What a handler hands its lines to.
-
-    is_failing: the last write raised an error.
-    """
+    """Writes the lines of a handler."""
 
     @property
     def is_failing(self) -> bool:
-        """Whether lines are lost because writing raises errors."""
+        """Whether lines are lost because the last write raised an error."""
 
     def put(self, line: bytes) -> None:
-        """Take a line; never raises and never blocks on a reader."""
+        """Write or queue a line; never raises, and never blocks on a reader."""
 
-    def flush(self, seconds: float) -> None:
-        """Wait until all lines are written, or until the seconds are over."""
+    def flush(self, timeout: float) -> None:
+        """Wait until all lines are written, for `timeout` seconds at most."""
 
-    def close(self, seconds: float) -> None:
-        """Flush, and end what runs; a further line starts it again."""
+    def close(self, timeout: float) -> None:
+        """Flush and end what runs in the background; another line starts it again."""
 
 
 class LineWriter:
     """Writes lines in the calling thread.
 
-    An error is reported once, until a write succeeds again. Lines that were lost are counted, and
-    a notice in their place says how many once writing works.
+    An error is reported once, until a write succeeds again. Lost lines are counted; once writing
+    works again, a notice in their place says how many they were.
 
-    write: as `os.write`, for the bytes of lines. notice(count, reason): the line for lost lines.
-    report(reason): reports that writing fails; returns whether it could.
+    Args:
+        write: as `os.write` without its descriptor; called with the bytes of lines.
+        format_loss: called with the number of lost lines and the reason; returns the notice's line.
+        report_failure: reports that writing fails, called with the reason; returns whether that
+            report was written.
     """
 
     def __init__(
         self,
         write: Write,
-        notice: Callable[[int, str], bytes],
-        report: Callable[[str], bool],
+        format_loss: Callable[[int, str], bytes],
+        report_failure: Callable[[str], bool],
     ) -> None:
         self._write = write
-        self._notice = notice
-        self._report = report
+        self._format_loss = format_loss
+        self._report_failure = report_failure
         self.reset()
 
     def reset(self) -> None:
-        """Forget about errors and lost lines."""
+        """Forget errors and lost lines."""
         self.is_failing = False
         self._is_reported = False
-        self._is_torn = False  # a line was cut off by an error
+        self._is_line_cut = False  # an error cut off the last line
         self._lost = 0
         self._reason = ""
 
     def put(self, line: bytes) -> None:
         """Write a line."""
-        if not (self._lost or self.is_failing):  # as nearly always: the same in one step
+        if not (self._lost or self.is_failing):  # the common case, in one step
             try:
                 written = self._write(line)
-            except Exception:  # noqa: BLE001  # `write` meets it again, and deals with it
+            except Exception:  # noqa: BLE001  # `write` gets the same error and handles it
                 written = 0
             if written == len(line):
                 return
@@ -71,8 +71,8 @@ class LineWriter:
         self.write([line])
 
     def write(self, lines: Sequence[bytes]) -> None:
-        """Write lines, after a notice of those that were lost before."""
-        if self._lost and not self._write_notice():
+        """Write lines, after a notice about lines that were lost before them."""
+        if self._lost and not self._write_loss():
             self._lost += len(lines)
             return
         written, error = self._write_all(b"".join(lines))
@@ -83,13 +83,14 @@ class LineWriter:
             self.is_failing = self._is_reported = False
 
     def count_lost(self, count: int, reason: str) -> None:
-        """Count lines that were dropped before they came here; the next write tells of them."""
+        """Count lines that were dropped elsewhere; the next write starts with the notice."""
         self._lost += count
         self._reason = reason
 
-    def _write_notice(self) -> bool:
-        notice = self._notice(self._lost, self._reason)
-        _, error = self._write_all(b"\n" + notice if self._is_torn else notice)
+    def _write_loss(self) -> bool:
+        """Write the notice about lost lines; return whether that worked."""
+        notice = self._format_loss(self._lost, self._reason)
+        _, error = self._write_all(b"\n" + notice if self._is_line_cut else notice)
         if error is not None:
             self._fail(error)
             return False
@@ -97,33 +98,33 @@ class LineWriter:
         return True
 
     def _write_all(self, data: bytes) -> tuple[int, Exception | None]:
-        """Return how many bytes were written, and the error that ended it."""
+        """Return how many bytes were written, and the error if these are not all."""
         written = 0
         error = None
         try:
             while written < len(data):
                 written += self._write(data[written:])
-        except Exception as caught:  # noqa: BLE001  # a stream of the host's may raise anything
+        except Exception as caught:  # noqa: BLE001  # the host's stream may raise anything
             error = caught
         if written:
-            self._is_torn = data[written - 1 : written] != b"\n"
+            self._is_line_cut = data[written - 1 : written] != b"\n"
         return written, error
 
     def _fail(self, error: Exception) -> None:
         self.is_failing = True
         self._reason = getattr(error, "strerror", None) or str(error)
         if not self._is_reported:
-            self._is_reported = self._report(self._reason)
+            self._is_reported = self._report_failure(self._reason)
 
-    def flush(self, seconds: float) -> None:
+    def flush(self, timeout: float) -> None:
         """Do nothing: each line is written at once."""
 
-    def close(self, seconds: float) -> None:
-        """Do nothing: the stream is not ours."""
+    def close(self, timeout: float) -> None:
+        """Do nothing: the stream belongs to the program."""
 
 
-def to_descriptor(stream: TextIO) -> Write:
-    """Return what writes to a stream's descriptor, and waits where that is non-blocking."""
+def make_descriptor_write(stream: TextIO) -> Write:
+    """Return a function that writes to a stream's descriptor, and waits if it is non-blocking."""
     descriptor = stream.fileno()
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -134,14 +135,14 @@ def to_descriptor(stream: TextIO) -> Write:
         while True:
             try:
                 return os.write(descriptor, data)
-            except BlockingIOError:  # another process that shares the pipe has made it so
+            except BlockingIOError:  # another process that shares the pipe made it non-blocking
                 poll.poll()
 
     return write
 
 
-def after_prints(stream: TextIO) -> Write:
-    """Return what writes to a stream's descriptor, after what the app has printed."""
+def make_flushing_write(stream: TextIO) -> Write:
+    """Return a function that writes to a stream's descriptor after flushing the app's prints."""
     descriptor = stream.fileno()
 
     def write(data: bytes) -> int:
@@ -151,8 +152,8 @@ def after_prints(stream: TextIO) -> Write:
     return write
 
 
-def to_stream(stream: TextIO, encoding: str) -> Write:
-    """Return what writes to a stream without a descriptor."""
+def make_stream_write(stream: TextIO, encoding: str) -> Write:
+    """Return a function that writes to a stream that has no descriptor."""
 
     def write(data: bytes) -> int:
         stream.write(data.decode(encoding))

@@ -1,6 +1,6 @@
-"""Imports what Python's own modules import only when they format a traceback.
+"""Imports the modules that Python itself imports only when it formats a traceback.
 
-With no file descriptor left that import fails, and with it the traceback.
+Without a free file descriptor that import fails, and then the traceback cannot be logged.
 """
 # ruff: noqa: F401
 

@@ -1,11 +1,13 @@
-"""The signals that a program takes while its servers run, and what each of them does.
+"""The signals that a process handles while its servers run.
 
-SIGINT and SIGTERM stop all servers gracefully; a second one ends the process at once. SIGHUP stops
-them too if the program was started from a terminal, for that is gone then. Otherwise, and wherever
-SIGHUP was found ignored (nohup), nothing stops and log files are reopened.
+SIGINT and SIGTERM stop all servers gracefully; a second one ends the process at once.
 
-The handlers are installed with `signal.signal` and wake the loop. `loop.add_signal_handler` would
-not do: it runs nothing while an app blocks the loop, and forked children share its descriptor.
+SIGHUP stops them too if the program has a terminal: it means that the terminal is gone. Without a
+terminal, and if SIGHUP was ignored (nohup), it reopens the log files instead.
+
+The handlers are installed with `signal.signal` and wake the loop. `loop.add_signal_handler` is not
+used: its handlers do not run while an app blocks the loop, and forked children share its wakeup
+descriptor.
 """
 
 import asyncio
@@ -27,17 +29,17 @@ Handler = Callable[[int, FrameType | None], Any] | int | None  # what signal.get
 Policy = Callable[[Handler], bool]
 
 
-# -- which handlers get a captured signal once more, after the stop --------------------------------
+# -- policies: raise a captured signal again after the stop? ---------------------------------------
 
 
 def always(_: Handler) -> bool:
-    """Raise it again whatever was found: within another program it is for that to decide."""
+    """Return True: within another program that program decides what the signal means."""
     return True
 
 
-def is_host_handler(found: Handler) -> bool:
-    """Raise it again only for handlers of the program's own: a graceful stop is exit status 0."""
-    return callable(found) and found is not signal.default_int_handler
+def is_host_handler(previous: Handler) -> bool:
+    """Return whether the program installed the handler; without one, a stop has exit status 0."""
+    return callable(previous) and previous is not signal.default_int_handler
 
 
 # -- servers that stop on a signal -----------------------------------------------------------------
@@ -47,10 +49,15 @@ def is_host_handler(found: Handler) -> bool:
 def handle(
     loop: asyncio.AbstractEventLoop, stop: Callable[[], object], *, reraise: Policy = always
 ) -> Iterator[None]:
-    """Call `stop` in the loop on a signal to stop, while the context lasts.
+    """Call `stop` in the loop on a signal that stops servers, while the context lasts.
 
-    reraise: given the handler that was found, says whether to raise the signal again after that.
-    In a thread that is not the main one this does nothing: signals are someone else's there.
+    Outside the main thread this does nothing: only the main thread can install handlers.
+
+    Args:
+        loop: the loop of the server.
+        stop: starts the server's graceful stop; must not block.
+        reraise: called with the handler that was installed before. Returns whether to restore it
+            and raise the signal again when the context ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,7 +72,11 @@ def handle(
 
 @dataclass(eq=False)
 class _Server:
-    """A server within `handle`. context: its own, for a signal may arrive amid an app's code."""
+    """A server within `handle`.
+
+    context: the server's context variables. A signal handler runs in those of the interrupted code,
+    which may be the app's.
+    """
 
     loop: asyncio.AbstractEventLoop
     stop: Callable[[], object]
@@ -73,31 +84,29 @@ class _Server:
     context: contextvars.Context
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Call back in the server's loop; a signal handler may do this."""
+        """Schedule a callback in the server's loop; safe in signal handlers."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(callback, context=self.context)
 
-    def should_reraise(self, found: Handler) -> bool:
-        return self.reraise(found) and not _is_called_on_arrival(found, self.loop)
+    def should_reraise(self, previous: Handler) -> bool:
+        return self.reraise(previous) and not _was_called_on_arrival(previous, self.loop)
 
 
 class _Handlers:
-    """This process's handlers: the first server installs them, the last one puts back the old ones.
+    """The signal handlers of this process.
 
-    _servers: those that run. _found: the handlers that were there, by signal. _captured: the
-    signals to stop that came. _masks: the signals that each thread had blocked before its fork.
-    _watches_forks: the hooks are registered, which is once and for good.
+    The first server installs them, the last one restores the previous ones.
     """
 
     def __init__(self) -> None:
-        self._servers: list[_Server] = []
-        self._found: dict[int, Handler] = {}
-        self._captured: list[int] = []
-        self._watches_forks = False
-        self._masks = threading.local()
+        self._servers: list[_Server] = []  # those that run
+        self._previous: dict[int, Handler] = {}  # the handlers to restore, by signal
+        self._captured: list[int] = []  # the signals that stop the servers
+        self._has_fork_hooks = False  # they cannot be removed again
+        self._masks = threading.local()  # the signals that each thread blocked before its fork
 
     def enter(self, server: _Server) -> None:
-        """Add a server. If others are stopping on a signal, it stops too."""
+        """Add a server. If a signal is stopping the others, stop it too."""
         if not self._servers:
             self._install()
         self._servers.append(server)
@@ -105,52 +114,56 @@ class _Handlers:
             server.stop()
 
     def leave(self, server: _Server) -> None:
-        """Remove a server; after the last one raise again what was captured."""
-        if server in self._servers:  # not so in a forked child
+        """Remove a server; after the last one, restore the handlers and raise signals again."""
+        if server in self._servers:  # in a forked child it is not
             self._servers.remove(server)
             if not self._servers:
-                self._end(server)
+                self._uninstall(server)
 
-    def _end(self, last: _Server) -> None:
-        found = self._put_back()
+    def _uninstall(self, last: _Server) -> None:
+        restored = self._restore_handlers()
         for number in reversed(self._captured):
-            if number in found and last.should_reraise(found[number]):
+            if number in restored and last.should_reraise(restored[number]):
                 signal.raise_signal(number)
 
     def _install(self) -> None:
-        self._watch_forks()
+        self._register_fork_hooks()
         self._captured.clear()
         for number in HANDLED_SIGNALS:
-            found = signal.getsignal(number)
-            if found is not None:  # that is a handler of C code, which could not be put back
-                self._found[number] = found
-                signal.signal(number, self._handler_of(number, found))
+            previous = signal.getsignal(number)
+            if previous is not None:  # None: a handler of C code, which could not be restored
+                self._previous[number] = previous
+                signal.signal(number, self._handler(number, previous))
 
-    def _handler_of(self, number: int, found: Handler) -> Handler:
+    def _handler(self, number: int, previous: Handler) -> Handler:
         if number != signal.SIGHUP:
             return self._on_stop
-        is_stop = found != signal.SIG_IGN and any(map(os.isatty, range(3)))
-        return self._on_terminal_gone if is_stop else self._on_hangup
+        has_terminal = any(map(os.isatty, range(3)))
+        stops = has_terminal and previous != signal.SIG_IGN
+        return self._on_terminal_gone if stops else self._on_hangup
 
-    def _put_back(self) -> dict[int, Handler]:
-        """Put back what was found, but for signals that others have taken since; return it."""
+    def _restore_handlers(self) -> dict[int, Handler]:
+        """Restore the previous handlers and return them, by signal.
+
+        A handler that others have installed meanwhile stays.
+        """
         own = (self._on_stop, self._on_terminal_gone, self._on_hangup)
-        found = {n: handler for n, handler in self._found.items() if signal.getsignal(n) in own}
-        self._found.clear()
-        for number, handler in found.items():
+        restored = {n: old for n, old in self._previous.items() if signal.getsignal(n) in own}
+        self._previous.clear()
+        for number, handler in restored.items():
             signal.signal(number, handler)
-        return found
+        return restored
 
-    # -- the handlers: they interrupt any code, so they neither log nor wait ----------------------
+    # -- the handlers: they interrupt any code, so they must neither log nor wait -----------------
 
     def _on_stop(self, number: int, _: FrameType | None) -> None:
-        # A SIGHUP before does not count: a session that ends sends it, and then one SIGTERM.
+        # An earlier SIGHUP does not count: a session that ends sends SIGHUP and then SIGTERM.
         if any(captured != signal.SIGHUP for captured in self._captured):
             _end_at_once(number)
         self._capture(number)
 
     def _on_terminal_gone(self, number: int, _: FrameType | None) -> None:
-        """Stop, and never at once: the shell and the kernel send a SIGHUP each."""
+        """Stop gracefully, however often it comes: the shell and the kernel send one each."""
         self._capture(number)
 
     def _capture(self, number: int) -> None:
@@ -160,40 +173,40 @@ class _Handlers:
             server.call(server.stop)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        for server in self._servers[:1]:  # the files are the process's: one of them is enough
+        for server in self._servers[:1]:  # it reopens all files of the process
             server.call(log_files.reopen)
-        found = self._found.get(number)
-        if callable(found):
-            found(number, frame)
+        previous = self._previous.get(number)
+        if callable(previous):
+            previous(number, frame)
 
     # -- forks -------------------------------------------------------------------------------------
 
-    def _watch_forks(self) -> None:
-        if not self._watches_forks:
-            self._watches_forks = True
+    def _register_fork_hooks(self) -> None:
+        if not self._has_fork_hooks:
+            self._has_fork_hooks = True
             os.register_at_fork(
-                before=self._before_fork,
-                after_in_parent=self._unblock,
-                after_in_child=self._leave_to_parent,
+                before=self._block_signals,
+                after_in_parent=self._unblock_signals,
+                after_in_child=self._reset_child,
             )
 
-    def _before_fork(self) -> None:
-        """Block our signals, or one that comes before the child is ready would be lost in it."""
-        if self._found:
-            self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._found)
+    def _block_signals(self) -> None:
+        """Block the signals: one that arrives before the child is reset would be lost in it."""
+        if self._previous:
+            self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._previous)
 
-    def _leave_to_parent(self) -> None:
-        """Have nothing of the server's handlers in a child, nor the loop's wakeup descriptor."""
-        if self._found:
+    def _reset_child(self) -> None:
+        """Restore the handlers in a forked child, without the parent's wakeup descriptor."""
+        if self._previous:
             signal.set_wakeup_fd(-1)
-            for number, found in self._put_back().items():
-                if _is_of_loop(found):  # it does nothing without the descriptor and the loop
+            for number, handler in self._restore_handlers().items():
+                if _is_of_loop(handler):  # it does nothing without the descriptor and the loop
                     signal.signal(number, _DEFAULTS[number])
         self._servers.clear()
         self._captured.clear()
-        self._unblock()
+        self._unblock_signals()
 
-    def _unblock(self) -> None:
+    def _unblock_signals(self) -> None:
         mask = self._masks.__dict__.pop("before", None)
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -202,27 +215,27 @@ class _Handlers:
 _handlers = _Handlers()
 
 
-def _is_called_on_arrival(found: Handler, loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether a loop has called its own handler when the signal arrived.
+def _was_called_on_arrival(handler: Handler, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a loop called its callback when the signal arrived.
 
-    What `loop.add_signal_handler` installs does next to nothing. The loop learns of a signal from
-    its wakeup descriptor, which stays in use: uvloop sets its own while it runs, asyncio's loop
-    with its first handler.
+    The handler that `loop.add_signal_handler` installs does next to nothing. The loop notices a
+    signal by its wakeup descriptor, and that stays in use while our handlers are installed: uvloop
+    sets it whenever it runs, asyncio's loop with its first handler.
     """
-    if _is_of_asyncio(found):
+    if _is_of_asyncio(handler):
         return isinstance(loop, asyncio.SelectorEventLoop)
-    return getattr(found, "__self__", None) is loop
+    return getattr(handler, "__self__", None) is loop
 
 
-def _is_of_loop(found: Handler) -> bool:
-    """Tell whether `loop.add_signal_handler` has installed a handler."""
-    return _is_of_asyncio(found) or isinstance(
-        getattr(found, "__self__", None), asyncio.AbstractEventLoop
+def _is_of_loop(handler: Handler) -> bool:
+    """Return whether `loop.add_signal_handler` installed a handler."""
+    return _is_of_asyncio(handler) or isinstance(
+        getattr(handler, "__self__", None), asyncio.AbstractEventLoop
     )
 
 
-def _is_of_asyncio(found: Handler) -> bool:
-    return getattr(found, "__module__", None) == "asyncio.unix_events"
+def _is_of_asyncio(handler: Handler) -> bool:
+    return getattr(handler, "__module__", None) == "asyncio.unix_events"
 
 
 _DEFAULTS: dict[int, Handler] = {
@@ -233,6 +246,6 @@ _DEFAULTS: dict[int, Handler] = {
 
 
 def _end_at_once(number: int) -> NoReturn:
-    """End the process. Its last line is left out where writing it might block."""
+    """End the process, after a line on stderr unless writing it would block."""
     streams.warn("WARNING:  Second signal: ending at once")
     os._exit(128 + number)

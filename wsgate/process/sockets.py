@@ -6,9 +6,9 @@ import socket
 import sys
 from dataclasses import dataclass, field
 
+from wsgate import loggers
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.observe import logs
 from wsgate.process import unix_socket
 
 # A peer that has vanished without a word is noticed by the kernel even where nothing is read or
@@ -157,7 +157,7 @@ def _bind_all(addresses: list[_Address], config: Config) -> list[socket.socket]:
             raise ConfigError(f"cannot listen on {'; '.join(absent)}")
         opened.pop_all()
     for refusal in absent:
-        logs.error.warning("Not listening on %s", refusal)
+        loggers.error.warning("Not listening on %s", refusal)
     return bound
 
 

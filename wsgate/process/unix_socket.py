@@ -1,4 +1,4 @@
-"""The Unix socket at a path: create it, keep it apart from those of other servers, remove it."""
+"""The Unix socket at a path: creates its file, protects it from other servers, removes it."""
 
 import contextlib
 import errno
@@ -14,15 +14,17 @@ from wsgate.errors import ConfigError
 
 DEFAULT_MODE = 0o666  # a proxy that runs as another user connects to it; uvicorn's default too
 LOCK_TIMEOUT = 1.0  # seconds to wait for another server that creates a socket in the same folder
-LOCK_STEP = 0.005
+LOCK_STEP = 0.005  # seconds between two attempts to lock
 
 
 @dataclass(frozen=True, slots=True)
 class SocketFile:
-    """A socket file that this process has created.
+    """A socket file that this process created.
 
-    path: absolute, because an app may change its folder. identity: device and inode, which the file
-    has to itself while its socket is open. process: the id of the process that created it.
+    Attributes:
+        path: absolute, because an app may change the current folder.
+        identity: device and inode. No other file has them while the socket is open.
+        process: the id of the process that created the file.
     """
 
     path: str
@@ -30,7 +32,7 @@ class SocketFile:
     process: int
 
     def remove(self) -> None:
-        """Remove the file; do nothing if it is gone, replaced, or not this process's own.
+        """Remove the file, unless it is gone, was replaced or belongs to another process.
 
         Call this before the socket is closed: after that another file may get the same inode.
         """
@@ -42,19 +44,25 @@ class SocketFile:
 
 
 def listen_at(path: str, mode: int | None, backlog: int) -> tuple[socket.socket, SocketFile]:
-    """Create a socket at a path and listen on it; replace the file of a server that is gone.
+    """Create a socket at a path and listen on it; replace the file of a server that crashed.
 
-    It listens at once, although the app has not started yet: a socket that does not listen looks
-    like one that a server left when it crashed. Clients wait in the backlog until the server
-    accepts.
+    It listens at once, although the app has not started yet: a socket file on which nobody listens
+    looks like one of a crashed server. Clients wait in the backlog until the server accepts.
 
-    mode: the file's permissions; None keeps those of the file that is replaced, or takes 0o666.
-    Raises ConfigError where something else is at the path, OSError, and ValueError for what cannot
-    be a path.
+    Args:
+        path: may be relative.
+        mode: the file's permissions. None keeps those of a file that is replaced; for a new file
+            it means 0o666.
+        backlog: as for `socket.listen`.
+
+    Raises:
+        ConfigError: another server's socket, or another kind of file, is at the path.
+        OSError: the system refuses.
+        ValueError: the path contains a null character.
     """
     absolute = os.path.abspath(path)  # noqa: PTH100  # a plain path is given
     with _locked(os.path.dirname(absolute)):  # noqa: PTH120  # a plain path is given
-        stale_mode = _remove_stale(path)
+        stale_mode = _remove_stale_file(path)
         if mode is None:
             mode = DEFAULT_MODE if stale_mode is None else stale_mode
         return _create(path, absolute, mode, backlog)
@@ -63,7 +71,7 @@ def listen_at(path: str, mode: int | None, backlog: int) -> tuple[socket.socket,
 def _create(path: str, absolute: str, mode: int, backlog: int) -> tuple[socket.socket, SocketFile]:
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        sock.bind(path)  # as given: a relative path may be short enough where an absolute is not
+        sock.bind(path)  # not the absolute path, which may be too long for a socket
         file = SocketFile(absolute, _identity(os.lstat(path)), os.getpid())
         undo.callback(file.remove)
         os.chmod(path, mode)  # noqa: PTH101  # before it listens: nobody can connect yet
@@ -72,21 +80,21 @@ def _create(path: str, absolute: str, mode: int, backlog: int) -> tuple[socket.s
     return sock, file
 
 
-def _remove_stale(path: str) -> int | None:
-    """Remove the socket file of a server that is gone; return its mode, None without a file."""
-    with contextlib.suppress(FileNotFoundError):  # whoever owned it removes it just now
-        found = os.lstat(path)
-        if not stat.S_ISSOCK(found.st_mode):
-            raise ConfigError(f"--uds {path} exists and is no socket", setting="uds")
-        if _answers(path) or _identity(os.lstat(path)) != _identity(found):
+def _remove_stale_file(path: str) -> int | None:
+    """Remove the socket file of a server that crashed; return its mode, or None without a file."""
+    with contextlib.suppress(FileNotFoundError):  # its owner may remove it at this moment
+        status = os.lstat(path)
+        if not stat.S_ISSOCK(status.st_mode):
+            raise ConfigError(f"--uds {path} exists and is not a socket", setting="uds")
+        if _has_server(path) or _identity(os.lstat(path)) != _identity(status):
             raise ConfigError(f"--uds {path} is in use by another server", setting="uds")
         os.unlink(path)  # noqa: PTH108  # a plain path is given
-        return stat.S_IMODE(found.st_mode)
+        return stat.S_IMODE(status.st_mode)
     return None
 
 
-def _answers(path: str) -> bool:
-    """Tell whether a server listens at a path, even one that is too busy to accept."""
+def _has_server(path: str) -> bool:
+    """Return whether a server listens at a path, even if its backlog is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a full backlog would block
         error = probe.connect_ex(path)
@@ -101,10 +109,10 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    """Keep other servers from creating sockets in a folder meanwhile.
+    """Keep other servers from creating sockets in a folder while the context lasts.
 
-    Of two servers that start at once on a stale file, the second would otherwise remove what the
-    first has just created. A folder that cannot be locked is used without a lock.
+    If two servers started at once on a stale file, the second would otherwise remove the file that
+    the first has just created. If the folder cannot be locked, this does nothing.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -125,11 +133,11 @@ def _lock(descriptor: int) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Lock a folder; return False while someone else has the lock."""
+    """Lock a folder; return False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True  # its file system has no locks
+        return True  # the file system has no locks
     return True

@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
+from wsgate import loggers
 from wsgate.errors import ClientDisconnected
-from wsgate.observe import logs
 from wsgate.server.worker import Worker
 from wsgate.types import Message
 
@@ -91,12 +91,12 @@ def _end_child(error: BaseException | None) -> NoReturn:
 def report(error: BaseException, *, client_left: bool) -> None:
     """Log what an app raised; at debug level if it only says that its client has left."""
     if client_left and _is_caused_by_disconnect(error):
-        logs.error.debug("The client left during the app's call", exc_info=error)
+        loggers.error.debug("The client left during the app's call", exc_info=error)
         return
     if isinstance(error, asyncio.CancelledError):
-        logs.error.warning("An app's call was cancelled before it ended")
+        loggers.error.warning("An app's call was cancelled before it ended")
         return
-    logs.error.error("Exception in ASGI application", exc_info=error)
+    loggers.error.error("Exception in ASGI application", exc_info=error)
 
 
 def _is_caused_by_disconnect(error: BaseException) -> bool:

@@ -3,12 +3,13 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from wsgate import loggers
 from wsgate.asgi.http import COMPLETE, HELD, Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
 from wsgate.http.h1.connection import Body, Closed, End, Event
 from wsgate.http.request import Request
-from wsgate.observe import logs
+from wsgate.observe.events import RequestDone
 from wsgate.server import app_call
 from wsgate.server.backpressure import Waiters
 from wsgate.types import HTTPEvent, Message
@@ -175,7 +176,11 @@ class Exchange:
             self._came.wake()
 
     def _log(self, status: int) -> None:
-        self._worker.access_log.request_done(self._peer.client, self._request, status)
+        if observers := self._worker.observers:
+            client, request = self._peer.client, self._request
+            observers.notify(
+                RequestDone(client, request.method, request.target, request.version, status)
+            )
 
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True
@@ -194,7 +199,7 @@ class Exchange:
             return
         self._end()
         if error is None and not left:
-            logs.error.error("ASGI callable returned without completing its response")
+            loggers.error.error("ASGI callable returned without completing its response")
         if self._response.left:
             self._log(self._response.status)
         elif error is not None or not left:

@@ -3,10 +3,13 @@
 import math
 from typing import TYPE_CHECKING
 
+from wsgate import loggers
 from wsgate.errors import RequestRefused
 from wsgate.http.h1.connection import Body, Closed, Event, Upgrade
 from wsgate.http.request import Request
-from wsgate.observe import logs
+from wsgate.observe.events import HandshakeRefused, RequestDone
+from wsgate.observe.log_format import escape, format_address
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.exchange import Exchange
 from wsgate.server.pending_websocket import Offer, PendingWebSocket
 from wsgate.server.websocket import WebSocket
@@ -117,7 +120,9 @@ class Http1Driver:
 
     def _begin(self, request: Request) -> None:
         if self.worker.is_full:
-            self.worker.access_log.request_done(self.wire.peer.client, request, 503)
+            if observers := self.worker.observers:
+                client, method, target = self.wire.peer.client, request.method, request.target
+                observers.notify(RequestDone(client, method, target, request.version, 503))
             self._answer(_full())
             return
         self._deadline = math.inf
@@ -135,7 +140,11 @@ class Http1Driver:
                 raise _full()
             agreed = handshake.check_handshake(upgrade.request, worker.deflate, worker.origins)
         except RequestRefused as refused:
-            worker.access_log.websocket_refused(peer.client, upgrade.request, refused.status)
+            if worker.observers:
+                target = upgrade.request.target
+                worker.observers.notify(
+                    HandshakeRefused(peer.client, target, refused.status, refused.detail)
+                )
             self._answer(refused)
             return
         offer = Offer(upgrade.request, peer, agreed, upgrade.trailing)
@@ -144,16 +153,16 @@ class Http1Driver:
 
     def turn_away(self) -> None:
         """Answer a connection that is one too many, whatever it asks for."""
-        logs.throttled.warning("A limit of connections is reached: answering with 503")
+        throttled.warning("A limit of connections is reached: answering with 503")
         self._answer(_full())
 
     def refuse(self, refused: RequestRefused) -> None:
         """Answer what must not be served, log it, and close."""
-        logs.error.warning(
+        loggers.error.warning(
             "%s - Invalid HTTP request received: %d %s",
-            logs.address(self.wire.peer.client),
+            format_address(self.wire.peer.client),
             refused.status,
-            logs.escaped(refused.detail),
+            escape(refused.detail),
         )
         self._answer(refused)
 

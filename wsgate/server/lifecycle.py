@@ -7,8 +7,8 @@ import socket
 from collections.abc import Sequence
 from typing import Protocol
 
+from wsgate import loggers
 from wsgate.errors import ConfigError
-from wsgate.observe import logs
 from wsgate.server.deadlines import TICK
 from wsgate.server.lifespan import Lifespan
 from wsgate.server.listener import Listener
@@ -64,7 +64,7 @@ class Lifecycle:
         self._watchdog.start()
         self._tick()
         for listener in self.listeners:
-            logs.error.info("wsgate running on %s (Press CTRL+C to quit)", listener.name)
+            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", listener.name)
 
     def close_listeners(self) -> None:
         """Stop listening."""
@@ -81,7 +81,7 @@ class Lifecycle:
         try:
             pause = self.worker.tick()
         except Exception:  # noqa: BLE001  # one connection's fault is not everyone's
-            logs.error.exception("A deadline could not be processed; the others go on")
+            loggers.error.exception("A deadline could not be processed; the others go on")
         self._timer = self.worker.loop.call_later(pause, self._tick)
 
     # -- stop --------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class Lifecycle:
         owner: of the sockets. takes_backlog: serve the connections that wait to be accepted; those
         of an inherited socket are for whoever else has that.
         """
-        logs.error.info("Shutting down")
+        loggers.error.info("Shutting down")
         await self._stop_accepting(owner, takes_backlog=takes_backlog)
         worker = self.worker
         worker.stopping = True
@@ -105,7 +105,7 @@ class Lifecycle:
         self._timer.cancel()
         self._watchdog.stop()
         await self._lifespan.stop(self._app_timeout)
-        logs.error.info("Stopped")
+        loggers.error.info("Stopped")
 
     async def _stop_accepting(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
         """Accept no more; serve those that the kernel has accepted, with the requests they sent."""
@@ -147,7 +147,7 @@ class Lifecycle:
     async def _cut(self) -> None:
         """End by force what did not end in time."""
         worker, tasks = self.worker, self.worker.tasks
-        logs.error.warning(
+        loggers.error.warning(
             "Timeout graceful shutdown exceeded: cancelling %d app calls, dropping %d connections",
             len(tasks),
             len(worker.connections),
@@ -160,7 +160,7 @@ class Lifecycle:
             connection.abort()
         await self._ended_within(LAST_WORD)
         if left := len(worker.tasks):
-            logs.error.error("%d app calls ignore their cancellation", left)
+            loggers.error.error("%d app calls ignore their cancellation", left)
 
 
 async def _listen(listener: Listener, backlog: int) -> None:

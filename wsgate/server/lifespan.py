@@ -4,12 +4,13 @@ import asyncio
 import contextvars
 from typing import Any, cast
 
+from wsgate import loggers
 from wsgate.asgi.lifespan import Life, State
 from wsgate.asgi.scope import lifespan_scope
 from wsgate.config import Lifespan as Mode
-from wsgate.diagnosis import one_line
+from wsgate.diagnosis import error_line
 from wsgate.errors import StartupFailed
-from wsgate.observe import logs
+from wsgate.observe.log_format import escape
 from wsgate.types import App, Message
 
 
@@ -56,21 +57,21 @@ class Lifespan:
         error = self._error
         if self._mode == "on":
             if error is not None:
-                logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
+                loggers.error.error("Exception in 'lifespan' protocol", exc_info=error)
             if error is not None and self._has_received:
-                raise StartupFailed(f"the application's startup failed: {one_line(error)}")
+                raise StartupFailed(f"the application's startup failed: {error_line(error)}")
             raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
         if error is None:
             return
         if self._has_received:  # an app that asks what is wanted has a lifespan
-            reason = one_line(error)
-            logs.error.warning(
+            reason = error_line(error)
+            loggers.error.warning(
                 "The application's lifespan ended during startup (%s); serving without it",
-                logs.escaped(reason),
+                escape(reason),
             )
-            logs.error.debug("Exception in 'lifespan' protocol", exc_info=error)
+            loggers.error.debug("Exception in 'lifespan' protocol", exc_info=error)
         else:
-            logs.error.info("ASGI 'lifespan' protocol appears unsupported.")
+            loggers.error.info("ASGI 'lifespan' protocol appears unsupported.")
 
     async def stop(self, seconds: float) -> None:
         """Shut the app down, if it came up, and give it some seconds for it."""
@@ -82,9 +83,9 @@ class Lifespan:
             async with asyncio.timeout(seconds):
                 await self._change(State.STOPPING)
         except TimeoutError:
-            logs.error.error("Application shutdown did not end within %.1f s", seconds)
+            loggers.error.error("Application shutdown did not end within %.1f s", seconds)
         if self._life.state is State.FAILED:
-            logs.error.error("Application shutdown failed. %s", self._life.failure)
+            loggers.error.error("Application shutdown failed. %s", self._life.failure)
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -109,7 +110,7 @@ class Lifespan:
             if self._life.state is State.STARTING:
                 self._error = error  # start() decides what it means
             elif not isinstance(error, asyncio.CancelledError):
-                logs.error.error("Exception in 'lifespan' protocol", exc_info=error)
+                loggers.error.error("Exception in 'lifespan' protocol", exc_info=error)
 
     async def _receive(self) -> Message:
         event = await self._events.get()

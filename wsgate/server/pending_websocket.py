@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.http.h1.connection import Http1
 from wsgate.http.request import Request
-from wsgate.observe import logs
+from wsgate.observe.events import HandshakeRefused
 from wsgate.server.backpressure import Waiters
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.codes import ABNORMAL, SERVICE_RESTART
@@ -115,7 +116,7 @@ class PendingWebSocket:
 
     def refuse(self, refused: RequestRefused, end: tuple[int, str] = (ABNORMAL, "")) -> None:
         """Answer the handshake with a response of the server's own."""
-        self._finish(refused.status, end)
+        self._finish(refused.status, refused.detail, end)
         defaults = self._worker.default_headers
         self._wire.write(self._http1.refusal(refused, defaults))
         self._wire.close()
@@ -142,14 +143,18 @@ class PendingWebSocket:
 
     def _denied(self, denial: Response) -> None:
         self.conversation.state = asgi.CLOSED
-        self._finish(denial.status, (ABNORMAL, ""))
+        reason = "the application sent its own response"
+        self._finish(denial.status, reason, (ABNORMAL, ""))
         self._wire.close()
 
-    def _finish(self, status: int, end: tuple[int, str]) -> None:
+    def _finish(self, status: int, reason: str, end: tuple[int, str]) -> None:
         self._deadline = math.inf
         self.end = end
-        log, client = self._worker.access_log, self.offer.peer.client
-        log.websocket_refused(client, self.offer.request, status)
+        if observers := self._worker.observers:
+            offer = self.offer
+            observers.notify(
+                HandshakeRefused(offer.peer.client, offer.request.target, status, reason)
+            )
         self._wake()
 
     def answer_for_app(self, error: BaseException | None) -> None:
@@ -158,7 +163,7 @@ class PendingWebSocket:
             self._denied(self._denial)
             return
         if error is None:
-            logs.error.error("ASGI callable returned without accepting or refusing")
+            loggers.error.error("ASGI callable returned without accepting or refusing")
         self.refuse(RequestRefused(500, "the application failed"))
 
     # -- what the wire reports ---------------------------------------------------------------------

@@ -6,8 +6,7 @@ import time
 import traceback
 from pathlib import Path
 
-from wsgate import threads
-from wsgate.observe import logs
+from wsgate import loggers, threads
 
 BLOCKED = 1.0  # seconds without a beat that are worth a warning
 _PERIOD = 0.25
@@ -26,7 +25,7 @@ class Watchdog:
         self._told = False
         self._stopped = threading.Event()
         self._watched = threading.get_ident()
-        self._thread = threads.daemon(self._watch, "wsgate-watchdog")
+        self._thread = threads.daemon_thread(self._watch, "wsgate-watchdog")
 
     def start(self) -> None:
         """Begin; the calling thread is the one that is watched."""
@@ -62,7 +61,7 @@ class Watchdog:
         self._told = True
         frame = sys._current_frames().get(self._watched)  # noqa: SLF001  # documented so
         stack = traceback.extract_stack(frame)[-_FRAMES:] if frame else []
-        logs.error.warning(
+        loggers.error.warning(
             "The event loop has been blocked for %.1f s by %s",
             silent,
             " < ".join(map(_told, reversed(stack))) or "an unknown call",

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
+from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
 from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Liveness
 from wsgate.server.message_reader import MessageReader
 from wsgate.server.pending_websocket import PendingWebSocket
 from wsgate.types import Message, WebSocketEvent
-from wsgate.ws.codes import INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
+from wsgate.ws.codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from wsgate.ws.session import CLOSED, FAILING, OPEN, Session
 
 if TYPE_CHECKING:
@@ -29,7 +30,15 @@ class WebSocket(MessageReader):
     pending: drives the wire until the app decides.
     """
 
-    __slots__ = ("_conversation", "_deadline", "_liveness", "_peer", "_pending", "_target")
+    __slots__ = (
+        "_closed_by",
+        "_conversation",
+        "_deadline",
+        "_liveness",
+        "_peer",
+        "_pending",
+        "_target",
+    )
 
     def __init__(self, worker: "Worker", wire: "Wire", pending: PendingWebSocket) -> None:
         super().__init__(worker, wire)
@@ -37,7 +46,8 @@ class WebSocket(MessageReader):
         self._pending: PendingWebSocket | None = pending
         self._conversation = pending.conversation
         self._deadline = math.inf
-        self._target: bytes | None = None  # of a WebSocket whose end is yet to be logged
+        self._target: bytes | None = None  # until observers are notified of the end
+        self._closed_by: ClosedBy | None = None  # who had our Close sent, if it was the first
         self._liveness: Liveness  # from the accept on
 
     def start(self) -> None:
@@ -93,7 +103,7 @@ class WebSocket(MessageReader):
             raise ClientDisconnected("the client has left")
         wish = self._conversation.say(message)
         if isinstance(wish, asgi.Close):
-            self.close(wish.code, wish.reason)
+            self.close(wish.code, wish.reason, by="app")
         else:
             assert isinstance(wish, (str, bytes))  # an open conversation has no other wish
             await self._send_payload(wish)
@@ -147,9 +157,9 @@ class WebSocket(MessageReader):
         self.open(Session(worker.codec(pending.offer.handshake.deflate)))
         self._liveness = Liveness(now)
         self.wire.check_at(now + worker.first_check)
-        if worker.access_log.tells_websockets():
+        if worker.observers:
             self._target = pending.offer.request.target
-            worker.access_log.websocket_opened(self._peer.client, pending.offer.request.target)
+            worker.observers.notify(WebSocketOpened(self._peer.client, self._target))
         self.wire.hand_to(self)
         if early:
             self.data(early)
@@ -165,7 +175,7 @@ class WebSocket(MessageReader):
         """Notify the app that its client is gone, after what it sent before."""
         if self.session.state is not CLOSED:
             self._end_input()
-        self._log_end()
+        self._notify_end()
 
     def writable(self) -> None:
         """Answer the Ping that had to wait."""
@@ -191,7 +201,7 @@ class WebSocket(MessageReader):
         if state is FAILING and self._deadline == math.inf:
             self._set_deadline(FAULT_GRACE)
         elif state is CLOSED:
-            self._log_end()
+            self._notify_end()
             if self.session.is_closed_by_both:
                 self.wire.close_finished()
             else:
@@ -203,11 +213,13 @@ class WebSocket(MessageReader):
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, *, by: ClosedBy = "server") -> None:
         """Send our Close; the client has --ws-close-timeout seconds to answer with its own."""
+        has_fault = self.session.state is FAILING  # its Close is sent, whatever the app asks for
         frame = self.session.close(code, reason)
         if not frame:
             return
+        self._closed_by = "server" if has_fault else by
         self.write_control(frame)
         self._set_deadline(self.worker.config.ws_close_timeout)
         self.wake_receivers()
@@ -248,23 +260,39 @@ class WebSocket(MessageReader):
         if self._pending is not None:
             self._pending.answer_for_app(error)
         elif error is not None:
-            self.close(INTERNAL_ERROR, "internal error")
+            self.close(INTERNAL_ERROR, "internal error", by="app")
         else:
-            self.close(NORMAL, "")
+            self.close(NORMAL, "", by="app")
 
-    def _log_end(self) -> None:
+    def _notify_end(self) -> None:
+        """Notify the observers once that the WebSocket has ended."""
         target, self._target = self._target, None
         if target is None:
             return
-        self.worker.access_log.websocket_closed(
-            self._peer.client,
-            target,
-            code=self.session.close_code,
-            reason=self.session.close_reason,
-            seconds=self.worker.clock() - self._liveness.opened_at,
-            received=(self.received_messages, self.received_bytes),
-            sent=(self.sent_messages, self.sent_bytes),
+        session = self.session
+        self.worker.observers.notify(
+            WebSocketClosed(
+                client=self._peer.client,
+                target=target,
+                code=session.close_code,
+                reason=session.close_reason,
+                closed_by=self._find_closer(),
+                duration=self.worker.clock() - self._liveness.opened_at,
+                received_messages=self.received_messages,
+                received_bytes=self.received_bytes,
+                sent_messages=self.sent_messages,
+                sent_bytes=self.sent_bytes,
+            )
         )
+
+    def _find_closer(self) -> ClosedBy:
+        session = self.session
+        if session.close_code == ABNORMAL:
+            return "lost"
+        if self._closed_by is not None:
+            return self._closed_by
+        # Without a Close of either side: TCP ended after a bad frame, before our Close was sent.
+        return "client" if session.is_closed_by_both else "server"
 
     # -- deadlines ---------------------------------------------------------------------------------
 

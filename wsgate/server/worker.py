@@ -10,6 +10,7 @@ from email.utils import formatdate
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
+from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
 from wsgate.config import Config
@@ -18,8 +19,8 @@ from wsgate.fields import checked
 from wsgate.http.h1.builtin_parser import FastHttp1
 from wsgate.http.h1.h11_parser import H11Http1
 from wsgate.http.request import head_limits
-from wsgate.observe import logs
-from wsgate.observe.access_log import AccessLog
+from wsgate.observe import access_log
+from wsgate.observe.observers import Observers
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.backpressure import Waiters
 from wsgate.server.deadlines import TICK, Deadlines
@@ -91,7 +92,7 @@ class Worker:
         )
         self.batch = WriteBatch(self.call_soon, self.run_outside_app)
         self.http1: type[Http1] = H11Http1 if config.http == "h11" else FastHttp1
-        self.access_log = AccessLog(is_wanted=config.access_log)
+        self.observers = Observers([access_log.log_event] if config.access_log else [])
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields
         )
@@ -180,7 +181,7 @@ class Worker:
         late = self._time() - self._next_tick
         if late > BLOCKED:
             self._stood_still += late
-            logs.error.warning("The event loop stood still for %.1f s; deadlines wait", late)
+            loggers.error.warning("The event loop stood still for %.1f s; deadlines wait", late)
         self.refresh_date()
         pause = 0.0 if self.deadlines.sweep(self.clock()) else TICK
         self._next_tick = self._time() + pause

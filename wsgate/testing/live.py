@@ -1,4 +1,4 @@
-"""A live server on a free loopback port, inside the running event loop."""
+"""A live server on a free loopback port, in the running event loop."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -10,7 +10,12 @@ from wsgate.types import App
 
 
 class LiveServer:
-    """A server that runs. host, port: where; url, ws_url: the same for clients, without a path."""
+    """A running server.
+
+    Attributes:
+        host, port: the address it listens on.
+        url, ws_url: the same as the start of an http or ws URL, without a path.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -20,21 +25,21 @@ class LiveServer:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._server.worker.connections)
 
     @property
     def tasks(self) -> int:
-        """How many calls of the app are under way."""
+        """The number of calls of the app that have not ended."""
         return len(self._server.worker.tasks)
 
     async def settled(self) -> None:
-        """Wait until no connection is open and no call of the app is under way."""
+        """Wait until no connection is open and no call of the app is running."""
         while not self._server.worker.is_idle:
             await self._server.worker.ended.wait()
 
     async def stop(self) -> None:
-        """Stop gracefully, as SIGTERM does; leaving the context does it too."""
+        """Stop gracefully, as on SIGTERM. Leaving the context of `serve` does the same."""
         if not self._server.worker.stopping:
             await self._server.stop()
 
@@ -43,8 +48,17 @@ class LiveServer:
 async def serve(app: App, **options: Any) -> AsyncIterator[LiveServer]:
     """Serve an app while the context lasts.
 
-    options: those of `wsgate.Config`, but for `host` (127.0.0.1) and `port` (a free one).
-    Raises StartupFailed.
+    Args:
+        app: the ASGI app; its lifespan is run.
+        options: those of `wsgate.Config`. The default of `host` is 127.0.0.1 and that of `port` is
+            0, which takes a free port.
+
+    Yields:
+        The running server.
+
+    Raises:
+        ConfigError: a setting or the address cannot be used.
+        StartupFailed: the app's lifespan refuses to start.
     """
     server = Server(app, Config(**{"host": "127.0.0.1", "port": 0, **options}))
     await server.start()

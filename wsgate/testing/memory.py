@@ -1,4 +1,4 @@
-"""A connection in memory with a clock turned by hand, so that no deadline's test has to wait."""
+"""A connection in memory and a clock that the test sets, so that tests of timeouts do not wait."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,15 @@ from wsgate.server.listener import Listener
 from wsgate.server.worker import Worker
 from wsgate.types import App
 
-_PATIENCE = 5.0  # real seconds after which what a test waits for will not come
+_TIMEOUT = 5.0  # seconds of real time after which a test stops waiting and fails
 
 
 class ManualClock:
-    """A time in seconds that moves only when told to."""
+    """A clock that stands still until a test changes `now`.
+
+    Attributes:
+        now: the time in seconds.
+    """
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -26,40 +30,40 @@ class ManualClock:
 
 
 class MemoryTransport(asyncio.Transport):
-    """The server's end of a connection in memory; its client is at the other."""
+    """The server's end of a connection to a `MemoryClient`."""
 
     def __init__(self, client: "MemoryClient") -> None:
         super().__init__({"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8_000)})
         self._client = client
         self._protocol: asyncio.BaseProtocol | None = None
-        self._unread = bytearray()  # written while the client does not read
+        self._unread = bytearray()  # written by the server, not read by the client yet
         self._high, self._low = 65_536, 16_384
-        self._is_shut = False
+        self._is_writing_paused = False
         self._closing = False
-        self._eof = False  # the server's half is closed, or will be behind what is not read yet
+        self._eof = False  # the server's half closes after what the client has not read yet
         self.is_paused = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Set who is told of what comes."""
+        """Set the protocol that receives data and events."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who is told of what comes."""
-        assert self._protocol is not None  # connect sets it before anything comes
+        """Return the protocol that receives data and events."""
+        assert self._protocol is not None  # MemoryClient sets it at once
         return self._protocol
 
-    # -- the server's side -----------------------------------------------------------------------
+    # -- called by the server ---------------------------------------------------------------------
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
-        """Send to the client, or keep it while the client does not read."""
+        """Send data to the client; buffer it while the client does not read."""
         if self._eof:
             raise RuntimeError("Cannot call write() after write_eof()")  # as asyncio's does
         if self._closing:
             return
         self._unread += data
         self._flush()
-        if len(self._unread) > self._high and not self._is_shut:
-            self._is_shut = True
+        if len(self._unread) > self._high and not self._is_writing_paused:
+            self._is_writing_paused = True
             self.get_protocol().pause_writing()
 
     def _flush(self) -> None:
@@ -68,62 +72,62 @@ class MemoryTransport(asyncio.Transport):
             self._unread.clear()
         if self._eof and not self._unread:
             self._client.end()
-        if self._is_shut and len(self._unread) <= self._low:
-            self._is_shut = False
+        if self._is_writing_paused and len(self._unread) <= self._low:
+            self._is_writing_paused = False
             self.get_protocol().resume_writing()
 
     def flush(self) -> None:
-        """Deliver what was kept: the client reads again."""
+        """Deliver all buffered data."""
         self._flush()
         if self._closing and not self._unread:
             self._end()
 
     def flush_some(self, count: int) -> None:
-        """Deliver the first bytes of what was kept, and keep the rest."""
+        """Deliver the first `count` bytes of the buffered data."""
         self._client.take(bytes(self._unread[:count]))
         del self._unread[:count]
         self._flush()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the marks."""
+        """Set the sizes in bytes at which the server's writing is paused and resumed."""
         self._high = 65_536 if high is None else high
         self._low = self._high // 4 if low is None else low
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes the client has not read."""
+        """Return the number of bytes that the client has not read."""
         return len(self._unread)
 
     def can_write_eof(self) -> bool:
-        """Say that half of the connection can be closed."""
+        """Return True: the connection can be half-closed."""
         return True
 
     def write_eof(self) -> None:
-        """Close the server's half once the client has read all."""
+        """Close the server's half after all data is read."""
         self._eof = True
         self._flush()
 
     def pause_reading(self) -> None:
-        """Take nothing from the client."""
+        """Stop receiving from the client."""
         self.is_paused = True
 
     def resume_reading(self) -> None:
-        """Take what the client has sent meanwhile."""
+        """Receive what the client has sent meanwhile, and what it sends from now on."""
         self.is_paused = False
         asyncio.get_running_loop().call_soon(self._client.deliver)
 
     def is_closing(self) -> bool:
-        """Tell whether the connection ends."""
+        """Return whether the connection is being closed or is closed."""
         return self._closing
 
     def close(self) -> None:
-        """End the connection once the client has read all."""
+        """Close the connection after all data is read."""
         if not self._closing:
             self._closing = True
             if not self._unread:
                 self._end()
 
     def abort(self) -> None:
-        """End the connection now."""
+        """Close the connection now; buffered data is lost."""
         self._closing = True
         self._unread.clear()
         self._end()
@@ -135,8 +139,13 @@ class MemoryTransport(asyncio.Transport):
 class MemoryClient:
     """The client of a connection in memory.
 
-    received: all that the server has sent. is_ended: the server has closed its half, or all of it.
-    reads: set False, the server's bytes stay in its write buffer. clock, connection: the server's.
+    Attributes:
+        received: the bytes that the server has sent and no method has returned yet.
+        is_ended: the server has closed its half or the whole connection.
+        is_lost: the whole connection is closed.
+        reads: while it is False, the server's bytes stay in its write buffer.
+        clock: the server's clock.
+        connection, worker: internals of the server.
     """
 
     def __init__(self, worker: Worker, clock: ManualClock) -> None:
@@ -148,13 +157,13 @@ class MemoryClient:
         self.reads = True
         self.transport = MemoryTransport(self)
         self._outbox = bytearray()
-        self._has_eof = False  # the client's half is closed, and the server is yet to be told
+        self._has_eof = False  # the client has closed its half; the server does not know yet
         self._changed = asyncio.Event()
         self.connection = Listener(worker, None).connection()
         self.transport.set_protocol(self.connection)
         self.connection.connection_made(self.transport)
 
-    # -- what a test does ------------------------------------------------------------------------
+    # -- called by a test -------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         """Send bytes; while the server has paused reading, they wait as in a socket's buffer."""
@@ -162,29 +171,33 @@ class MemoryClient:
         self.deliver()
 
     def eof(self) -> None:
-        """Close the client's half behind what it has sent."""
+        """Close the client's half after the bytes it has sent."""
         self._has_eof = True
         self.deliver()
 
     def drop(self) -> None:
-        """Break the connection, as a reset does."""
+        """Break the connection, as a TCP reset does."""
         self.transport.abort()
 
     def stall(self) -> None:
-        """Stop reading."""
+        """Stop reading, so that the server's write buffer fills."""
         self.reads = False
 
     def read_on(self) -> None:
-        """Read again, what was kept first."""
+        """Read all that is buffered, and continue to read."""
         self.reads = True
         self.transport.flush()
 
     def read_some(self, count: int) -> None:
-        """Read so many bytes of what was kept, and then stop again."""
+        """Read `count` bytes of what is buffered, and no more."""
         self.transport.flush_some(count)
 
     async def advance(self, seconds: float) -> None:
-        """Turn the clock, with the server looking at its deadlines all the way."""
+        """Move the clock forward; the server checks its timeouts as it would in that time.
+
+        Args:
+            seconds: by how much.
+        """
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now = min(end, self.clock.now + TICK)
@@ -193,61 +206,79 @@ class MemoryClient:
             await asyncio.sleep(0)
 
     async def until(self, wanted: bytes) -> bytes:
-        """Wait until the server has sent `wanted`; take all up to its end."""
+        """Wait until the server has sent `wanted`; remove all up to its end from `received`.
+
+        Returns:
+            The removed bytes, `wanted` included.
+
+        Raises:
+            AssertionError: it was not sent within 5 seconds.
+        """
         await self._wait_for(lambda: wanted in self.received)
-        return self._taken(self.received.index(wanted) + len(wanted))
+        return self._take(self.received.index(wanted) + len(wanted))
 
     async def exactly(self, count: int) -> bytes:
-        """Wait for so many bytes and take them."""
+        """Wait for `count` bytes; remove them from `received` and return them.
+
+        Raises:
+            AssertionError: they were not sent within 5 seconds.
+        """
         await self._wait_for(lambda: len(self.received) >= count)
-        return self._taken(count)
+        return self._take(count)
 
     async def ended(self) -> bytes:
-        """Wait until the server has closed its half or broken off; take what came before."""
-        await self._wait_for(lambda: self.is_ended)
-        return self._taken(len(self.received))
+        """Wait until the server has closed its half or the connection.
 
-    def _taken(self, count: int) -> bytes:
+        Returns:
+            All bytes left in `received`, which is emptied.
+
+        Raises:
+            AssertionError: the server did not close within 5 seconds.
+        """
+        await self._wait_for(lambda: self.is_ended)
+        return self._take(len(self.received))
+
+    def _take(self, count: int) -> bytes:
         data = bytes(self.received[:count])
         del self.received[:count]
         return data
 
     async def _wait_for(self, holds: Any) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 while not holds():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"it does not come; received: {bytes(self.received)!r}") from None
+            raise AssertionError(f"timeout; received: {bytes(self.received)!r}") from None
 
-    # -- what the transport tells ----------------------------------------------------------------
+    # -- called by the transport ------------------------------------------------------------------
 
     def take(self, data: bytes) -> None:
-        """Take bytes of the server."""
+        """Receive bytes from the server."""
         self.received += data
         self._changed.set()
 
     def deliver(self) -> None:
-        """Hand the server what it has not taken yet, unless it has paused or closed."""
-        if self._outbox and self._is_taken_from:
+        """Pass the server what the client has sent, unless it has paused reading or closed."""
+        if self._outbox and self._can_deliver:
             data, self._outbox = bytes(self._outbox), bytearray()
             self.connection.data_received(data)
-        if self._has_eof and self._is_taken_from:
+        if self._has_eof and self._can_deliver:
             self._has_eof = False
             self.connection.eof_received()
 
     @property
-    def _is_taken_from(self) -> bool:
+    def _can_deliver(self) -> bool:
         return not (self.transport.is_paused or self.transport.is_closing() or self.is_lost)
 
     def end(self) -> None:
-        """Take the server's half-close."""
+        """Handle the server's half-close."""
         self.is_ended = True
         self._changed.set()
 
     def lose(self) -> None:
-        """Take the connection's end, and tell the server's side of it."""
+        """Handle the end of the connection, and notify the server's protocol."""
         if not self.is_lost:
             self.is_lost = True
             self.connection.connection_lost(None)
@@ -256,9 +287,19 @@ class MemoryClient:
 
 @contextlib.asynccontextmanager
 async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
-    """Connect a client in memory to an app; on leaving, both are brought to their end.
+    """Connect a client in memory to an app.
 
-    options: those of `wsgate.Config`. The app's lifespan is not run.
+    When the context ends, the connection is dropped and calls of the app are cancelled.
+
+    Args:
+        app: the ASGI app; its lifespan is not run.
+        options: those of `wsgate.Config`.
+
+    Yields:
+        The client.
+
+    Raises:
+        ConfigError: a setting cannot be used.
     """
     clock = ManualClock()
     worker = Worker(app, Config(**options), clock)
@@ -270,5 +311,5 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
         for task in list(worker.tasks):
             task.cancel()
         if worker.tasks:
-            await asyncio.wait(list(worker.tasks), timeout=_PATIENCE)
+            await asyncio.wait(list(worker.tasks), timeout=_TIMEOUT)
         await asyncio.sleep(0)

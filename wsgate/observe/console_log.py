@@ -1,0 +1,69 @@
+"""The command line's log: `wsgate.error` goes to stderr, `wsgate.access` to stdout."""
+
+import logging
+import sys
+import time
+from typing import TextIO
+
+from wsgate import loggers, streams
+from wsgate.observe.log_format import ConsoleFormatter
+from wsgate.observe.log_handler import ConsoleHandler
+from wsgate.observe.log_queue import FLUSH_TIMEOUT
+
+_handlers: list[ConsoleHandler] = []  # attached by `configure`
+
+
+def configure(level: str) -> None:
+    """Attach a console handler to each of the two loggers and set their level.
+
+    The host program's handlers, on these loggers or elsewhere, stay as they are. Handlers of an
+    earlier call are replaced.
+
+    Args:
+        level: the name of a level of `logging`, in any case.
+    """
+    _remove_handlers()
+    errors = _console_handler("error log", sys.stderr)
+    accesses = _console_handler("access log", sys.stdout)
+    errors.connect(accesses)
+    _handlers[:] = errors, accesses
+    _attach("wsgate", errors, level)
+    _attach("wsgate.access", accesses, level)
+    # `logging.config` disables loggers that it does not name. `wsgate.error` has no handler of its
+    # own here, so `_attach` has not enabled it again.
+    loggers.error.logger.disabled = False
+
+
+def flush(timeout: float = FLUSH_TIMEOUT) -> None:
+    """Wait until all lines are written, for `timeout` seconds at most; flush the app's prints."""
+    deadline = time.monotonic() + timeout
+    for handler in _handlers:
+        handler.writer.flush(max(0.0, deadline - time.monotonic()))
+    streams.flush(sys.stdout)
+
+
+def close() -> None:
+    """Flush, and end the threads that write; another line starts them again."""
+    flush()
+    for handler in _handlers:
+        handler.writer.close(FLUSH_TIMEOUT)
+
+
+def _remove_handlers() -> None:
+    for handler in _handlers:
+        for name in ("wsgate", "wsgate.access"):
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+    _handlers.clear()
+
+
+def _console_handler(title: str, stream: TextIO) -> ConsoleHandler:
+    has_colours = not stream.closed and stream.isatty()
+    return ConsoleHandler(title, stream, ConsoleFormatter(has_colours=has_colours))
+
+
+def _attach(name: str, handler: logging.Handler, level: str) -> None:
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = logger.disabled = False
