@@ -10,15 +10,15 @@ from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage
 from wsgate.fields import (
-    are_common,
-    checked,
-    combined,
+    are_common_names,
+    normalize_headers,
+    combine_headers,
     has_member,
     is_host,
     is_token,
-    lines_in,
+    count_lines,
     lower_name,
-    members,
+    list_members,
     values_of,
 )
 
@@ -174,10 +174,10 @@ def test_values_come_in_order_and_only_of_the_name() -> None:
 
 def test_headers_of_one_name_are_one_list_in_order() -> None:
     # RFC 9110 section 5.3.
-    assert combined([(b"a", b"1"), (b"ab", b"4")]) == {b"a": b"1", b"ab": b"4"}
+    assert combine_headers([(b"a", b"1"), (b"ab", b"4")]) == {b"a": b"1", b"ab": b"4"}
     headers = [(b"a", b"1"), (b"b", b"2"), (b"a", b""), (b"ab", b"4"), (b"a", b"3,5")]
-    assert combined(headers) == {b"a": b"1, , 3,5", b"b": b"2", b"ab": b"4"}
-    assert combined([]) == {}
+    assert combine_headers(headers) == {b"a": b"1, , 3,5", b"b": b"2", b"ab": b"4"}
+    assert combine_headers([]) == {}
 
 
 @pytest.mark.parametrize("name", [b"Sec-WebSocket-Key", b"sec-websocket-key", b"SEC-WEBSOCKET-KEY"])
@@ -195,16 +195,16 @@ def test_a_name_is_a_token_in_lower_case() -> None:
 
 
 def test_common_names() -> None:
-    assert are_common({b"host", b"Host", b"cookie"})
-    assert not are_common({b"host", b"x-mine"})
+    assert are_common_names({b"host", b"Host", b"cookie"})
+    assert not are_common_names({b"host", b"x-mine"})
 
 
 def test_a_head_is_lines_and_nothing_else() -> None:
-    assert lines_in(b"GET / HTTP/1.1\r\nX: a\tb\xe9\r\n\r\n") == 3
+    assert count_lines(b"GET / HTTP/1.1\r\nX: a\tb\xe9\r\n\r\n") == 3
     for byte in range(256):
         lines = 2 if byte == 0x09 or (byte >= 0x20 and byte != 0x7F) else 0
-        assert lines_in(b"a%cb\r\n\r\n" % byte) == lines
-    assert lines_in(b"a\n\rb") == lines_in(b"a\r\r\n\n") == 0
+        assert count_lines(b"a%cb\r\n\r\n" % byte) == lines
+    assert count_lines(b"a\n\rb") == count_lines(b"a\r\r\n\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_a_head_is_lines_and_nothing_else() -> None:
 )
 def test_a_field_is_one_list_over_all_its_lines(values: list[bytes], expected: list[bytes]) -> None:
     headers = [(b"other", b"x"), *((b"upgrade", value) for value in values)]
-    fields = combined(headers)
-    assert members(fields.get(b"upgrade", b"").lower()) == expected
+    fields = combine_headers(headers)
+    assert list_members(fields.get(b"upgrade", b"").lower()) == expected
     assert all(has_member(fields, b"upgrade", member) for member in expected)
     assert not has_member(fields, b"upgrade", b"x")
     assert not has_member(fields, b"connection", b"upgrade")
@@ -240,12 +240,12 @@ def test_a_field_is_one_list_over_all_its_lines(values: list[bytes], expected: l
 def test_any_list_gives_its_members(lines: list[list[tuple[str, str, str]]]) -> None:
     headers = [(b"name", ",".join(map("".join, line)).encode()) for line in lines]
     expected = [token.lower().encode() for line in lines for _, token, _ in line if token]
-    assert members(combined(headers).get(b"name", b"").lower()) == expected
+    assert list_members(combine_headers(headers).get(b"name", b"").lower()) == expected
 
 
 def test_the_apps_headers_get_lower_case_names_and_bare_values() -> None:
     headers = [[b"X-Name", b" \tvalue "], (b"set-cookie", b"a"), (b"set-cookie", b"b")]
-    assert checked(headers) == [
+    assert normalize_headers(headers) == [
         (b"x-name", b"value"),
         (b"set-cookie", b"a"),
         (b"set-cookie", b"b"),
@@ -258,13 +258,13 @@ def test_the_apps_headers_get_lower_case_names_and_bare_values() -> None:
     ids=repr,
 )
 def test_a_value_may_hold_visible_and_higher_bytes(value: bytes) -> None:
-    assert checked([(b"name", value)]) == [(b"name", value)]
+    assert normalize_headers([(b"name", value)]) == [(b"name", value)]
 
 
 @pytest.mark.parametrize("name", [b"", b" a", b"a ", b"a:", b"a b", b"a\r\n", b"\xe9"], ids=repr)
 def test_the_app_may_not_send_a_malformed_name(name: bytes) -> None:
     with pytest.raises(InvalidMessage, match="no header name"):
-        checked([(name, b"value")])
+        normalize_headers([(name, b"value")])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_the_app_may_not_send_a_malformed_name(name: bytes) -> None:
 @pytest.mark.parametrize("template", [b"%b", b"a%b", b"%ba", b"a%bb"], ids=repr)
 def test_the_app_may_not_send_a_control_character(template: bytes, char: bytes) -> None:
     with pytest.raises(InvalidMessage, match="control character"):
-        checked([(b"name", template % char)])
+        normalize_headers([(b"name", template % char)])
 
 
 @pytest.mark.parametrize(
@@ -297,20 +297,20 @@ def test_the_app_may_not_send_a_control_character(template: bytes, char: bytes) 
 )
 def test_the_app_sends_pairs_of_bytes(header: Any) -> None:
     with pytest.raises(InvalidMessage, match="a header"):
-        checked([(b"fine", b"yes"), header])
+        normalize_headers([(b"fine", b"yes"), header])
 
 
 @pytest.mark.parametrize("headers", [None, 5, object()])
 def test_headers_that_are_no_list(headers: object) -> None:
     with pytest.raises(InvalidMessage, match=r"^headers are a list of pairs, not "):
-        checked(headers)
+        normalize_headers(headers)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=6), st.binary(max_size=6)), max_size=3))
 def test_what_passes_makes_exactly_one_line_each(headers: Iterable[tuple[bytes, bytes]]) -> None:
     try:
-        clean = checked(headers)
+        clean = normalize_headers(headers)
     except InvalidMessage:
         return
     lines = b"".join(b"%b:%b\r\n" % header for header in clean)

@@ -5,20 +5,20 @@ from hypothesis import given, settings, strategies as st
 
 from wsgate.config import Config
 from wsgate.errors import RequestRefused
-from wsgate.fields import combined
+from wsgate.fields import combine_headers
 from wsgate.http.request import (
     HeadLimits,
     Request,
     head_limits,
-    judged as judged_combined,
+    build_request as build_from_fields,
 )
 from wsgate.types import Header
 
 HOST = (b"host", b"example.com")
 
 
-def judged(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
-    return judged_combined(method, target, version, headers, combined(headers))
+def build_request(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
+    return build_from_fields(method, target, version, headers, combine_headers(headers))
 
 
 def refused(
@@ -30,7 +30,7 @@ def refused(
 ) -> int:
     """Return the status with which the head is refused."""
     with pytest.raises(RequestRefused) as caught:
-        judged(method, target, version, [HOST] if headers is None else headers)
+        build_request(method, target, version, [HOST] if headers is None else headers)
     assert caught.value.detail.isprintable()
     assert caught.value.headers == ()
     return caught.value.status
@@ -38,7 +38,7 @@ def refused(
 
 def test_a_plain_request() -> None:
     headers = [HOST, (b"accept", b"*/*"), (b"accept", b"a")]
-    assert judged(b"GET", b"/a%20b?c=d?e", b"1.1", headers) == Request(
+    assert build_request(b"GET", b"/a%20b?c=d?e", b"1.1", headers) == Request(
         method="GET",
         target=b"/a%20b?c=d?e",
         raw_path=b"/a%20b",
@@ -86,7 +86,7 @@ def test_a_minor_version_gets_the_highest_that_both_speak(version: bytes, spoken
     # RFC 9110 section 6.2: "a recipient that receives a message with a major version number that
     # it implements and a minor version number higher than what it implements SHOULD process the
     # message as if it were in the highest minor version within that major version".
-    assert judged(b"GET", b"/", version, [HOST]).version == spoken
+    assert build_request(b"GET", b"/", version, [HOST]).version == spoken
 
 
 @pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.0", b"9.9"])
@@ -101,7 +101,7 @@ CHUNKED = (b"transfer-encoding", b"chunked")
 
 
 def test_chunked_alone_is_taken() -> None:
-    assert judged(b"POST", b"/", b"1.1", [HOST, CHUNKED]).headers == [HOST, CHUNKED]
+    assert build_request(b"POST", b"/", b"1.1", [HOST, CHUNKED]).headers == [HOST, CHUNKED]
 
 
 @pytest.mark.parametrize("length", [b"0", b"5"])
@@ -125,7 +125,7 @@ def test_http_1_1_needs_a_host(version: bytes) -> None:
 
 
 def test_http_1_0_needs_none() -> None:
-    assert judged(b"GET", b"/", b"1.0", []).headers == []
+    assert build_request(b"GET", b"/", b"1.0", []).headers == []
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
@@ -169,7 +169,7 @@ def test_higher_bytes_are_legal_elsewhere(name: bytes) -> None:
     # RFC 9110 section 5.5: "A recipient SHOULD treat other allowed octets in field content (i.e.,
     # obs-text) as opaque data."
     headers = [HOST, (name, b"\x80\xff")]
-    assert judged(b"GET", b"/", b"1.1", headers).headers == headers
+    assert build_request(b"GET", b"/", b"1.1", headers).headers == headers
 
 
 # -- target --------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_higher_bytes_are_legal_elsewhere(name: bytes) -> None:
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
 def test_the_origin_form(method: bytes, target: bytes, path: bytes, query: bytes) -> None:
-    request = judged(method, target, b"1.1", [HOST])
+    request = build_request(method, target, b"1.1", [HOST])
     assert (request.target, request.raw_path, request.query) == (target, path, query)
     assert request.headers == [HOST]
 
@@ -218,14 +218,14 @@ def test_the_absolute_form_brings_the_host(
 ) -> None:
     # RFC 9112 section 3.2.2.
     headers = [(b"accept", b"*/*"), HOST, (b"x-host", b"kept")]
-    request = judged(b"GET", target, b"1.1", headers)
+    request = build_request(b"GET", target, b"1.1", headers)
     assert request.headers == [(b"host", host), (b"accept", b"*/*"), (b"x-host", b"kept")]
     assert (request.target, request.raw_path, request.query) == (target, path, query)
     assert HOST in headers, "the caller's list is left alone"
 
 
 def test_the_absolute_form_brings_a_host_where_none_was() -> None:
-    assert judged(b"GET", b"http://a/", b"1.0", []).headers == [(b"host", b"a")]
+    assert build_request(b"GET", b"http://a/", b"1.0", []).headers == [(b"host", b"a")]
 
 
 def test_the_absolute_form_does_not_excuse_from_the_host() -> None:
@@ -234,7 +234,7 @@ def test_the_absolute_form_does_not_excuse_from_the_host() -> None:
 
 
 def test_the_asterisk_form() -> None:
-    request = judged(b"OPTIONS", b"*", b"1.1", [HOST])
+    request = build_request(b"OPTIONS", b"*", b"1.1", [HOST])
     assert (request.target, request.raw_path, request.query) == (b"*", b"*", b"")
 
 
@@ -308,7 +308,7 @@ def test_any_head_is_a_request_or_refused(
     method: bytes, target: str, version: bytes, headers: list[Header]
 ) -> None:
     try:
-        request = judged(method, target.encode(), version, headers)
+        request = build_request(method, target.encode(), version, headers)
     except RequestRefused:
         return
     assert request.raw_path.startswith(b"/") or target == "*"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.fields import combined
+from wsgate.fields import combine_headers
 from wsgate.http.h1.builtin_parser import FastHttp1
 from wsgate.http.h1.connection import Upgrade
 from wsgate.http.request import HeadLimits, Request, asks_for_upgrade
@@ -50,7 +50,7 @@ def instead(name: bytes, *values: bytes) -> Request:
 
 
 def is_asked_for(request: Request) -> bool:
-    return asks_for_upgrade(request.version, combined(request.headers), PROTOCOL)
+    return asks_for_upgrade(request.version, combine_headers(request.headers), PROTOCOL)
 
 
 def refusal_of(request: Request) -> RequestRefused:

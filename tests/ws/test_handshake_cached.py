@@ -86,7 +86,7 @@ def forget() -> None:
     head_cache.TEMPLATES.clear()
     handshake._checked.clear()
     negotiation._shared.cache_clear()
-    fields._usual_members.cache_clear()
+    fields._short_list_members.cache_clear()
     head_lines._short_name.cache_clear()
 
 

@@ -8,7 +8,7 @@ Source: ASGI HTTP & WebSocket message format 2.5.
 from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.fields import is_length, members
+from wsgate.fields import is_length, list_members
 from wsgate.http.h1.connection import Http1
 from wsgate.http.response import BODILESS, ResponseHead, response_head
 from wsgate.types import Header, HTTPRequestEvent, Message
@@ -137,7 +137,7 @@ def _as_bytes(body: object) -> bytes:
 def _check_length(length: bytes, size: int, *, more: bool) -> None:
     """Refuse what contradicts the app's own Content-Length while a 500 can still be sent."""
     if not is_length(length):
-        values = set(members(length))  # one, several times: RFC 9110 section 8.6
+        values = set(list_members(length))  # one, several times: RFC 9110 section 8.6
         if len(values) != 1 or not is_length(length := values.pop()):
             return  # the driver refuses it
     if size > int(length):

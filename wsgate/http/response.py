@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.fields import checked, combined, is_length
+from wsgate.fields import normalize_headers, combine_headers, is_length
 from wsgate.types import Header
 
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -48,8 +48,8 @@ class ResponseHead:
     def __init__(self, status: int, headers: object) -> None:
         dropped = _DROPPED_204 if status == _NO_CONTENT else _DROPPED
         self.status = status
-        self.headers = [header for header in checked(headers) if header[0] not in dropped]
-        self.fields = combined(self.headers)
+        self.headers = [header for header in normalize_headers(headers) if header[0] not in dropped]
+        self.fields = combine_headers(self.headers)
         length = self.fields.get(b"content-length", b"0")
         is_number = is_length(length)
         self.is_usual = (

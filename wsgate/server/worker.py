@@ -14,7 +14,7 @@ from wsgate._version import __version__
 from wsgate.asgi.scope import Endpoint
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.fields import checked
+from wsgate.fields import normalize_headers
 from wsgate.http.h1.builtin_parser import FastHttp1
 from wsgate.http.h1.h11_parser import H11Http1
 from wsgate.http.request import head_limits
@@ -205,7 +205,9 @@ def _deflate_settings(config: Config) -> DeflateSettings:
 
 def _fixed_headers(config: Config) -> list[Header]:
     try:
-        own = checked((n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers)
+        own = normalize_headers(
+            (n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers
+        )
     except (InvalidMessage, UnicodeEncodeError) as error:
         raise ConfigError(f"--header: {error}", setting="headers") from None
     for name, _ in own:

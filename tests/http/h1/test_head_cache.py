@@ -1,6 +1,6 @@
 import pytest
 
-from wsgate.fields import NAMES
+from wsgate.fields import COMMON_NAMES
 from wsgate.http.h1.head_cache import TEMPLATES, VARYING, read_fields, template_of
 from wsgate.http.h1.head_lines import FIELD_LINES
 from wsgate.http.request import HeadTemplate
@@ -76,7 +76,9 @@ def test_what_a_proxy_adds_varies() -> None:
 
 @pytest.mark.parametrize("name", sorted(VARYING - {b"sec-websocket-key"}))
 def test_each_that_varies_does_so_in_both_spellings(name: bytes) -> None:
-    usual = next(spelling for spelling in NAMES if spelling != name and spelling.lower() == name)
+    usual = next(
+        spelling for spelling in COMMON_NAMES if spelling != name and spelling.lower() == name
+    )
     for spelling in (usual, name):
         TEMPLATES.clear()
         for value in (b"1", b"2"):

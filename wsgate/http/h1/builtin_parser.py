@@ -13,15 +13,15 @@ from enum import Enum
 from wsgate.errors import InvalidMessage
 from wsgate.fields import (
     Fields,
-    are_common,
-    combined,
+    are_common_names,
+    combine_headers,
     has_member,
     is_length,
-    lines_in,
+    count_lines,
     lower_name,
-    members,
+    list_members,
 )
-from wsgate.http.body_framing import Length
+from wsgate.http.body_framing import FixedLengthBody
 from wsgate.http.h1.connection import (
     ALREADY_FAILED,
     BODY_SLICE,
@@ -118,7 +118,7 @@ class FastHttp1(Http1):
         if length is None:
             self._theirs = _COMPLETE
         else:
-            self._theirs, self._framing = _BUSY, Length(length)
+            self._theirs, self._framing = _BUSY, FixedLengthBody(length)
         request = Request(method, target, path, query, "1.1", headers, template)
         if template.upgrades and self._upgrade_to in template.upgrades:
             return self._upgraded(request)
@@ -139,8 +139,8 @@ class FastHttp1(Http1):
 
     def _take_body(self) -> Event | None:
         framing, buffer = self._framing, self._buffer
-        while not framing.is_over:
-            count = framing.passable(buffer, BODY_SLICE)
+        while not framing.is_complete:
+            count = framing.advance(buffer, BODY_SLICE)
             if not count:
                 return Closed() if self._eof else None
             piece = bytes(buffer[:count])
@@ -182,11 +182,11 @@ class FastHttp1(Http1):
         # response could not be framed.
         if self._closing or self._expects:
             headers = [*headers, CLOSE]
-        fields = combined(headers)
+        fields = combine_headers(headers)
         head = written(status, headers)
-        if not _is_plain(status, fields) or lines_in(head) != len(headers) + 2:
+        if not _is_plain(status, fields) or count_lines(head) != len(headers) + 2:
             headers, head = normalized(status, headers), b""
-            fields = combined(headers)
+            fields = combine_headers(headers)
         framed = self._framed(status, headers, fields)
         self._expects = False
         self._ours = _BUSY
@@ -275,7 +275,7 @@ def _split(head: bytes) -> Head | None:
     headers = parse_fields(lines)
     if headers is None:
         return None
-    fields = combined(headers)
+    fields = combine_headers(headers)
     if (
         b"," in fields.get(b"host", b",")  # none, or several
         or b"," in fields.get(b"content-length", b"")
@@ -297,7 +297,7 @@ def _is_plain(status: int, fields: Fields) -> bool:
         and is_length(length)
         and b"transfer-encoding" not in fields
         and b"host" not in fields
-        and (are_common(fields.keys()) or all(map(lower_name, fields)))
+        and (are_common_names(fields.keys()) or all(map(lower_name, fields)))
     )
 
 
@@ -310,6 +310,6 @@ def _chunked(headers: list[Header]) -> list[Header]:
 
 
 def _closing(headers: list[Header], connection: bytes) -> list[Header]:
-    options = {*members(connection.lower()), b"close"} - {b"keep-alive"}
+    options = {*list_members(connection.lower()), b"close"} - {b"keep-alive"}
     others = [header for header in headers if header[0] != b"connection"]
     return [*others, *((b"Connection", option) for option in sorted(options))]

@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from wsgate.errors import RequestRefused
-from wsgate.fields import Fields, lines_in
-from wsgate.http.body_framing import NO_BODY, Framing, framing_of
-from wsgate.http.request import HeadLimits, Request, asks_for_upgrade, judged
+from wsgate.fields import Fields, count_lines
+from wsgate.http.body_framing import NO_BODY, BodyFraming, body_framing
+from wsgate.http.request import HeadLimits, Request, asks_for_upgrade, build_request
 from wsgate.http.response import REASONS, ResponseHead
 from wsgate.types import Header
 
@@ -84,7 +84,7 @@ class Http1(ABC):
     def __init__(self, limits: HeadLimits, upgrade_to: bytes | None = None) -> None:
         self._limits = limits
         self._upgrade_to = upgrade_to
-        self._framing: Framing = NO_BODY
+        self._framing: BodyFraming = NO_BODY
         self._over = False
         self._buffer = bytearray()
         self._scanned = 0
@@ -159,7 +159,7 @@ class Http1(ABC):
         end = self._buffer.find(b"\r\n\r\n", self._scanned) + 4
         if 4 <= end <= self._limits.size:  # noqa: PLR2004  # it was found
             head = bytes(self._buffer[:end])
-            if lines_in(head):
+            if count_lines(head):
                 return head
         return self._searched()
 
@@ -200,8 +200,8 @@ class Http1(ABC):
             raise self._long_target()
         if len(headers) > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} headers")
-        request = judged(method, target, version, headers, fields)
-        self._framing = framing_of(fields, self._limits)
+        request = build_request(method, target, version, headers, fields)
+        self._framing = body_framing(fields, self._limits)
         protocol = self._upgrade_to
         if protocol is None or not asks_for_upgrade(request.version, fields, protocol):
             return request

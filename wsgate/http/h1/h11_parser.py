@@ -8,7 +8,7 @@ import re
 import h11
 
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.fields import combined, lower_name
+from wsgate.fields import combine_headers, lower_name
 from wsgate.http.h1.connection import (
     ALREADY_FAILED,
     BODY_SLICE,
@@ -58,7 +58,7 @@ class H11Http1(Http1):
                 return Body(bytes(event.data))
             if type(event) is h11.EndOfMessage:
                 return End()
-            count = self._framing.passable(self._buffer, BODY_SLICE)
+            count = self._framing.advance(self._buffer, BODY_SLICE)
             if not count:
                 return Closed() if self._eof else None
             self._h11.receive_data(bytes(self._buffer[:count]))
@@ -136,7 +136,13 @@ def _parsed(connection: h11.Connection, head: bytes) -> Head:
     event = _next_event(connection)
     assert type(event) is h11.Request  # a whole head is a request or an error
     headers = [(lower_name(name) or name, value) for name, value in event.headers]
-    return event.method, event.target, event.http_version, share_headers(headers), combined(headers)
+    return (
+        event.method,
+        event.target,
+        event.http_version,
+        share_headers(headers),
+        combine_headers(headers),
+    )
 
 
 def _next_event(

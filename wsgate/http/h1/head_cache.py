@@ -11,7 +11,7 @@ import re
 from itertools import count
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.fields import has_member, members
+from wsgate.fields import has_member, list_members
 from wsgate.http.h1.head_lines import OFTEN_ALIKE, parse_fields
 from wsgate.http.request import HeadTemplate
 from wsgate.types import Header
@@ -116,7 +116,7 @@ def _make_template(headers: list[Header]) -> HeadTemplate | None:
         headers,
         dict(zip(fields, count())),
         closes=has_member(fields, b"connection", b"close"),
-        upgrades=frozenset(members(fields.get(b"upgrade", b"").lower())),
+        upgrades=frozenset(list_members(fields.get(b"upgrade", b"").lower())),
         length=None if length is None else int(length),
     )
 

@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.fields import NAMES, is_host, is_length, lower_name
+from wsgate.fields import COMMON_NAMES, is_host, is_length, lower_name
 from wsgate.http.request import ASCII_ONLY
 from wsgate.types import Header
 
@@ -59,7 +59,7 @@ def parse_field(line: bytes) -> Header | None:
     The header is cached if the line may come often.
     """
     spelling, colon, rest = line.partition(b":")
-    name = NAMES.get(spelling) or _lower_name(spelling)
+    name = COMMON_NAMES.get(spelling) or _lower_name(spelling)
     if name is None or not colon or not _VALUE.fullmatch(rest):
         return None
     value = rest.strip(b" \t")
@@ -78,7 +78,7 @@ def _lower_name(spelling: bytes) -> bytes | None:
 @lru_cache(maxsize=256)
 def _short_name(spelling: bytes) -> bytes | None:
     name = lower_name(spelling)
-    return None if name is None else NAMES.get(name, name)
+    return None if name is None else COMMON_NAMES.get(name, name)
 
 
 _SHORT = 64  # bytes
