@@ -11,14 +11,14 @@ from hypothesis import example, given, settings, strategies as st
 from wsgate.errors import InvalidMessage
 from wsgate.fields import (
     are_common_names,
-    normalize_headers,
     combine_headers,
+    count_lines,
     has_member,
     is_host,
     is_token,
-    count_lines,
-    lower_name,
     list_members,
+    lower_name,
+    normalize_headers,
     values_of,
 )
 

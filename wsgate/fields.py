@@ -101,8 +101,8 @@ def combine_headers(headers: list[Header]) -> Fields:
     RFC 9110 section 5.3: "A recipient MAY combine multiple field lines within a field section that
     have the same field name into one field line, without changing the semantics of the message, by
     appending each subsequent field line value to the initial field line value in order, separated
-    by a comma (",") and optional whitespace". A field that must not be a list is invalid if its value
-    has a comma.
+    by a comma (",") and optional whitespace". A value with a comma is invalid in a field that must
+    not be a list.
     """
     fields = dict(headers)
     if len(fields) != len(headers):

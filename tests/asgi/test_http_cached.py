@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tests.drivers import DRIVERS
+from tests.drivers import PARSERS
 from wsgate.asgi.http import Response
 from wsgate.errors import IllegalMessage, InvalidMessage, RequestRefused
 from wsgate.http import response as module
-from wsgate.http.h1.connection import Http1
+from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits, Request
 
 DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
@@ -167,29 +167,30 @@ ANSWERS = st.builds(
 )
 
 
-def said(driver: type[Http1], answer: Answer) -> list[object]:
+def said(driver: type[Http1Connection], answer: Answer) -> list[object]:
     """Return all bytes and errors that an answer makes."""
     http1 = driver(HeadLimits())
     http1.feed(answer.request)
     request = http1.take()
     assert isinstance(request, Request)
     if answer.closes:
-        http1.close_behind()
-    response = Response(http1, request.method)
+        http1.close_after_response()
+    response = Response(request.method, Response.HTTP)
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers()}
-    out = [outcome(response, start)]
+    out = [outcome(http1, response, start)]
     last = len(answer.pieces) - 1
     for at, (piece, kind) in enumerate(answer.pieces):
         body = {"type": "http.response.body", "body": OCTETS[kind](piece), "more_body": at < last}
-        out.append(outcome(response, body))
+        out.append(outcome(http1, response, body))
     out += [response.state, response.status, http1.keeps_alive]
-    out.append(http1.refusal(RequestRefused(500, "no"), DEFAULTS))
+    out.append(http1.refuse(RequestRefused(500, "no"), DEFAULTS))
     return out
 
 
-def outcome(response: Response, message: dict[str, Any]) -> object:
+def outcome(http1: Http1Connection, response: Response, message: dict[str, Any]) -> object:
     try:
-        return response.send(message, DEFAULTS)
+        event = response.send(message)
+        return b"" if event is None else http1.send(event, DEFAULTS)
     except (InvalidMessage, IllegalMessage) as error:
         return type(error), re.sub(r"0x[0-9a-f]+", "0x", str(error))
 
@@ -203,28 +204,28 @@ def outcome(response: Response, message: dict[str, Any]) -> object:
 @example(Answer(fields=(Field(b"vary", b"a"),), container="subclass"))
 def test_what_is_cached_decides_nothing(answer: Answer) -> None:
     module._heads.clear()
-    cold = said(DRIVERS["fast"], answer)
-    assert said(DRIVERS["fast"], answer) == cold  # with what this answer itself left
-    said(DRIVERS["fast"], answer.plain)
-    assert said(DRIVERS["fast"], answer) == cold  # with an equal one of plain types known
-    assert said(DRIVERS["h11"], answer) == cold
+    cold = said(PARSERS["builtin"], answer)
+    assert said(PARSERS["builtin"], answer) == cold  # with what this answer itself left
+    said(PARSERS["builtin"], answer.plain)
+    assert said(PARSERS["builtin"], answer) == cold  # with an equal one of plain types known
+    assert said(PARSERS["h11"], answer) == cold
 
 
 @given(ANSWERS, st.lists(ANSWERS, max_size=3))
 def test_what_others_sent_decides_nothing(answer: Answer, others: list[Answer]) -> None:
     module._heads.clear()
-    cold = said(DRIVERS["fast"], answer)
+    cold = said(PARSERS["builtin"], answer)
     module._heads.clear()
     for other in others:
-        said(DRIVERS["fast"], other)
-    assert said(DRIVERS["fast"], answer) == cold
+        said(PARSERS["builtin"], other)
+    assert said(PARSERS["builtin"], answer) == cold
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OCTETS if kind not in ("bytes", "subclass")])
 @pytest.mark.parametrize("part", ["name_type", "value_type"])
-@pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list(DRIVERS))
+@pytest.mark.parametrize("driver", list(PARSERS.values()), ids=list(PARSERS))
 def test_a_header_of_anything_but_bytes_is_refused_cold_and_warm(
-    driver: type[Http1], part: str, kind: str
+    driver: type[Http1Connection], part: str, kind: str
 ) -> None:
     module._heads.clear()
     for known in (False, True):
@@ -239,12 +240,14 @@ def test_the_server_s_own_headers_are_those_of_the_second() -> None:
     answers = []
     days: list[list[tuple[bytes, bytes]]] = [[(b"date", b"1")], [(b"date", b"2")], []]
     for defaults in days:
-        http1 = DRIVERS["fast"](HeadLimits())
+        http1 = PARSERS["builtin"](HeadLimits())
         http1.feed(Answer().request)
         http1.take()
-        response = Response(http1, "GET")
-        response.send({"type": "http.response.start", "status": 200}, defaults)
-        answers.append((defaults, response.send({"type": "http.response.body"}, defaults)))
+        response = Response("GET", Response.HTTP)
+        assert response.send({"type": "http.response.start", "status": 200}) is None
+        event = response.send({"type": "http.response.body"})
+        assert event is not None
+        answers.append((defaults, http1.send(event, defaults)))
     for defaults, answer in answers:
         assert [line for line in answer.split(b"\r\n") if line.startswith(b"date")] == [
             b": ".join(header) for header in defaults

@@ -36,7 +36,7 @@ def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8_000),
         "state": {"db": 1},
-        "extensions": {},
+        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
     }
 
 
@@ -122,7 +122,8 @@ def test_extensions_are_not_shared() -> None:
         http_scope(request_for(), CLIENT, where),
     )
     first["extensions"]["mine"] = {}
-    assert second["extensions"] == {}
+    first["extensions"]["http.response.trailers"]["mine"] = 1
+    assert second["extensions"] == {"http.response.trailers": {}, "http.response.early_hint": {}}
 
 
 def test_the_scope_of_a_lifespan_holds_the_state_itself() -> None:

@@ -9,8 +9,8 @@ from wsgate.fields import combine_headers
 from wsgate.http.request import (
     HeadLimits,
     Request,
-    head_limits,
     build_request as build_from_fields,
+    head_limits,
 )
 from wsgate.types import Header
 

@@ -170,7 +170,7 @@ async def test_the_scope_has_every_key() -> None:
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8_000),
         "state": {},
-        "extensions": {},
+        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
     }
 
 
@@ -1411,8 +1411,7 @@ async def test_a_head_that_must_not_leave(message: Any, match: str) -> None:
 async def test_lengths_that_contradict_each_other() -> None:
     async with played(GET) as (client, _, call):
         lengths = [(b"content-length", b"1"), (b"content-length", b"2")]
-        await call.send({**START, "headers": lengths})
-        await call.refused(piece(b"a"), InvalidMessage, "Content-Length")
+        await call.refused({**START, "headers": lengths}, InvalidMessage, "Content-Length")
         call.returns()
         assert (await answer_of(client)).status == 500
 
@@ -1455,8 +1454,8 @@ async def test_a_wrong_length_on_the_way_cuts_the_response() -> None:
 
 async def test_a_length_that_is_no_number() -> None:
     async with played(GET) as (client, _, call):
-        await call.send({**START, "headers": [(b"content-length", b"x")]})
-        await call.refused(piece(b"a", more=False), InvalidMessage, "Content-Length")
+        wrong = {**START, "headers": [(b"content-length", b"x")]}
+        await call.refused(wrong, InvalidMessage, "Content-Length")
         call.returns()
         assert (await answer_of(client)).status == 500
 

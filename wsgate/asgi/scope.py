@@ -30,10 +30,11 @@ class Endpoint:
 
 
 def http_scope(request: Request, client: Address | None, endpoint: Endpoint) -> HTTPScope:
-    """Return the scope of a request."""
+    """Return the scope of a request, with the extensions for trailers and early hints."""
     scope = _connection(request, client, endpoint, endpoint.scheme)
     scope["type"] = "http"
     scope["method"] = request.method
+    scope["extensions"] = {"http.response.trailers": {}, "http.response.early_hint": {}}
     return cast("HTTPScope", scope)
 
 

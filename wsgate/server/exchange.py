@@ -3,11 +3,12 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from wsgate.asgi.http import COMPLETE, HELD, Response, request_event
+from wsgate.asgi.http import COMPLETE, Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.http.h1.connection import Body, Closed, End, Event, Http1
+from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
 from wsgate.http.request import Request
+from wsgate.http.stream import HttpStream
 from wsgate.observe import logs
 from wsgate.server import app_call
 from wsgate.server.backpressure import Waiters
@@ -33,24 +34,24 @@ class Exchange:
         "_driver",
         "_has_left",
         "_has_received",
-        "_http1",
         "_peeked",
         "_request",
         "_request_ended",
         "_response",
+        "_stream",
         "is_answered",
     )
 
     def __init__(
-        self, driver: "HttpDriver", connection: "Connection", http1: Http1, request: Request
+        self, driver: "HttpDriver", connection: "Connection", stream: HttpStream, request: Request
     ) -> None:
         self._driver = driver
         self._connection = connection
-        self._http1 = http1
+        self._stream = stream
         self._request = request
-        self._response = Response(http1, request.method)
+        self._response = Response(request.method, Response.HTTP)
         self._came: Waiters | None = None  # for an app that waits, which many never do
-        self._peeked: Event | None = None
+        self._peeked: RequestEvent | None = None
         self._request_ended = False
         self._has_received = False
         self._has_left = False
@@ -73,7 +74,7 @@ class Exchange:
         while True:
             if self._has_left or self.is_answered:
                 return {"type": "http.disconnect"}
-            self._connection.write(self._http1.proceed())
+            self._connection.write(self._stream.send_continue())
             message = self._next_piece()
             if message is not None:
                 return message
@@ -84,25 +85,25 @@ class Exchange:
 
     def _next_piece(self) -> HTTPEvent | None:
         event = self._take()
-        if isinstance(event, Body):
+        if isinstance(event, RequestBody):
             data = self._joined(event)
             self._driver.body_came()
-            if isinstance(self._peeked, End):
+            if isinstance(self._peeked, RequestEnd):
                 self._peeked, self._request_ended = None, True
             return request_event(data, more=not self._request_ended)
-        if isinstance(event, End):
+        if isinstance(event, RequestEnd):
             self._driver.body_came()
             self._request_ended = True
             return request_event(b"", more=False)
-        if isinstance(event, Closed):
+        if isinstance(event, ClientClosed):
             self._has_left = True
             return {"type": "http.disconnect"}
         return None
 
-    def _joined(self, first: Body) -> bytes:
+    def _joined(self, first: RequestBody) -> bytes:
         """Return a piece with those that are there behind it, and peek at what comes next."""
         pieces, size = [first.data], len(first.data)
-        while isinstance(event := self._take(), Body):
+        while isinstance(event := self._take(), RequestBody):
             if size + len(event.data) > PIECE or len(pieces) == PIECES:
                 break
             pieces.append(event.data)
@@ -110,17 +111,17 @@ class Exchange:
         self._peeked = event
         return b"".join(pieces)
 
-    def _take(self) -> Event | None:
+    def _take(self) -> RequestEvent | None:
         if self._peeked is not None:
             event, self._peeked = self._peeked, None
             return event
         if self._request_ended:
-            return Closed() if self._connection.has_eof else None
+            return ClientClosed() if self._connection.has_eof else None
         try:
-            return self._http1.take()
+            return self._stream.take()
         except RequestRefused as refused:
             self._fail(refused)
-            return Closed()
+            return ClientClosed()
 
     async def send(self, message: Message) -> None:
         """Send a piece of the response; return once the client keeps up with it."""
@@ -131,10 +132,10 @@ class Exchange:
         # A client that only ended its half may still read: `_has_left` alone does not end sending.
         if connection.is_lost or (self.is_answered and response.state is not COMPLETE):
             raise ClientDisconnected("the client has left")
-        data = response.send(message, connection.context.default_headers)
-        if not data and response.state is HELD:
-            return  # the head waits for the body
-        connection.write(data)
+        event = response.send(message)
+        if event is None:
+            return  # the head waits for the body, or trailers for more of them
+        connection.write(self._stream.send(event, connection.context.default_headers))
         if response.state is COMPLETE:
             self._answered()
         if gate.is_shut:
@@ -179,7 +180,7 @@ class Exchange:
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True
         self._end()
-        if self._response.left:
+        if self._response.has_started:
             self._connection.close()
         else:
             self._driver.refuse(refused)
@@ -194,7 +195,7 @@ class Exchange:
         self._end()
         if error is None and not left:
             logs.error.error("ASGI callable returned without completing its response")
-        if self._response.left:
+        if self._response.has_started:
             self._log(self._response.status)
         elif error is not None or not left:
             self._answer_500()
@@ -204,5 +205,5 @@ class Exchange:
         if not self._connection.is_lost:
             refused = RequestRefused(500, "the application failed")
             defaults = self._connection.context.default_headers
-            self._connection.write(self._http1.refusal(refused, defaults))
+            self._connection.write(self._stream.refuse(refused, defaults))
             self._log(500)

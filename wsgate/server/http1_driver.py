@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from wsgate.errors import RequestRefused
-from wsgate.http.h1.connection import Body, Closed, Event, Upgrade
+from wsgate.http.events import ClientClosed, RequestBody, RequestEvent, UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.observe import logs
 from wsgate.server.exchange import Exchange
@@ -78,7 +78,7 @@ class HttpDriver:
         if self._exchange is None or self._exchange.is_answered:
             self._connection.close()
         else:
-            self._http1.close_behind()
+            self._http1.close_after_response()
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -102,12 +102,12 @@ class HttpDriver:
         except RequestRefused as refused:
             self.refuse(refused)
 
-    def _handle(self, event: Event | None) -> None:
+    def _handle(self, event: RequestEvent | None) -> None:
         if isinstance(event, Request):
             self._begin(event)
-        elif isinstance(event, Upgrade):
+        elif isinstance(event, UpgradeRequest):
             self._upgrade(event)
-        elif isinstance(event, Closed):
+        elif isinstance(event, ClientClosed):
             self._connection.close()
         elif self._http1.buffered and self._is_idle:
             self._is_idle = False
@@ -124,9 +124,9 @@ class HttpDriver:
             self._pause_if_full()
         self._exchange.start()  # an eager task may end it here
 
-    def _upgrade(self, upgrade: Upgrade) -> None:
+    def _upgrade(self, upgrade: UpgradeRequest) -> None:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
-        self._http1.close_behind()
+        self._http1.close_after_response()
         connection = self._connection
         context = connection.context
         try:
@@ -156,7 +156,7 @@ class HttpDriver:
 
     def _answer(self, refused: RequestRefused) -> None:
         defaults = self._connection.context.default_headers
-        self._connection.write(self._http1.refusal(refused, defaults))
+        self._connection.write(self._http1.refuse(refused, defaults))
         self._connection.close()
 
     def _too_slow(self) -> None:
@@ -199,7 +199,7 @@ class HttpDriver:
     def _drain(self) -> None:
         """Throw the rest of a body away that the app did not read, within a bound."""
         try:
-            while isinstance(event := self._http1.take(), Body):
+            while isinstance(event := self._http1.take(), RequestBody):
                 self._drained += len(event.data)
                 if self._drained > DRAIN:
                     self._finish()
@@ -207,7 +207,7 @@ class HttpDriver:
         except RequestRefused:
             self._finish()
             return
-        if isinstance(event, Closed):
+        if isinstance(event, ClientClosed):
             self._finish()
         elif self._http1.next_request():
             self._renew()

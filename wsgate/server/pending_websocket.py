@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.http.h1.connection import Http1, Upgrade
+from wsgate.http.events import UpgradeRequest
 from wsgate.http.request import Request
+from wsgate.http.stream import HttpStream
 from wsgate.observe import logs
 from wsgate.server.backpressure import Waiters
 from wsgate.types import Message, WebSocketEvent
@@ -33,8 +34,8 @@ class Opening:
         "_deadline",
         "_denial",
         "_early",
-        "_http1",
         "_is_told",
+        "_stream",
         "_upgrade",
         "_woken",
         "conversation",
@@ -43,10 +44,14 @@ class Opening:
     )
 
     def __init__(
-        self, connection: "Connection", http1: Http1, upgrade: Upgrade, handshake: Handshake
+        self,
+        connection: "Connection",
+        stream: HttpStream,
+        upgrade: UpgradeRequest,
+        handshake: Handshake,
     ) -> None:
         self._connection = connection
-        self._http1 = http1
+        self._stream = stream
         self._upgrade = upgrade
         self.handshake = handshake
         self._denial: Response | None = None
@@ -109,7 +114,7 @@ class Opening:
         """Answer the handshake with a response of the server's own."""
         self._finish(refused.status, end)
         defaults = self._connection.context.default_headers
-        self._connection.write(self._http1.refusal(refused, defaults))
+        self._connection.write(self._stream.refuse(refused, defaults))
         self._connection.close()
 
     async def deny(self, message: Message) -> None:
@@ -117,16 +122,19 @@ class Opening:
         gate = self._connection.gate
         if self._denial is None:
             self._deadline = math.inf  # it has decided in time
-            self._denial = Response(self._http1, "GET", asgi.DENIAL)
+            self._denial = Response("GET", Response.DENIAL)
         if gate.is_shut:
             await gate.passed()
         try:
-            data = self._denial.send(message, self._connection.context.default_headers)
+            event = self._denial.send(message)
         except InvalidMessage:
             if self._denial.state is ResponseState.WAITING:
                 self.conversation.state = asgi.CONNECTING  # it stays as it was
             raise
-        self._connection.write(data)
+        if event is None:
+            return  # the head waits for the body
+        defaults = self._connection.context.default_headers
+        self._connection.write(self._stream.send(event, defaults))
         if self._denial.state is ResponseState.COMPLETE:
             self._denied(self._denial)
         if gate.is_shut:
@@ -146,7 +154,7 @@ class Opening:
 
     def undecided(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a decision, or within its response."""
-        if self._denial is not None and self._denial.left:
+        if self._denial is not None and self._denial.has_started:
             self._denied(self._denial)
             return
         if error is None:
@@ -195,6 +203,6 @@ class Opening:
 
     def stop(self) -> None:
         """Refuse with 503, unless the app's own response is on its way."""
-        if self.end is None and not (self._denial and self._denial.left):
+        if self.end is None and not (self._denial and self._denial.has_started):
             refused = RequestRefused(503, "the server stops", [(b"retry-after", b"1")])
             self.refuse(refused, (1012, "service restart"))

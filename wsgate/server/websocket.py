@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
-from wsgate.http.h1.connection import Http1, Upgrade
+from wsgate.http.events import UpgradeRequest
+from wsgate.http.stream import HttpStream
 from wsgate.server import app_call
 from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Watch
@@ -38,10 +39,14 @@ class WebSocketDriver:
     )
 
     def __init__(
-        self, connection: "Connection", http1: Http1, upgrade: Upgrade, handshake: Handshake
+        self,
+        connection: "Connection",
+        stream: HttpStream,
+        upgrade: UpgradeRequest,
+        handshake: Handshake,
     ) -> None:
         self._connection = connection
-        self._opening: Opening | None = Opening(connection, http1, upgrade, handshake)
+        self._opening: Opening | None = Opening(connection, stream, upgrade, handshake)
         self._conversation = self._opening.conversation
         self._deadline = math.inf
         self._target: bytes | None = None  # of a WebSocket whose end is yet to be logged

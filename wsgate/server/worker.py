@@ -15,8 +15,8 @@ from wsgate.asgi.scope import Endpoint
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import normalize_headers
-from wsgate.http.h1.builtin_parser import FastHttp1
-from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
+from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import head_limits
 from wsgate.observe import logs
 from wsgate.observe.access_log import AccessLog
@@ -37,7 +37,7 @@ from wsgate.ws.handshake import lines_of
 from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
-    from wsgate.http.h1.connection import Http1
+    from wsgate.http.h1.connection import Http1Connection
     from wsgate.server.connection import Connection
 
 
@@ -84,7 +84,9 @@ class Context:
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
-        self.http1: type[Http1] = H11Http1 if config.http == "h11" else FastHttp1
+        self.http1: type[Http1Connection] = (
+            H11Http1Connection if config.http == "h11" else BuiltinHttp1Connection
+        )
         self.access_log = AccessLog(is_wanted=config.access_log)
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields

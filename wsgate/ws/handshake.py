@@ -13,11 +13,11 @@ from wsgate.bounded_cache import BoundedCache
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.fields import (
     Fields,
-    normalize_headers,
     combine_headers,
     has_member,
     is_token,
     list_members,
+    normalize_headers,
     values_of,
 )
 from wsgate.types import Header

@@ -1,18 +1,25 @@
 """The drivers of HTTP/1.1 held against each other: the same bytes in, all the same out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tests.drivers import DRIVERS
+from tests.drivers import PARSERS, send_body, send_end, send_start
 from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.http.events import (
+    InformationalResponse,
+    RequestBody,
+    RequestEnd,
+    UpgradeRequest,
+    WholeResponse,
+)
 from wsgate.http.h1 import head_cache, head_lines
-from wsgate.http.h1.builtin_parser import FastHttp1, _split
-from wsgate.http.h1.connection import Body, End, Http1, Upgrade
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection, _split_head
+from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits, Request
+from wsgate.http.response import response_head
 from wsgate.types import Header
 
 LIMITS = HeadLimits()
@@ -29,10 +36,12 @@ class Answer:
     headers: list[Header] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     early: bool = False  # before the request's body has been taken
+    hints: bool = False
+    trailers: list[Header] = field(default_factory=list)
 
 
 def transcript(
-    http1: Http1, pieces: Iterable[bytes], answers: list[Answer], *, eof: bool
+    http1: Http1Connection, pieces: Iterable[bytes], answers: list[Answer], *, eof: bool
 ) -> list[object]:
     """Return all that a driver says, answering each request with the next of the answers."""
     said: list[object] = []
@@ -45,40 +54,45 @@ def transcript(
             http1.feed_eof()
             serve(http1, todo, said)
     except RequestRefused as refused:
-        answer = http1.refusal(refused, [(b"server", b"a")])
+        answer = http1.refuse(refused, [(b"server", b"a")])
         said += [refused.status, refused.detail, answer, http1.keeps_alive, http1.next_request()]
     return said
 
 
-def serve(http1: Http1, todo: list[Answer], said: list[object]) -> None:
+def serve(http1: Http1Connection, todo: list[Answer], said: list[object]) -> None:
     while (event := http1.take()) is not None:
-        if isinstance(event, Body) and said and isinstance(said[-1], Body):
-            said[-1] = Body(said[-1].data + event.data)
+        if isinstance(event, RequestBody) and said and isinstance(said[-1], RequestBody):
+            said[-1] = RequestBody(said[-1].data + event.data)
         else:
             said += [event]
-        if todo and isinstance(event, End if not todo[0].early else Request | Upgrade):
+        if todo and isinstance(
+            event, RequestEnd if not todo[0].early else Request | UpgradeRequest
+        ):
             give(http1, todo.pop(0), said)
-        if isinstance(event, End):
+        if isinstance(event, RequestEnd):
             said += [http1.next_request()]
-        if not isinstance(event, Request | Body | End):
+        if not isinstance(event, Request | RequestBody | RequestEnd):
             break
     said += [http1.buffered, http1.keeps_alive]
 
 
-def give(http1: Http1, answer: Answer, said: list[object]) -> None:
+def give(http1: Http1Connection, answer: Answer, said: list[object]) -> None:
     if answer.closes:
-        http1.close_behind()
+        http1.close_after_response()
     if http1._has_responded:
         return  # this request has had its answer before its end
     try:
         if answer.proceeds:
-            said += [http1.proceed()]
-        said += [http1.response(answer.status, answer.headers)]
-        said += [http1.body(piece) for piece in answer.pieces]
-        said += [http1.end()]
+            said += [http1.send_continue()]
+        if answer.hints:
+            said += [http1.send(InformationalResponse(103, [(b"link", b"</a>")]), [])]
+            said += [http1.send_continue()] * answer.proceeds
+        said += [send_start(http1, answer.status, answer.headers)]
+        said += [send_body(http1, piece) for piece in answer.pieces]
+        said += [send_end(http1, *answer.trailers)]
     except InvalidMessage as error:
         said += [str(error)]
-        said += [http1.refusal(RequestRefused(500, "no"), [])]
+        said += [http1.refuse(RequestRefused(500, "no"), [])]
     said += [http1.keeps_alive]
 
 
@@ -92,7 +106,7 @@ def same(
     """Return what the drivers say, which is the same."""
     said = [
         transcript(d(limits, b"websocket"), pieces, list(answers), eof=eof)
-        for d in DRIVERS.values()
+        for d in PARSERS.values()
     ]
     assert said[1:] == said[:-1]
     return said[0]
@@ -291,6 +305,8 @@ ANSWERS = st.builds(
     HEADERS,
     st.lists(st.sampled_from([b"hello", b"he", b"llo", b""]), max_size=3),
     st.booleans(),
+    st.booleans(),
+    st.sampled_from([[], [], [(b"x-sum", b"1"), (b"x-sum", b"\xe9"), (b"etag", b"")]]),
 )
 GOOD = Answer(headers=[(b"content-length", b"5")], pieces=[b"hello"])
 
@@ -383,7 +399,7 @@ def test_a_head_that_shares_lines_with_a_known_one_is_judged_by_itself(bad: byte
             same([BROWSER])
             same([b"\r\n".join([*split[:at], bad, *beside])])
     (upgrade, *_) = same([BROWSER])
-    assert isinstance(upgrade, Upgrade)
+    assert isinstance(upgrade, UpgradeRequest)
 
 
 @pytest.mark.usefixtures("cold")
@@ -392,7 +408,7 @@ def test_bytes_behind_a_known_head_are_no_part_of_it() -> None:
     said = same([get * 3], [GOOD] * 3)
     assert sum(isinstance(event, Request) for event in said) == 3
     (upgrade, *_) = same([BROWSER + b"\x81\x80abcd"])
-    assert isinstance(upgrade, Upgrade)
+    assert isinstance(upgrade, UpgradeRequest)
     assert upgrade.trailing == b"\x81\x80abcd"
 
 
@@ -455,31 +471,40 @@ BROWSER = (
     ],
 )
 def test_the_usual_head_is_not_left_to_h11(head: bytes) -> None:
-    assert _split(head) is not None
+    assert _split_head(head) is not None
     (request, *_) = same([head])
-    assert isinstance(request, Request | Upgrade)
+    assert isinstance(request, Request | UpgradeRequest)
 
 
 def test_the_names_of_a_head_are_shared_objects() -> None:
     found = []
-    for driver in DRIVERS.values():
+    for driver in PARSERS.values():
         http1 = driver(LIMITS, b"websocket")
         http1.feed(BROWSER)
         upgrade = http1.take()
-        assert isinstance(upgrade, Upgrade)
+        assert isinstance(upgrade, UpgradeRequest)
         found.append([name for name, _ in upgrade.request.headers])
     assert all(a is b for a, b in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("method", ["response", "body", "end"])
-def test_what_has_no_place_ends_the_connection(method: str) -> None:
-    http1 = FastHttp1(LIMITS, b"websocket")
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda http1: send_start(http1, 200, []),
+        lambda http1: http1.send(WholeResponse(response_head(200, []), b"a"), []),
+        send_end,
+    ],
+    ids=["start", "whole", "end"],
+)
+def test_an_event_that_is_not_allowed_ends_the_connection(
+    send: Callable[[Http1Connection], bytes],
+) -> None:
+    http1 = BuiltinHttp1Connection(LIMITS, b"websocket")
     http1.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert isinstance(http1.take(), Request)
-    assert http1.response(200, [(b"content-length", b"0")])
-    assert http1.end() == b""
-    given_to: dict[str, tuple[Any, ...]] = {"response": (200, []), "body": (b"a",), "end": ()}
+    assert send_start(http1, 200, [(b"content-length", b"0")])
+    assert send_end(http1) == b""
     with pytest.raises(InvalidMessage, match="that is complete"):
-        getattr(http1, method)(*given_to[method])
+        send(http1)
     assert not http1.keeps_alive
-    assert http1.refusal(RequestRefused(500, "no"), []) == b""
+    assert http1.refuse(RequestRefused(500, "no"), []) == b""
