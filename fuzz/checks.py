@@ -1,4 +1,4 @@
-"""What must hold for any bytes in any pieces; the fuzz targets and the tests share it.
+"""Properties that hold for any bytes in any pieces, for the fuzz targets and the tests.
 
 An input's first byte chooses among settings, its second is the size of the pieces, the rest is what
 a client sends.
@@ -43,7 +43,7 @@ Events = list[RequestEvent | int | bytes]
 
 
 def http_events(http1: Http1Connection, data: bytes, size: int) -> Events:
-    """Return the events of a connection's bytes, bodies joined, with the answers it gives.
+    """Return the events of a connection's bytes, with joined bodies, and its responses.
 
     A refusal is its status.
     """
@@ -60,7 +60,7 @@ def http_events(http1: Http1Connection, data: bytes, size: int) -> Events:
 
 
 def _serve(http1: Http1Connection, events: Events) -> None:
-    """Take what there is, and answer each request as it ends."""
+    """Take the events there are, and answer each request at its end."""
     while (event := http1.take()) is not None:
         _collect(events, event)
         if isinstance(event, ClientClosed | UpgradeRequest):
@@ -79,7 +79,7 @@ def _collect(events: Events, event: RequestEvent) -> None:
 
 
 def check_http(data: bytes) -> None:
-    """Hold a connection's bytes against what HTTP/1.1 allows."""
+    """Check that both parsers agree, and that each request is valid HTTP/1.1."""
     size, data = data[1] if len(data) > 1 else 0, data[2:]
     events = http_events(H11Http1Connection(HEAD, b"websocket"), data, size)
     assert http_events(BuiltinHttp1Connection(HEAD, b"websocket"), data, size) == events
@@ -93,7 +93,7 @@ def check_http(data: bytes) -> None:
     whole = http_events(H11Http1Connection(HEAD, b"websocket"), data, 0)
     assert http_events(BuiltinHttp1Connection(HEAD, b"websocket"), data, 0) == whole
     if not any(isinstance(event, UpgradeRequest) for event in events):
-        # Which doubt is met first may depend on the pieces; what is served before does not.
+        # Which fault is found first may depend on the pieces. What is served before it does not.
         assert _served(events) == _served(whole), (events, whole)
 
 

@@ -10,7 +10,9 @@ class BoundedCache(dict[Key, Value]):
     """A cache that is cleared when it is full; `get` returns None for a miss.
 
     capacity: the largest number of entries. Clearing the cache costs less than tracking the age of
-    each entry, and frequent entries are back at once.
+    each entry, and frequent entries are back at once. For a function whose results may all be
+    cached, `functools.lru_cache` is simpler. This is for caches that only some results may enter,
+    such as those without secrets.
     """
 
     __slots__ = ("_capacity",)

@@ -15,7 +15,7 @@ Parsed = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 @pytest.fixture(scope="module", params=list(PARSERS.values()), ids=list(PARSERS), autouse=True)
-def driver(request: pytest.FixtureRequest) -> type[Http1Connection]:
+def parser(request: pytest.FixtureRequest) -> type[Http1Connection]:
     Chosen.parser = request.param
     return Chosen.parser
 
@@ -82,7 +82,7 @@ class Exchange:
 # -- the head is held back -------------------------------------------------------------------------
 
 
-def test_the_head_leaves_with_the_first_piece_of_the_body() -> None:
+def test_the_head_is_sent_with_the_first_part_of_the_body() -> None:
     exchange = Exchange()
     assert (exchange.state, exchange.status) == (State.WAITING, 0)
     assert exchange.start(201, [(b"X-Mine", b"1")]) == b""
@@ -96,7 +96,7 @@ def test_the_head_leaves_with_the_first_piece_of_the_body() -> None:
     assert exchange.left
 
 
-def test_a_body_in_pieces_is_chunked() -> None:
+def test_a_body_in_parts_is_chunked() -> None:
     exchange, states = Exchange(), list[State]()
     exchange.start()
     for piece, more, out in [
@@ -111,7 +111,7 @@ def test_a_body_in_pieces_is_chunked() -> None:
     assert exchange.parsed()[2] == b"abc"
 
 
-def test_a_body_in_pieces_ends_with_the_connection_in_http_1_0() -> None:
+def test_a_body_in_parts_ends_with_the_connection_in_http_1_0() -> None:
     exchange = Exchange(version="1.0")
     exchange.start()
     assert exchange.body(b"ab", more_body=True).lower().endswith(b"connection: close\r\n\r\nab")
@@ -119,7 +119,7 @@ def test_a_body_in_pieces_ends_with_the_connection_in_http_1_0() -> None:
     assert exchange.parsed()[2] == b"ab"
 
 
-def test_a_length_that_the_app_gives_is_kept() -> None:
+def test_a_content_length_of_the_app_is_kept() -> None:
     exchange = Exchange()
     exchange.start(headers=[(b"Content-Length", b"3")])
     assert exchange.body(b"ab", more_body=True).endswith(b"content-length: 3\r\n\r\nab")
@@ -147,14 +147,14 @@ def test_a_header_of_the_app_replaces_every_default_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("body", [b"body", bytearray(b"body"), memoryview(b"body")])
-def test_a_body_is_any_kind_of_bytes(body: Any) -> None:
+def test_a_body_is_any_bytes_like_object(body: Any) -> None:
     exchange = Exchange()
     exchange.start()
     exchange.body(body)
     assert exchange.parsed()[2] == b"body"
 
 
-def test_a_memoryview_counts_in_bytes() -> None:
+def test_the_length_of_a_memoryview_is_in_bytes() -> None:
     exchange = Exchange()
     exchange.start()
     numbers = array("I", [1, 2, 3])
@@ -192,14 +192,14 @@ def test_a_204_has_no_length_and_a_304_may_have_one() -> None:
     assert not_modified.parsed()[1] == [*DEFAULTS, (b"content-length", b"12")]
 
 
-def test_the_response_to_head_has_the_headers_alone() -> None:
+def test_the_response_to_head_has_only_headers() -> None:
     exchange = Exchange("HEAD")
     exchange.start(headers=[(b"content-length", b"5")])
     exchange.body(b"hello")
     assert exchange.parsed() == (200, [*DEFAULTS, (b"content-length", b"5")], b"")
 
 
-def test_the_response_to_head_may_come_in_pieces() -> None:
+def test_the_response_to_head_may_come_in_parts() -> None:
     exchange = Exchange("HEAD")
     exchange.start()
     exchange.body(b"a", more_body=True)
@@ -208,7 +208,7 @@ def test_the_response_to_head_may_come_in_pieces() -> None:
     assert exchange.parsed()[2] == b""
 
 
-def test_two_lengths_are_refused_before_anything_leaves() -> None:
+def test_two_lengths_are_refused_with_the_head() -> None:
     exchange = Exchange()
     with pytest.raises(InvalidMessage, match="conflicting Content-Length"):
         exchange.start(headers=[(b"content-length", b"1"), (b"content-length", b"2")])
@@ -216,7 +216,7 @@ def test_two_lengths_are_refused_before_anything_leaves() -> None:
 
 
 @pytest.mark.parametrize(("body", "message"), [(b"long", "Too much"), (b"", "Too little")])
-def test_a_whole_body_of_another_length_than_announced_is_refused_in_time(
+def test_a_whole_body_of_a_wrong_length_is_refused_before_the_head_is_sent(
     body: bytes, message: str
 ) -> None:
     exchange = Exchange()
@@ -227,9 +227,7 @@ def test_a_whole_body_of_another_length_than_announced_is_refused_in_time(
 
 
 @pytest.mark.parametrize(("body", "message"), [(b"long", "Too much"), (b"", "Too little")])
-def test_a_body_in_pieces_of_another_length_than_announced_is_refused(
-    body: bytes, message: str
-) -> None:
+def test_a_body_in_parts_of_a_wrong_length_is_refused(body: bytes, message: str) -> None:
     exchange = Exchange()
     exchange.start(headers=[(b"content-length", b"2")])
     exchange.body(b"a", more_body=True)
@@ -241,7 +239,7 @@ def test_a_body_in_pieces_of_another_length_than_announced_is_refused(
 # -- which message when ----------------------------------------------------------------------------
 
 
-def test_the_body_does_not_come_first() -> None:
+def test_a_body_before_the_start_is_illegal() -> None:
     exchange = Exchange()
     with pytest.raises(IllegalMessage) as raised:
         exchange.body()
@@ -262,7 +260,7 @@ def test_a_response_starts_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["http.response.start", "http.response.body"])
-def test_nothing_follows_a_complete_response(kind: str) -> None:
+def test_any_message_after_a_complete_response_is_illegal(kind: str) -> None:
     exchange = Exchange()
     exchange.start()
     exchange.body()
@@ -271,7 +269,7 @@ def test_nothing_follows_a_complete_response(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "websocket.send", "http.response.trailers", 7])
-def test_other_messages_have_no_place(kind: object) -> None:
+def test_other_messages_are_illegal(kind: object) -> None:
     exchange = Exchange()
     exchange.start()
     with pytest.raises(IllegalMessage) as raised:
@@ -279,7 +277,7 @@ def test_other_messages_have_no_place(kind: object) -> None:
     assert str(raised.value) == f"{kind!r} cannot be sent in the state response started"
 
 
-def test_the_names_may_be_those_of_a_denial() -> None:
+def test_a_denial_has_message_types_of_its_own() -> None:
     exchange = Exchange(messages=Response.DENIAL)
     with pytest.raises(IllegalMessage):
         exchange.start()
@@ -456,7 +454,7 @@ def test_a_status_is_a_number_in_its_range(status: object) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 418, 599, 999])
-def test_a_status_need_not_be_a_known_one(status: int) -> None:
+def test_a_status_may_be_unknown(status: int) -> None:
     exchange = Exchange()
     exchange.start(status)
     exchange.body()
@@ -464,7 +462,7 @@ def test_a_status_need_not_be_a_known_one(status: int) -> None:
 
 
 @pytest.mark.parametrize("headers", [[(b"a b", b"c")], [(b"a", b"b\r\nc: d")], [("a", "b")], [7]])
-def test_headers_that_would_break_the_head_are_refused(headers: list[Any]) -> None:
+def test_malformed_headers_are_refused(headers: list[Any]) -> None:
     exchange = Exchange()
     with pytest.raises(InvalidMessage):
         exchange.start(headers=headers)
@@ -482,7 +480,7 @@ def test_a_body_is_bytes(body: object, kind: str) -> None:
 
 
 @pytest.mark.parametrize("more", [False, True])
-def test_a_piece_of_the_request_s_body(more: bool) -> None:
+def test_the_message_for_a_part_of_the_request_body(more: bool) -> None:
     assert request_event(b"data", more=more) == {
         "type": "http.request",
         "body": b"data",

@@ -1,4 +1,4 @@
-"""An app's response makes the same bytes, or the same error, whatever is cached, on each driver."""
+"""An app's response gives the same bytes or error whatever is cached, with each parser."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,15 +17,15 @@ from wsgate.http.request import HeadLimits, Request
 
 DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
 Make = Callable[[Any], Any]
-"""Makes a value of another type, a new one each time: some can be read only once."""
+"""Converts a value to another type; each time anew, as some can be read only once."""
 
 
 class Octets(bytes):
-    """As plain as bytes, and not bytes exactly."""
+    """A subclass of bytes."""
 
 
 class Pair(NamedTuple):
-    """As plain as a tuple, and not a tuple exactly."""
+    """A subclass of tuple."""
 
     name: Any
     value: Any
@@ -69,8 +69,8 @@ CONTAINERS: dict[str, Make] = {
 }
 
 
-def makes(kinds: dict[str, Make], usual: str) -> st.SearchStrategy[str]:
-    return st.sampled_from([usual] * 2 * len(kinds) + list(kinds))
+def makes(kinds: dict[str, Make], common: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([common] * 2 * len(kinds) + list(kinds))
 
 
 class Field(NamedTuple):
@@ -104,7 +104,7 @@ class Answer(NamedTuple):
 
     @property
     def plain(self) -> "Answer":
-        """The same with each value in its plainest type, which compares equal."""
+        """The same with each value in its plain type, which compares equal."""
         return self._replace(
             container="list", fields=tuple(Field(field.name, field.value) for field in self.fields)
         )
@@ -167,9 +167,9 @@ ANSWERS = st.builds(
 )
 
 
-def said(driver: type[Http1Connection], answer: Answer) -> list[object]:
-    """Return all bytes and errors that an answer makes."""
-    http1 = driver(HeadLimits())
+def results(parser: type[Http1Connection], answer: Answer) -> list[object]:
+    """Return all bytes and errors of a response."""
+    http1 = parser(HeadLimits())
     http1.feed(answer.request)
     request = http1.take()
     assert isinstance(request, Request)
@@ -202,41 +202,43 @@ def outcome(http1: Http1Connection, response: Response, message: dict[str, Any])
 @example(Answer(fields=(Field(b"vary", b"a", value_type="subclass"),)))
 @example(Answer(fields=(Field(b"vary", b"a", pair="iterator"),)))
 @example(Answer(fields=(Field(b"vary", b"a"),), container="subclass"))
-def test_what_is_cached_decides_nothing(answer: Answer) -> None:
+def test_a_response_does_not_depend_on_its_own_cached_head(answer: Answer) -> None:
     module._heads.clear()
-    cold = said(PARSERS["builtin"], answer)
-    assert said(PARSERS["builtin"], answer) == cold  # with what this answer itself left
-    said(PARSERS["builtin"], answer.plain)
-    assert said(PARSERS["builtin"], answer) == cold  # with an equal one of plain types known
-    assert said(PARSERS["h11"], answer) == cold
+    cold = results(PARSERS["builtin"], answer)
+    assert results(PARSERS["builtin"], answer) == cold  # with the head that it cached itself
+    results(PARSERS["builtin"], answer.plain)
+    assert results(PARSERS["builtin"], answer) == cold  # with an equal head of plain types cached
+    assert results(PARSERS["h11"], answer) == cold
 
 
 @given(ANSWERS, st.lists(ANSWERS, max_size=3))
-def test_what_others_sent_decides_nothing(answer: Answer, others: list[Answer]) -> None:
+def test_a_response_does_not_depend_on_other_cached_heads(
+    answer: Answer, others: list[Answer]
+) -> None:
     module._heads.clear()
-    cold = said(PARSERS["builtin"], answer)
+    cold = results(PARSERS["builtin"], answer)
     module._heads.clear()
     for other in others:
-        said(PARSERS["builtin"], other)
-    assert said(PARSERS["builtin"], answer) == cold
+        results(PARSERS["builtin"], other)
+    assert results(PARSERS["builtin"], answer) == cold
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OCTETS if kind not in ("bytes", "subclass")])
 @pytest.mark.parametrize("part", ["name_type", "value_type"])
-@pytest.mark.parametrize("driver", list(PARSERS.values()), ids=list(PARSERS))
+@pytest.mark.parametrize("parser", list(PARSERS.values()), ids=list(PARSERS))
 def test_a_header_of_anything_but_bytes_is_refused_cold_and_warm(
-    driver: type[Http1Connection], part: str, kind: str
+    parser: type[Http1Connection], part: str, kind: str
 ) -> None:
     module._heads.clear()
     for known in (False, True):
         if known:
-            said(driver, Answer(fields=(Field(b"vary", b"a"),)))
-        refused = said(driver, Answer(fields=(Field(b"vary", b"a", **{part: kind}),)))[0]
+            results(parser, Answer(fields=(Field(b"vary", b"a"),)))
+        refused = results(parser, Answer(fields=(Field(b"vary", b"a", **{part: kind}),)))[0]
         assert isinstance(refused, tuple)
         assert refused[0] is InvalidMessage
 
 
-def test_the_server_s_own_headers_are_those_of_the_second() -> None:
+def test_a_cached_head_is_sent_with_the_current_default_headers() -> None:
     answers = []
     days: list[list[tuple[bytes, bytes]]] = [[(b"date", b"1")], [(b"date", b"2")], []]
     for defaults in days:

@@ -61,7 +61,7 @@ def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", "ws"), ("https", "wss")])
-def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, secure: str) -> None:
+def test_the_scheme_of_a_websocket_follows_from_its_connection(scheme: str, secure: str) -> None:
     assert http_scope(request_for(), CLIENT, endpoint(scheme=scheme))["scheme"] == scheme
     assert websocket_scope(request_for(), CLIENT, endpoint(scheme=scheme), [])["scheme"] == secure
 
@@ -85,18 +85,18 @@ def test_the_path_is_decoded_and_the_raw_path_is_not(raw: bytes, path: str) -> N
     assert (scope["path"], scope["raw_path"]) == (path, raw)
 
 
-def test_the_root_path_stands_before_both_paths() -> None:
+def test_both_paths_start_with_the_root_path() -> None:
     scope = http_scope(request_for(b"/a%20b"), CLIENT, endpoint(root_path="/api"))
     assert scope["root_path"] == "/api"
     assert scope["path"] == "/api/a b"
     assert scope["raw_path"] == b"/api/a%20b"
 
 
-def test_http_1_0_says_so() -> None:
+def test_the_scope_has_the_http_version() -> None:
     assert http_scope(request_for(version="1.0"), CLIENT, endpoint())["http_version"] == "1.0"
 
 
-def test_a_unix_socket_has_a_path_for_its_server_and_no_client() -> None:
+def test_a_unix_socket_has_a_path_as_server_and_no_client() -> None:
     scope = http_scope(request_for(), None, Endpoint(("/run/app.sock", None), "http", "", {}))
     assert scope["client"] is None
     assert scope["server"] == ("/run/app.sock", None)

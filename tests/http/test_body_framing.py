@@ -13,14 +13,14 @@ from wsgate.http.request import HeadLimits
 from wsgate.types import Header
 
 LIMITS = HeadLimits(size=64, headers=3)
-NEXT = b"GET / HTTP/1.1\r\n"  # what is not to be touched
+NEXT = b"GET / HTTP/1.1\r\n"  # must be left in the buffer
 MAX_SIZE = 65_536
 
 
 def passed(
     framing: BodyFraming, pieces: Iterable[bytes], max_size: int = MAX_SIZE
 ) -> tuple[bytes, bytes]:
-    """Play pieces; return what belongs to the body, and what is left."""
+    """Return the bytes of the body, and the bytes that are left."""
     buffer, body = bytearray(), bytearray()
     for piece in pieces:
         buffer += piece
@@ -34,7 +34,7 @@ def passed(
 def in_all_ways(
     data: bytes, limits: HeadLimits = LIMITS, max_size: int = MAX_SIZE
 ) -> tuple[bytes, bytes]:
-    """Play a body in chunks whole, byte by byte and in odd pieces; all must come out the same."""
+    """Feed a chunked body whole, byte by byte and in odd pieces; the results must be equal."""
     results = [passed(ChunkedBody(limits), pieces, max_size) for pieces in ways(data)]
     assert all(result == results[0] for result in results), results
     return results[0]
@@ -92,7 +92,7 @@ def test_a_body_of_known_length_is_passed_in_bounded_pieces() -> None:
 )
 @pytest.mark.parametrize("max_size", [1, 4, MAX_SIZE])
 def test_a_valid_body_is_passed_to_its_end(body: bytes, max_size: int) -> None:
-    # What comes behind it, malformed or not, is the next request's.
+    # The bytes after it belong to the next request, malformed or not.
     assert in_all_ways(body + NEXT, max_size=max_size) == (body, NEXT)
     assert in_all_ways(body + b"\n\x00\x7f", max_size=max_size) == (body, b"\n\x00\x7f")
 
@@ -109,7 +109,7 @@ def test_a_valid_body_is_passed_to_its_end(body: bytes, max_size: int) -> None:
         b"0x1",
         b"1_0",
         b"g",
-        b"\xb2",  # a superscript two is a digit to some
+        b"\xb2",  # a superscript two is a digit for str.isdigit
         b"1" * 17,
         b"1\n",
         b"\n1",
@@ -160,9 +160,9 @@ def test_a_malformed_chunk_line_is_refused(line: bytes) -> None:
     ],
 )
 def test_a_malformed_trailer_is_refused(line: bytes) -> None:
-    told = (400, "a trailer is malformed")
-    assert refused_in_all_ways(b"0\r\n" + line + b"\r\n\r\n") == told
-    assert refused_in_all_ways(b"0\r\nx: y\r\n" + line + b"\r\n\r\n") == told
+    expected = (400, "a trailer is malformed")
+    assert refused_in_all_ways(b"0\r\n" + line + b"\r\n\r\n") == expected
+    assert refused_in_all_ways(b"0\r\nx: y\r\n" + line + b"\r\n\r\n") == expected
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "content-length", "Transfer-Encoding"])
@@ -170,8 +170,8 @@ def test_a_malformed_trailer_is_refused(line: bytes) -> None:
 def test_a_framing_field_in_a_trailer_is_refused(name: str, value: bytes) -> None:
     line = name.encode() + b": " + value + b"\r\n"
     for before in (b"", b"x: y\r\n"):
-        told = refused_in_all_ways(b"0\r\n" + before + line + b"\r\n")
-        assert told == (400, f"{name.lower()} is no trailer")
+        expected = refused_in_all_ways(b"0\r\n" + before + line + b"\r\n")
+        assert expected == (400, f"{name.lower()} is no trailer")
 
 
 @pytest.mark.parametrize("line", [b"1", b"0\r\na: b"])
@@ -204,8 +204,8 @@ def test_a_chunk_line_is_limited() -> None:
 
 
 def test_the_line_of_a_trailer_has_the_same_limit() -> None:
-    told = (431, "a chunk's line is over 64 bytes")
-    assert refused_in_all_ways(b"0\r\n" + b"a" * 64) == told
+    expected = (431, "a chunk's line is over 64 bytes")
+    assert refused_in_all_ways(b"0\r\n" + b"a" * 64) == expected
 
 
 def test_the_size_of_all_trailers_is_limited() -> None:
@@ -224,7 +224,7 @@ def test_the_number_of_trailers_is_limited() -> None:
 
 @pytest.mark.parametrize("extension", [b';a=""', b";a", b' ; a = "\\""', b"; ", b'"', b" ", b"\t;"])
 def test_a_line_of_many_extensions_is_checked_in_linear_time(extension: bytes) -> None:
-    # One that may be split in many ways, tried in all of them, would take for ever.
+    # With backtracking, a line with many possible splits would take exponential time.
     limits = HeadLimits()
     line = b"1" + extension * (limits.size // len(extension) - 2) + b" \x01\r\n"
     began = time.process_time()
@@ -259,11 +259,11 @@ def cut(data: bytes, sizes: list[int]) -> Iterable[bytes]:
 
 @given(_CHUNKS, st.binary(max_size=20), _PIECES, st.integers(1, 50))
 def test_any_valid_body_is_passed(
-    chunks: list[tuple[bytes, bytes]], behind: bytes, sizes: list[int], max_size: int
+    chunks: list[tuple[bytes, bytes]], after: bytes, sizes: list[int], max_size: int
 ) -> None:
     lines = [b"%x%b\r\n%b\r\n" % (len(data), extensions, data) for data, extensions in chunks]
     body = b"".join(lines) + b"0\r\n\r\n"
-    assert passed(ChunkedBody(HeadLimits()), cut(body + behind, sizes), max_size) == (body, behind)
+    assert passed(ChunkedBody(HeadLimits()), cut(body + after, sizes), max_size) == (body, after)
 
 
 @given(st.binary(max_size=200) | st.text('01a;=" \r\n:\\', max_size=60).map(str.encode), _PIECES)

@@ -1,4 +1,4 @@
-"""Scopes: what an app is told when its connection begins.
+"""Scopes: the first argument of each call of the app.
 
 Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
 """
@@ -11,16 +11,15 @@ from urllib.parse import quote, unquote
 from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
-_SECURE = {"http": "ws", "https": "wss"}
+_WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """What the scopes of all connections to one address share.
+    """The values that the scopes of all connections to one address have in common.
 
-    server: that address. scheme: "http" or "https". root_path: where the app is mounted; put
-    before each path. state: what the lifespan left, of which every scope gets a shallow copy of its
-    own.
+    server: that address. scheme: "http" or "https". root_path: where the app is mounted; each path
+    starts with it. state: the state after the lifespan's startup; each scope gets a shallow copy.
     """
 
     server: Address | None
@@ -31,7 +30,7 @@ class Endpoint:
 
 def http_scope(request: Request, client: Address | None, endpoint: Endpoint) -> HTTPScope:
     """Return the scope of a request, with the extensions for trailers and early hints."""
-    scope = _connection(request, client, endpoint, endpoint.scheme)
+    scope = _connection_scope(request, client, endpoint, endpoint.scheme)
     scope["type"] = "http"
     scope["method"] = request.method
     scope["extensions"] = {"http.response.trailers": {}, "http.response.early_hint": {}}
@@ -41,19 +40,22 @@ def http_scope(request: Request, client: Address | None, endpoint: Endpoint) -> 
 def websocket_scope(
     request: Request, client: Address | None, endpoint: Endpoint, subprotocols: list[str]
 ) -> WebSocketScope:
-    """Return the scope of a WebSocket, with the denial response extension."""
-    scope = _connection(request, client, endpoint, _SECURE[endpoint.scheme])
+    """Return the scope of a WebSocket, with the denial response extension.
+
+    subprotocols: those that the client offers, in order.
+    """
+    scope = _connection_scope(request, client, endpoint, _WEBSOCKET_SCHEME[endpoint.scheme])
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols
-    scope["extensions"]["websocket.http.response"] = {}
+    scope["extensions"] = {"websocket.http.response": {}}
     return cast("WebSocketScope", scope)
 
 
-def _connection(
+def _connection_scope(
     request: Request, client: Address | None, endpoint: Endpoint, scheme: str
 ) -> dict[str, Any]:
     raw_path = request.raw_path
-    # The target `*` of OPTIONS is no path below which anything could be mounted.
+    # The target `*` of OPTIONS is not a path, so it is not below the root path.
     root = "" if raw_path == b"*" else endpoint.root_path
     path = raw_path.decode("ascii")
     if "%" in path:
@@ -70,12 +72,11 @@ def _connection(
         "client": client,
         "server": endpoint.server,
         "state": dict(endpoint.state),
-        "extensions": {},
     }
 
 
 def lifespan_scope(state: dict[str, Any]) -> LifespanScope:
-    """Return the scope of the app's life; what the app puts into `state` reaches every scope."""
+    """Return the lifespan scope; every other scope gets a copy of what the app puts in `state`."""
     return {
         "type": "lifespan",
         "asgi": {"version": "3.0", "spec_version": "2.0"},

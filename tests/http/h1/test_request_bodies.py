@@ -1,4 +1,4 @@
-"""Bodies of requests."""
+"""Bodies of requests: fixed length and chunked."""
 
 import pytest
 
@@ -115,12 +115,12 @@ def test_a_large_body_is_complete_whatever_the_pieces(raw: bytes, size: int) -> 
 
 
 def extended(size: int) -> bytes:
-    """Return a chunked body, one line of which has so many bytes."""
+    """Return a chunked body, with one line of this size in bytes."""
     return b"5;" + b"a" * (size - 4) + b"\r\nhello\r\n0\r\n\r\n"
 
 
 def trailed(size: int) -> bytes:
-    """Return a chunked body whose trailers have so many bytes."""
+    """Return a chunked body with trailers of this size in bytes."""
     return b"5\r\nhello\r\n0\r\nA: " + b"a" * (size - 7) + b"\r\n\r\n"
 
 

@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "xchunked": (POST + b"Transfer-Encoding: xchunked\r\n\r\n", 501),
     "no coding": (POST + b"Transfer-Encoding:\r\n\r\n", 501),
     "control character for a space": (POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n", 400),
-    # Fields that are matched against tokens.
+    # Fields that are compared with tokens.
     "higher byte in Connection": (head(b"Connection: upgrad\xe9"), 400),
     "higher byte in Upgrade": (head(b"Upgrade: websocket, \xe9"), 400),
     "higher byte in a key": (head(b"Sec-WebSocket-Key: \xff"), 400),
@@ -286,10 +286,10 @@ def refused(raw: bytes) -> RequestRefused:
 
 
 def test_each_refusal_has_a_readable_text() -> None:
-    said: dict[int, set[str]] = {}
+    details: dict[int, set[str]] = {}
     for raw, status in REFUSED.values():
-        said.setdefault(status, set()).add(refused(raw).detail)
-    assert said == SENTENCES
+        details.setdefault(status, set()).add(refused(raw).detail)
+    assert details == SENTENCES
 
 
 @pytest.mark.parametrize("secret", [b"s3cret", b"s3cret'", b's3cret"', b"b's3cret", b"s3cret: b'"])

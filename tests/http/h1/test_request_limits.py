@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("parser")
 
 
 def sized(size: int) -> bytes:
-    """Return a request whose head has so many bytes."""
+    """Return a request with a head of this size in bytes."""
     bare = len(head(b"X: "))
     raw = head(b"X: " + b"a" * (size - bare))
     assert len(raw) == size

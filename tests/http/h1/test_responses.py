@@ -252,7 +252,7 @@ def test_http_1_0_gets_no_informational_response() -> None:
 
 
 def test_an_informational_response_is_not_the_100_that_a_client_waits_for() -> None:
-    http1 = begun(EXPECT)
+    http1 = connection_with_head(EXPECT)
     http1.send(HINT, DEFAULTS)
     assert http1.send_continue() == CONTINUE
 
@@ -263,8 +263,8 @@ def test_an_informational_response_is_not_the_100_that_a_client_waits_for() -> N
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def begun(raw: bytes) -> Http1Connection:
-    """Return a connection that has a request's head."""
+def connection_with_head(raw: bytes) -> Http1Connection:
+    """Return a connection that has taken a request's head."""
     http1 = connection(LIMITS)
     http1.feed(raw)
     assert isinstance(http1.take(), Request)
@@ -273,7 +273,7 @@ def begun(raw: bytes) -> Http1Connection:
 
 @pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue"])
 def test_a_client_that_waits_gets_one_100_continue(expect: bytes) -> None:
-    http1 = begun(EXPECT.replace(b"100-continue", expect))
+    http1 = connection_with_head(EXPECT.replace(b"100-continue", expect))
     assert http1.take() is None
     assert http1.send_continue() == CONTINUE
     assert http1.send_continue() == b""
@@ -287,7 +287,7 @@ def test_a_client_that_waits_gets_one_100_continue(expect: bytes) -> None:
 def test_a_client_that_has_sent_a_part_gets_no_100_continue() -> None:
     # RFC 9110 section 10.1.1: "A server MAY omit sending a 100 (Continue) response if it has
     # already received some or all of the content".
-    http1 = begun(EXPECT + b"he")
+    http1 = connection_with_head(EXPECT + b"he")
     assert http1.take() == RequestBody(b"he")
     assert http1.send_continue() == b""
 
@@ -304,12 +304,12 @@ def test_a_client_that_has_sent_a_part_gets_no_100_continue() -> None:
     ids=["no Expect", "HTTP/1.0", "unknown"],
 )
 def test_a_client_that_does_not_wait_gets_no_100_continue(raw: bytes) -> None:
-    assert begun(raw).send_continue() == b""
+    assert connection_with_head(raw).send_continue() == b""
 
 
 def test_a_response_before_the_expected_body_closes_the_connection() -> None:
     # The client may still send the body, or not: what follows could be either.
-    http1 = begun(EXPECT)
+    http1 = connection_with_head(EXPECT)
     out = send_start(http1, 413, [(b"content-length", b"0")]) + send_end(http1)
     assert b"\r\nconnection: close\r\n" in out
     assert not http1.keeps_alive
