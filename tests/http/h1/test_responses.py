@@ -140,6 +140,19 @@ def test_a_body_shorter_than_its_length_is_invalid() -> None:
     assert not http1.keeps_alive
 
 
+def test_nothing_can_be_sent_after_a_failed_response() -> None:
+    http1 = asked()
+    send_start(http1, 200, [(b"content-length", b"5")])
+    with pytest.raises(InvalidMessage, match="Too much data"):
+        send_body(http1, b"hello!")
+    with pytest.raises(InvalidMessage, match="failed already"):
+        send_body(http1, b"a")
+    with pytest.raises(InvalidMessage, match="failed already"):
+        send_end(http1)
+    assert http1.refuse(RequestRefused(500, "no"), []) == b""
+    assert not http1.next_request()
+
+
 # -- events ----------------------------------------------------------------------------------------
 
 DEFAULTS = [(b"server", b"a")]

@@ -142,26 +142,25 @@ class Http1Connection(ABC):
             self._scanned = 0
 
     def _complete_head(self) -> bytes | None:
-        """Return the head once it is complete; refuse it once it is ambiguous or too long."""
+        """Return the head once it is complete, None before; refuse an ambiguous or too long one."""
         end = self._buffer.find(b"\r\n\r\n", self._scanned) + 4
         if 4 <= end <= self._limits.size:  # noqa: PLR2004  # it was found
             head = bytes(self._buffer[:end])
             if count_lines(head):
                 return head
-        return self._search_head_end()
+        self._check_incomplete_head()
+        return None
 
-    def _search_head_end(self) -> bytes | None:
-        """Do the same byte by byte, to find out how much has come, or what is wrong."""
+    def _check_incomplete_head(self) -> None:
+        """Refuse a head that is not valid and complete if more bytes cannot make it so."""
         stop = _HEAD_END.search(self._buffer, self._scanned)
         seen = stop.end() if stop else len(self._buffer)
         if seen > self._limits.size:
             raise self._head_too_long()
         if stop is None:
             self._scanned = max(0, seen - 3)  # up to three bytes of the end may be here
-            return None
-        if stop.group() != b"\r\n\r\n":
-            raise RequestRefused(400, "a control character or a bare line break in the head")
-        return bytes(self._buffer[:seen])
+            return
+        raise RequestRefused(400, "a control character or a bare line break in the head")
 
     def _head_too_long(self) -> RequestRefused:
         # Search no further than a head may go: the answer must not depend on how the bytes were
