@@ -328,7 +328,7 @@ def test_announced_trailers_may_be_empty() -> None:
     exchange.start(trailers=True)
     exchange.body(b"a")
     assert exchange.send({"type": "http.response.trailers"}) == b"0\r\n\r\n"
-    assert exchange.response.is_complete
+    assert exchange.state is State.COMPLETE
 
 
 @pytest.mark.parametrize(
@@ -432,6 +432,14 @@ def test_links_are_a_list_of_field_values(links: Any) -> None:
     with pytest.raises(InvalidMessage):
         exchange.send({"type": "http.response.early_hint", "links": links})
     assert exchange.state is State.WAITING
+
+
+def test_a_denial_ignores_the_announcement_of_trailers() -> None:
+    exchange = Exchange(messages=Response.DENIAL)
+    exchange.send({"type": "websocket.http.response.start", "status": 401, "trailers": True})
+    exchange.send({"type": "websocket.http.response.body", "body": b"no"})
+    assert exchange.state is State.COMPLETE
+    assert exchange.parsed() == (401, [*DEFAULTS, (b"content-length", b"2")], b"no")
 
 
 @pytest.mark.parametrize("kind", ["http.response.early_hint", "http.response.trailers"])

@@ -68,11 +68,6 @@ class Response:
         """Whether anything of the response was given to the stream."""
         return self.state in _STARTED
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the whole response was given to the stream."""
-        return self.state is COMPLETE
-
     def send(self, message: Message) -> ResponseEvent | None:
         """Return the event for a message of the app; None if nothing is to be sent yet.
 
@@ -95,8 +90,8 @@ class Response:
     def _hold_head(self, message: Message) -> None:
         head = response_head(message.get("status"), message.get("headers", ()))
         self._head, self.status = head, head.status
-        if message.get("trailers", False):
-            self._trailers = []
+        if message.get("trailers", False) and self._messages is self.HTTP:
+            self._trailers = []  # a denial has no message for them
         self.state = HELD
 
     def _first_body(self, message: Message) -> ResponseEvent:
