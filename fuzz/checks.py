@@ -1,4 +1,4 @@
-"""What must hold for any bytes in any pieces; the fuzz targets and the tests share it.
+"""Properties that hold for any bytes in any pieces, for the fuzz targets and the tests.
 
 An input's first byte chooses among settings, its second is the size of the pieces, the rest is what
 a client sends.
@@ -7,11 +7,13 @@ a client sends.
 import re
 from collections.abc import Iterator
 
+from tests.drivers import send_end, send_start
 from tests.plain import plain_codec
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.http.h1.builtin_parser import FastHttp1
-from wsgate.http.h1.connection import Body, Closed, End, Event, Http1, Upgrade
-from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent, UpgradeRequest
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
+from wsgate.http.h1.connection import Http1Connection
+from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, Request
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
@@ -37,11 +39,11 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 # -- HTTP ----------------------------------------------------------------------------------------
 
 
-Events = list[Event | int | bytes]
+Events = list[RequestEvent | int | bytes]
 
 
-def http_events(http1: Http1, data: bytes, size: int) -> Events:
-    """Return the events of a connection's bytes, bodies joined, with the answers it gives.
+def http_events(http1: Http1Connection, data: bytes, size: int) -> Events:
+    """Return the events of a connection's bytes, with joined bodies, and its responses.
 
     A refusal is its status.
     """
@@ -53,49 +55,49 @@ def http_events(http1: Http1, data: bytes, size: int) -> Events:
         http1.feed_eof()
         _serve(http1, events)
     except RequestRefused as refused:
-        events += [refused.status, http1.refusal(refused, [])]
+        events += [refused.status, http1.refuse(refused, [])]
     return events
 
 
-def _serve(http1: Http1, events: Events) -> None:
-    """Take what there is, and answer each request as it ends."""
+def _serve(http1: Http1Connection, events: Events) -> None:
+    """Take the events there are, and answer each request at its end."""
     while (event := http1.take()) is not None:
         _collect(events, event)
-        if isinstance(event, Closed | Upgrade):
+        if isinstance(event, ClientClosed | UpgradeRequest):
             return
-        if isinstance(event, End):
-            events.append(http1.response(200, [(b"content-length", b"0")]) + http1.end())
+        if isinstance(event, RequestEnd):
+            events.append(send_start(http1, 200, [(b"content-length", b"0")]) + send_end(http1))
             http1.next_request()
 
 
-def _collect(events: Events, event: Event) -> None:
+def _collect(events: Events, event: RequestEvent) -> None:
     last = events[-1] if events else None
-    if isinstance(event, Body) and isinstance(last, Body):
-        events[-1] = Body(last.data + event.data)
-    elif not isinstance(event, Closed) or not isinstance(last, Closed):
+    if isinstance(event, RequestBody) and isinstance(last, RequestBody):
+        events[-1] = RequestBody(last.data + event.data)
+    elif not isinstance(event, ClientClosed) or not isinstance(last, ClientClosed):
         events.append(event)
 
 
 def check_http(data: bytes) -> None:
-    """Hold a connection's bytes against what HTTP/1.1 allows."""
+    """Check that both parsers agree, and that each request is valid HTTP/1.1."""
     size, data = data[1] if len(data) > 1 else 0, data[2:]
-    events = http_events(H11Http1(HEAD, b"websocket"), data, size)
-    assert http_events(FastHttp1(HEAD, b"websocket"), data, size) == events
+    events = http_events(H11Http1Connection(HEAD, b"websocket"), data, size)
+    assert http_events(BuiltinHttp1Connection(HEAD, b"websocket"), data, size) == events
     for event in events:
-        if isinstance(event, Upgrade):
+        if isinstance(event, UpgradeRequest):
             _check_request(event.request)
         elif isinstance(event, Request):
             _check_request(event)
         elif isinstance(event, int):
             assert event in (400, 414, 431, 501, 505), event
-    whole = http_events(H11Http1(HEAD, b"websocket"), data, 0)
-    assert http_events(FastHttp1(HEAD, b"websocket"), data, 0) == whole
-    if not any(isinstance(event, Upgrade) for event in events):
-        # Which doubt is met first may depend on the pieces; what is served before does not.
+    whole = http_events(H11Http1Connection(HEAD, b"websocket"), data, 0)
+    assert http_events(BuiltinHttp1Connection(HEAD, b"websocket"), data, 0) == whole
+    if not any(isinstance(event, UpgradeRequest) for event in events):
+        # Which fault is found first may depend on the pieces. What is served before it does not.
         assert _served(events) == _served(whole), (events, whole)
 
 
-def _served(events: Events) -> list[Event | bool]:
+def _served(events: Events) -> list[RequestEvent | bool]:
     served = [event for event in events if not isinstance(event, bytes)]
     return [True if isinstance(event, int) else event for event in served]
 

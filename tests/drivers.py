@@ -1,19 +1,42 @@
-"""The drivers of HTTP/1.1, each of which the tests run over."""
+"""The two HTTP/1.1 parsers, over each of which the tests run, and short ways to send a response."""
 
-from wsgate.http.h1.builtin_parser import FastHttp1
-from wsgate.http.h1.connection import Http1
-from wsgate.http.h1.h11_parser import H11Http1
+from typing import Any
+
+from wsgate.http.events import ResponseBody, ResponseEnd, ResponseStart
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
+from wsgate.http.h1.connection import Http1Connection
+from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits
+from wsgate.http.response import response_head
+from wsgate.types import Header
 
-DRIVERS: dict[str, type[Http1]] = {"h11": H11Http1, "fast": FastHttp1}
+PARSERS: dict[str, type[Http1Connection]] = {
+    "h11": H11Http1Connection,
+    "builtin": BuiltinHttp1Connection,
+}
 
 
 class Chosen:
-    """The driver that a module's tests run over now."""
+    """The parser that a module's tests run over now."""
 
-    driver: type[Http1] = H11Http1
+    parser: type[Http1Connection] = H11Http1Connection
 
 
-def http1(limits: HeadLimits) -> Http1:
-    """Return a connection of the chosen driver."""
-    return Chosen.driver(limits, b"websocket")
+def http1(limits: HeadLimits) -> Http1Connection:
+    """Return a connection with the chosen parser."""
+    return Chosen.parser(limits, b"websocket")
+
+
+def send_start(http1: Http1Connection, status: int, headers: Any) -> bytes:
+    """Send the head of a response."""
+    return http1.send(ResponseStart(response_head(status, headers), b""), [])
+
+
+def send_body(http1: Http1Connection, data: bytes) -> bytes:
+    """Send a part of the response's body."""
+    return http1.send(ResponseBody(data), [])
+
+
+def send_end(http1: Http1Connection, *trailers: Header) -> bytes:
+    """End the response."""
+    return http1.send(ResponseEnd(b"", list(trailers)), [])

@@ -10,15 +10,15 @@ from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage
 from wsgate.fields import (
-    are_common,
-    checked,
-    combined,
+    are_common_names,
+    combine_headers,
+    count_lines,
     has_member,
     is_host,
     is_token,
-    lines_in,
+    list_members,
     lower_name,
-    members,
+    normalize_headers,
     values_of,
 )
 
@@ -50,14 +50,14 @@ def test_a_token_is_one_or_more_tchars(value: bytes) -> None:
 
 @settings(deadline=None)
 @given(TOKENS)
-def test_every_token_is_one(value: str) -> None:
+def test_every_token_is_accepted(value: str) -> None:
     assert is_token(value.encode())
 
 
 @pytest.mark.parametrize(
     "value", [b"websocket\n", b" a", b"a b", b'"a"', b"a/b", b"caf\xc3\xa9"], ids=repr
 )
-def test_what_is_no_token(value: bytes) -> None:
+def test_anything_else_is_not_a_token(value: bytes) -> None:
     assert not is_token(value)
 
 
@@ -124,25 +124,25 @@ def test_a_host_with_or_without_a_port(value: bytes) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_host(value: bytes) -> None:
+def test_anything_else_is_not_a_host(value: bytes) -> None:
     assert not is_host(value)
 
 
 @settings(deadline=None)
 @given(HOSTS, st.none() | st.just("") | st.integers(0, 65535).map(str))
-def test_every_host_and_port_of_the_grammar_is_one(host: str, port: str | None) -> None:
+def test_every_host_and_port_of_the_grammar_is_accepted(host: str, port: str | None) -> None:
     assert is_host((host if port is None else f"{host}:{port}").encode())
 
 
 @settings(deadline=None)
 @given(HOSTS, st.integers(65536, 10**30))
-def test_no_port_is_beyond_16_bits(host: str, port: int) -> None:
+def test_a_port_above_16_bits_is_not_a_host(host: str, port: int) -> None:
     assert not is_host(f"{host}:{port}".encode())
 
 
 @settings(deadline=None)
 @given(HOSTS, st.sampled_from('/?#@\\" <>^`{|}\r\n\t\x00\x7f'), st.integers(0, 40))
-def test_no_delimiter_of_a_uri_is_part_of_a_host(host: str, char: str, at: int) -> None:
+def test_a_delimiter_of_a_uri_is_not_part_of_a_host(host: str, char: str, at: int) -> None:
     assert not is_host((host[:at] + char + host[at:]).encode())
 
 
@@ -150,7 +150,7 @@ def test_no_delimiter_of_a_uri_is_part_of_a_host(host: str, char: str, at: int) 
 @given(st.text(string.hexdigits + ":.", max_size=40))
 @example("::")
 @example("1:2:3:4:5:6:7:8:9")
-def test_between_brackets_stands_what_ipaddress_knows(text: str) -> None:
+def test_an_address_in_brackets_is_one_that_ipaddress_accepts(text: str) -> None:
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
@@ -162,32 +162,32 @@ def test_between_brackets_stands_what_ipaddress_knows(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=30))
-def test_any_bytes_are_a_host_or_not(value: bytes) -> None:
+def test_is_host_never_raises(value: bytes) -> None:
     assert is_host(value) in (True, False)
 
 
-def test_values_come_in_order_and_only_of_the_name() -> None:
+def test_header_values_are_in_order() -> None:
     headers = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"ab", b"4")]
     assert values_of(headers, b"a") == [b"1", b"3"]
     assert values_of(headers, b"c") == []
 
 
-def test_headers_of_one_name_are_one_list_in_order() -> None:
+def test_headers_of_one_name_are_combined_in_order() -> None:
     # RFC 9110 section 5.3.
-    assert combined([(b"a", b"1"), (b"ab", b"4")]) == {b"a": b"1", b"ab": b"4"}
+    assert combine_headers([(b"a", b"1"), (b"ab", b"4")]) == {b"a": b"1", b"ab": b"4"}
     headers = [(b"a", b"1"), (b"b", b"2"), (b"a", b""), (b"ab", b"4"), (b"a", b"3,5")]
-    assert combined(headers) == {b"a": b"1, , 3,5", b"b": b"2", b"ab": b"4"}
-    assert combined([]) == {}
+    assert combine_headers(headers) == {b"a": b"1, , 3,5", b"b": b"2", b"ab": b"4"}
+    assert combine_headers([]) == {}
 
 
 @pytest.mark.parametrize("name", [b"Sec-WebSocket-Key", b"sec-websocket-key", b"SEC-WEBSOCKET-KEY"])
-def test_a_common_name_is_one_object_however_it_is_usually_spelt(name: bytes) -> None:
+def test_a_common_name_is_one_object_in_each_common_spelling(name: bytes) -> None:
     lower = lower_name(name)
     assert lower == b"sec-websocket-key"
     assert (lower is lower_name(b"Sec-WebSocket-Key")) is (name != b"SEC-WEBSOCKET-KEY")
 
 
-def test_a_name_is_a_token_in_lower_case() -> None:
+def test_a_lower_name_is_a_token() -> None:
     for byte in range(256):
         name = b"X-%c" % byte
         assert lower_name(name) == (name.lower() if is_token(name) else None)
@@ -195,16 +195,16 @@ def test_a_name_is_a_token_in_lower_case() -> None:
 
 
 def test_common_names() -> None:
-    assert are_common({b"host", b"Host", b"cookie"})
-    assert not are_common({b"host", b"x-mine"})
+    assert are_common_names({b"host", b"Host", b"cookie"})
+    assert not are_common_names({b"host", b"x-mine"})
 
 
-def test_a_head_is_lines_and_nothing_else() -> None:
-    assert lines_in(b"GET / HTTP/1.1\r\nX: a\tb\xe9\r\n\r\n") == 3
+def test_the_lines_of_a_head_are_counted() -> None:
+    assert count_lines(b"GET / HTTP/1.1\r\nX: a\tb\xe9\r\n\r\n") == 3
     for byte in range(256):
         lines = 2 if byte == 0x09 or (byte >= 0x20 and byte != 0x7F) else 0
-        assert lines_in(b"a%cb\r\n\r\n" % byte) == lines
-    assert lines_in(b"a\n\rb") == lines_in(b"a\r\r\n\n") == 0
+        assert count_lines(b"a%cb\r\n\r\n" % byte) == lines
+    assert count_lines(b"a\n\rb") == count_lines(b"a\r\r\n\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_a_head_is_lines_and_nothing_else() -> None:
 )
 def test_a_field_is_one_list_over_all_its_lines(values: list[bytes], expected: list[bytes]) -> None:
     headers = [(b"other", b"x"), *((b"upgrade", value) for value in values)]
-    fields = combined(headers)
-    assert members(fields.get(b"upgrade", b"").lower()) == expected
+    fields = combine_headers(headers)
+    assert list_members(fields.get(b"upgrade", b"").lower()) == expected
     assert all(has_member(fields, b"upgrade", member) for member in expected)
     assert not has_member(fields, b"upgrade", b"x")
     assert not has_member(fields, b"connection", b"upgrade")
@@ -240,12 +240,12 @@ def test_a_field_is_one_list_over_all_its_lines(values: list[bytes], expected: l
 def test_any_list_gives_its_members(lines: list[list[tuple[str, str, str]]]) -> None:
     headers = [(b"name", ",".join(map("".join, line)).encode()) for line in lines]
     expected = [token.lower().encode() for line in lines for _, token, _ in line if token]
-    assert members(combined(headers).get(b"name", b"").lower()) == expected
+    assert list_members(combine_headers(headers).get(b"name", b"").lower()) == expected
 
 
-def test_the_apps_headers_get_lower_case_names_and_bare_values() -> None:
+def test_headers_of_the_app_get_lower_case_names_and_stripped_values() -> None:
     headers = [[b"X-Name", b" \tvalue "], (b"set-cookie", b"a"), (b"set-cookie", b"b")]
-    assert checked(headers) == [
+    assert normalize_headers(headers) == [
         (b"x-name", b"value"),
         (b"set-cookie", b"a"),
         (b"set-cookie", b"b"),
@@ -258,13 +258,13 @@ def test_the_apps_headers_get_lower_case_names_and_bare_values() -> None:
     ids=repr,
 )
 def test_a_value_may_hold_visible_and_higher_bytes(value: bytes) -> None:
-    assert checked([(b"name", value)]) == [(b"name", value)]
+    assert normalize_headers([(b"name", value)]) == [(b"name", value)]
 
 
 @pytest.mark.parametrize("name", [b"", b" a", b"a ", b"a:", b"a b", b"a\r\n", b"\xe9"], ids=repr)
 def test_the_app_may_not_send_a_malformed_name(name: bytes) -> None:
     with pytest.raises(InvalidMessage, match="no header name"):
-        checked([(name, b"value")])
+        normalize_headers([(name, b"value")])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_the_app_may_not_send_a_malformed_name(name: bytes) -> None:
 @pytest.mark.parametrize("template", [b"%b", b"a%b", b"%ba", b"a%bb"], ids=repr)
 def test_the_app_may_not_send_a_control_character(template: bytes, char: bytes) -> None:
     with pytest.raises(InvalidMessage, match="control character"):
-        checked([(b"name", template % char)])
+        normalize_headers([(b"name", template % char)])
 
 
 @pytest.mark.parametrize(
@@ -295,22 +295,22 @@ def test_the_app_may_not_send_a_control_character(template: bytes, char: bytes) 
     ],
     ids=repr,
 )
-def test_the_app_sends_pairs_of_bytes(header: Any) -> None:
+def test_a_header_that_is_not_a_pair_of_bytes_is_refused(header: Any) -> None:
     with pytest.raises(InvalidMessage, match="a header"):
-        checked([(b"fine", b"yes"), header])
+        normalize_headers([(b"fine", b"yes"), header])
 
 
 @pytest.mark.parametrize("headers", [None, 5, object()])
-def test_headers_that_are_no_list(headers: object) -> None:
+def test_headers_that_are_not_iterable_are_refused(headers: object) -> None:
     with pytest.raises(InvalidMessage, match=r"^headers are a list of pairs, not "):
-        checked(headers)
+        normalize_headers(headers)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=6), st.binary(max_size=6)), max_size=3))
-def test_what_passes_makes_exactly_one_line_each(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def test_each_accepted_header_is_exactly_one_line(headers: Iterable[tuple[bytes, bytes]]) -> None:
     try:
-        clean = checked(headers)
+        clean = normalize_headers(headers)
     except InvalidMessage:
         return
     lines = b"".join(b"%b:%b\r\n" % header for header in clean)

@@ -1,4 +1,4 @@
-"""The grammar of HTTP fields that the request, the handshake and the app's headers share.
+"""The grammar of HTTP fields: tokens, lists, hosts, and the headers that an app may send.
 
 Sources: RFC 9110 section 5.6 (tokens, lists, quoted strings), RFC 3986 section 3.2.2 (hosts).
 """
@@ -12,7 +12,7 @@ from wsgate.errors import InvalidMessage
 from wsgate.types import Header
 
 Fields = Mapping[bytes, bytes]
-"""A head's headers by name, each with one value; see `combined`."""
+"""Headers by lower-case name, each with one value; see `combine_headers`."""
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 5.5: "Field values containing CR, LF, or NUL characters are invalid and
@@ -20,7 +20,7 @@ _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTROLS = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)  # noqa: PLR2004  # HTAB
 _LENGTH_DIGITS = 20
-_USUAL_HOST = re.compile(rb"[-A-Za-z0-9.]+(?::[0-9]{1,4})?")
+_COMMON_HOST = re.compile(rb"[-A-Za-z0-9.]+(?::[0-9]{1,4})?")
 _HOST = re.compile(
     rb"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[-A-Za-z0-9._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+))"
     rb"(?::(?P<port>[0-9]*))?"
@@ -28,17 +28,17 @@ _HOST = re.compile(
 
 
 def is_token(value: bytes) -> bool:
-    """Tell whether `value` is a token (RFC 9110 section 5.6.2)."""
+    """Return whether `value` is a token (RFC 9110 section 5.6.2)."""
     return _TOKEN.fullmatch(value) is not None
 
 
 def is_host(value: bytes) -> bool:
-    """Tell whether `value` is `uri-host [ ":" port ]` (RFC 9110 section 7.2), not empty."""
-    return _USUAL_HOST.fullmatch(value) is not None or _is_host(value)
+    """Return whether `value` is `uri-host [ ":" port ]` (RFC 9110 section 7.2) and not empty."""
+    return _COMMON_HOST.fullmatch(value) is not None or _is_host(value)
 
 
 def is_length(value: bytes) -> bool:
-    """Tell whether a Content-Length is one number, and not longer than h11 takes."""
+    """Return whether a Content-Length is one number, with no more digits than h11 accepts."""
     return value.isdigit() and len(value) <= _LENGTH_DIGITS
 
 
@@ -60,13 +60,13 @@ def _is_ipv6(value: bytes) -> bool:
     return True
 
 
-def _shared_names() -> dict[bytes, bytes]:
-    """Return the common names as clients spell them, each with its one object in lower case."""
+def _common_names() -> dict[bytes, bytes]:
+    """Map each spelling of a common name to one shared object in lower case."""
     names = {name.lower(): name.lower() for name in _COMMON}
     return {spelling: names[name.lower()] for name in _COMMON for spelling in (name, name.lower())}
 
 
-# Each connection's scope holds its header names: these are there once for all of them.
+# Each connection's scope holds its header names. Common names are one shared object each.
 _COMMON = (
     b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Length "
     b"Content-Type Cookie DNT Date ETag Expect Host If-Modified-Since If-None-Match Keep-Alive "
@@ -76,32 +76,33 @@ _COMMON = (
     b"Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Vary Via X-Forwarded-For "
     b"X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID"
 ).split()
-NAMES = _shared_names()
+COMMON_NAMES = _common_names()
 
 
-def are_common(names: AbstractSet[bytes]) -> bool:
-    """Tell whether all of these are common names, which are tokens."""
-    return names <= NAMES.keys()
+def are_common_names(names: AbstractSet[bytes]) -> bool:
+    """Return whether all of these are common names, and therefore tokens."""
+    return names <= COMMON_NAMES.keys()
 
 
 def lower_name(name: bytes) -> bytes | None:
-    """Return a header's name in lower case, None where it is no token."""
-    return NAMES.get(name) or (name.lower() if is_token(name) else None)
+    """Return a header's name in lower case; None if it is not a token."""
+    return COMMON_NAMES.get(name) or (name.lower() if is_token(name) else None)
 
 
-def lines_in(head: bytes) -> int:
-    """Return how many lines a head has, 0 where another control character than HTAB is in them."""
+def count_lines(head: bytes) -> int:
+    """Return the number of lines in a head; 0 if one contains a control character except HTAB."""
     breaks = head.count(b"\r\n")
     return breaks if len(head) - len(head.translate(None, _CONTROLS)) == 2 * breaks else 0
 
 
-def combined(headers: list[Header]) -> Fields:
-    """Return the headers by name, several of one name as one.
+def combine_headers(headers: list[Header]) -> Fields:
+    """Return the headers by name; several headers with one name become one list.
 
     RFC 9110 section 5.3: "A recipient MAY combine multiple field lines within a field section that
     have the same field name into one field line, without changing the semantics of the message, by
     appending each subsequent field line value to the initial field line value in order, separated
-    by a comma (",") and optional whitespace". What must not be a list is none with a comma in it.
+    by a comma (",") and optional whitespace". A value with a comma is invalid in a field that must
+    not be a list.
     """
     fields = dict(headers)
     if len(fields) != len(headers):
@@ -113,12 +114,12 @@ def combined(headers: list[Header]) -> Fields:
 
 
 def values_of(headers: list[Header], name: bytes) -> list[bytes]:
-    """Return the values of all headers called `name`, in order."""
+    """Return the values of all headers with this name, in order."""
     return [value for key, value in headers if key == name]
 
 
-def members(value: bytes) -> list[bytes]:
-    """Return the members of a comma-separated value.
+def list_members(value: bytes) -> list[bytes]:
+    """Return the members of a comma-separated list, without surrounding whitespace.
 
     RFC 9110 section 5.6.1.2: "a recipient MUST parse and ignore a reasonable number of empty list
     elements".
@@ -127,28 +128,32 @@ def members(value: bytes) -> list[bytes]:
 
 
 def has_member(fields: Fields, name: bytes, member: bytes) -> bool:
-    """Tell whether the list called `name` has a member, which is given in lower case."""
+    """Return whether the list in a field contains a member, without regard to case.
+
+    name, member: in lower case.
+    """
     value = fields.get(name)
     if value is None:
         return False
-    if len(value) <= _USUAL_LIST:
-        return member in _usual_members(value)
-    return member in members(value.lower())
+    if len(value) <= _SHORT_LIST:
+        return member in _short_list_members(value)
+    return member in list_members(value.lower())
 
 
-_USUAL_LIST = 64  # bytes
+_SHORT_LIST = 64  # bytes
 
 
 @lru_cache(maxsize=128)
-def _usual_members(value: bytes) -> frozenset[bytes]:
-    return frozenset(members(value.lower()))
+def _short_list_members(value: bytes) -> frozenset[bytes]:
+    return frozenset(list_members(value.lower()))
 
 
-def checked(headers: object) -> list[Header]:
-    """Return the app's headers with lower-case names.
+def normalize_headers(headers: object) -> list[Header]:
+    """Return the app's headers with lower-case names and stripped values.
 
-    Raises InvalidMessage for a header that is not a pair of bytes, a name that is no token and a
-    value with a control character: with CR LF in it, a value would become a header of its own.
+    headers: an iterable of pairs of bytes, as an app sends it.
+    Raises InvalidMessage if a header is not a pair of bytes, if a name is not a token, or if a
+    value contains a control character. A CR LF in a value would start another header.
     """
     if not isinstance(headers, (list, tuple, Iterable)):
         raise InvalidMessage(f"headers are a list of pairs, not {headers!r}")
@@ -157,7 +162,7 @@ def checked(headers: object) -> list[Header]:
         name, value = header if type(header) is tuple and len(header) == 2 else _pair(header)  # noqa: PLR2004  # a pair
         if not isinstance(name, bytes) or not isinstance(value, bytes):
             raise InvalidMessage(f"a header's name and value are bytes, not {header!r}")
-        lower = NAMES.get(name) or lower_name(name)
+        lower = COMMON_NAMES.get(name) or lower_name(name)
         if lower is None:
             raise InvalidMessage(f"{name!r} is no header name (RFC 9110 section 5.1)")
         if _NOT_IN_VALUE.search(value):
@@ -167,7 +172,7 @@ def checked(headers: object) -> list[Header]:
 
 
 def _pair(header: object) -> list[object]:
-    # What an app sends may be anything, whatever the type checker was told.
+    # An app may send anything, whatever its types say.
     if not isinstance(header, Iterable) or len(pair := list(header)) != 2:  # noqa: PLR2004  # a pair
         raise InvalidMessage(f"a header is a pair of name and value, not {header!r}")
     return pair

@@ -1,4 +1,4 @@
-"""ASGI scopes, messages and callables, as far as a type checker can hold them.
+"""Types of ASGI scopes, messages and callables.
 
 Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
 """
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Literal, NotRequired, TypedDict
 
 Header = tuple[bytes, bytes]
-"""One header: a lower-case name and a value, both bytes."""
+"""The name of a header in lower case, and its value."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -17,7 +17,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Factory = Callable[[], App | Awaitable[App]]
 
 Address = tuple[str, int | None]
-"""A host and a port; the path of a Unix socket and None."""
+"""A host and a port, or the path of a Unix socket and None."""
 
 
 class Versions(TypedDict):
@@ -28,7 +28,7 @@ class Versions(TypedDict):
 
 
 class ConnectionScope(TypedDict):
-    """What the scopes of a request and of a WebSocket share."""
+    """The keys that the scopes of a request and of a WebSocket have in common."""
 
     asgi: Versions
     http_version: str
@@ -59,7 +59,7 @@ class WebSocketScope(ConnectionScope):
 
 
 class LifespanScope(TypedDict):
-    """The scope of the app's life."""
+    """The scope of the lifespan call."""
 
     type: Literal["lifespan"]
     asgi: Versions
@@ -67,7 +67,7 @@ class LifespanScope(TypedDict):
 
 
 class HTTPRequestEvent(TypedDict):
-    """A piece of the request's body."""
+    """A part of the request's body. more_body: further parts follow."""
 
     type: Literal["http.request"]
     body: bytes
@@ -75,13 +75,13 @@ class HTTPRequestEvent(TypedDict):
 
 
 class HTTPDisconnect(TypedDict):
-    """The client has left, or has its whole response."""
+    """The client has disconnected, or the response is complete."""
 
     type: Literal["http.disconnect"]
 
 
 class HTTPResponseStart(TypedDict):
-    """The head of the app's response."""
+    """The head of the app's response. trailers: trailers follow the body."""
 
     type: Literal["http.response.start"]
     status: int
@@ -90,21 +90,36 @@ class HTTPResponseStart(TypedDict):
 
 
 class HTTPResponseBody(TypedDict):
-    """A piece of the app's response body."""
+    """A part of the app's response body. more_body: further parts follow."""
 
     type: Literal["http.response.body"]
     body: NotRequired[bytes]
     more_body: NotRequired[bool]
 
 
+class HTTPResponseTrailers(TypedDict):
+    """Trailers after the body. more_trailers: further trailers follow."""
+
+    type: Literal["http.response.trailers"]
+    headers: NotRequired[Iterable[Header]]
+    more_trailers: NotRequired[bool]
+
+
+class HTTPEarlyHint(TypedDict):
+    """A 103 response before the app's own. links: values of Link headers (RFC 8288)."""
+
+    type: Literal["http.response.early_hint"]
+    links: Iterable[bytes]
+
+
 class WebSocketConnect(TypedDict):
-    """A client asks for the WebSocket."""
+    """A client asks to open a WebSocket."""
 
     type: Literal["websocket.connect"]
 
 
 class WebSocketAccept(TypedDict):
-    """The app takes the WebSocket."""
+    """The app accepts the WebSocket."""
 
     type: Literal["websocket.accept"]
     subprotocol: NotRequired[str | None]
@@ -112,7 +127,7 @@ class WebSocketAccept(TypedDict):
 
 
 class WebSocketReceive(TypedDict):
-    """A message of the client: exactly one of the two keys is there."""
+    """A message of the client, with exactly one of the keys `text` and `bytes`."""
 
     type: Literal["websocket.receive"]
     text: NotRequired[str]
@@ -120,7 +135,7 @@ class WebSocketReceive(TypedDict):
 
 
 class WebSocketSend(TypedDict):
-    """A message to the client: exactly one of the two is there and not None."""
+    """A message to the client; exactly one of `text` and `bytes` is present and not None."""
 
     type: Literal["websocket.send"]
     text: NotRequired[str | None]
@@ -128,7 +143,7 @@ class WebSocketSend(TypedDict):
 
 
 class WebSocketDisconnect(TypedDict):
-    """The WebSocket has ended; received again and again after that."""
+    """The WebSocket is closed; each further receive returns this again."""
 
     type: Literal["websocket.disconnect"]
     code: int
@@ -136,7 +151,7 @@ class WebSocketDisconnect(TypedDict):
 
 
 class WebSocketClose(TypedDict):
-    """The app ends the WebSocket; before it accepted, this refuses it with 403."""
+    """The app closes the WebSocket; before an accept this refuses the handshake with 403."""
 
     type: Literal["websocket.close"]
     code: NotRequired[int]

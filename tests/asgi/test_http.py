@@ -4,33 +4,35 @@ from typing import Any
 import h11
 import pytest
 
-from tests.drivers import DRIVERS, Chosen, http1 as connection
-from wsgate.asgi.http import Response, State, request_event
-from wsgate.asgi.websocket import DENIAL
+from tests.drivers import PARSERS, Chosen, http1 as connection
+from wsgate.asgi.http import MessageTable, Response, State, request_event
 from wsgate.errors import IllegalMessage, InvalidMessage
-from wsgate.http.h1.connection import Http1
+from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits, Request
 
 DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
 Parsed = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
-@pytest.fixture(scope="module", params=list(DRIVERS.values()), ids=list(DRIVERS), autouse=True)
-def driver(request: pytest.FixtureRequest) -> type[Http1]:
-    Chosen.driver = request.param
-    return Chosen.driver
+@pytest.fixture(scope="module", params=list(PARSERS.values()), ids=list(PARSERS), autouse=True)
+def parser(request: pytest.FixtureRequest) -> type[Http1Connection]:
+    Chosen.parser = request.param
+    return Chosen.parser
 
 
 class Exchange:
     """A request that has come, and the bytes of the response to it."""
 
-    def __init__(self, method: str = "GET", *, version: str = "1.1", **names: Any) -> None:
+    def __init__(
+        self, method: str = "GET", *, version: str = "1.1", messages: MessageTable = Response.HTTP
+    ) -> None:
         self.method = method
         http1 = connection(HeadLimits())
         http1.feed(f"{method} / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
         assert isinstance(http1.take(), Request)
         http1.take()
-        self.response = Response(http1, method, **names)
+        self.http1 = http1
+        self.response = Response(method, messages)
         self.out = b""
 
     @property
@@ -39,7 +41,7 @@ class Exchange:
 
     @property
     def left(self) -> bool:
-        return self.response.left
+        return self.response.has_started
 
     @property
     def status(self) -> int:
@@ -54,7 +56,8 @@ class Exchange:
         return self.send({"type": "http.response.body", "body": body} | more)
 
     def send(self, message: dict[str, Any]) -> bytes:
-        out = self.response.send(message, DEFAULTS)
+        event = self.response.send(message)
+        out = b"" if event is None else self.http1.send(event, DEFAULTS)
         self.out += out
         return out
 
@@ -79,7 +82,7 @@ class Exchange:
 # -- the head is held back -------------------------------------------------------------------------
 
 
-def test_the_head_leaves_with_the_first_piece_of_the_body() -> None:
+def test_the_head_is_sent_with_the_first_part_of_the_body() -> None:
     exchange = Exchange()
     assert (exchange.state, exchange.status) == (State.WAITING, 0)
     assert exchange.start(201, [(b"X-Mine", b"1")]) == b""
@@ -93,7 +96,7 @@ def test_the_head_leaves_with_the_first_piece_of_the_body() -> None:
     assert exchange.left
 
 
-def test_a_body_in_pieces_is_chunked() -> None:
+def test_a_body_in_parts_is_chunked() -> None:
     exchange, states = Exchange(), list[State]()
     exchange.start()
     for piece, more, out in [
@@ -108,7 +111,7 @@ def test_a_body_in_pieces_is_chunked() -> None:
     assert exchange.parsed()[2] == b"abc"
 
 
-def test_a_body_in_pieces_ends_with_the_connection_in_http_1_0() -> None:
+def test_a_body_in_parts_ends_with_the_connection_in_http_1_0() -> None:
     exchange = Exchange(version="1.0")
     exchange.start()
     assert exchange.body(b"ab", more_body=True).lower().endswith(b"connection: close\r\n\r\nab")
@@ -116,7 +119,7 @@ def test_a_body_in_pieces_ends_with_the_connection_in_http_1_0() -> None:
     assert exchange.parsed()[2] == b"ab"
 
 
-def test_a_length_that_the_app_gives_is_kept() -> None:
+def test_a_content_length_of_the_app_is_kept() -> None:
     exchange = Exchange()
     exchange.start(headers=[(b"Content-Length", b"3")])
     assert exchange.body(b"ab", more_body=True).endswith(b"content-length: 3\r\n\r\nab")
@@ -144,14 +147,14 @@ def test_a_header_of_the_app_replaces_every_default_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("body", [b"body", bytearray(b"body"), memoryview(b"body")])
-def test_a_body_is_any_kind_of_bytes(body: Any) -> None:
+def test_a_body_is_any_bytes_like_object(body: Any) -> None:
     exchange = Exchange()
     exchange.start()
     exchange.body(body)
     assert exchange.parsed()[2] == b"body"
 
 
-def test_a_memoryview_counts_in_bytes() -> None:
+def test_the_length_of_a_memoryview_is_in_bytes() -> None:
     exchange = Exchange()
     exchange.start()
     numbers = array("I", [1, 2, 3])
@@ -189,14 +192,14 @@ def test_a_204_has_no_length_and_a_304_may_have_one() -> None:
     assert not_modified.parsed()[1] == [*DEFAULTS, (b"content-length", b"12")]
 
 
-def test_the_response_to_head_has_the_headers_alone() -> None:
+def test_the_response_to_head_has_only_headers() -> None:
     exchange = Exchange("HEAD")
     exchange.start(headers=[(b"content-length", b"5")])
     exchange.body(b"hello")
     assert exchange.parsed() == (200, [*DEFAULTS, (b"content-length", b"5")], b"")
 
 
-def test_the_response_to_head_may_come_in_pieces() -> None:
+def test_the_response_to_head_may_come_in_parts() -> None:
     exchange = Exchange("HEAD")
     exchange.start()
     exchange.body(b"a", more_body=True)
@@ -205,16 +208,15 @@ def test_the_response_to_head_may_come_in_pieces() -> None:
     assert exchange.parsed()[2] == b""
 
 
-def test_two_lengths_are_refused_before_anything_leaves() -> None:
+def test_two_lengths_are_refused_with_the_head() -> None:
     exchange = Exchange()
-    exchange.start(headers=[(b"content-length", b"1"), (b"content-length", b"2")])
-    with pytest.raises(InvalidMessage, match="Content-Length"):
-        exchange.body(b"a")
-    assert not exchange.left
+    with pytest.raises(InvalidMessage, match="conflicting Content-Length"):
+        exchange.start(headers=[(b"content-length", b"1"), (b"content-length", b"2")])
+    assert exchange.state is State.WAITING
 
 
 @pytest.mark.parametrize(("body", "message"), [(b"long", "Too much"), (b"", "Too little")])
-def test_a_whole_body_of_another_length_than_announced_is_refused_in_time(
+def test_a_whole_body_of_a_wrong_length_is_refused_before_the_head_is_sent(
     body: bytes, message: str
 ) -> None:
     exchange = Exchange()
@@ -225,9 +227,7 @@ def test_a_whole_body_of_another_length_than_announced_is_refused_in_time(
 
 
 @pytest.mark.parametrize(("body", "message"), [(b"long", "Too much"), (b"", "Too little")])
-def test_a_body_in_pieces_of_another_length_than_announced_is_refused(
-    body: bytes, message: str
-) -> None:
+def test_a_body_in_parts_of_a_wrong_length_is_refused(body: bytes, message: str) -> None:
     exchange = Exchange()
     exchange.start(headers=[(b"content-length", b"2")])
     exchange.body(b"a", more_body=True)
@@ -239,7 +239,7 @@ def test_a_body_in_pieces_of_another_length_than_announced_is_refused(
 # -- which message when ----------------------------------------------------------------------------
 
 
-def test_the_body_does_not_come_first() -> None:
+def test_a_body_before_the_start_is_illegal() -> None:
     exchange = Exchange()
     with pytest.raises(IllegalMessage) as raised:
         exchange.body()
@@ -260,7 +260,7 @@ def test_a_response_starts_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["http.response.start", "http.response.body"])
-def test_nothing_follows_a_complete_response(kind: str) -> None:
+def test_any_message_after_a_complete_response_is_illegal(kind: str) -> None:
     exchange = Exchange()
     exchange.start()
     exchange.body()
@@ -269,7 +269,7 @@ def test_nothing_follows_a_complete_response(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "websocket.send", "http.response.trailers", 7])
-def test_other_messages_have_no_place(kind: object) -> None:
+def test_other_messages_are_illegal(kind: object) -> None:
     exchange = Exchange()
     exchange.start()
     with pytest.raises(IllegalMessage) as raised:
@@ -277,13 +277,176 @@ def test_other_messages_have_no_place(kind: object) -> None:
     assert str(raised.value) == f"{kind!r} cannot be sent in the state response started"
 
 
-def test_the_names_may_be_those_of_a_denial() -> None:
-    exchange = Exchange(names=DENIAL)
+def test_a_denial_has_message_types_of_its_own() -> None:
+    exchange = Exchange(messages=Response.DENIAL)
     with pytest.raises(IllegalMessage):
         exchange.start()
     exchange.send({"type": "websocket.http.response.start", "status": 401})
     exchange.send({"type": "websocket.http.response.body", "body": b"who?"})
     assert exchange.parsed() == (401, [*DEFAULTS, (b"content-length", b"4")], b"who?")
+
+
+# -- trailers --------------------------------------------------------------------------------------
+
+SUM = (b"x-sum", b"1")
+
+
+def trailers(*headers: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "http.response.trailers", "headers": headers} | more
+
+
+def test_trailers_follow_a_chunked_body() -> None:
+    exchange, states = Exchange(), list[State]()
+    exchange.start(trailers=True)
+    messages: list[tuple[dict[str, Any], bytes]] = [
+        ({"type": "http.response.body", "body": b"ab", "more_body": True}, b"2\r\nab\r\n"),
+        ({"type": "http.response.body", "body": b"c"}, b"1\r\nc\r\n"),
+        (trailers((b"X-Sum", b" 1 "), more_trailers=True), b""),
+        (
+            trailers((b"x-more", b"2"), (b"x-more", b"3")),
+            b"0\r\nx-sum: 1\r\nx-more: 2\r\nx-more: 3\r\n\r\n",
+        ),
+    ]
+    for message, out in messages:
+        assert exchange.send(message).endswith(out)
+        states.append(exchange.state)
+    assert states == [State.STREAMING, State.TRAILERS, State.TRAILERS, State.COMPLETE]
+    assert exchange.parsed()[2] == b"abc"
+
+
+def test_a_whole_body_is_chunked_if_trailers_follow() -> None:
+    exchange = Exchange()
+    exchange.start(trailers=True)
+    exchange.body(b"abc")
+    assert (exchange.state, exchange.left) == (State.TRAILERS, True)
+    assert exchange.send(trailers(SUM)) == b"0\r\nx-sum: 1\r\n\r\n"
+    assert exchange.parsed() == (200, [*DEFAULTS, (b"transfer-encoding", b"chunked")], b"abc")
+
+
+def test_announced_trailers_may_be_empty() -> None:
+    exchange = Exchange()
+    exchange.start(trailers=True)
+    exchange.body(b"a")
+    assert exchange.send({"type": "http.response.trailers"}) == b"0\r\n\r\n"
+    assert exchange.state is State.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "status", "headers"),
+    [
+        ("HEAD", "1.1", 200, []),
+        ("GET", "1.0", 200, []),
+        ("GET", "1.1", 204, []),
+        ("GET", "1.1", 304, []),
+        ("GET", "1.1", 200, [(b"content-length", b"3")]),
+    ],
+)
+def test_trailers_are_dropped_without_a_chunked_body(
+    method: str, version: str, status: int, headers: list[Any]
+) -> None:
+    exchange = Exchange(method, version=version)
+    exchange.start(status, headers, trailers=True)
+    exchange.body(b"abc")
+    assert exchange.send(trailers(SUM)) == b""
+    assert exchange.state is State.COMPLETE
+    assert exchange.parsed()[0] == status
+
+
+def test_trailers_come_only_after_the_body() -> None:
+    exchange = Exchange()
+    for text in ("waiting for a response", "response started", "streaming the response"):
+        with pytest.raises(IllegalMessage, match=f"in the state {text}$"):
+            exchange.send(trailers(SUM))
+        if exchange.state is State.WAITING:
+            exchange.start(trailers=True)
+        else:
+            exchange.body(b"a", more_body=True)
+    exchange.body()
+    with pytest.raises(IllegalMessage, match=r"in the state waiting for trailers$"):
+        exchange.body()
+
+
+def test_trailers_that_were_not_announced_are_illegal() -> None:
+    exchange = Exchange()
+    exchange.start()
+    exchange.body(b"a")
+    with pytest.raises(IllegalMessage, match=r"in the state response complete$"):
+        exchange.send(trailers(SUM))
+
+
+@pytest.mark.parametrize("wrong", [(b"content-length", b"1"), (b"Host", b"a"), (b"a b", b"c"), 5])
+def test_a_wrong_trailer_is_refused_and_the_state_stays(wrong: Any) -> None:
+    exchange = Exchange()
+    exchange.start(trailers=True)
+    exchange.body(b"a")
+    with pytest.raises(InvalidMessage):
+        exchange.send(trailers(SUM, wrong))
+    assert exchange.state is State.TRAILERS
+    assert exchange.send(trailers((b"a", b"b"))) == b"0\r\na: b\r\n\r\n"
+
+
+def test_a_contradicted_length_is_refused_although_trailers_follow() -> None:
+    exchange = Exchange()
+    exchange.start(headers=[(b"content-length", b"2")], trailers=True)
+    with pytest.raises(InvalidMessage, match="Too little data"):
+        exchange.body(b"a")
+    assert not exchange.left
+
+
+# -- early hints -----------------------------------------------------------------------------------
+
+
+def hint(*links: Any) -> dict[str, Any]:
+    return {"type": "http.response.early_hint", "links": links}
+
+
+def test_early_hints_precede_the_response() -> None:
+    exchange = Exchange()
+    assert exchange.send(hint(b"</a.css>; rel=preload", b" </b.js> ")) == (
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nlink: </b.js>\r\n\r\n"
+    )
+    assert (exchange.state, exchange.left, exchange.status) == (State.WAITING, False, 0)
+    exchange.send(hint(b"</c.js>"))
+    exchange.out = b""
+    exchange.start()
+    exchange.body(b"a")
+    assert exchange.parsed() == (200, [*DEFAULTS, (b"content-length", b"1")], b"a")
+
+
+def test_http_1_0_gets_no_early_hints() -> None:
+    assert Exchange(version="1.0").send(hint(b"</a.css>")) == b""
+
+
+def test_early_hints_come_only_before_the_response_starts() -> None:
+    exchange = Exchange()
+    exchange.start()
+    for _ in range(2):
+        with pytest.raises(IllegalMessage, match=r"^'http.response.early_hint' cannot be sent"):
+            exchange.send(hint(b"</a.css>"))
+        exchange.body(b"a", more_body=True)
+
+
+@pytest.mark.parametrize("links", [None, 5, ["</a.css>"], [b"</a>\r\nx: y"], [None], b"</a>"])
+def test_links_are_a_list_of_field_values(links: Any) -> None:
+    exchange = Exchange()
+    with pytest.raises(InvalidMessage):
+        exchange.send({"type": "http.response.early_hint", "links": links})
+    assert exchange.state is State.WAITING
+
+
+def test_a_denial_ignores_the_announcement_of_trailers() -> None:
+    exchange = Exchange(messages=Response.DENIAL)
+    exchange.send({"type": "websocket.http.response.start", "status": 401, "trailers": True})
+    exchange.send({"type": "websocket.http.response.body", "body": b"no"})
+    assert exchange.state is State.COMPLETE
+    assert exchange.parsed() == (401, [*DEFAULTS, (b"content-length", b"2")], b"no")
+
+
+@pytest.mark.parametrize("kind", ["http.response.early_hint", "http.response.trailers"])
+def test_a_denial_has_no_extensions(kind: str) -> None:
+    exchange = Exchange(messages=Response.DENIAL)
+    with pytest.raises(IllegalMessage):
+        exchange.send({"type": kind, "links": [], "headers": []})
 
 
 # -- what a message may hold -----------------------------------------------------------------------
@@ -299,7 +462,7 @@ def test_a_status_is_a_number_in_its_range(status: object) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 418, 599, 999])
-def test_a_status_need_not_be_a_known_one(status: int) -> None:
+def test_a_status_may_be_unknown(status: int) -> None:
     exchange = Exchange()
     exchange.start(status)
     exchange.body()
@@ -307,7 +470,7 @@ def test_a_status_need_not_be_a_known_one(status: int) -> None:
 
 
 @pytest.mark.parametrize("headers", [[(b"a b", b"c")], [(b"a", b"b\r\nc: d")], [("a", "b")], [7]])
-def test_headers_that_would_break_the_head_are_refused(headers: list[Any]) -> None:
+def test_malformed_headers_are_refused(headers: list[Any]) -> None:
     exchange = Exchange()
     with pytest.raises(InvalidMessage):
         exchange.start(headers=headers)
@@ -325,7 +488,7 @@ def test_a_body_is_bytes(body: object, kind: str) -> None:
 
 
 @pytest.mark.parametrize("more", [False, True])
-def test_a_piece_of_the_request_s_body(more: bool) -> None:
+def test_the_message_for_a_part_of_the_request_body(more: bool) -> None:
     assert request_event(b"data", more=more) == {
         "type": "http.request",
         "body": b"data",

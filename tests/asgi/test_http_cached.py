@@ -1,4 +1,4 @@
-"""An app's response makes the same bytes, or the same error, whatever is cached, on each driver."""
+"""An app's response gives the same bytes or error whatever is cached, with each parser."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -8,24 +8,24 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tests.drivers import DRIVERS
+from tests.drivers import PARSERS
 from wsgate.asgi.http import Response
 from wsgate.errors import IllegalMessage, InvalidMessage, RequestRefused
 from wsgate.http import response as module
-from wsgate.http.h1.connection import Http1
+from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits, Request
 
 DEFAULTS = [(b"date", b"today"), (b"server", b"wsgate")]
 Make = Callable[[Any], Any]
-"""Makes a value of another type, a new one each time: some can be read only once."""
+"""Converts a value to another type; each time anew, as some can be read only once."""
 
 
 class Octets(bytes):
-    """As plain as bytes, and not bytes exactly."""
+    """A subclass of bytes."""
 
 
 class Pair(NamedTuple):
-    """As plain as a tuple, and not a tuple exactly."""
+    """A subclass of tuple."""
 
     name: Any
     value: Any
@@ -69,8 +69,8 @@ CONTAINERS: dict[str, Make] = {
 }
 
 
-def makes(kinds: dict[str, Make], usual: str) -> st.SearchStrategy[str]:
-    return st.sampled_from([usual] * 2 * len(kinds) + list(kinds))
+def makes(kinds: dict[str, Make], common: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([common] * 2 * len(kinds) + list(kinds))
 
 
 class Field(NamedTuple):
@@ -104,7 +104,7 @@ class Answer(NamedTuple):
 
     @property
     def plain(self) -> "Answer":
-        """The same with each value in its plainest type, which compares equal."""
+        """The same with each value in its plain type, which compares equal."""
         return self._replace(
             container="list", fields=tuple(Field(field.name, field.value) for field in self.fields)
         )
@@ -167,29 +167,30 @@ ANSWERS = st.builds(
 )
 
 
-def said(driver: type[Http1], answer: Answer) -> list[object]:
-    """Return all bytes and errors that an answer makes."""
-    http1 = driver(HeadLimits())
+def results(parser: type[Http1Connection], answer: Answer) -> list[object]:
+    """Return all bytes and errors of a response."""
+    http1 = parser(HeadLimits())
     http1.feed(answer.request)
     request = http1.take()
     assert isinstance(request, Request)
     if answer.closes:
-        http1.close_behind()
-    response = Response(http1, request.method)
+        http1.close_after_response()
+    response = Response(request.method, Response.HTTP)
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers()}
-    out = [outcome(response, start)]
+    out = [outcome(http1, response, start)]
     last = len(answer.pieces) - 1
     for at, (piece, kind) in enumerate(answer.pieces):
         body = {"type": "http.response.body", "body": OCTETS[kind](piece), "more_body": at < last}
-        out.append(outcome(response, body))
+        out.append(outcome(http1, response, body))
     out += [response.state, response.status, http1.keeps_alive]
-    out.append(http1.refusal(RequestRefused(500, "no"), DEFAULTS))
+    out.append(http1.refuse(RequestRefused(500, "no"), DEFAULTS))
     return out
 
 
-def outcome(response: Response, message: dict[str, Any]) -> object:
+def outcome(http1: Http1Connection, response: Response, message: dict[str, Any]) -> object:
     try:
-        return response.send(message, DEFAULTS)
+        event = response.send(message)
+        return b"" if event is None else http1.send(event, DEFAULTS)
     except (InvalidMessage, IllegalMessage) as error:
         return type(error), re.sub(r"0x[0-9a-f]+", "0x", str(error))
 
@@ -201,50 +202,54 @@ def outcome(response: Response, message: dict[str, Any]) -> object:
 @example(Answer(fields=(Field(b"vary", b"a", value_type="subclass"),)))
 @example(Answer(fields=(Field(b"vary", b"a", pair="iterator"),)))
 @example(Answer(fields=(Field(b"vary", b"a"),), container="subclass"))
-def test_what_is_cached_decides_nothing(answer: Answer) -> None:
+def test_a_response_does_not_depend_on_its_own_cached_head(answer: Answer) -> None:
     module._heads.clear()
-    cold = said(DRIVERS["fast"], answer)
-    assert said(DRIVERS["fast"], answer) == cold  # with what this answer itself left
-    said(DRIVERS["fast"], answer.plain)
-    assert said(DRIVERS["fast"], answer) == cold  # with an equal one of plain types known
-    assert said(DRIVERS["h11"], answer) == cold
+    cold = results(PARSERS["builtin"], answer)
+    assert results(PARSERS["builtin"], answer) == cold  # with the head that it cached itself
+    results(PARSERS["builtin"], answer.plain)
+    assert results(PARSERS["builtin"], answer) == cold  # with an equal head of plain types cached
+    assert results(PARSERS["h11"], answer) == cold
 
 
 @given(ANSWERS, st.lists(ANSWERS, max_size=3))
-def test_what_others_sent_decides_nothing(answer: Answer, others: list[Answer]) -> None:
+def test_a_response_does_not_depend_on_other_cached_heads(
+    answer: Answer, others: list[Answer]
+) -> None:
     module._heads.clear()
-    cold = said(DRIVERS["fast"], answer)
+    cold = results(PARSERS["builtin"], answer)
     module._heads.clear()
     for other in others:
-        said(DRIVERS["fast"], other)
-    assert said(DRIVERS["fast"], answer) == cold
+        results(PARSERS["builtin"], other)
+    assert results(PARSERS["builtin"], answer) == cold
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OCTETS if kind not in ("bytes", "subclass")])
 @pytest.mark.parametrize("part", ["name_type", "value_type"])
-@pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list(DRIVERS))
+@pytest.mark.parametrize("parser", list(PARSERS.values()), ids=list(PARSERS))
 def test_a_header_of_anything_but_bytes_is_refused_cold_and_warm(
-    driver: type[Http1], part: str, kind: str
+    parser: type[Http1Connection], part: str, kind: str
 ) -> None:
     module._heads.clear()
     for known in (False, True):
         if known:
-            said(driver, Answer(fields=(Field(b"vary", b"a"),)))
-        refused = said(driver, Answer(fields=(Field(b"vary", b"a", **{part: kind}),)))[0]
+            results(parser, Answer(fields=(Field(b"vary", b"a"),)))
+        refused = results(parser, Answer(fields=(Field(b"vary", b"a", **{part: kind}),)))[0]
         assert isinstance(refused, tuple)
         assert refused[0] is InvalidMessage
 
 
-def test_the_server_s_own_headers_are_those_of_the_second() -> None:
+def test_a_cached_head_is_sent_with_the_current_default_headers() -> None:
     answers = []
     days: list[list[tuple[bytes, bytes]]] = [[(b"date", b"1")], [(b"date", b"2")], []]
     for defaults in days:
-        http1 = DRIVERS["fast"](HeadLimits())
+        http1 = PARSERS["builtin"](HeadLimits())
         http1.feed(Answer().request)
         http1.take()
-        response = Response(http1, "GET")
-        response.send({"type": "http.response.start", "status": 200}, defaults)
-        answers.append((defaults, response.send({"type": "http.response.body"}, defaults)))
+        response = Response("GET", Response.HTTP)
+        assert response.send({"type": "http.response.start", "status": 200}) is None
+        event = response.send({"type": "http.response.body"})
+        assert event is not None
+        answers.append((defaults, http1.send(event, defaults)))
     for defaults, answer in answers:
         assert [line for line in answer.split(b"\r\n") if line.startswith(b"date")] == [
             b": ".join(header) for header in defaults

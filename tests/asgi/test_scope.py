@@ -38,7 +38,7 @@ def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8_000),
         "state": {"db": 1},
-        "extensions": {},
+        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
     }
 
 
@@ -63,7 +63,7 @@ def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", "ws"), ("https", "wss")])
-def test_a_websocket_has_the_scheme_that_goes_with_its_connection(scheme: str, secure: str) -> None:
+def test_the_scheme_of_a_websocket_follows_from_its_connection(scheme: str, secure: str) -> None:
     assert http_scope(request_for(), peer(scheme=scheme), mount())["scheme"] == scheme
     assert websocket_scope(request_for(), peer(scheme=scheme), mount(), [])["scheme"] == secure
 
@@ -87,18 +87,18 @@ def test_the_path_is_decoded_and_the_raw_path_is_not(raw: bytes, path: str) -> N
     assert (scope["path"], scope["raw_path"]) == (path, raw)
 
 
-def test_the_root_path_stands_before_both_paths() -> None:
+def test_both_paths_start_with_the_root_path() -> None:
     scope = http_scope(request_for(b"/a%20b"), peer(), mount(root_path="/api"))
     assert scope["root_path"] == "/api"
     assert scope["path"] == "/api/a b"
     assert scope["raw_path"] == b"/api/a%20b"
 
 
-def test_http_1_0_says_so() -> None:
+def test_the_scope_has_the_http_version() -> None:
     assert http_scope(request_for(version="1.0"), peer(), mount())["http_version"] == "1.0"
 
 
-def test_a_unix_socket_has_a_path_for_its_server_and_no_client() -> None:
+def test_a_unix_socket_has_a_path_as_server_and_no_client() -> None:
     scope = http_scope(request_for(), Peer(None, ("/run/app.sock", None)), mount())
     assert scope["client"] is None
     assert scope["server"] == ("/run/app.sock", None)
@@ -137,7 +137,8 @@ def test_extensions_are_not_shared() -> None:
         http_scope(request_for(), peer(), where),
     )
     first["extensions"]["mine"] = {}
-    assert second["extensions"] == {}
+    first["extensions"]["http.response.trailers"]["mine"] = 1
+    assert second["extensions"] == {"http.response.trailers": {}, "http.response.early_hint": {}}
 
 
 def test_the_scope_of_a_lifespan_holds_the_state_itself() -> None:

@@ -7,9 +7,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fuzz.checks import HEAD, LIMITS, agreement, codec
 from tests import frames
-from tests.drivers import DRIVERS
+from tests.drivers import PARSERS, send_body, send_end, send_start
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
-from wsgate.http.h1.connection import Body, End, Event, Upgrade
+from wsgate.http.events import RequestBody, RequestEnd, RequestEvent, UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.ws.frames.codec import Fail, Item, PeerClose
 from wsgate.ws.session import NEXT, Session, State
@@ -38,9 +38,9 @@ class HttpMachine(RuleBasedStateMachine):
         self.request: Request | None = None
         self.ended = self.refused = self.started = self.eof = False
 
-    @initialize(driver=st.sampled_from(sorted(DRIVERS)))
+    @initialize(driver=st.sampled_from(sorted(PARSERS)))
     def begins(self, driver: str) -> None:
-        self.http1 = DRIVERS[driver](HEAD)
+        self.http1 = PARSERS[driver](HEAD)
 
     @rule(data=st.one_of(HEADS, BODIES, st.binary(max_size=30)))
     @precondition(lambda self: not self.eof)
@@ -52,7 +52,7 @@ class HttpMachine(RuleBasedStateMachine):
         self.http1.feed_eof()
         self.eof = True
 
-    def taken(self) -> Event | RequestRefused | None:
+    def taken(self) -> RequestEvent | RequestRefused | None:
         try:
             return self.http1.take()
         except RequestRefused as refused:
@@ -68,11 +68,11 @@ class HttpMachine(RuleBasedStateMachine):
         elif isinstance(event, Request):
             assert self.request is None, "the one before is complete"
             self.request, self.ended, self.started = event, False, False
-        elif isinstance(event, Body | End):
+        elif isinstance(event, RequestBody | RequestEnd):
             assert self.request is not None
             assert not self.ended
-            self.ended = isinstance(event, End)
-        elif isinstance(event, Upgrade):
+            self.ended = isinstance(event, RequestEnd)
+        elif isinstance(event, UpgradeRequest):
             self.refused = True  # what follows is not HTTP
         else:
             assert event is None or self.eof
@@ -81,14 +81,14 @@ class HttpMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.request is not None and not self.started and not self.refused)
     def answers(self, length: int | None, status: int) -> None:
         headers = [] if length is None else [(b"content-length", b"%d" % length)]
-        head = self.http1.response(status, headers)
+        head = send_start(self.http1, status, headers)
         assert head.startswith(b"HTTP/1.1 %d " % status)
         self.started = True
         try:
             assert self.request is not None
             if length and status in (200, 404) and self.request.method != "HEAD":
-                self.http1.body(b"abc")
-            self.http1.end()
+                send_body(self.http1, b"abc")
+            send_end(self.http1)
         except InvalidMessage:
             self.refused = True  # a length for a status that has no body
 

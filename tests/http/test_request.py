@@ -1,24 +1,24 @@
-"""What a request's head says: its framing, its Host, its target and its version."""
+"""Checks of a request's head: framing, Host, target and version."""
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from wsgate.config import Config
 from wsgate.errors import RequestRefused
-from wsgate.fields import combined
+from wsgate.fields import combine_headers
 from wsgate.http.request import (
     HeadLimits,
     Request,
+    build_request as build_from_fields,
     head_limits,
-    judged as judged_combined,
 )
 from wsgate.types import Header
 
 HOST = (b"host", b"example.com")
 
 
-def judged(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
-    return judged_combined(method, target, version, headers, combined(headers))
+def build_request(method: bytes, target: bytes, version: bytes, headers: list[Header]) -> Request:
+    return build_from_fields(method, target, version, headers, combine_headers(headers))
 
 
 def refused(
@@ -30,15 +30,15 @@ def refused(
 ) -> int:
     """Return the status with which the head is refused."""
     with pytest.raises(RequestRefused) as caught:
-        judged(method, target, version, [HOST] if headers is None else headers)
+        build_request(method, target, version, [HOST] if headers is None else headers)
     assert caught.value.detail.isprintable()
     assert caught.value.headers == ()
     return caught.value.status
 
 
-def test_a_plain_request() -> None:
+def test_a_simple_request() -> None:
     headers = [HOST, (b"accept", b"*/*"), (b"accept", b"a")]
-    assert judged(b"GET", b"/a%20b?c=d?e", b"1.1", headers) == Request(
+    assert build_request(b"GET", b"/a%20b?c=d?e", b"1.1", headers) == Request(
         method="GET",
         target=b"/a%20b?c=d?e",
         raw_path=b"/a%20b",
@@ -48,7 +48,7 @@ def test_a_plain_request() -> None:
     )
 
 
-def test_the_limits_are_finite_by_default() -> None:
+def test_the_default_limits() -> None:
     assert HeadLimits() == HeadLimits(size=65_536, target=8_192, headers=100)
     assert head_limits(Config().limit_request_head) == HeadLimits()
 
@@ -61,14 +61,12 @@ def test_a_head_of_the_default_size_or_smaller_has_the_default_limits(size: int)
 @pytest.mark.parametrize(
     ("size", "headers"), [(65_537, 1_024), (65_600, 1_025), (200_000, 3_125), (2**62, 2**56)]
 )
-def test_a_larger_head_may_be_all_target_or_one_header_for_each_64_bytes(
-    size: int, headers: int
-) -> None:
+def test_a_larger_head_size_raises_the_other_limits(size: int, headers: int) -> None:
     assert head_limits(size) == HeadLimits(size, target=size, headers=headers)
 
 
 @pytest.mark.parametrize("size", [100, 65_536, 65_537, 200_000])
-def test_a_limit_that_is_set_holds_at_any_size(size: int) -> None:
+def test_an_explicit_limit_applies_at_any_head_size(size: int) -> None:
     assert head_limits(size, 7, 8) == HeadLimits(size, 7, 8)
     assert head_limits(size, target=7).target == 7
     assert head_limits(size, target=7).headers == head_limits(size).headers
@@ -82,11 +80,11 @@ def test_a_limit_that_is_set_holds_at_any_size(size: int) -> None:
 @pytest.mark.parametrize(
     ("version", "spoken"), [(b"1.0", "1.0"), (b"1.1", "1.1"), (b"1.2", "1.1"), (b"1.9", "1.1")]
 )
-def test_a_minor_version_gets_the_highest_that_both_speak(version: bytes, spoken: str) -> None:
+def test_another_minor_version_is_served_as_http_1_1(version: bytes, spoken: str) -> None:
     # RFC 9110 section 6.2: "a recipient that receives a message with a major version number that
     # it implements and a minor version number higher than what it implements SHOULD process the
     # message as if it were in the highest minor version within that major version".
-    assert judged(b"GET", b"/", version, [HOST]).version == spoken
+    assert build_request(b"GET", b"/", version, [HOST]).version == spoken
 
 
 @pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.0", b"9.9"])
@@ -100,19 +98,19 @@ def test_another_major_version_is_505(version: bytes) -> None:
 CHUNKED = (b"transfer-encoding", b"chunked")
 
 
-def test_chunked_alone_is_taken() -> None:
-    assert judged(b"POST", b"/", b"1.1", [HOST, CHUNKED]).headers == [HOST, CHUNKED]
+def test_chunked_alone_is_accepted() -> None:
+    assert build_request(b"POST", b"/", b"1.1", [HOST, CHUNKED]).headers == [HOST, CHUNKED]
 
 
 @pytest.mark.parametrize("length", [b"0", b"5"])
 @pytest.mark.parametrize("backwards", [False, True], ids=["length first", "encoding first"])
-def test_two_framings_are_refused(length: bytes, backwards: bool) -> None:
+def test_content_length_with_transfer_encoding_is_refused(length: bytes, backwards: bool) -> None:
     # RFC 9112 section 6.3: "Such a message might indicate an attempt to perform request smuggling".
     headers = [HOST, (b"content-length", length), CHUNKED]
     assert refused(method=b"POST", headers=headers[::-1] if backwards else headers) == 400
 
 
-def test_an_encoding_before_http_1_1_is_refused() -> None:
+def test_a_transfer_encoding_in_http_1_0_is_refused() -> None:
     assert refused(method=b"POST", version=b"1.0", headers=[HOST, CHUNKED]) == 400
 
 
@@ -124,8 +122,8 @@ def test_http_1_1_needs_a_host(version: bytes) -> None:
     assert refused(version=version, headers=[(b"accept", b"*/*")]) == 400
 
 
-def test_http_1_0_needs_none() -> None:
-    assert judged(b"GET", b"/", b"1.0", []).headers == []
+def test_http_1_0_needs_no_host() -> None:
+    assert build_request(b"GET", b"/", b"1.0", []).headers == []
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
@@ -157,7 +155,7 @@ def test_two_hosts_and_an_invalid_one_are_refused(version: bytes, hosts: list[by
     ],
 )
 @pytest.mark.parametrize("char", [b"\x80", b"\xe9", b"\xff", "é".encode()], ids=repr)
-def test_what_is_matched_against_tokens_is_ascii(name: bytes, char: bytes) -> None:
+def test_a_byte_above_0x7f_is_refused_in_fields_of_tokens(name: bytes, char: bytes) -> None:
     headers = [h for h in (HOST,) if h[0] != name] + [(name, b"a" + char)]
     assert refused(headers=headers) == 400
 
@@ -165,11 +163,11 @@ def test_what_is_matched_against_tokens_is_ascii(name: bytes, char: bytes) -> No
 @pytest.mark.parametrize(
     "name", [b"cookie", b"origin", b"user-agent", b"x-name", b"sec-websocket-other"]
 )
-def test_higher_bytes_are_legal_elsewhere(name: bytes) -> None:
+def test_a_byte_above_0x7f_is_valid_in_other_fields(name: bytes) -> None:
     # RFC 9110 section 5.5: "A recipient SHOULD treat other allowed octets in field content (i.e.,
     # obs-text) as opaque data."
     headers = [HOST, (name, b"\x80\xff")]
-    assert judged(b"GET", b"/", b"1.1", headers).headers == headers
+    assert build_request(b"GET", b"/", b"1.1", headers).headers == headers
 
 
 # -- target --------------------------------------------------------------------------------------
@@ -194,7 +192,7 @@ def test_higher_bytes_are_legal_elsewhere(name: bytes) -> None:
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
 def test_the_origin_form(method: bytes, target: bytes, path: bytes, query: bytes) -> None:
-    request = judged(method, target, b"1.1", [HOST])
+    request = build_request(method, target, b"1.1", [HOST])
     assert (request.target, request.raw_path, request.query) == (target, path, query)
     assert request.headers == [HOST]
 
@@ -213,28 +211,28 @@ def test_the_origin_form(method: bytes, target: bytes, path: bytes, query: bytes
     ],
     ids=repr,
 )
-def test_the_absolute_form_brings_the_host(
+def test_an_absolute_target_replaces_the_host(
     target: bytes, host: bytes, path: bytes, query: bytes
 ) -> None:
     # RFC 9112 section 3.2.2.
     headers = [(b"accept", b"*/*"), HOST, (b"x-host", b"kept")]
-    request = judged(b"GET", target, b"1.1", headers)
+    request = build_request(b"GET", target, b"1.1", headers)
     assert request.headers == [(b"host", host), (b"accept", b"*/*"), (b"x-host", b"kept")]
     assert (request.target, request.raw_path, request.query) == (target, path, query)
     assert HOST in headers, "the caller's list is left alone"
 
 
-def test_the_absolute_form_brings_a_host_where_none_was() -> None:
-    assert judged(b"GET", b"http://a/", b"1.0", []).headers == [(b"host", b"a")]
+def test_an_absolute_target_adds_a_host_in_http_1_0() -> None:
+    assert build_request(b"GET", b"http://a/", b"1.0", []).headers == [(b"host", b"a")]
 
 
-def test_the_absolute_form_does_not_excuse_from_the_host() -> None:
+def test_an_absolute_target_still_needs_a_host_header() -> None:
     assert refused(target=b"http://a/", headers=[]) == 400
     assert refused(target=b"http://a/", headers=[(b"host", b"a b")]) == 400
 
 
 def test_the_asterisk_form() -> None:
-    request = judged(b"OPTIONS", b"*", b"1.1", [HOST])
+    request = build_request(b"OPTIONS", b"*", b"1.1", [HOST])
     assert (request.target, request.raw_path, request.query) == (b"*", b"*", b"")
 
 
@@ -284,7 +282,7 @@ def test_the_asterisk_form() -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_target_is_refused(method: bytes, target: bytes) -> None:
+def test_an_invalid_target_is_refused(method: bytes, target: bytes) -> None:
     assert refused(method=method, target=target) == 400
 
 
@@ -304,11 +302,11 @@ VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
         max_size=3,
     ),
 )
-def test_any_head_is_a_request_or_refused(
+def test_any_head_becomes_a_request_or_is_refused(
     method: bytes, target: str, version: bytes, headers: list[Header]
 ) -> None:
     try:
-        request = judged(method, target.encode(), version, headers)
+        request = build_request(method, target.encode(), version, headers)
     except RequestRefused:
         return
     assert request.raw_path.startswith(b"/") or target == "*"

@@ -175,8 +175,7 @@ async def test_an_invalid_response_head_raises(message: Any, match: str) -> None
 async def test_contradictory_content_lengths_raise() -> None:
     async with requested(GET) as (client, _, call):
         lengths = [(b"content-length", b"1"), (b"content-length", b"2")]
-        await call.send({**START, "headers": lengths})
-        await call.send_raises(piece(b"a"), InvalidMessage, "Content-Length")
+        await call.send_raises({**START, "headers": lengths}, InvalidMessage, "Content-Length")
         call.finish()
         assert (await read_response(client)).status == 500
 
@@ -219,7 +218,7 @@ async def test_a_wrong_content_length_truncates_a_started_response() -> None:
 
 async def test_a_content_length_that_is_not_a_number_raises() -> None:
     async with requested(GET) as (client, _, call):
-        await call.send({**START, "headers": [(b"content-length", b"x")]})
-        await call.send_raises(piece(b"a", more=False), InvalidMessage, "Content-Length")
+        wrong = {**START, "headers": [(b"content-length", b"x")]}
+        await call.send_raises(wrong, InvalidMessage, "Content-Length")
         call.finish()
         assert (await read_response(client)).status == 500

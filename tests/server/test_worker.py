@@ -9,8 +9,8 @@ import pytest
 from wsgate import __version__
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.http.h1.builtin_parser import FastHttp1
-from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
+from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
 from wsgate.server.deadlines import _TURN, TICK
@@ -85,8 +85,8 @@ def test_a_larger_head_may_hold_a_longer_target_and_more_fields() -> None:
 
 
 def test_which_driver_parses_http() -> None:
-    assert context().http1 is context(http="fast").http1 is FastHttp1
-    assert context(http="h11").http1 is H11Http1
+    assert context().http1 is context(http="fast").http1 is BuiltinHttp1Connection
+    assert context(http="h11").http1 is H11Http1Connection
 
 
 # -- headers ---------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.fields import combined
-from wsgate.http.h1.builtin_parser import FastHttp1
-from wsgate.http.h1.connection import Upgrade
+from wsgate.fields import combine_headers
+from wsgate.http.events import UpgradeRequest
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
 from wsgate.http.request import HeadLimits, Request, asks_for_upgrade
 from wsgate.types import Header
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
@@ -50,7 +50,7 @@ def instead(name: bytes, *values: bytes) -> Request:
 
 
 def is_asked_for(request: Request) -> bool:
-    return asks_for_upgrade(request.version, combined(request.headers), PROTOCOL)
+    return asks_for_upgrade(request.version, combine_headers(request.headers), PROTOCOL)
 
 
 def refusal_of(request: Request) -> RequestRefused:
@@ -456,12 +456,12 @@ def test_any_headers_make_a_handshake_or_a_refusal(method: str, headers: list[He
 
 def known(key: bytes, *more: bytes, method: bytes = b"GET") -> Request:
     """Return the handshake that a driver reads, known from the second time on."""
-    http1 = FastHttp1(HeadLimits(), PROTOCOL)
+    http1 = BuiltinHttp1Connection(HeadLimits(), PROTOCOL)
     lines = [b"Host: a", b"Upgrade: websocket", b"Connection: Upgrade", b"Origin: https://a", *more]
     lines += [b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + key]
     http1.feed(b"\r\n".join([method + b" / HTTP/1.1", *lines, b"\r\n"]))
     upgrade = http1.take()
-    assert isinstance(upgrade, Upgrade)
+    assert isinstance(upgrade, UpgradeRequest)
     return upgrade.request
 
 

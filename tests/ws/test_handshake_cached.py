@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 from hypothesis import example, given, strategies as st
 
-from tests.drivers import DRIVERS
+from tests.drivers import PARSERS
 from wsgate import fields
 from wsgate.errors import RequestRefused
+from wsgate.http.events import UpgradeRequest
 from wsgate.http.h1 import head_cache, head_lines
-from wsgate.http.h1.connection import Http1, Upgrade
+from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits
 from wsgate.ws import handshake
 from wsgate.ws.deflate import negotiation
@@ -86,17 +87,17 @@ def forget() -> None:
     head_cache.TEMPLATES.clear()
     handshake._checked.clear()
     negotiation._shared.cache_clear()
-    fields._usual_members.cache_clear()
+    fields._short_list_members.cache_clear()
     head_lines._short_name.cache_clear()
 
 
-def said(driver: type[Http1], asked: Asked) -> object:
+def said(driver: type[Http1Connection], asked: Asked) -> object:
     """Return what comes of a handshake: what may be accepted, or why it is refused."""
     http1 = driver(HeadLimits(), PROTOCOL)
     http1.feed(asked.head)
     try:
         event = http1.take()
-        if not isinstance(event, Upgrade):
+        if not isinstance(event, UpgradeRequest):
             return event
         made = check_handshake(event.request, asked.settings, asked.origins)
     except RequestRefused as refused:
@@ -120,13 +121,13 @@ EXTENSIONS = b"Sec-WebSocket-Extensions: permessage-deflate%b\r\n"
 @example(Asked(GOOD.replace(b"GET", b"POST") % b""), [Asked(GOOD % b"")])
 def test_what_was_seen_before_decides_nothing(asked: Asked, others: list[Asked]) -> None:
     forget()
-    cold = said(DRIVERS["fast"], asked)
+    cold = said(PARSERS["builtin"], asked)
     for _ in range(2):  # with what this one itself has left
-        assert said(DRIVERS["fast"], asked) == cold
+        assert said(PARSERS["builtin"], asked) == cold
     for other in others:
-        said(DRIVERS["fast"], other)
-        said(DRIVERS["fast"], asked._replace(settings=other.settings, origins=other.origins))
+        said(PARSERS["builtin"], other)
+        said(PARSERS["builtin"], asked._replace(settings=other.settings, origins=other.origins))
     for key in KEYS[:2]:
-        said(DRIVERS["fast"], asked._replace(head=asked.head.replace(KEYS[0], key)))
-    assert said(DRIVERS["fast"], asked) == cold
-    assert said(DRIVERS["h11"], asked) == cold
+        said(PARSERS["builtin"], asked._replace(head=asked.head.replace(KEYS[0], key)))
+    assert said(PARSERS["builtin"], asked) == cold
+    assert said(PARSERS["h11"], asked) == cold

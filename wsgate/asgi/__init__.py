@@ -1,1 +1,1 @@
-"""ASGI messages to protocol events and back, without I/O."""
+"""Scopes, and ASGI messages to protocol events and back, without I/O."""

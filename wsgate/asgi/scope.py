@@ -1,4 +1,4 @@
-"""Scopes: what an app is told when its connection begins.
+"""Scopes: the first argument of each call of the app.
 
 Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
 """
@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
-_SECURE = {"http": "ws", "https": "wss"}
+_WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,23 @@ class Mount:
 
 
 def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
-    """Return the scope of a request."""
+    """Return the scope of a request, with the extensions for trailers and early hints."""
     scope = _connection_scope(request, peer, mount, peer.scheme)
     scope["type"] = "http"
     scope["method"] = request.method
+    scope["extensions"]["http.response.trailers"] = {}
+    scope["extensions"]["http.response.early_hint"] = {}
     return cast("HTTPScope", scope)
 
 
 def websocket_scope(
     request: Request, peer: Peer, mount: Mount, subprotocols: list[str]
 ) -> WebSocketScope:
-    """Return the scope of a WebSocket, with the denial response extension."""
-    scope = _connection_scope(request, peer, mount, _SECURE[peer.scheme])
+    """Return the scope of a WebSocket, with the denial response extension.
+
+    subprotocols: those that the client offers, in order.
+    """
+    scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme])
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols
     scope["extensions"]["websocket.http.response"] = {}
@@ -62,7 +67,7 @@ def websocket_scope(
 
 def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -> dict[str, Any]:
     raw_path = request.raw_path
-    # The target `*` of OPTIONS is no path below which anything could be mounted.
+    # The target `*` of OPTIONS is not a path, so it is not below the root path.
     root = "" if raw_path == b"*" else mount.root_path
     path = raw_path.decode("ascii")
     if "%" in path:
@@ -84,7 +89,7 @@ def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -
 
 
 def lifespan_scope(state: dict[str, Any]) -> LifespanScope:
-    """Return the scope of the app's life; what the app puts into `state` reaches every scope."""
+    """Return the lifespan scope; every other scope gets a copy of what the app puts in `state`."""
     return {
         "type": "lifespan",
         "asgi": {"version": "3.0", "spec_version": "2.0"},

@@ -1,1 +1,1 @@
-"""HTTP without I/O: what all its versions share."""
+"""HTTP without I/O: what its versions have in common."""

@@ -1,6 +1,6 @@
-"""What a request's head says, judged: framing, Host and target.
+"""A request's head: its limits, and the checks of framing, Host and target.
 
-Every driver of HTTP/1.1 passes its heads through `judged`, so that none is laxer than another.
+Both HTTP/1.1 parsers pass each head to `build_request`, so neither is less strict than the other.
 Sources: RFC 9112 sections 3.2 (targets), 6.1 to 6.3 (framing); RFC 9110 section 7.2 (Host).
 """
 
@@ -13,7 +13,7 @@ from wsgate.types import Header
 
 _ABSOLUTE = re.compile(rb"(?i:https?|wss?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)")
 
-# Fields that decide how the bytes behind them are read, or are matched against ASCII tokens.
+# Fields that frame the message or are compared with ASCII tokens.
 ASCII_ONLY = frozenset(
     {
         b"connection",
@@ -35,9 +35,10 @@ _HEAD_SIZE = 65_536
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """Bounds on a request's head: bytes in all, bytes of the target, number of headers.
+    """Limits on a request's head.
 
-    size and headers bound the trailers of a chunked body as well.
+    size: bytes of the head. target: bytes of the request target. headers: number of headers.
+    size and headers also limit the trailers of a chunked body.
     """
 
     size: int = _HEAD_SIZE
@@ -46,11 +47,11 @@ class HeadLimits:
 
 
 def head_limits(size: int, target: int | None = None, headers: int | None = None) -> HeadLimits:
-    """Return the limits for a head of at most `size` bytes; None takes the default for that size.
+    """Return the limits for a head of at most `size` bytes.
 
-    An operator who allows larger heads than the default wants long targets or many headers. So
-    above the default size a target may be as long as the head, and there may be one header for each
-    64 bytes of it. A smaller head keeps the other two defaults.
+    target, headers: None takes the default for that size. An operator who allows larger heads than
+    the default needs long targets or many headers. So above the default size a target may be as
+    long as the head, and one header is allowed for each 64 bytes. A smaller size changes neither.
     """
     default = HeadLimits(size)
     if size > _HEAD_SIZE:
@@ -60,14 +61,14 @@ def head_limits(size: int, target: int | None = None, headers: int | None = None
 
 @dataclass(slots=True, eq=False)
 class HeadTemplate:
-    """The fields of a head that was seen before, with one Host and no name twice.
+    """The cached fields of a head, with one Host and no repeated name.
 
-    Two requests with the same template have equal headers, but for the values of those that vary:
-    secrets, and what differs each time.
+    Two requests with the same template have equal headers, except for the values of varying
+    headers: secrets, and values that differ each time.
 
-    headers: in order, the varying ones blank. positions: the index of each name among them.
-    closes: the connection is to be closed after the response. upgrades: the protocols that the
-    client asks to upgrade to, in lower case. length: the body's in bytes, None without one.
+    headers: in order; varying values are empty. positions: the index of each name in `headers`.
+    closes: the client asks to close the connection after the response. upgrades: the protocols in
+    Upgrade, in lower case. length: the Content-Length in bytes, None without one.
     """
 
     headers: list[Header]
@@ -81,10 +82,10 @@ class HeadTemplate:
 class Request:
     """One request's head.
 
-    target: as it was sent. raw_path and query: parts of it, still percent-encoded.
-    version: "1.0" or "1.1", the highest that both sides speak. headers: lower-case names, in
-    order; the Host of an absolute-form target has taken the place of the one sent. template: of
-    its fields, None for a head that was not seen before.
+    method: in uppercase. target: as it was sent. raw_path, query: parts of the target, still
+    percent-encoded. version: "1.0" or "1.1", the highest that both sides support. headers:
+    lower-case names, in order; the host of an absolute-form target replaces the Host header.
+    template: the cached fields of the head, None if they may not be cached.
     """
 
     method: str
@@ -97,35 +98,35 @@ class Request:
 
 
 def asks_for_upgrade(version: str, fields: Fields, protocol: bytes) -> bool:
-    """Return whether a request asks to go on with a protocol, given in lower case.
+    """Return whether a request asks to upgrade to a protocol, alone or among others.
 
-    RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
-    HTTP/1.0 request"; other protocols may stand beside this one.
+    protocol: its token in lower case. RFC 9110 section 7.8: "A server MUST ignore an Upgrade header
+    field that is received in an HTTP/1.0 request".
     """
     return b"upgrade" in fields and version != "1.0" and has_member(fields, b"upgrade", protocol)
 
 
-def judged(
+def build_request(
     method: bytes, target: bytes, version: bytes, headers: list[Header], fields: Fields
 ) -> Request:
-    """Return the request that a parsed head makes.
+    """Return the request of a parsed head.
 
-    version: as in `HTTP/1.1`, without the name. headers: lower-case names; fields: the same
-    combined.
-    Raises RequestRefused: 400 where the framing, the Host or the target is in doubt, 505 for
-    another major version.
+    version: such as `1.1`. headers: with lower-case names. fields: the same headers, combined.
+    Raises RequestRefused: 400 if the framing, the Host or the target is invalid or ambiguous, 505
+    for another major version of HTTP.
     """
     if not version.startswith(b"1."):
         raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    old = version == b"1.0"
+    is_http_1_0 = version == b"1.0"
     _check_ascii(fields)
     if b"transfer-encoding" in fields:
-        _check_framing(fields, old=old)
-    _check_host(fields, old=old)
-    authority, path, query = _parts(method, target)
+        _check_framing(fields, is_http_1_0=is_http_1_0)
+    _check_host(fields, is_http_1_0=is_http_1_0)
+    authority, path, query = _split_target(method, target)
     if authority is not None:
-        headers = _with_host(headers, authority)
-    return Request(method.decode("ascii"), target, path, query, "1.0" if old else "1.1", headers)
+        headers = _replace_host(headers, authority)
+    used_version = "1.0" if is_http_1_0 else "1.1"
+    return Request(method.decode("ascii"), target, path, query, used_version, headers)
 
 
 def _check_ascii(fields: Fields) -> None:
@@ -136,31 +137,31 @@ def _check_ascii(fields: Fields) -> None:
             raise RequestRefused(400, f"a byte above 0x7f in {name.decode()}")
 
 
-def _check_framing(fields: Fields, *, old: bool) -> None:
+def _check_framing(fields: Fields, *, is_http_1_0: bool) -> None:
     # RFC 9112 section 6.1: "A server MAY reject a request that contains both Content-Length and
     # Transfer-Encoding"; "A server or client that receives an HTTP/1.0 message containing a
     # Transfer-Encoding header field MUST treat the message as if the framing is faulty".
     if b"content-length" in fields:
         raise RequestRefused(400, "both Content-Length and Transfer-Encoding")
-    if old:
+    if is_http_1_0:
         raise RequestRefused(400, "Transfer-Encoding in an HTTP/1.0 request")
 
 
-def _check_host(fields: Fields, *, old: bool) -> None:
+def _check_host(fields: Fields, *, is_http_1_0: bool) -> None:
     # RFC 9112 section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any
     # HTTP/1.1 request message that lacks a Host header field and to any request message that
     # contains more than one Host header field line or a Host header field with an invalid field
     # value."
     host = fields.get(b"host")
-    if host is None and not old:
+    if host is None and not is_http_1_0:
         raise RequestRefused(400, "exactly one Host header is needed")
-    if host is not None and not is_host(host):  # as two of them, combined, are not
+    if host is not None and not is_host(host):  # several, combined, are not one
         raise RequestRefused(400, "the Host header is invalid")
 
 
-def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes]:
-    """Return a target's authority, if it has one, its path and its query."""
-    # RFC 9112 section 3.2.3: a CONNECT has the authority-form, and this is no proxy.
+def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes]:
+    """Return a target's authority, None without one, its path and its query."""
+    # RFC 9112 section 3.2.3: the authority-form is for CONNECT only, and this is not a proxy.
     if method == b"CONNECT":
         raise RequestRefused(400, "this is no proxy to CONNECT through")
     if target.startswith(b"/") and b"#" not in target:
@@ -175,7 +176,7 @@ def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes, bytes]:
     raise RequestRefused(400, "the request target is invalid")
 
 
-def _with_host(headers: list[Header], authority: bytes) -> list[Header]:
+def _replace_host(headers: list[Header], authority: bytes) -> list[Header]:
     # RFC 9112 section 3.2.2: "the origin server MUST ignore the received Host header field (if
     # any) and instead use the host information of the request-target."
     return [(b"host", authority), *(h for h in headers if h[0] != b"host")]

@@ -4,10 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wsgate import loggers
-from wsgate.asgi.http import COMPLETE, HELD, Response, request_event
+from wsgate.asgi.http import COMPLETE, Response, request_event
 from wsgate.asgi.scope import http_scope
 from wsgate.errors import ClientDisconnected, RequestRefused
-from wsgate.http.h1.connection import Body, Closed, End, Event
+from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
 from wsgate.http.request import Request
 from wsgate.observe.events import RequestDone
 from wsgate.server import app_call
@@ -16,6 +16,7 @@ from wsgate.types import HTTPEvent, Message
 
 if TYPE_CHECKING:
     from wsgate.asgi.scope import Peer
+    from wsgate.http.stream import HttpStream
     from wsgate.server.http1_driver import Http1Driver
 
 PIECE = 65_536  # bytes of a body that the app gets at once,
@@ -33,12 +34,12 @@ class Exchange:
         "_driver",
         "_has_left",
         "_has_received",
-        "_http1",
         "_peeked",
         "_peer",
         "_request",
         "_request_ended",
         "_response",
+        "_stream",
         "_wire",
         "_worker",
         "is_answered",
@@ -48,12 +49,12 @@ class Exchange:
         self._driver = driver
         self._worker = driver.worker
         self._wire = driver.wire
-        self._http1 = driver.http1
+        self._stream: HttpStream = driver.http1
         self._peer = peer
         self._request = request
-        self._response = Response(driver.http1, request.method)
+        self._response = Response(request.method, Response.HTTP)
         self._came: Waiters | None = None  # for an app that waits, which many never do
-        self._peeked: Event | None = None
+        self._peeked: RequestEvent | None = None
         self._request_ended = False
         self._has_received = False
         self._has_left = False
@@ -76,7 +77,7 @@ class Exchange:
         while True:
             if self._has_left or self.is_answered:
                 return {"type": "http.disconnect"}
-            self._wire.write(self._http1.proceed())
+            self._wire.write(self._stream.send_continue())
             message = self._next_piece()
             if message is not None:
                 return message
@@ -87,25 +88,25 @@ class Exchange:
 
     def _next_piece(self) -> HTTPEvent | None:
         event = self._take()
-        if isinstance(event, Body):
+        if isinstance(event, RequestBody):
             data = self._joined(event)
             self._driver.body_came()
-            if isinstance(self._peeked, End):
+            if isinstance(self._peeked, RequestEnd):
                 self._peeked, self._request_ended = None, True
             return request_event(data, more=not self._request_ended)
-        if isinstance(event, End):
+        if isinstance(event, RequestEnd):
             self._driver.body_came()
             self._request_ended = True
             return request_event(b"", more=False)
-        if isinstance(event, Closed):
+        if isinstance(event, ClientClosed):
             self._has_left = True
             return {"type": "http.disconnect"}
         return None
 
-    def _joined(self, first: Body) -> bytes:
+    def _joined(self, first: RequestBody) -> bytes:
         """Return a piece with those that are there behind it, and peek at what comes next."""
         pieces, size = [first.data], len(first.data)
-        while isinstance(event := self._take(), Body):
+        while isinstance(event := self._take(), RequestBody):
             if size + len(event.data) > PIECE or len(pieces) == PIECES:
                 break
             pieces.append(event.data)
@@ -113,17 +114,17 @@ class Exchange:
         self._peeked = event
         return b"".join(pieces)
 
-    def _take(self) -> Event | None:
+    def _take(self) -> RequestEvent | None:
         if self._peeked is not None:
             event, self._peeked = self._peeked, None
             return event
         if self._request_ended:
-            return Closed() if self._wire.has_eof else None
+            return ClientClosed() if self._wire.has_eof else None
         try:
-            return self._http1.take()
+            return self._stream.take()
         except RequestRefused as refused:
             self._fail(refused)
-            return Closed()
+            return ClientClosed()
 
     async def send(self, message: Message) -> None:
         """Send a piece of the response; return once the client keeps up with it."""
@@ -134,10 +135,10 @@ class Exchange:
         # A client that only ended its half may still read: `_has_left` alone does not end sending.
         if wire.is_lost or (self.is_answered and response.state is not COMPLETE):
             raise ClientDisconnected("the client has left")
-        data = response.send(message, self._worker.default_headers)
-        if not data and response.state is HELD:
-            return  # the head waits for the body
-        wire.write(data)
+        event = response.send(message)
+        if event is None:
+            return  # the head waits for the body, or trailers for more of them
+        wire.write(self._stream.send(event, self._worker.default_headers))
         if response.state is COMPLETE:
             self._answered()
         if gate.is_shut:
@@ -185,7 +186,7 @@ class Exchange:
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True
         self._end()
-        if self._response.left:
+        if self._response.has_started:
             self._wire.close()
         else:
             self._driver.refuse(refused)
@@ -200,7 +201,7 @@ class Exchange:
         self._end()
         if error is None and not left:
             loggers.error.error("ASGI callable returned without completing its response")
-        if self._response.left:
+        if self._response.has_started:
             self._log(self._response.status)
         elif error is not None or not left:
             self._answer_500()
@@ -210,5 +211,5 @@ class Exchange:
         if not self._wire.is_lost:
             refused = RequestRefused(500, "the application failed")
             defaults = self._worker.default_headers
-            self._wire.write(self._http1.refusal(refused, defaults))
+            self._wire.write(self._stream.refuse(refused, defaults))
             self._log(500)

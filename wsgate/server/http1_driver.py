@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from wsgate import loggers
 from wsgate.errors import RequestRefused
-from wsgate.http.h1.connection import Body, Closed, Event, Upgrade
+from wsgate.http.events import ClientClosed, RequestBody, RequestEvent, UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.observe.events import HandshakeRefused, RequestDone
 from wsgate.observe.log_format import escape, format_address
@@ -83,7 +83,7 @@ class Http1Driver:
         if self._exchange is None or self._exchange.is_answered:
             self.wire.close()
         else:
-            self.http1.close_behind()
+            self.http1.close_after_response()
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -107,12 +107,12 @@ class Http1Driver:
         except RequestRefused as refused:
             self.refuse(refused)
 
-    def _handle(self, event: Event | None) -> None:
+    def _handle(self, event: RequestEvent | None) -> None:
         if isinstance(event, Request):
             self._begin(event)
-        elif isinstance(event, Upgrade):
+        elif isinstance(event, UpgradeRequest):
             self._upgrade(event)
-        elif isinstance(event, Closed):
+        elif isinstance(event, ClientClosed):
             self.wire.close()
         elif self.http1.buffered and self._is_idle:
             self._is_idle = False
@@ -131,9 +131,9 @@ class Http1Driver:
             self._pause_if_full()
         self._exchange.start()  # an eager task may end it here
 
-    def _upgrade(self, upgrade: Upgrade) -> None:
+    def _upgrade(self, upgrade: UpgradeRequest) -> None:
         # What follows a handshake that fails may be frames: the connection ends behind the answer.
-        self.http1.close_behind()
+        self.http1.close_after_response()
         worker, peer = self.worker, self.wire.peer
         try:
             if worker.is_full:
@@ -168,7 +168,7 @@ class Http1Driver:
 
     def _answer(self, refused: RequestRefused) -> None:
         defaults = self.worker.default_headers
-        self.wire.write(self.http1.refusal(refused, defaults))
+        self.wire.write(self.http1.refuse(refused, defaults))
         self.wire.close()
 
     def _too_slow(self) -> None:
@@ -211,7 +211,7 @@ class Http1Driver:
     def _drain(self) -> None:
         """Throw the rest of a body away that the app did not read, within a bound."""
         try:
-            while isinstance(event := self.http1.take(), Body):
+            while isinstance(event := self.http1.take(), RequestBody):
                 self._drained += len(event.data)
                 if self._drained > DRAIN:
                     self._finish()
@@ -219,7 +219,7 @@ class Http1Driver:
         except RequestRefused:
             self._finish()
             return
-        if isinstance(event, Closed):
+        if isinstance(event, ClientClosed):
             self._finish()
         elif self.http1.next_request():
             self._renew()

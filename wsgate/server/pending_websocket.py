@@ -8,8 +8,8 @@ from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.errors import InvalidMessage, RequestRefused
-from wsgate.http.h1.connection import Http1
 from wsgate.http.request import Request
+from wsgate.http.stream import HttpStream
 from wsgate.observe.events import HandshakeRefused
 from wsgate.server.backpressure import Waiters
 from wsgate.types import Message, WebSocketEvent
@@ -50,7 +50,7 @@ class PendingWebSocket:
         "_denial",
         "_early",
         "_has_connected",
-        "_http1",
+        "_stream",
         "_waiters",
         "_wire",
         "_worker",
@@ -59,10 +59,10 @@ class PendingWebSocket:
         "offer",
     )
 
-    def __init__(self, worker: "Worker", wire: "Wire", http1: Http1, offer: Offer) -> None:
+    def __init__(self, worker: "Worker", wire: "Wire", stream: HttpStream, offer: Offer) -> None:
         self._worker = worker
         self._wire = wire
-        self._http1 = http1
+        self._stream = stream
         self.offer = offer
         self._denial: Response | None = None
         self._early = offer.trailing
@@ -118,7 +118,7 @@ class PendingWebSocket:
         """Answer the handshake with a response of the server's own."""
         self._finish(refused.status, refused.detail, end)
         defaults = self._worker.default_headers
-        self._wire.write(self._http1.refusal(refused, defaults))
+        self._wire.write(self._stream.refuse(refused, defaults))
         self._wire.close()
 
     async def deny(self, message: Message) -> None:
@@ -126,16 +126,18 @@ class PendingWebSocket:
         gate = self._wire.gate
         if self._denial is None:
             self._deadline = math.inf  # it has decided in time
-            self._denial = Response(self._http1, "GET", asgi.DENIAL)
+            self._denial = Response("GET", Response.DENIAL)
         if gate.is_shut:
             await gate.passed()
         try:
-            data = self._denial.send(message, self._worker.default_headers)
+            event = self._denial.send(message)
         except InvalidMessage:
             if self._denial.state is ResponseState.WAITING:
                 self.conversation.state = asgi.CONNECTING  # it stays as it was
             raise
-        self._wire.write(data)
+        if event is None:
+            return  # the head waits for the body
+        self._wire.write(self._stream.send(event, self._worker.default_headers))
         if self._denial.state is ResponseState.COMPLETE:
             self._denied(self._denial)
         if gate.is_shut:
@@ -159,7 +161,7 @@ class PendingWebSocket:
 
     def answer_for_app(self, error: BaseException | None) -> None:
         """Answer for an app that has ended without a decision, or within its response."""
-        if self._denial is not None and self._denial.left:
+        if self._denial is not None and self._denial.has_started:
             self._denied(self._denial)
             return
         if error is None:
@@ -211,6 +213,6 @@ class PendingWebSocket:
 
     def drain(self) -> None:
         """Refuse with 503, unless the app's own response is being sent."""
-        if self.end is None and not (self._denial and self._denial.left):
+        if self.end is None and not (self._denial and self._denial.has_started):
             refused = RequestRefused(503, "the server stops", [(b"retry-after", b"1")])
             self.refuse(refused, (SERVICE_RESTART, "service restart"))

@@ -15,9 +15,9 @@ from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
 from wsgate.config import Config
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.fields import checked
-from wsgate.http.h1.builtin_parser import FastHttp1
-from wsgate.http.h1.h11_parser import H11Http1
+from wsgate.fields import normalize_headers
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
+from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import head_limits
 from wsgate.observe import access_log
 from wsgate.observe.observers import Observers
@@ -38,7 +38,7 @@ from wsgate.ws.handshake import lines_of
 from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
-    from wsgate.http.h1.connection import Http1
+    from wsgate.http.h1.connection import Http1Connection
     from wsgate.server.connection import Connection
     from wsgate.server.exchange import Exchange
     from wsgate.server.websocket import WebSocket
@@ -91,7 +91,9 @@ class Worker:
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
         self.batch = WriteBatch(self.call_soon, self.run_outside_app)
-        self.http1: type[Http1] = H11Http1 if config.http == "h11" else FastHttp1
+        self.http1: type[Http1Connection] = (
+            H11Http1Connection if config.http == "h11" else BuiltinHttp1Connection
+        )
         self.observers = Observers([access_log.log_event] if config.access_log else [])
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields
@@ -213,7 +215,9 @@ def _deflate_settings(config: Config) -> DeflateSettings:
 
 def _fixed_headers(config: Config) -> list[Header]:
     try:
-        own = checked((n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers)
+        own = normalize_headers(
+            (n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers
+        )
     except (InvalidMessage, UnicodeEncodeError) as error:
         raise ConfigError(f"--header: {error}", setting="headers") from None
     for name, _ in own:

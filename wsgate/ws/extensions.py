@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from wsgate.errors import RequestRefused
-from wsgate.fields import members
+from wsgate.fields import list_members
 
 # extension-list  = 1#extension
 # extension       = extension-token *( ";" extension-param )
@@ -31,7 +31,7 @@ def offers_in(lines: Sequence[bytes]) -> list[str]:
     if not all(map(_LIST.fullmatch, lines)):
         raise RequestRefused(400, "Sec-WebSocket-Extensions is malformed")
     # No comma and no semicolon stands in a quoted string that is a token.
-    offers = [member.decode("ascii") for line in lines for member in members(line)]
+    offers = [member.decode("ascii") for line in lines for member in list_members(line)]
     if not offers:
         raise RequestRefused(400, "Sec-WebSocket-Extensions is empty")
     return offers

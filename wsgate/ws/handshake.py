@@ -13,11 +13,11 @@ from wsgate.bounded_cache import BoundedCache
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.fields import (
     Fields,
-    checked,
-    combined,
+    combine_headers,
     has_member,
     is_token,
-    members,
+    list_members,
+    normalize_headers,
     values_of,
 )
 from wsgate.types import Header
@@ -108,7 +108,7 @@ _checked: BoundedCache[object, _Checked] = BoundedCache(512)
 def _check(
     request: HandshakeRequest, settings: DeflateSettings | None, origins: Origins | None
 ) -> Handshake:
-    fields = combined(request.headers)
+    fields = combine_headers(request.headers)
     if request.method != "GET":
         raise RequestRefused(400, "a WebSocket handshake is a GET")
     if not has_member(fields, b"connection", b"upgrade"):
@@ -166,7 +166,7 @@ def _subprotocols(fields: Fields) -> list[str]:
     # [...] and MUST all be unique strings. The ABNF for the value of this header field is 1#token".
     if b"sec-websocket-protocol" not in fields:
         return []
-    offered = members(fields[b"sec-websocket-protocol"])
+    offered = list_members(fields[b"sec-websocket-protocol"])
     if not offered or len(set(offered)) != len(offered) or not all(map(is_token, offered)):
         raise RequestRefused(400, "Sec-WebSocket-Protocol is not a list of unique tokens")
     return [member.decode("ascii") for member in offered]
@@ -196,7 +196,7 @@ def accept_headers(headers: Iterable[Iterable[bytes]]) -> list[Header]:
 
     Raises InvalidMessage for one that is malformed or the handshake's own business.
     """
-    clean = checked(headers)
+    clean = normalize_headers(headers)
     for name, _ in clean:
         if name.startswith(b"sec-websocket-") or name in _HANDSHAKE_ONLY:
             raise InvalidMessage(f"the header {name.decode()!r} is the server's in an accept")

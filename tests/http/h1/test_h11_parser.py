@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsgate.http.h1.h11_parser import _without_bytes
+from wsgate.http.h1.h11_parser import _remove_bytes
 
 # h11's own texts, as its sources format them.
 WHOLE = [
@@ -24,11 +24,11 @@ BYTES = [b"", b"secret", b"it's secret", b'"secret"', b"a: b 'secret' \"", b"\r\
 
 
 @pytest.mark.parametrize("text", WHOLE)
-def test_a_sentence_without_bytes_stays_whole(text: str) -> None:
-    assert _without_bytes(text) == text
+def test_a_text_without_quoted_bytes_is_unchanged(text: str) -> None:
+    assert _remove_bytes(text) == text
 
 
 @pytest.mark.parametrize("value", [*BYTES, *map(bytearray, BYTES)], ids=repr)
 @pytest.mark.parametrize(("text", "left"), QUOTING.items())
-def test_bytes_are_cut_off(text: str, left: str, value: bytes) -> None:
-    assert _without_bytes(text.format(value)) == left
+def test_quoted_bytes_are_removed(text: str, left: str, value: bytes) -> None:
+    assert _remove_bytes(text.format(value)) == left

@@ -1,6 +1,6 @@
 import pytest
 
-from wsgate.fields import NAMES
+from wsgate.fields import COMMON_NAMES
 from wsgate.http.h1.head_cache import TEMPLATES, VARYING, read_fields, template_of
 from wsgate.http.h1.head_lines import FIELD_LINES
 from wsgate.http.request import HeadTemplate
@@ -21,27 +21,27 @@ def cold() -> None:
 
 
 def read(lines: bytes) -> tuple[HeadTemplate, list[Header]]:
-    """Return what the lines of a head say that is not ambiguous."""
+    """Read the lines of a head that is not ambiguous."""
     found = read_fields(lines)
     assert found is not None
     return found
 
 
-def test_a_head_is_known_but_for_its_secrets() -> None:
-    said, first = read(HANDSHAKE % (b"a=b", KEY))
+def test_heads_that_differ_in_secrets_have_one_template() -> None:
+    template, first = read(HANDSHAKE % (b"a=b", KEY))
     again, second = read(HANDSHAKE % (b"c=d; e", OTHER))
-    assert again is said
+    assert again is template
     assert len(TEMPLATES) == 1
     assert [first[1], first[4]] == [(b"cookie", b"a=b"), (b"sec-websocket-key", KEY)]
     assert [second[1], second[4]] == [(b"cookie", b"c=d; e"), (b"sec-websocket-key", OTHER)]
     assert all(
         a is b for i, (a, b) in enumerate(zip(first, second, strict=True)) if i not in (1, 4)
     )
-    assert said.upgrades == {b"websocket"}
-    assert not said.closes
+    assert template.upgrades == {b"websocket"}
+    assert not template.closes
 
 
-def test_no_secret_is_kept() -> None:
+def test_no_secret_is_cached() -> None:
     read(HANDSHAKE % (b"tasty=1", KEY))
     read(b"\r\nHost: a\r\nAuthorization: Basic tasty")
     read(b"\r\nHost: a\r\nX-Token: tasty")
@@ -60,10 +60,10 @@ PROXIED = (
 )
 
 
-def test_what_a_proxy_adds_varies() -> None:
-    said, first = read(PROXIED % (b"10.0.0.7, ::1", b"10.0.0.7", b"1f"))
+def test_headers_of_a_proxy_may_vary() -> None:
+    template, first = read(PROXIED % (b"10.0.0.7, ::1", b"10.0.0.7", b"1f"))
     again, second = read(PROXIED % (b"10.0.0.8", b"10.0.0.8", b"2e"))
-    assert again is said
+    assert again is template
     assert len(TEMPLATES) == 1
     assert first[1:] == [
         (b"x-forwarded-for", b"10.0.0.7, ::1"),
@@ -75,22 +75,24 @@ def test_what_a_proxy_adds_varies() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(VARYING - {b"sec-websocket-key"}))
-def test_each_that_varies_does_so_in_both_spellings(name: bytes) -> None:
-    usual = next(spelling for spelling in NAMES if spelling != name and spelling.lower() == name)
-    for spelling in (usual, name):
+def test_each_varying_header_is_recognised_in_both_spellings(name: bytes) -> None:
+    common = next(
+        spelling for spelling in COMMON_NAMES if spelling != name and spelling.lower() == name
+    )
+    for spelling in (common, name):
         TEMPLATES.clear()
         for value in (b"1", b"2"):
             assert read(b"\r\nHost: a\r\n%b: %b" % (spelling, value))[1][1] == (name, value)
         assert len(TEMPLATES) == 1
 
 
-def test_the_headers_are_the_caller_s_own() -> None:
+def test_each_caller_gets_its_own_list_of_headers() -> None:
     for lines in (b"\r\nHost: a", HANDSHAKE % (b"a", KEY)):
         read(lines)[1].clear()
         assert read(lines)[1][0] == (b"host", b"a")
 
 
-def test_the_secret_may_stand_at_the_end() -> None:
+def test_a_varying_header_may_be_the_last_line() -> None:
     for value in (b"a", b"b"):
         assert read(b"\r\nHost: a\r\nCookie: " + value)[1][1] == (b"cookie", value)
 
@@ -121,25 +123,25 @@ def test_the_secret_may_stand_at_the_end() -> None:
     ],
     ids=repr,
 )
-def test_more_than_its_lines_is_to_be_judged(lines: bytes) -> None:
+def test_an_ambiguous_or_special_head_has_no_template(lines: bytes) -> None:
     read(HANDSHAKE % (b"a", KEY))
     for _ in range(2):
         assert read_fields(lines) is None
 
 
-def test_what_a_blank_secret_says_is_that_it_is_blank() -> None:
+def test_an_empty_varying_value_is_not_cached_with_another() -> None:
     read(HANDSHAKE % (b"a", KEY))
-    said, headers = read(HANDSHAKE % (b"", b""))
-    assert said.upgrades == {b"websocket"}
+    template, headers = read(HANDSHAKE % (b"", b""))
+    assert template.upgrades == {b"websocket"}
     assert [headers[1], headers[4]] == [(b"cookie", b""), (b"sec-websocket-key", b"")]
 
 
 @pytest.mark.parametrize(
     ("value", "closes"), [(b"close", True), (b"x, Close", True), (b"x", False)]
 )
-def test_what_is_judged_once(value: bytes, closes: bool) -> None:
-    said, _ = read(b"\r\nHost: a\r\nContent-Length: 007\r\nConnection: " + value)
-    assert (said.closes, said.length, said.upgrades) == (closes, 7, frozenset())
+def test_a_template_has_the_connection_upgrade_and_length(value: bytes, closes: bool) -> None:
+    template, _ = read(b"\r\nHost: a\r\nContent-Length: 007\r\nConnection: " + value)
+    assert (template.closes, template.length, template.upgrades) == (closes, 7, frozenset())
 
 
 def test_the_cache_is_bounded_in_number_and_size() -> None:
@@ -157,6 +159,6 @@ def test_the_cache_is_bounded_in_number_and_size() -> None:
     assert len(TEMPLATES) == 1
 
 
-def test_a_key_that_is_no_nonce_is_left_to_the_handshake() -> None:
+def test_a_malformed_key_is_left_to_the_handshake() -> None:
     _, headers = read(HANDSHAKE % (b"a", KEY[1:]))
     assert headers[4] == (b"sec-websocket-key", KEY[1:])

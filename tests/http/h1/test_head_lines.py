@@ -18,7 +18,7 @@ def cold() -> None:
 
 
 def field(line: bytes) -> tuple[bytes, bytes]:
-    """Return the header that a line makes which is not ambiguous."""
+    """Return the header of a line that is not ambiguous."""
     headers = parse_fields([line])
     assert headers is not None
     return headers[0]
@@ -35,11 +35,11 @@ def field(line: bytes) -> tuple[bytes, bytes]:
         (b"Transfer-Encoding: chunked", (b"transfer-encoding", b"chunked")),
     ],
 )
-def test_a_line_makes_a_header_each_time(line: bytes, header: tuple[bytes, bytes]) -> None:
+def test_a_line_is_parsed_alike_each_time(line: bytes, header: tuple[bytes, bytes]) -> None:
     assert [field(line), field(line)] == [header, header]
 
 
-DOUBTFUL = [
+AMBIGUOUS = [
     b"",
     b"X",
     b": a",
@@ -65,8 +65,8 @@ DOUBTFUL = [
 ]
 
 
-@pytest.mark.parametrize("line", DOUBTFUL, ids=repr)
-def test_a_line_in_doubt_is_so_each_time_and_not_kept(line: bytes) -> None:
+@pytest.mark.parametrize("line", AMBIGUOUS, ids=repr)
+def test_an_ambiguous_line_is_not_cached(line: bytes) -> None:
     for _ in range(2):
         assert parse_field(line) is None
         assert parse_fields([b"Host: a", line]) is None
@@ -74,7 +74,7 @@ def test_a_line_in_doubt_is_so_each_time_and_not_kept(line: bytes) -> None:
 
 
 @given(st.binary(max_size=12), st.binary(max_size=12))
-def test_no_line_makes_more_than_one_header(name: bytes, value: bytes) -> None:
+def test_a_line_is_at_most_one_header(name: bytes, value: bytes) -> None:
     made = parse_field(name + b":" + value)
     if made is None:
         return
@@ -83,7 +83,7 @@ def test_no_line_makes_more_than_one_header(name: bytes, value: bytes) -> None:
     assert not set(made[1]) & {0x00, 0x0A, 0x0D, 0x7F}
 
 
-def test_a_known_line_gives_the_same_object() -> None:
+def test_a_cached_line_gives_the_same_object() -> None:
     assert field(b"Origin: https://a") is field(b"Origin: https://" + b"a")
     assert set(FIELD_LINES) == {b"Origin: https://a"}
 
@@ -103,12 +103,12 @@ def test_a_known_line_gives_the_same_object() -> None:
     ],
     ids=lambda line: line[:24],
 )
-def test_secrets_and_long_lines_are_not_kept(line: bytes) -> None:
+def test_secrets_and_long_lines_are_not_cached(line: bytes) -> None:
     assert field(line) == field(line)
     assert not FIELD_LINES
 
 
-def test_what_is_kept_of_lines_is_bounded_however_it_is_thrashed() -> None:
+def test_the_cache_of_lines_is_bounded() -> None:
     for i in range(3_000):
         assert field(b"User-Agent: %d" % i) == (b"user-agent", b"%d" % i)
         assert field(b"Host: a") == (b"host", b"a")
@@ -119,15 +119,15 @@ def test_what_is_kept_of_lines_is_bounded_however_it_is_thrashed() -> None:
 # -- request lines ---------------------------------------------------------------------------------
 
 
-def test_a_request_line_says_the_same_each_time() -> None:
-    said = ("GET", b"/a/%20b", b"/a/%20b", b"")
-    assert parse_request_line(b"GET /a/%20b HTTP/1.1") == said
+def test_a_request_line_is_parsed_alike_each_time() -> None:
+    expected = ("GET", b"/a/%20b", b"/a/%20b", b"")
+    assert parse_request_line(b"GET /a/%20b HTTP/1.1") == expected
     assert parse_request_line(b"GET /a/%20b HTTP/1.1") is parse_request_line(
         b"GET /a/%20b HTTP/1.1"
     )
 
 
-def test_a_query_may_be_a_secret_and_is_not_kept() -> None:
+def test_a_request_line_with_a_query_is_not_cached() -> None:
     for _ in range(2):
         assert parse_request_line(b"GET /a?token=b HTTP/1.1") == (
             "GET",
@@ -159,12 +159,12 @@ def test_a_query_may_be_a_secret_and_is_not_kept() -> None:
     ],
     ids=repr,
 )
-def test_another_request_line_is_left_to_others(line: bytes) -> None:
+def test_any_other_request_line_is_left_to_h11(line: bytes) -> None:
     assert parse_request_line(line) is None
     assert not REQUEST_LINES
 
 
-def test_what_is_kept_of_request_lines_is_bounded() -> None:
+def test_the_cache_of_request_lines_is_bounded() -> None:
     for i in range(3_000):
         target = b"/%d" % i
         assert parse_request_line(b"GET %b HTTP/1.1" % target) == ("GET", target, target, b"")
@@ -174,7 +174,7 @@ def test_what_is_kept_of_request_lines_is_bounded() -> None:
 # -- headers that a parser has made ----------------------------------------------------------------
 
 
-def test_equal_headers_become_one_object() -> None:
+def test_equal_headers_are_shared() -> None:
     first = share_headers([(b"origin", b"https://a"), (b"host", b"a")])
     second = share_headers([(b"host", bytes(b"a"[:])), (b"origin", b"https://" + b"a")])
     assert second == [(b"host", b"a"), (b"origin", b"https://a")]
@@ -183,5 +183,5 @@ def test_equal_headers_become_one_object() -> None:
 
 
 @pytest.mark.parametrize("header", [(b"host", b"a b"), (b"cookie", b"a"), (b"x", b"a")])
-def test_a_header_that_is_not_kept_stays_as_it_is(header: tuple[bytes, bytes]) -> None:
+def test_a_header_that_is_not_cached_stays_the_same_object(header: tuple[bytes, bytes]) -> None:
     assert share_headers([header, (b"host", b"a")]) == [header, (b"host", b"a")]

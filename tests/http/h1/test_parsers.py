@@ -1,18 +1,25 @@
-"""The drivers of HTTP/1.1 held against each other: the same bytes in, all the same out."""
+"""The two HTTP/1.1 parsers compared: the same bytes in give the same events and bytes out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tests.drivers import DRIVERS
+from tests.drivers import PARSERS, send_body, send_end, send_start
 from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.http.events import (
+    InformationalResponse,
+    RequestBody,
+    RequestEnd,
+    UpgradeRequest,
+    WholeResponse,
+)
 from wsgate.http.h1 import head_cache, head_lines
-from wsgate.http.h1.builtin_parser import FastHttp1, _split
-from wsgate.http.h1.connection import Body, End, Http1, Upgrade
+from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection, _split_head
+from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits, Request
+from wsgate.http.response import response_head
 from wsgate.types import Header
 
 LIMITS = HeadLimits()
@@ -21,7 +28,7 @@ TIGHT = HeadLimits(size=120, target=10, headers=4)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with a request, in this order."""
+    """What the server does with a request, in the order of the fields."""
 
     proceeds: bool = False
     closes: bool = False
@@ -29,57 +36,64 @@ class Answer:
     headers: list[Header] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     early: bool = False  # before the request's body has been taken
+    hints: bool = False
+    trailers: list[Header] = field(default_factory=list)
 
 
 def transcript(
-    http1: Http1, pieces: Iterable[bytes], answers: list[Answer], *, eof: bool
+    http1: Http1Connection, pieces: Iterable[bytes], answers: list[Answer], *, eof: bool
 ) -> list[object]:
-    """Return all that a driver says, answering each request with the next of the answers."""
-    said: list[object] = []
-    todo = list(answers)
+    """Return everything that a parser returns; each request gets the next of the answers."""
+    seen: list[object] = []
+    answers_left = list(answers)
     try:
         for piece in pieces:
             http1.feed(piece)
-            serve(http1, todo, said)
+            serve(http1, answers_left, seen)
         if eof:
             http1.feed_eof()
-            serve(http1, todo, said)
+            serve(http1, answers_left, seen)
     except RequestRefused as refused:
-        answer = http1.refusal(refused, [(b"server", b"a")])
-        said += [refused.status, refused.detail, answer, http1.keeps_alive, http1.next_request()]
-    return said
+        answer = http1.refuse(refused, [(b"server", b"a")])
+        seen += [refused.status, refused.detail, answer, http1.keeps_alive, http1.next_request()]
+    return seen
 
 
-def serve(http1: Http1, todo: list[Answer], said: list[object]) -> None:
+def serve(http1: Http1Connection, answers_left: list[Answer], seen: list[object]) -> None:
     while (event := http1.take()) is not None:
-        if isinstance(event, Body) and said and isinstance(said[-1], Body):
-            said[-1] = Body(said[-1].data + event.data)
+        if isinstance(event, RequestBody) and seen and isinstance(seen[-1], RequestBody):
+            seen[-1] = RequestBody(seen[-1].data + event.data)
         else:
-            said += [event]
-        if todo and isinstance(event, End if not todo[0].early else Request | Upgrade):
-            give(http1, todo.pop(0), said)
-        if isinstance(event, End):
-            said += [http1.next_request()]
-        if not isinstance(event, Request | Body | End):
+            seen += [event]
+        if answers_left and isinstance(
+            event, RequestEnd if not answers_left[0].early else Request | UpgradeRequest
+        ):
+            give(http1, answers_left.pop(0), seen)
+        if isinstance(event, RequestEnd):
+            seen += [http1.next_request()]
+        if not isinstance(event, Request | RequestBody | RequestEnd):
             break
-    said += [http1.buffered, http1.keeps_alive]
+    seen += [http1.buffered, http1.keeps_alive]
 
 
-def give(http1: Http1, answer: Answer, said: list[object]) -> None:
+def give(http1: Http1Connection, answer: Answer, seen: list[object]) -> None:
     if answer.closes:
-        http1.close_behind()
+        http1.close_after_response()
     if http1._has_responded:
-        return  # this request has had its answer before its end
+        return  # this request was answered before its end
     try:
         if answer.proceeds:
-            said += [http1.proceed()]
-        said += [http1.response(answer.status, answer.headers)]
-        said += [http1.body(piece) for piece in answer.pieces]
-        said += [http1.end()]
+            seen += [http1.send_continue()]
+        if answer.hints:
+            seen += [http1.send(InformationalResponse(103, [(b"link", b"</a>")]), [])]
+            seen += [http1.send_continue()] * answer.proceeds
+        seen += [send_start(http1, answer.status, answer.headers)]
+        seen += [send_body(http1, piece) for piece in answer.pieces]
+        seen += [send_end(http1, *answer.trailers)]
     except InvalidMessage as error:
-        said += [str(error)]
-        said += [http1.refusal(RequestRefused(500, "no"), [])]
-    said += [http1.keeps_alive]
+        seen += [str(error)]
+        seen += [http1.refuse(RequestRefused(500, "no"), [])]
+    seen += [http1.keeps_alive]
 
 
 def same(
@@ -89,18 +103,18 @@ def same(
     *,
     eof: bool = False,
 ) -> list[object]:
-    """Return what the drivers say, which is the same."""
-    said = [
+    """Return what both parsers return, which must be the same."""
+    seen = [
         transcript(d(limits, b"websocket"), pieces, list(answers), eof=eof)
-        for d in DRIVERS.values()
+        for d in PARSERS.values()
     ]
-    assert said[1:] == said[:-1]
-    return said[0]
+    assert seen[1:] == seen[:-1]
+    return seen[0]
 
 
 # -- requests --------------------------------------------------------------------------------------
 
-# What a quick reader may read another way than h11 is here beside what both take.
+# Parts that a parser may read differently from h11, and valid ones.
 METHODS = st.sampled_from(
     [b"GET"] * 5
     + [b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PRI", b"SOURCE", b"SETUP", b"M-SEARCH", b"QUERY"]
@@ -237,7 +251,7 @@ GOOD_REQUESTS = st.sampled_from(
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """Draw a request, of which as much as you like is wrong."""
+    """Draw a request, any part of which may be wrong."""
     lines = draw(st.lists(LINES, max_size=5))
     if draw(st.booleans()):
         lines.insert(0, b"Host: a")
@@ -291,6 +305,8 @@ ANSWERS = st.builds(
     HEADERS,
     st.lists(st.sampled_from([b"hello", b"he", b"llo", b""]), max_size=3),
     st.booleans(),
+    st.booleans(),
+    st.sampled_from([[], [], [(b"x-sum", b"1"), (b"x-sum", b"\xe9"), (b"etag", b"")]]),
 )
 GOOD = Answer(headers=[(b"content-length", b"5")], pieces=[b"hello"])
 
@@ -318,18 +334,18 @@ def cut(raw: bytes, sizes: list[int]) -> list[bytes]:
     eof=False,
 )
 @example(raw=b"GET / HTTP/1.1\r\n\r\n", sizes=[], answers=[], limits=LIMITS, eof=False)
-def test_the_drivers_say_the_same(
+def test_the_parsers_agree(
     raw: bytes, sizes: list[int], answers: list[Answer], limits: HeadLimits, eof: bool
 ) -> None:
     same(cut(raw, sizes), answers, limits, eof=eof)
 
 
 @given(raw=mutated())
-def test_the_drivers_say_the_same_byte_by_byte(raw: bytes) -> None:
+def test_the_parsers_agree_byte_by_byte(raw: bytes) -> None:
     same([raw[i : i + 1] for i in range(len(raw))], [GOOD] * 3)
 
 
-# -- what was seen before --------------------------------------------------------------------------
+# -- cached heads ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -344,10 +360,10 @@ def cold() -> None:
     answers=st.lists(st.just(GOOD) | ANSWERS, max_size=2),
     tail=TAILS,
 )
-def test_the_drivers_say_the_same_of_what_was_seen_before(
+def test_the_parsers_agree_when_heads_are_cached(
     raws: list[bytes], answers: list[Answer], tail: bytes
 ) -> None:
-    # What was kept of one connection is there for the next: each goes twice, in one worker.
+    # The caches are shared by all connections, so each input is played twice.
     first = [same([raw], answers) for raw in raws]
     assert [same([raw], answers) for raw in raws] == first
     for raw in raws:
@@ -376,23 +392,23 @@ def test_the_drivers_say_the_same_of_what_was_seen_before(
     ],
     ids=repr,
 )
-def test_a_head_that_shares_lines_with_a_known_one_is_judged_by_itself(bad: bytes) -> None:
+def test_a_head_that_shares_lines_with_a_cached_one_is_checked_itself(bad: bytes) -> None:
     split = BROWSER.split(b"\r\n")
     for at in range(1, len(split) - 1):
-        for beside in (split[at:], split[at + 1 :]):  # put in between, and in place of another
+        for rest in (split[at:], split[at + 1 :]):  # inserted, and in place of another line
             same([BROWSER])
-            same([b"\r\n".join([*split[:at], bad, *beside])])
+            same([b"\r\n".join([*split[:at], bad, *rest])])
     (upgrade, *_) = same([BROWSER])
-    assert isinstance(upgrade, Upgrade)
+    assert isinstance(upgrade, UpgradeRequest)
 
 
 @pytest.mark.usefixtures("cold")
-def test_bytes_behind_a_known_head_are_no_part_of_it() -> None:
+def test_bytes_after_a_cached_head_are_not_part_of_it() -> None:
     get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    said = same([get * 3], [GOOD] * 3)
-    assert sum(isinstance(event, Request) for event in said) == 3
+    seen = same([get * 3], [GOOD] * 3)
+    assert sum(isinstance(event, Request) for event in seen) == 3
     (upgrade, *_) = same([BROWSER + b"\x81\x80abcd"])
-    assert isinstance(upgrade, Upgrade)
+    assert isinstance(upgrade, UpgradeRequest)
     assert upgrade.trailing == b"\x81\x80abcd"
 
 
@@ -400,7 +416,7 @@ def test_bytes_behind_a_known_head_are_no_part_of_it() -> None:
 @pytest.mark.parametrize(
     "limits", [HeadLimits(size=60), HeadLimits(target=3), HeadLimits(headers=2)]
 )
-def test_a_head_that_is_known_has_the_limits_of_its_connection(limits: HeadLimits) -> None:
+def test_a_cached_head_is_held_to_the_limits_of_its_connection(limits: HeadLimits) -> None:
     head = b"GET /abc HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nPragma: no-cache\r\n\r\n"
     (request, *_) = same([head])
     assert isinstance(request, Request)
@@ -426,13 +442,14 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES, ids=repr)
-def test_any_byte_in_any_place_is_read_alike(place: bytes) -> None:
+def test_the_parsers_agree_on_any_byte_in_any_place(place: bytes) -> None:
     for byte in range(256):
         for times in (1, 2):
             same([place.replace(b"%b", bytes([byte]) * times)], [GOOD])
 
 
-# -- which heads are the fast driver's own ---------------------------------------------------------
+# -- heads that the built-in parser reads without h11 ----------------------------------------------
+
 BROWSER = (
     b"GET /chat?room=1 HTTP/1.1\r\nHost: example.org:8000\r\nConnection: keep-alive, Upgrade\r\n"
     b"Pragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11)\r\n"
@@ -454,32 +471,41 @@ BROWSER = (
         BROWSER,
     ],
 )
-def test_the_usual_head_is_not_left_to_h11(head: bytes) -> None:
-    assert _split(head) is not None
+def test_a_common_head_is_not_left_to_h11(head: bytes) -> None:
+    assert _split_head(head) is not None
     (request, *_) = same([head])
-    assert isinstance(request, Request | Upgrade)
+    assert isinstance(request, Request | UpgradeRequest)
 
 
-def test_the_names_of_a_head_are_shared_objects() -> None:
+def test_the_names_in_a_head_are_shared_objects() -> None:
     found = []
-    for driver in DRIVERS.values():
-        http1 = driver(LIMITS, b"websocket")
+    for parser in PARSERS.values():
+        http1 = parser(LIMITS, b"websocket")
         http1.feed(BROWSER)
         upgrade = http1.take()
-        assert isinstance(upgrade, Upgrade)
+        assert isinstance(upgrade, UpgradeRequest)
         found.append([name for name, _ in upgrade.request.headers])
     assert all(a is b for a, b in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("method", ["response", "body", "end"])
-def test_what_has_no_place_ends_the_connection(method: str) -> None:
-    http1 = FastHttp1(LIMITS, b"websocket")
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda http1: send_start(http1, 200, []),
+        lambda http1: http1.send(WholeResponse(response_head(200, []), b"a"), []),
+        send_end,
+    ],
+    ids=["start", "whole", "end"],
+)
+def test_an_event_that_is_not_allowed_ends_the_connection(
+    send: Callable[[Http1Connection], bytes],
+) -> None:
+    http1 = BuiltinHttp1Connection(LIMITS, b"websocket")
     http1.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert isinstance(http1.take(), Request)
-    assert http1.response(200, [(b"content-length", b"0")])
-    assert http1.end() == b""
-    given_to: dict[str, tuple[Any, ...]] = {"response": (200, []), "body": (b"a",), "end": ()}
+    assert send_start(http1, 200, [(b"content-length", b"0")])
+    assert send_end(http1) == b""
     with pytest.raises(InvalidMessage, match="that is complete"):
-        getattr(http1, method)(*given_to[method])
+        send(http1)
     assert not http1.keeps_alive
-    assert http1.refusal(RequestRefused(500, "no"), []) == b""
+    assert http1.refuse(RequestRefused(500, "no"), []) == b""

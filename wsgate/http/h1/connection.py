@@ -1,72 +1,54 @@
-"""HTTP/1.1 on the server's side: what goes on at one connection, and what all its drivers share.
+"""HTTP/1.1 on the server's side: one connection, and all that its two parsers have in common.
 
-A driver takes bytes and yields requests, and turns responses into bytes. The head is found and
-bounded here, byte-exact, before any parser sees it, and what a parser makes of it passes
-`request.judged`: so no driver is laxer than another. Reading is lazy: `take` looks at as little as
-the next event needs.
+A parser takes bytes and yields request events, and turns response events into bytes. The head of a
+request is found here, and its size limited, before a parser sees it. What a parser returns for it
+is checked by `build_request`. So neither parser is less strict than the other. Parsing is lazy:
+`take` reads no further than the next event needs.
 """
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
-from wsgate.errors import RequestRefused
-from wsgate.fields import Fields, lines_in
-from wsgate.http.body_framing import NO_BODY, Framing, framing_of
-from wsgate.http.request import HeadLimits, Request, asks_for_upgrade, judged
-from wsgate.http.response import REASONS, ResponseHead
+from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.fields import Fields, count_lines
+from wsgate.http.body_framing import NO_BODY, BodyFraming, body_framing
+from wsgate.http.events import (
+    ClientClosed,
+    InformationalResponse,
+    RequestEvent,
+    ResponseBody,
+    ResponseEnd,
+    ResponseEvent,
+    ResponseStart,
+    UpgradeRequest,
+    WholeResponse,
+)
+from wsgate.http.request import HeadLimits, Request, asks_for_upgrade, build_request
+from wsgate.http.response import REASONS, STATUSES_WITHOUT_BODY, format_head
 from wsgate.types import Header
 
-# What ends the search through a head: its end, or a byte that leaves its framing in doubt.
-# RFC 9112 section 2.2: "A sender MUST NOT generate a bare CR"; a bare LF may be taken for a line
-# break, which the proxy in front may have judged otherwise, so it is not.
-_STOP = re.compile(rb"\r\n\r\n|(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-BODY_SLICE = 65_536
+# The end of a head, or a byte that makes its framing ambiguous. RFC 9112 section 2.2: "A sender
+# MUST NOT generate a bare CR"; a recipient may take a bare LF for a line break, but the proxy in
+# front may not, so a bare LF is refused.
+_HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+BODY_SLICE = 65_536  # bytes of a request's body in one event
 CLOSE: Header = (b"connection", b"close")
 ALREADY_FAILED = "the response has failed already"
 
-
-@dataclass(slots=True)
-class Body:
-    """A piece of the request's body."""
-
-    data: bytes
+ParsedHead = tuple[bytes, bytes, bytes, list[Header], Fields]
+"""A parsed head: method, target, version such as `1.1`, headers, and the headers combined."""
 
 
-@dataclass(slots=True)
-class End:
-    """The request is complete."""
+class Http1Connection(ABC):
+    """The requests of one connection, one after the other; it is the `HttpStream` of each.
 
+    `feed` bytes, then `take` events until it returns None, which means that more bytes are needed
+    or that the response has to be sent first. `send` returns the bytes of the response. When both
+    are complete, `next_request` goes on to the next request, which may have been pipelined.
 
-@dataclass(slots=True)
-class Upgrade:
-    """A request to go on with another protocol, not checked yet; `trailing` came after it."""
-
-    request: Request
-    trailing: bytes
-
-
-@dataclass(slots=True)
-class Closed:
-    """The client ended its side; no further request comes, and a body under way is cut short."""
-
-
-Event = Request | Body | End | Upgrade | Closed
-
-Head = tuple[bytes, bytes, bytes, list[Header], Fields]
-"""A parsed head: method, target, version without its name, headers, and the headers combined."""
-
-
-class Http1(ABC):
-    """One connection's requests, one after the other.
-
-    `feed` bytes, `take` events until None (more bytes are needed, or the response is due first),
-    and turn the response into bytes with `response`, `body` and `end`; `next_request` then goes on
-    to what was pipelined behind it.
-
-    limits: on the head of each request. upgrade_to: the protocol, in lower case, that this side
-    speaks besides HTTP; a request to upgrade to it becomes an `Upgrade`, every other one is
-    answered over HTTP.
+    limits: for the head of each request. upgrade_to: the protocol, in lower case, that the server
+    supports besides HTTP. A request to upgrade to it becomes an `UpgradeRequest`; all others are
+    ordinary requests.
     """
 
     __slots__ = (
@@ -74,7 +56,10 @@ class Http1(ABC):
         "_closing",
         "_eof",
         "_framing",
+        "_has_body",
+        "_is_chunked",
         "_is_head",
+        "_is_http_1_0",
         "_limits",
         "_over",
         "_scanned",
@@ -84,171 +69,226 @@ class Http1(ABC):
     def __init__(self, limits: HeadLimits, upgrade_to: bytes | None = None) -> None:
         self._limits = limits
         self._upgrade_to = upgrade_to
-        self._framing: Framing = NO_BODY
-        self._over = False
+        self._framing: BodyFraming = NO_BODY
+        self._over = False  # nothing that follows is read as HTTP
         self._buffer = bytearray()
-        self._scanned = 0
+        self._scanned = 0  # bytes of the buffer that do not contain the head's end
         self._eof = False
         self._closing = False
-        self._is_head = False
+        self._is_head = False  # the request's method is HEAD
+        self._is_http_1_0 = True  # until the client is known to support HTTP/1.1
+        self._has_body = self._is_chunked = False  # the response
 
     def feed(self, data: bytes) -> None:
         """Add bytes that the client sent."""
         self._buffer += data
 
     def feed_eof(self) -> None:
-        """Note that the client sends no more."""
+        """Note that the client sends no more bytes."""
         self._eof = True
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be parsed."""
+        """The number of bytes that are not parsed yet."""
         return len(self._buffer)
 
-    def take(self) -> Event | None:
-        """Return the next event, or None while there is none to be had.
+    def take(self) -> RequestEvent | None:
+        """Return the next event; None while more bytes, or the response, have to come first.
 
-        Raises RequestRefused for what must not be served; the connection is to be closed behind
-        the answer.
+        Raises RequestRefused for a request that must not be served. The caller answers it with
+        `refuse` and closes the connection; `take` returns only None from then on.
         """
         if self._over:
-            return None  # what follows a doubtful request, or an upgrade, is no HTTP to us
+            return None
         try:
-            return self._taken()
+            return self._next_event()
         except RequestRefused:
             self._over = True
             raise
 
     @abstractmethod
-    def _taken(self) -> Event | None:
-        """Return the next event of a connection that is still HTTP."""
+    def _next_event(self) -> RequestEvent | None:
+        """Return the next event while what the client sends is HTTP."""
 
     # -- the request's head --------------------------------------------------------------------
 
-    def _take_head(self) -> Event | None:
+    def _take_head(self) -> RequestEvent | None:
         # RFC 9112 section 2.2: "a server that is expecting to receive and parse a request-line
         # SHOULD ignore at least one empty line (CRLF) received prior to the request-line."
         if self._buffer.startswith(b"\r\n"):
             self._skip_empty_lines()
-        head = self._whole_head()
+        head = self._complete_head()
         if head is None:
-            return Closed() if self._eof else None
+            return ClientClosed() if self._eof else None
         del self._buffer[: len(head)]
         self._scanned = 0
-        return self._begun(*self._parsed(self._with_uppercase_method(head)))
+        return self._start_request(*self._parse_head(self._uppercase_method(head)))
 
-    def _with_uppercase_method(self, head: bytes) -> bytes:
-        """Return a head with its method in uppercase, which is how ASGI gives it to an app.
+    def _uppercase_method(self, head: bytes) -> bytes:
+        """Return a head with its method in uppercase, which is how ASGI passes it to an app.
 
-        RFC 9110 section 9.1: "The method token is case-sensitive". So a client that writes `head`
-        may wait for the body of an answer to HEAD: it is the connection's last.
+        RFC 9110 section 9.1: "The method token is case-sensitive". A client that writes `head` may
+        expect a body in the response to it. So the connection is closed after this response.
         """
-        spelled = head.partition(b" ")[0]
-        method = spelled.upper()
-        if method != spelled:
-            self.close_behind()
-        return method + head[len(spelled) :]
+        sent = head.partition(b" ")[0]
+        method = sent.upper()
+        if method != sent:
+            self.close_after_response()
+        return method + head[len(sent) :]
 
     def _skip_empty_lines(self) -> None:
         while self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]
             self._scanned = 0
 
-    def _whole_head(self) -> bytes | None:
-        """Return a head once it is complete; refuse it as soon as it is in doubt or too long."""
+    def _complete_head(self) -> bytes | None:
+        """Return the head once it is complete, None before; refuse an ambiguous or too long one."""
         end = self._buffer.find(b"\r\n\r\n", self._scanned) + 4
         if 4 <= end <= self._limits.size:  # noqa: PLR2004  # it was found
             head = bytes(self._buffer[:end])
-            if lines_in(head):
+            if count_lines(head):
                 return head
-        return self._searched()
+        self._check_incomplete_head()
+        return None
 
-    def _searched(self) -> bytes | None:
-        """Do the same byte for byte: how much of it has come, or what is wrong with it."""
-        stop = _STOP.search(self._buffer, self._scanned)
+    def _check_incomplete_head(self) -> None:
+        """Refuse a head that is not valid and complete if more bytes cannot make it so."""
+        stop = _HEAD_END.search(self._buffer, self._scanned)
         seen = stop.end() if stop else len(self._buffer)
         if seen > self._limits.size:
-            raise self._too_long()
+            raise self._head_too_long()
         if stop is None:
-            self._scanned = max(0, seen - 3)  # an end may be three quarters here
-            return None
-        if stop.group() != b"\r\n\r\n":
-            raise RequestRefused(400, "a control character or a bare line break in the head")
-        return bytes(self._buffer[:seen])
+            self._scanned = max(0, seen - 3)  # up to three bytes of the end may be here
+            return
+        raise RequestRefused(400, "a control character or a bare line break in the head")
 
-    def _too_long(self) -> RequestRefused:
-        # No further than a head may go, so that the answer does not hang on what came with it.
+    def _head_too_long(self) -> RequestRefused:
+        # Search no further than a head may go: the answer must not depend on how the bytes were
+        # split into pieces.
         line = self._buffer.find(b"\r\n", 0, min(self._limits.target + 100, self._limits.size + 1))
         if line < 0:
-            return self._long_target()
+            return self._target_too_long()
         return RequestRefused(431, f"the request head is over {self._limits.size} bytes")
 
-    def _long_target(self) -> RequestRefused:
-        # The limit that is named is the one to raise: a head may be bounded below its target.
-        most = min(self._limits.target, self._limits.size)
-        return RequestRefused(414, f"the request target is too long: over {most} bytes")
+    def _target_too_long(self) -> RequestRefused:
+        # Name the limit that has to be raised: that of the head may be below that of the target.
+        max_size = min(self._limits.target, self._limits.size)
+        return RequestRefused(414, f"the request target is too long: over {max_size} bytes")
 
     @abstractmethod
-    def _parsed(self, head: bytes) -> Head:
-        """Parse a whole head. Raises RequestRefused, without the peer's bytes in it."""
+    def _parse_head(self, head: bytes) -> ParsedHead:
+        """Parse a complete head. Raises RequestRefused, without the peer's bytes in its text."""
 
-    def _begun(
+    def _start_request(
         self, method: bytes, target: bytes, version: bytes, headers: list[Header], fields: Fields
-    ) -> Event:
+    ) -> RequestEvent:
         self._is_head = method == b"HEAD"
+        self._is_http_1_0 = version < b"1.1"
         if len(target) > self._limits.target:
-            raise self._long_target()
+            raise self._target_too_long()
         if len(headers) > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} headers")
-        request = judged(method, target, version, headers, fields)
-        self._framing = framing_of(fields, self._limits)
+        request = build_request(method, target, version, headers, fields)
+        self._framing = body_framing(fields, self._limits)
         protocol = self._upgrade_to
         if protocol is None or not asks_for_upgrade(request.version, fields, protocol):
             return request
-        return self._upgraded(request)
+        return self._upgrade_request(request)
 
-    def _upgraded(self, request: Request) -> Upgrade:
+    def _upgrade_request(self, request: Request) -> UpgradeRequest:
+        """Return the request with all that came after its head, which is not HTTP."""
         self._over = True
         trailing = b""
         if self._buffer:
             trailing = bytes(self._buffer)
             self._buffer.clear()
-        return Upgrade(request, trailing)
+        return UpgradeRequest(request, trailing)
 
     # -- the response --------------------------------------------------------------------------
 
     @abstractmethod
-    def proceed(self) -> bytes:
-        """Return `100 Continue` where the client waits for it, else nothing (RFC 9110 10.1.1)."""
+    def send_continue(self) -> bytes:
+        """Return `100 Continue` if the client waits for it, else b""."""
 
-    def close_behind(self) -> None:
-        """Let the response that is yet to start be the connection's last."""
+    def close_after_response(self) -> None:
+        """Make the response that has not started yet the last one of the connection."""
         self._closing = True
 
-    def whole(self, head: ResponseHead, defaults: list[Header], body: bytes) -> bytes:  # noqa: ARG002  # for a driver that has a way of its own
-        """Return a whole response where that is quick; nothing where it is to be made piecewise."""
-        return b""
+    def send(self, event: ResponseEvent, default_headers: list[Header]) -> bytes:
+        """Return the bytes of a part of the response.
+
+        default_headers: the server's own; a header of the app replaces those of the same name.
+        Raises InvalidMessage if the body is longer or shorter than its Content-Length, or if the
+        event is not allowed at this point.
+        """
+        if type(event) is ResponseBody:
+            return self._send_body(event.data)
+        if type(event) is ResponseEnd:
+            trailers = event.trailers if self._is_chunked else []
+            return self._send_body(event.data) + self._write_end(trailers)
+        if type(event) is ResponseStart:
+            return self._send_start(event, default_headers)
+        if type(event) is WholeResponse:
+            return self._send_whole(event, default_headers)
+        assert type(event) is InformationalResponse
+        return self._send_informational(event)
+
+    def _send_start(self, event: ResponseStart, default_headers: list[Header]) -> bytes:
+        head = event.head
+        headers = head.with_defaults(default_headers)
+        start = self._start_response(head.status, headers, has_length=head.length is not None)
+        return start + self._send_body(event.data)
+
+    def _send_whole(self, event: WholeResponse, default_headers: list[Header]) -> bytes:
+        head = event.head
+        headers = head.with_defaults(default_headers)
+        if head.length is None and self._may_have_body(head.status):
+            headers.append((b"content-length", b"%d" % len(event.body)))
+        start = self._start_response(head.status, headers, has_length=True)
+        return start + self._send_body(event.body) + self._write_end([])
+
+    def _start_response(self, status: int, headers: list[Header], *, has_length: bool) -> bytes:
+        """Return the head; headers: all of them, the Content-Length included."""
+        self._has_body = self._may_have_body(status)
+        self._is_chunked = self._has_body and not has_length and not self._is_http_1_0
+        return self._write_head(status, headers)
+
+    def _may_have_body(self, status: int) -> bool:
+        return not self._is_head and status not in STATUSES_WITHOUT_BODY
+
+    def _send_body(self, data: bytes) -> bytes:
+        return self._write_body(data) if data and self._has_body else b""
+
+    def _send_informational(self, event: InformationalResponse) -> bytes:
+        # RFC 9110 section 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
+        # Not by h11: it would take any 1xx for the 100 that a client waits for.
+        if self._has_responded:
+            raise InvalidMessage("an informational response comes before the final one")
+        return b"" if self._is_http_1_0 else format_head(event.status, event.headers)
 
     @abstractmethod
-    def response(self, status: int, headers: list[Header]) -> bytes:
-        """Return the head of a response, with what frames its body.
+    def _write_head(self, status: int, headers: list[Header]) -> bytes:
+        """Return the head of a response, with the headers that frame its body.
 
-        headers: lower-case names, as `headers.checked` returns them. Raises InvalidMessage for
-        those that cannot be sent, such as two lengths.
+        headers: with lower-case names, checked, with at most one Content-Length and no
+        Transfer-Encoding. Raises InvalidMessage if a response was started already.
         """
 
     @abstractmethod
-    def body(self, data: bytes) -> bytes:
-        """Return a piece of the response's body, framed. Raises InvalidMessage when too long."""
+    def _write_body(self, data: bytes) -> bytes:
+        """Return a part of the body, framed. Raises InvalidMessage if the body gets too long."""
 
     @abstractmethod
-    def end(self) -> bytes:
-        """Return the end of the response. Raises InvalidMessage when its body was too short."""
+    def _write_end(self, trailers: list[Header]) -> bytes:
+        """Return the end of the response; trailers: only for a chunked body.
 
-    def refusal(self, refused: RequestRefused, defaults: list[Header]) -> bytes:
-        """Return a whole response of the server's own, the connection's last.
+        Raises InvalidMessage if the body was too short.
+        """
 
-        It is empty where the app's response is on its way already.
+    def refuse(self, refused: RequestRefused, default_headers: list[Header]) -> bytes:
+        """Return a complete response of the server's own, the last one of the connection.
+
+        Returns b"" if the app's response has started.
         """
         if self._has_responded:
             return b""
@@ -258,25 +298,25 @@ class Http1(ABC):
             refused.detail.encode("ascii", "replace"),
         )
         headers = [
-            *defaults,
+            *default_headers,
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(text)),
             *refused.headers,
         ]
-        self.close_behind()
-        head = self.response(refused.status, headers)
-        return head + (b"" if self._is_head else self.body(text)) + self.end()
+        self.close_after_response()
+        start = self._start_response(refused.status, headers, has_length=True)
+        return start + self._send_body(text) + self._write_end([])
 
     @property
     @abstractmethod
     def _has_responded(self) -> bool:
-        """Whether the response to this request has begun, well or badly."""
+        """Whether the response to this request has started, or failed."""
 
     @property
     @abstractmethod
     def keeps_alive(self) -> bool:
-        """Whether the response sent lets another request follow."""
+        """Whether the response is complete and another request may follow."""
 
     @abstractmethod
     def next_request(self) -> bool:
-        """Go on to the next request; False while this one or its response is not complete."""
+        """Go on to the next request; return False if this one or its response is incomplete."""

@@ -1,25 +1,25 @@
-"""Templates of request heads: a head that was seen before is known, but for the values that vary.
+"""A cache of request heads, without the values that vary.
 
-What a browser sends to one site is the same each time, except for its cookies and the key of a
-WebSocket, and what a proxy in front adds is, except for the client's address and the request's
-number. So a head's fields are looked up with the values of these blanked, and the template found
-holds all that they say. The fields of an unknown head are parsed line by line (`head_lines`) and
-become a template if each line may be cached.
+A browser sends one site the same head each time, except for its cookies and the key of a WebSocket.
+A proxy in front adds the same headers, except for the client's address and a request's number. So
+the fields of a head are looked up with these values blanked, and the template that is found has all
+that they mean. The fields of an unknown head are parsed line by line (`head_lines`). They become a
+template if each line may be cached.
 """
 
 import re
 from itertools import count
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.fields import has_member, members
-from wsgate.http.h1.head_lines import OFTEN_ALIKE, parse_fields
+from wsgate.fields import has_member, list_members
+from wsgate.http.h1.head_lines import CACHEABLE_NAMES, parse_fields
 from wsgate.http.request import HeadTemplate
 from wsgate.types import Header
 
-# As nearly all clients spell it; in another spelling it is a line like any other.
+# The spelling of nearly all clients. In another spelling it is an ordinary line.
 _KEY = b"\r\nSec-WebSocket-Key: "
 _KEY_VALUE = re.compile(rb"[\x21-\x7e]+")
-# What is secret, or differs each time, and decides nothing by itself.
+# Values that are secret or differ each time, and that do not affect how a request is read.
 _VARYING = (
     b"Authorization Cookie If-Modified-Since If-None-Match Referer X-Forwarded-For X-Real-IP "
     b"X-Request-ID"
@@ -28,7 +28,7 @@ VARYING = frozenset({b"sec-websocket-key", *_VARYING.lower().split()})
 _SPELLINGS = b"|".join(sorted({*_VARYING.split(), *_VARYING.lower().split()}))
 _VALUES = re.compile(rb"(\r\n(?:%b): )([^\r\n]*)" % _SPELLINGS)
 _VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
-# With one of these, what a head says depends on more than its fields, or on which go together.
+# Heads with one of these are left to another parser: their meaning depends on more than one field.
 _SPECIAL = frozenset({b"expect", b"transfer-encoding"})
 
 _MAX_TEMPLATES = 512
@@ -39,10 +39,10 @@ _cached = TEMPLATES.get
 
 
 def read_fields(lines: bytes) -> tuple[HeadTemplate, list[Header]] | None:
-    """Return the template of a head's fields, and its headers, which are the caller's own.
+    """Return the template of a head's fields, and a new list of its headers.
 
-    lines: each with its CRLF before it. Returns None for an ambiguous head, and for one that is
-    special: another parser reads it.
+    lines: each with a CRLF before it. Returns None for an ambiguous or special head, which another
+    parser reads.
     """
     template = _cached(lines)
     if template is not None:
@@ -66,7 +66,7 @@ def _read_with_key(lines: bytes, key: bytes) -> tuple[HeadTemplate, list[Header]
 
 
 def _read_varying(lines: bytes) -> tuple[HeadTemplate, list[Header]] | None:
-    parts = _VALUES.split(lines)  # a text, a varying name with its colon, its value, a text, …
+    parts = _VALUES.split(lines)  # text, varying name and colon, its value, text, …
     values = parts[2::3]
     if not all(map(_VALUE.fullmatch, values)):
         return None
@@ -93,7 +93,7 @@ def _cut_value(lines: bytes, start: int) -> tuple[bytes, bytes]:
 
 
 def template_of(lines: bytes) -> HeadTemplate | None:
-    """Return the template of a head whose varying values are blank, from the cache if it is there.
+    """Return the template of a head with blanked values, from the cache if it is there.
 
     Returns None for an ambiguous or special head.
     """
@@ -116,11 +116,11 @@ def _make_template(headers: list[Header]) -> HeadTemplate | None:
         headers,
         dict(zip(fields, count())),
         closes=has_member(fields, b"connection", b"close"),
-        upgrades=frozenset(members(fields.get(b"upgrade", b"").lower())),
+        upgrades=frozenset(list_members(fields.get(b"upgrade", b"").lower())),
         length=None if length is None else int(length),
     )
 
 
 def _may_be_cached(template: HeadTemplate) -> bool:
-    others = [header for header in template.headers if header[0] not in OFTEN_ALIKE]
+    others = [header for header in template.headers if header[0] not in CACHEABLE_NAMES]
     return all(name in VARYING and not value for name, value in others)

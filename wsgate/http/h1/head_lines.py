@@ -1,35 +1,37 @@
-"""The lines of request heads: each is parsed by itself, and a line that comes often only once.
+"""The lines of request heads: each is parsed by itself, and frequent lines only once.
 
-Most lines have been seen before: the same browsers and programs send the same ones again and again.
-A line that is valid whatever stands beside it is cached under its exact bytes, so the next time it
-is looked up and not parsed. A client gains nothing by it that it has not sent itself. What one line
-alone cannot tell, such as that there is one Host, is checked where the head is read.
+The same browsers and programs send the same lines again and again. A line that is valid whatever
+other lines there are is cached by its exact bytes, so it is looked up the next time. A client gains
+nothing from the cache that it has not sent itself. What one line alone cannot tell, such as that
+there is exactly one Host, is checked where the whole head is read.
 
-A line that is malformed, or may be, is ambiguous: None is returned for it, and h11 reads its head.
+A line that is malformed, or may be, is ambiguous: the functions return None, and h11 parses its
+head.
 """
 
 import re
 from functools import lru_cache
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.fields import NAMES, is_host, is_length, lower_name
+from wsgate.fields import COMMON_NAMES, is_host, is_length, lower_name
 from wsgate.http.request import ASCII_ONLY
 from wsgate.types import Header
 
-# RFC 9112 section 3, to the byte: one space each, and no other version of the protocol.
-# The method is uppercase here: the connection rewrites another one, and then asks again.
+# RFC 9112 section 3, exactly: one space each, and HTTP/1.1 only. The method is uppercase: the
+# connection rewrites any other before this parser is asked again.
 _REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Z]+) ([\x21-\x7e]+) HTTP/1\.1")
-# RFC 9112 section 5: no blank before the colon, nor before the name, which would be an obs-fold;
+# RFC 9112 section 5: no whitespace before the colon, nor before the name (an obs-fold);
 # RFC 9110 section 5.5: no control character in the value but HTAB.
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
-_MAX_LINES = 1_024  # of either kind
-_MAX_LENGTH = 512  # bytes of a cached line: half a megabyte of them in all, and as much again
+_MAX_LINES = 1_024  # for each of the two caches
+_MAX_LENGTH = 512  # bytes of a cached line, so half a megabyte for each cache
 
-# What many clients send alike. All else stays out: secrets (credentials, cookies, a WebSocket's key
-# and, as some put a token there, its subprotocols; whatever an unknown header may hold) and what
-# differs each time, such as a length or an address. So junk does not come in either.
-OFTEN_ALIKE = frozenset(
+# Headers that are the same for many clients. All others are not cached: secrets (credentials,
+# cookies, the key of a WebSocket and its subprotocols, where some clients put a token, and unknown
+# headers, which may hold anything) and values that differ each time, such as a length or an
+# address. So a client cannot fill the cache with junk names.
+CACHEABLE_NAMES = frozenset(
     b"accept accept-encoding accept-language cache-control connection content-type dnt expect host "
     b"keep-alive origin pragma priority sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform "
     b"sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions "
@@ -38,35 +40,35 @@ OFTEN_ALIKE = frozenset(
 )
 
 RequestLine = tuple[str, bytes, bytes, bytes]
-"""Method, target, and the target's path and query."""
+"""The method, the target, and the path and query of the target."""
 
-# A process is one worker: all of its connections share these.
+# Shared by all connections of this process.
 FIELD_LINES: BoundedCache[bytes, Header] = BoundedCache(_MAX_LINES)
 REQUEST_LINES: BoundedCache[bytes, RequestLine] = BoundedCache(_MAX_LINES)
 _cached_field = FIELD_LINES.get
 
 
 def parse_fields(lines: list[bytes]) -> list[Header] | None:
-    """Return the header that each line makes; None if one of the lines is ambiguous."""
+    """Return the header of each line; None if a line is ambiguous."""
     headers = [_cached_field(line) or parse_field(line) for line in lines]
-    # Each of them is there, or None is among them.
+    # Every item is a header, or None is among them.
     return None if None in headers else headers  # type: ignore[return-value]
 
 
 def parse_field(line: bytes) -> Header | None:
-    """Return the header that a line makes, its name in lower case; None for an ambiguous line.
+    """Return the header of a line, its name in lower case; None for an ambiguous line.
 
-    The header is cached if the line may come often.
+    Caches the header if its name is in CACHEABLE_NAMES.
     """
     spelling, colon, rest = line.partition(b":")
-    name = NAMES.get(spelling) or _lower_name(spelling)
+    name = COMMON_NAMES.get(spelling) or _lower_name(spelling)
     if name is None or not colon or not _VALUE.fullmatch(rest):
         return None
     value = rest.strip(b" \t")
     if name in ASCII_ONLY and not _is_unambiguous(name, value):
         return None
     header = (name, value)
-    if name in OFTEN_ALIKE and len(line) <= _MAX_LENGTH:
+    if name in CACHEABLE_NAMES and len(line) <= _MAX_LENGTH:
         FIELD_LINES.keep(line, header)
     return header
 
@@ -78,14 +80,14 @@ def _lower_name(spelling: bytes) -> bytes | None:
 @lru_cache(maxsize=256)
 def _short_name(spelling: bytes) -> bytes | None:
     name = lower_name(spelling)
-    return None if name is None else NAMES.get(name, name)
+    return None if name is None else COMMON_NAMES.get(name, name)
 
 
 _SHORT = 64  # bytes
 
 
 def _is_unambiguous(name: bytes, value: bytes) -> bool:
-    """Return whether a field that is matched against ASCII tokens has one meaning for everybody."""
+    """Return whether all recipients read the value of a field in ASCII_ONLY in the same way."""
     if not value.isascii():
         return False
     if name == b"host":
@@ -96,7 +98,7 @@ def _is_unambiguous(name: bytes, value: bytes) -> bool:
 
 
 def parse_request_line(line: bytes) -> RequestLine | None:
-    """Return what a request line says, and cache it if it may come often.
+    """Return the parts of a request line; cache them unless the target has a query.
 
     Returns None for anything but HTTP/1.1 with a target in origin-form.
     """
@@ -117,15 +119,15 @@ def parse_request_line(line: bytes) -> RequestLine | None:
 
 
 def share_headers(headers: list[Header]) -> list[Header]:
-    """Return equal headers, each the cached object if there is one.
+    """Return the same headers, as cached objects where there are any.
 
     An open WebSocket keeps the headers of its handshake for its app, and most of them are the same
-    for all.
+    for all WebSockets: shared objects save memory.
     """
-    return [_shared(header) for header in headers]
+    return [_cached_header(header) for header in headers]
 
 
-def _shared(header: Header) -> Header:
+def _cached_header(header: Header) -> Header:
     line = b": ".join(header)
-    known = _cached_field(line) or parse_field(line)
-    return known if known == header else header
+    cached = _cached_field(line) or parse_field(line)
+    return cached if cached == header else header
