@@ -59,9 +59,9 @@ SERVERS = {
         ("wsgate", "uvloop"),
     ),
     "wsgate-wsproto": Server(
-        "wsgate --no-ws-fast-lane",
-        f"{_WSGATE} --port {{port}} --no-ws-fast-lane",
-        f"{_WSGATE} --fd {{fd}} --no-ws-fast-lane",
+        "wsgate --no-ws-fast-path",
+        f"{_WSGATE} --port {{port}} --no-ws-fast-path",
+        f"{_WSGATE} --fd {{fd}} --no-ws-fast-path",
         ("wsgate", "wsproto", "uvloop"),
     ),
     "socketify": Server("socketify", _SOCKETIFY, None, ("socketify",)),

@@ -111,7 +111,7 @@ def test_the_table_of_a_load_has_a_row_for_each_server(found: Results) -> None:
     table = report.load_table("echo64", found["echo64"])
     assert "| wsgate | 170 | 90 | 300 | 0.85 | 1 | 2 |" in table
     assert "| daphne | fails: no |  |  |  |  |  |" in table
-    assert "| wsgate --no-ws-fast-lane (failed in 1 of 3 rounds) | 60 | 60 | 60 |" in table
+    assert "| wsgate --no-ws-fast-path (failed in 1 of 3 rounds) | 60 | 60 | 60 |" in table
     assert "| socketify (declines deflate) | 8,000 |" in report.load_table(
         "idle-deflate", found["idle-deflate"]
     )
