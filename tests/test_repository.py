@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,33 @@ def test_every_page_is_in_the_index() -> None:
     index = {target for target, _ in _links(ROOT / "docs" / "README.md")}
     pages = {path for path in MARKDOWN if path.parent == ROOT / "docs" and path.name != "README.md"}
     assert pages <= index
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "python": ast.parse,
+    "toml": tomllib.loads,
+    "yaml": yaml.safe_load,
+}
+
+
+_SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SNIPPETS = [
+    (language, code)
+    for page in MARKDOWN
+    for language, code in _SNIPPET.findall(page.read_text())
+    if language in _PARSERS
+]
+
+
+@pytest.mark.parametrize(("language", "code"), SNIPPETS)
+def test_snippets_in_the_docs_can_be_parsed(language: str, code: str) -> None:
+    _PARSERS[language](code)
+
+
+def test_the_app_of_the_readme_has_ten_lines_at_most() -> None:
+    readme = _SNIPPET.findall((ROOT / "README.md").read_text())
+    app = next(code for _, code in readme if "async def app(" in code)
+    assert app.count("\n") <= 10
 
 
 # -- texts of the server that the docs quote -------------------------------------------------------
