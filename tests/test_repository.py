@@ -130,9 +130,9 @@ _PARSERS: dict[str, Callable[[str], object]] = {
 
 _SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SNIPPETS = [
-    (language, code)
+    pytest.param(language, code, id=f"{_name(page)}-{number}")
     for page in MARKDOWN
-    for language, code in _SNIPPET.findall(page.read_text())
+    for number, (language, code) in enumerate(_SNIPPET.findall(page.read_text()), start=1)
     if language in _PARSERS
 ]
 
