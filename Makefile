@@ -1,39 +1,44 @@
-# Everything a newcomer needs: `make chat` and `make test` set themselves up.
+# Each target creates the virtual environment that it needs. `make help` lists the targets.
 PYTHON ?= python3
-# Each Python that is named has a virtual environment of its own: make test PYTHON=python3.13
+# Each value of PYTHON has its own virtual environment: make test PYTHON=python3.13
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
-# Further arguments for pytest, as in: make test TESTS=tests/ws
+# More arguments for pytest: make test TESTS=tests/ws
 TESTS ?=
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
 
-# Seconds for each fuzz target.
+# Seconds per fuzz target.
 FUZZ_TIME ?= 60
 FUZZ_FOUND ?= build/fuzz
 
-# The peers live apart; BENCH has the benchmarks' arguments, as in: make bench BENCH=--report
+# Arguments of the benchmarks: make bench BENCH=--report
+# The other servers are installed into a separate virtual environment.
 BENCH ?=
 BENCH_VENV ?= build/bench-venv
 
-.PHONY: help chat test sanitize check lint types docs check-docs format autobahn reliability bench fuzz clean
+.PHONY: help chat test plain sanitize check lint types docs check-docs format autobahn reliability \
+	bench fuzz clean
 
 help:
-	@echo "make chat      set up, then serve the chat on http://$(ADDRESS):$(PORT)"
-	@echo "make test      set up, then run all tests, with coverage; PYTHON=python3.13 names a Python"
-	@echo "make sanitize  set up, then run the tests of the C extensions under ASan and UBSan"
-	@echo "make check     set up, then lint, type-check, and see that the generated docs are fresh"
-	@echo "make docs      write the docs that are made from the code"
-	@echo "make autobahn  run the Autobahn Testsuite and write its table to docs/autobahn.md"
+	@echo "make chat         serve the example chat on http://$(ADDRESS):$(PORT)"
+	@echo "make test         run all tests with coverage; PYTHON=python3.13 chooses a Python, TESTS=... tests"
+	@echo "make plain        run the tests of the Python twins of the C extensions"
+	@echo "make sanitize     run the tests of the C extensions under ASan and UBSan"
+	@echo "make check        lint, check types, and check that the generated docs are up to date"
+	@echo "make docs         write the docs that are made from the code"
+	@echo "make format       fix what the linter can fix, and format the code"
+	@echo "make autobahn     run the Autobahn Testsuite and write docs/autobahn.md (needs Docker)"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
-	@echo "make bench     measure wsgate and its peers (25 minutes), write docs/performance.md"
-	@echo "make fuzz      set up, then fuzz each target for $(FUZZ_TIME) seconds"
+	@echo "make bench        measure wsgate and other servers (25 minutes) and write docs/performance.md"
+	@echo "make fuzz         fuzz each target for $(FUZZ_TIME) seconds"
+	@echo "make clean        delete virtual environments, builds and caches"
 
-# A file that stands for the virtual environment: made anew when what is installed there changes.
+# Marks a complete virtual environment; rebuilt when the dependencies or the C sources change.
 $(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "wsgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
+		echo "wsgate needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "Python's venv module is missing (on Debian: apt install python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -43,12 +48,17 @@ chat: $(VENV)/.ready
 	@echo "The chat is at http://$(ADDRESS):$(PORT) (Ctrl+C ends it)"
 	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
 
-# What speaks WebSocket is run with the fast path and without it.
+# Tests of servers that speak WebSocket run twice: with the fast path and without it.
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-path both \
 		--cov --cov-report term $(TESTS)
 
-# Leaks are the tests' business: Python itself keeps what it has until its end.
+# The Python modules that replace the C extensions where there is no compiler.
+plain: $(VENV)/.ready
+	$(BIN)/python -m pytest --numprocesses auto --compiled plain \
+		tests/ws tests/server tests/testing tests/fuzz $(TESTS)
+
+# Leak detection is off: Python does not free everything at its exit.
 SANITIZED := build/sanitize
 sanitize: $(VENV)/.ready
 	mkdir -p $(SANITIZED)
@@ -88,7 +98,7 @@ format: $(VENV)/.ready
 autobahn: $(VENV)/.ready
 	$(BIN)/python -m conformance.autobahn --write docs/autobahn.md
 
-# One run, so that the figures are of one machine and one day.
+# All figures come from one run, so they are from one machine and one day.
 reliability: $(VENV)/.ready
 	mkdir -p build && rm -f build/abuse.jsonl
 	WSGATE_ABUSE_RESULTS=$(CURDIR)/build/abuse.jsonl $(BIN)/python -m pytest -q tests/abuse
@@ -99,12 +109,12 @@ $(BENCH_VENV)/.ready: benchmarks/requirements.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-# wsgate is installed each time, so that its extension is built from the sources as they are.
+# Install wsgate each time, so that its extensions are compiled from the current sources.
 bench: $(BENCH_VENV)/.ready
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
-# What is new goes to build/fuzz; an input that breaks a check lies there as crash-*.
+# New inputs are stored in build/fuzz; an input that fails a check is stored there as crash-*.
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	for target in http codec session; do \

@@ -1,8 +1,8 @@
-"""The compiled part, which is optional; all else of the project stands in pyproject.toml."""
+"""The optional C extensions; everything else about the project is in pyproject.toml."""
 
 from setuptools import Extension, setup
 
-# Without a compiler, or Python's headers, the install goes on: each has a plain twin.
+# The installation succeeds without a compiler too: each extension has a Python twin.
 COMPILED = {
     "wsgate.ws.frames._messages": "wsgate/ws/frames/_messages.c",
     "wsgate.server._fast_path": "wsgate/server/_fast_path.c",

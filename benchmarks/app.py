@@ -1,4 +1,4 @@
-"""The app that every server serves: an echo on WebSockets, and a short greeting on HTTP."""
+"""The app that every server runs: a WebSocket echo, and a short response to HTTP requests."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -16,7 +16,7 @@ START: Message = {
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """Serve one scope."""
+    """Serve one request, WebSocket or lifespan."""
     if scope["type"] == "websocket":
         await echo(receive, send)
     elif scope["type"] == "http":
@@ -30,7 +30,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def echo(receive: Receive, send: Send) -> None:
-    """Send each message back as it came."""
+    """Accept the WebSocket and send each message back unchanged."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":

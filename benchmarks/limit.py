@@ -1,10 +1,10 @@
-"""The limit: what a protocol in Python can reach on uvloop when it does next to nothing.
+"""The limit: the rate of a uvloop protocol in Python that does almost nothing.
 
     python -m benchmarks.limit PORT      (or --fd FD)
 
-It knows no app, no task, no UTF-8 and no limits. It agrees to whatever is offered, takes a frame's
-length, and sends the payload back as it came, still masked, behind a new header. No protocol in
-Python that does its work can be as fast; how near a server comes is what the ratios say.
+It has no app, no task, no UTF-8 check and no limits. It accepts every offer, reads the length of a
+frame, and sends the payload back unchanged (still masked) after a new header. It does less than a
+server has to do, so docs/performance.md compares every server with it.
 """
 
 import argparse
@@ -17,41 +17,42 @@ import uvloop
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
 ACCEPT = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"  # of RFC 6455's example key
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"  # for RFC 6455's example key
 )
 DEFLATE = (
     b"Sec-WebSocket-Extensions: permessage-deflate; "
     b"server_no_context_takeover; client_no_context_takeover\r\n"
 )
-SMALL, LARGE = 126, 127  # the codes of lengths in two and in eight octets
+# RFC 6455 section 5.2: this length code announces a length in the next two octets.
+SHORT_LENGTH = 126  # 127 announces eight
 CLOSE = 0x88
 
 
 class Limit(asyncio.Protocol):
-    """A connection."""
+    """Echoes the frames of one connection."""
 
     transport: asyncio.Transport
     is_open = False
-    missing = 0  # bytes of a frame that comes in several reads: each goes back as it comes
+    missing = 0  # bytes still to come of a frame that needs several reads; each is echoed at once
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer a request, or a frame; the load generator sends one at a time."""
+        """Answer a request or a frame; the load generator sends one at a time."""
         if not self.is_open:
-            self.request(data)
+            self.answer_request(data)
             return
         if self.missing:
             self.missing -= len(data)
             self.transport.write(data)
             return
         code = data[1] & 127
-        if code < SMALL:
+        if code < SHORT_LENGTH:
             start, size = 6, code
             head = data[:1] + bytes((code,))
-        elif code == SMALL:
+        elif code == SHORT_LENGTH:
             start, size = 8, int.from_bytes(data[2:4])
             head = data[:1] + b"\x7e" + data[2:4]
         else:
@@ -66,8 +67,8 @@ class Limit(asyncio.Protocol):
         else:
             self.transport.write(head + data[start:])
 
-    def request(self, data: bytes) -> None:
-        """Answer a request: a handshake with a 101, and all else with the greeting."""
+    def answer_request(self, data: bytes) -> None:
+        """Answer a handshake with 101 and any other request with 200."""
         if b"Upgrade: " not in data:
             self.transport.write(HELLO)
             return
@@ -77,7 +78,7 @@ class Limit(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Listen until the process is ended."""
+    """Parse the arguments and serve until the process is killed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("port", type=int, nargs="?")
     parser.add_argument("--fd", type=int)

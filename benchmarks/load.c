@@ -4,19 +4,19 @@
  *
  *     cc -O2 -o load load.c && ./load echo --port 8000 --connections 64 --size 64 --seconds 2
  *
- * echo     each connection has one message under way: the answer sends the next
- * connect  handshake, Close, and again: handshakes a second
- * http     each connection has one GET under way, kept alive
- * idle     opens the connections and holds them until its standard input ends
- * hold     opens the connections; --active of them send --rate messages a second, the rest is still
+ * echo     each connection has one message in flight; its answer triggers the next message
+ * connect  handshake, Close, reconnect: measures handshakes per second
+ * http     each connection has one GET in flight, with keep-alive
+ * idle     opens the connections and holds them until end of file on standard input
+ * hold     opens the connections; --active of them send --rate messages per second, the rest idle
  *
- * All connections are open before the first message is sent, and --warm-up passes before anything
- * is counted. One line of JSON at the end says what was seen; idle and hold print a line `open`
- * before. Anything that a server should not do (refuse, close, answer with the wrong length) ends
- * the run: exit status 1, and the reason on standard error.
+ * Sending starts when all connections are open, counting starts --warm-up seconds later. At the
+ * end the program prints one line of JSON with the figures; idle and hold print the line `open`
+ * before it. Any fault of the server (a refusal, a close, an answer of the wrong length) ends the
+ * run with exit status 1 and the reason on standard error.
  *
- * Sources are 127.0.0.1 to 127.0.0.16 in turn, so that no address runs out of ports. Where the
- * limit of open files is below the number of connections, several processes share them.
+ * Connections come from 127.0.0.1 to 127.0.0.16 in turn, so that no address runs out of ports. If
+ * the limit of open files is below the number of connections, several processes share them.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,17 +41,17 @@
 #include <unistd.h>
 
 enum {
-    ADDRESSES = 16,      /* that connections come from */
-    OPENING = 256,       /* handshakes under way while the connections are opened */
-    OPEN_SECONDS = 60,   /* for all of them */
-    SILENT_SECONDS = 10, /* without any answer: the server hangs */
-    REFUSALS = 100,      /* of TCP connections that are tried again */
-    HEAD_MAX = 4096,     /* of a response */
+    ADDRESSES = 16,      /* source addresses of the connections */
+    OPENING = 256,       /* handshakes in flight while the connections are opened */
+    OPEN_SECONDS = 60,   /* timeout for opening all connections */
+    SILENT_SECONDS = 10, /* without any answer before the run fails */
+    REFUSALS = 100,      /* refused TCP connections that are retried */
+    HEAD_MAX = 4096,     /* bytes of a response's head */
     READ_MAX = 256 * 1024,
-    SPARE_FILES = 64, /* that a process has open beside its connections */
+    SPARE_FILES = 64, /* open files of a process beside its connections */
 };
 
-/* ---- what is asked for ---- */
+/* ---- options ---- */
 
 typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD } Mode;
 static const char *const MODES[] = {"echo", "connect", "http", "idle", "hold"};
@@ -63,34 +63,34 @@ static struct {
     int connections;
     int active;
     double rate;
-    size_t size;         /* of a message, as the app sees it */
-    const char *payload; /* a file with the payload as it goes over the wire, if not plain */
+    size_t size;         /* bytes of a message, as the app receives it */
+    const char *payload; /* file with the compressed payload, if it is not plain */
     bool text, offer_deflate, compressed;
     double seconds, warm_up;
 } options = {.path = "/", .connections = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
 
-/* ---- what is seen: shared memory, a tally for each process ---- */
+/* ---- figures: shared memory with one tally per process ---- */
 
-enum { FINE_BITS = 6, BUCKETS = 64 << FINE_BITS }; /* of latencies: each bucket is 1/64 wide */
+enum { FINE_BITS = 6, BUCKETS = 64 << FINE_BITS }; /* latency histogram: a bucket is 1/64 wide */
 
 typedef struct {
     int opened;
     uint64_t done, bytes;
-    uint64_t refused; /* TCP connections that were tried again */
-    uint64_t kept_back; /* messages of `hold` that were due before the last answer came */
-    double cpu;       /* seconds, while it was counted */
+    uint64_t refused; /* TCP connections that were retried */
+    uint64_t kept_back; /* messages of `hold` that were delayed by a missing answer */
+    double cpu;       /* seconds of processor time while counting */
     double end;
     bool deflate;     /* the server agreed to it */
     uint64_t latencies[BUCKETS];
 } Tally;
 
 typedef struct {
-    double start; /* when all were open; 0 before */
+    double start; /* when all connections were open; 0 before */
     Tally tallies[];
 } Board;
 
 static Board *board;
-static Tally *tally; /* this process's own */
+static Tally *tally; /* of this process */
 static int processes = 1;
 
 /* ---- a connection ---- */
@@ -100,27 +100,27 @@ typedef enum { CONNECTING, SHAKING, OPEN, CLOSING } State;
 typedef struct {
     int fd;
     State state;
-    bool wants_write;  /* epoll is to tell when there is room */
-    bool is_waiting;   /* for an answer */
-    bool is_inflated;  /* RSV1 was on the message's first frame */
+    bool wants_write;  /* registered for EPOLLOUT */
+    bool is_waiting;   /* an answer is expected */
+    bool is_inflated;  /* RSV1 was set on the message's first frame */
     int number;        /* among the connections of all processes */
     int answers;       /* on this TCP connection */
-    double sent;       /* when the message under way was sent */
-    size_t out_left;   /* bytes of the request that are still to be written */
+    double sent;       /* when the message in flight was sent */
+    size_t out_left;   /* bytes of the request still to be written */
     uint64_t left;     /* bytes of a frame's payload still to come */
     uint64_t received; /* bytes of the message so far */
     uint8_t header[14], header_size;
     uint8_t control[125], control_size; /* a control frame's payload */
     uint8_t reply[6 + 125], reply_size; /* a Pong that waits for the message before it */
-    char *head;                         /* of a response, while it comes in */
+    char *head;                         /* of a response that is incomplete */
     size_t head_size;
     size_t body_left;
 } Connection;
 
 static Connection *connections;
-static int count; /* of this process's connections */
+static int count; /* connections of this process */
 static int epoll;
-static uint8_t *request; /* what a connection sends again and again: a frame, or a GET */
+static uint8_t *request; /* sent repeatedly: a frame or a GET */
 static size_t request_size, wire_size;
 static char handshake[1024];
 static size_t handshake_size;
@@ -177,7 +177,7 @@ static void record(double sent, double at) {
     if (is_counted(sent)) tally->latencies[bucket_of(at - sent)]++;
 }
 
-/* ---- what is sent ---- */
+/* ---- requests and frames to send ---- */
 
 static void read_payload(uint8_t *into) {
     FILE *file = fopen(options.payload, "rb");
@@ -218,7 +218,7 @@ static void make_frame(void) {
 }
 
 static void make_requests(void) {
-    /* The key is RFC 6455's example: its answer is known. */
+    /* The key is the example of RFC 6455 section 1.3, whose answer is known. */
     handshake_size = (size_t)snprintf(
         handshake, sizeof handshake,
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -246,7 +246,7 @@ static void watch(Connection *c, bool wants_write) {
     epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event);
 }
 
-/* Writes what there is room for; what is left goes when epoll tells of room. */
+/* Writes as much as the socket accepts; the rest follows on EPOLLOUT. */
 static size_t write_some(Connection *c, const void *data, size_t size) {
     ssize_t n = send(c->fd, data, size, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) fail("the server reset a connection (%s)", strerror(errno));
@@ -276,7 +276,7 @@ static void send_small(Connection *c, const void *data, size_t size) {
 static void send_pong(Connection *c) {
     c->reply[0] = 0x8a;
     c->reply[1] = (uint8_t)(0x80 | c->control_size);
-    memset(c->reply + 2, 0, 4); /* a mask that changes nothing */
+    memset(c->reply + 2, 0, 4); /* a masking key of zeros leaves the payload unchanged */
     memcpy(c->reply + 6, c->control, c->control_size);
     c->reply_size = (uint8_t)(6 + c->control_size);
     flush(c);
@@ -308,7 +308,7 @@ static void redial(Connection *c) {
 
 static void opened(Connection *c) {
     c->state = OPEN;
-    /* Later than the start only where a server ended a kept-alive connection. */
+    /* After the start, only when a server has closed a keep-alive connection. */
     if (board->start && options.mode == HTTP) send_request(c);
     else tally->opened++;
 }
@@ -332,14 +332,14 @@ static void connected(Connection *c) {
 }
 
 static void ended(Connection *c) {
-    if (c->state == CLOSING) redial(c); /* it is as well without a Close of its own */
+    if (c->state == CLOSING) redial(c); /* a server may skip its Close */
     else if (options.mode == HTTP && c->answers && !c->head_size) redial(c);
     else fail("the server ended a connection %s", c->state == SHAKING ? "in its handshake" : "");
 }
 
-/* ---- what comes in: HTTP ---- */
+/* ---- incoming HTTP ---- */
 
-/* Collects a response's head; returns how much of the data was its, and whether it is whole. */
+/* Collects a response's head; returns the bytes consumed, and whether the head is complete. */
 static size_t take_head(Connection *c, const uint8_t *data, size_t size, bool *is_whole) {
     if (!c->head) c->head = must(malloc(HEAD_MAX + 1));
     size_t before = c->head_size, room = HEAD_MAX - before, n = size < room ? size : room;
@@ -402,7 +402,7 @@ static void answered(Connection *c, size_t bytes) {
         send_request(c);
         return;
     }
-    /* What fell due while this one was waited for has waited too. */
+    /* Messages that were due in the meantime are delayed as well. */
     for (double due = c->sent + 1 / options.rate; due < at; due += 1 / options.rate) {
         record(due, at);
         tally->kept_back++;
@@ -426,7 +426,7 @@ static size_t take_response(Connection *c, const uint8_t *data, size_t size) {
     return n;
 }
 
-/* ---- what comes in: frames ---- */
+/* ---- incoming frames ---- */
 
 static void frame_ended(Connection *c) {
     int opcode = c->header[0] & 15;
@@ -444,7 +444,7 @@ static void frame_ended(Connection *c) {
     }
 }
 
-/* Collects a frame's header, a byte at a time; true when it is whole. */
+/* Collects a frame's header byte by byte; returns whether it is complete. */
 static bool take_header(Connection *c, uint8_t byte) {
     c->header[c->header_size++] = byte;
     if (c->header_size < 2) return false;
@@ -492,7 +492,7 @@ static void readable(Connection *c) {
         if (c->state == SHAKING) at += shaken(c, buffer + at, size - at);
         else if (options.mode == HTTP) at += take_response(c, buffer + at, size - at);
         else at += take_frame(c, buffer + at, size - at);
-        /* Dialled anew: what else came was the old connection's. */
+        /* Reconnected: the rest of the data belongs to the old connection. */
         if (c->state == CONNECTING) return;
     }
 }
@@ -516,7 +516,7 @@ static void begin(void) {
     }
 }
 
-/* The connections that speak in `hold` do so one behind the other, evenly over time. */
+/* In `hold`, the active connections send one after the other, evenly spaced in time. */
 static void send_due(double at) {
     static uint64_t turn;
     int mine = options.active / processes, apart = mine ? count / mine : 0;
@@ -569,7 +569,7 @@ static void work(int number) {
         struct epoll_event events[512];
         int n = epoll_wait(epoll, events, 512, options.mode == HOLD && has_begun ? 1 : 20);
         for (int i = 0; i < n; i++) {
-            if (events[i].data.u32 == UINT32_MAX) return; /* standard input has ended */
+            if (events[i].data.u32 == UINT32_MAX) return; /* end of file on standard input */
             handle(&events[i]);
         }
         double at = now();
@@ -586,7 +586,7 @@ static void work(int number) {
         if (tally->done != seen) heard = at;
         seen = tally->done;
         bool is_over = at >= board->start + options.warm_up + options.seconds;
-        /* A message may take longer than the run: wait for the first. */
+        /* A message may take longer than the run: wait for the first answer. */
         if (is_over && (seen || (options.mode == HOLD && !options.active))) break;
         if (at - heard > SILENT_SECONDS) fail("no answer for %d s", SILENT_SECONDS);
     }
@@ -620,7 +620,7 @@ static void report(void) {
            all->cpu / elapsed, processes, all->deflate ? "true" : "false");
 }
 
-/* One child for each share of the connections; the first that fails ends the others. */
+/* Starts one child per share of the connections; the first failure ends the others. */
 static int work_in_children(void) {
     pid_t children[processes];
     int status, is_failed = 0;

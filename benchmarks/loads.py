@@ -1,4 +1,4 @@
-"""What is measured, on which servers, and what wsgate is held to."""
+"""The loads, the servers that each load is measured on, and the goals for wsgate."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,29 +7,40 @@ from benchmarks.servers import LIMIT, SOCKETIFY, UVICORN, WSGATE
 
 
 class Figure(Enum):
-    """What a load is about."""
+    """The figure that a load is compared by."""
 
-    RATE = "rate"  # messages, handshakes or requests a second; more is better
-    MEMORY = "bytes"  # of memory for a connection; less is better
-    LATENCY = "p99_ms"  # less is better
+    RATE = "rate"  # messages, handshakes or requests per second; higher is better
+    MEMORY = "bytes"  # bytes of memory per connection; lower is better
+    LATENCY = "p99_ms"  # 99th percentile in milliseconds; lower is better
 
 
 class Deflate(Enum):
-    """What a client does about permessage-deflate."""
+    """How the client uses permessage-deflate."""
 
     NONE = "none"
-    OFFERED = "offered"  # and messages that are plain, as small ones mostly are
-    COMPRESSED = "compressed"  # each message, as browsers send
+    OFFERED = "offered"  # the client offers it but sends its messages uncompressed
+    COMPRESSED = "compressed"  # the client compresses every message, as browsers do
 
 
 @dataclass(frozen=True)
 class Load:
-    """One load. size: bytes of a message, as the app sees it. mode: the load generator's.
+    """One load.
 
-    servers: those that are measured by default; others: those that --servers may name as well.
-    like: an earlier load; of uvicorn's variants, only the one that was best there is measured.
-    most_rounds, seconds: where they differ from the command line's; what goes in waves, as ten
-    thousand connections do, takes longer. active, rate: see load.c.
+    Attributes:
+        title: Its name in tables.
+        mode: The mode of the load generator; see load.c.
+        servers: The servers to measure by default.
+        connections: The number of connections.
+        size: The size of a message in bytes, as the app receives it.
+        deflate: How the client uses permessage-deflate.
+        figure: The figure to compare.
+        others: More servers that --servers may name.
+        like: An earlier load. Of uvicorn's variants, only the best in that load is measured.
+        max_rounds: The number of rounds, if it is lower than --rounds.
+        seconds: The length of a run, if it differs from --seconds. With ten thousand connections
+            the answers come in waves, so a run has to be longer.
+        active: For the mode "hold": how many connections send messages.
+        rate: For the mode "hold": messages per second on each of them.
     """
 
     title: str
@@ -41,7 +52,7 @@ class Load:
     figure: Figure = Figure.RATE
     others: tuple[str, ...] = ()
     like: str | None = None
-    most_rounds: int | None = None
+    max_rounds: int | None = None
     seconds: float | None = None
     active: int = 0
     rate: float = 0
@@ -49,18 +60,22 @@ class Load:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a server is held to in a load.
+    """A goal for one server and one load.
 
-    bound: of its ratio to the best of `against` in the same round; without `against`, of the figure
-    itself. It is the least that is allowed for a rate, and the most for memory and latency.
-    is_above: the bound itself is not enough.
+    Attributes:
+        load: The name of the load.
+        bound: The minimum for a rate, the maximum for memory and latency. It applies to the ratio
+            to the best of `against` in the same round, or to the figure itself if that is empty.
+        against: The servers to compare with.
+        server: The server that has the goal.
+        is_strict: A value equal to the bound does not satisfy the goal.
     """
 
     load: str
     bound: float
     against: tuple[str, ...] = ()
     server: str = WSGATE
-    is_above: bool = False
+    is_strict: bool = False
 
 
 _GROWTH_ROUNDS = 3
@@ -77,7 +92,7 @@ def _sized(size: int, title: str, like: str, seconds: float | None = None) -> Lo
         _GROWING,
         size=size,
         like=like,
-        most_rounds=_GROWTH_ROUNDS,
+        max_rounds=_GROWTH_ROUNDS,
         seconds=seconds,
     )
 
@@ -89,7 +104,7 @@ def _crowded(connections: int, seconds: float | None = None) -> Load:
         _GROWING,
         connections=connections,
         like="echo64",
-        most_rounds=_GROWTH_ROUNDS,
+        max_rounds=_GROWTH_ROUNDS,
         seconds=seconds,
     )
 
@@ -103,7 +118,7 @@ def _deflated(size: int, title: str, deflate: Deflate) -> Load:
         size=size,
         deflate=deflate,
         like="echo64-compressed",
-        most_rounds=_GROWTH_ROUNDS,
+        max_rounds=_GROWTH_ROUNDS,
     )
 
 
@@ -133,7 +148,7 @@ LOADS = {
         connections=5000,
         deflate=Deflate.OFFERED,
         figure=Figure.MEMORY,
-        most_rounds=3,
+        max_rounds=3,
     ),
     "idle": Load(
         "Bytes for an idle connection, no deflate",
@@ -141,7 +156,7 @@ LOADS = {
         (*_FAST, *_SLOW),
         connections=5000,
         figure=Figure.MEMORY,
-        most_rounds=1,
+        max_rounds=1,
     ),
     "hold": Load(
         "50,000 connections, 500 of them with 10 messages a second: 99th percentile, ms",
@@ -153,7 +168,7 @@ LOADS = {
         rate=10,
         seconds=10,
         figure=Figure.LATENCY,
-        most_rounds=2,
+        max_rounds=2,
     ),
     "echo64-c1": _crowded(1),
     "echo64-c1000": _crowded(1000),
@@ -175,21 +190,21 @@ GOALS = (
     Goal("echo16k", 0.80, (LIMIT,)),
     Goal("echo16k", 1.25, SOCKETIFY),
     Goal("connect", 0.60, (LIMIT,)),
-    Goal("connect", 1, ("granian",), is_above=True),
-    Goal("connect", 1, SOCKETIFY, is_above=True),
+    Goal("connect", 1, ("granian",), is_strict=True),
+    Goal("connect", 1, SOCKETIFY, is_strict=True),
     Goal("connect", 3, UVICORN),
     Goal("http", 1, UVICORN),
     Goal("echo64-compressed", 0.55, (LIMIT,)),
     Goal("echo64-compressed", 1.5, UVICORN),
     Goal("idle-deflate", 6000),
-    Goal("idle-deflate", 1, SOCKETIFY, is_above=True),
-    Goal("hold", 50, is_above=True),
+    Goal("idle-deflate", 1, SOCKETIFY, is_strict=True),
+    Goal("hold", 50, is_strict=True),
 )
 
 
 @dataclass(frozen=True)
 class Growth:
-    """A table of how the cost grows: its columns are loads, by what is varied."""
+    """A table that shows how the rate changes with one parameter: (label, load) for each column."""
 
     title: str
     columns: tuple[tuple[str, str], ...]

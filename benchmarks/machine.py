@@ -1,4 +1,4 @@
-"""What was measured on what: the machine, and the versions of everything."""
+"""The environment of a measurement: the machine, and the versions of Python and all packages."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks import servers
 
-# Asked of the Python that runs the servers, which need not be this one.
-_ASK = """
+# Run by the Python of the servers, which may differ from the one that runs this module.
+_LIST_VERSIONS = """
 import importlib.metadata, importlib.util, json, platform, sys
 versions = {"CPython": platform.python_version()}
 for name in sys.argv[1:]:
@@ -26,20 +26,20 @@ print(json.dumps(versions))
 """
 
 
-def about(programs: Path) -> dict[str, Any]:
-    """Return the machine and the versions, as results keep them."""
+def describe(programs: Path) -> dict[str, Any]:
+    """Return the machine and the versions, in the form that is stored with the results."""
     return {"machine": this_machine(), "versions": versions(programs)}
 
 
 def versions(programs: Path) -> dict[str, str]:
-    """Return the version of Python and of every package that the servers are made of."""
-    command = [str(programs / "python"), "-c", _ASK, *servers.packages()]
+    """Return the versions of Python and of all packages of the servers."""
+    command = [str(programs / "python"), "-c", _LIST_VERSIONS, *servers.all_packages()]
     found: dict[str, str] = json.loads(subprocess.check_output(command))
     return found
 
 
 def this_machine() -> dict[str, str]:
-    """Return what matters of the machine."""
+    """Return the processor, the number of cores, the memory and the kernel."""
     model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
     memory = re.search(r"MemTotal:\s*(\d+)", _read("/proc/meminfo"))
     return {

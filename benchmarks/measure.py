@@ -1,4 +1,4 @@
-"""One measurement: start a server on one processor, load it from another, say what was seen."""
+"""One measurement: start a server on one processor, load it from another, return the figures."""
 
 import contextlib
 import http.client
@@ -24,36 +24,42 @@ from benchmarks.servers import Server
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 READY_SECONDS = 20.0
-SETTLE_SECONDS = 0.3  # between a server's first answer and the load
-REST_SECONDS = 1.0  # between the last handshake and a look at the memory
-WARM_UP = 6  # times shorter than a run
-SPARE_SECONDS = 120.0  # that the load generator may take beside the run: to open, and to give up
-SHARE = 7 / 8  # of the open files that one server process may use for connections
-LISTENING = "0A"  # a state in /proc/net/tcp
+SETTLE_SECONDS = 0.3  # from the server's first answer to the start of the load
+REST_SECONDS = 1.0  # from the last handshake to the measurement of memory
+WARM_UP_SHARE = 1 / 6  # of the length of a run
+SPARE_SECONDS = 120.0  # for the load generator to open connections and to give up, beside the run
+FILES_SHARE = 7 / 8  # of a server process's open files that may be connections
+LISTENING = "0A"  # the state TCP_LISTEN in /proc/net/tcp
 
 Entry = dict[str, Any]
 
 
 class Failed(Exception):
-    """The server could not do the load; says why, in a line."""
+    """The server could not serve the load; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all measurements share: where programs lie, the generator, and how long to run."""
+    """What all measurements share.
+
+    Attributes:
+        programs: The folder of the servers' programs.
+        generator: The compiled load generator.
+        seconds: The default length of a run.
+    """
 
     programs: Path
     generator: Path
     seconds: float
 
     def command(self, template: str, **values: int) -> list[str]:
-        """Return a server's command with its program's path and its values."""
+        """Return a server's command with the program's path and the placeholders filled in."""
         program, *arguments = shlex.split(template.format(**values))
         return [str(self.programs / program), *arguments]
 
 
-def compiled(folder: Path) -> Path:
-    """Compile the load generator into a folder; return its path."""
+def compile_generator(folder: Path) -> Path:
+    """Compile the load generator into a folder and return its path."""
     program = folder / "load"
     compiler = shlex.split(os.environ.get("CC", "cc"))
     subprocess.run([*compiler, "-O2", "-o", program, HERE / "load.c"], check=True)
@@ -61,74 +67,79 @@ def compiled(folder: Path) -> Path:
 
 
 def raise_limits() -> int:
-    """Let servers open as many files as the system allows; return how many that are."""
+    """Raise the soft limit of open files to the hard limit and return it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
-def once(bench: Bench, server: Server, load: Load) -> Entry:
-    """Measure a load on a server that is started for it. Raises Failed."""
-    with serving(bench, server, load) as (port, pids):
-        before = memory(pids)
-        with generating(bench, load, port) as client:
+def measure(bench: Bench, server: Server, load: Load) -> Entry:
+    """Start a server, run a load on it, and return the figures.
+
+    Raises:
+        Failed: The server did not start or did not serve the load.
+    """
+    with run_server(bench, server, load) as (port, pids):
+        before = resident_bytes(pids)
+        with run_generator(bench, load, port) as client:
             assert client.stdout
-            grown = None
+            bytes_each = None
             if load.mode in ("idle", "hold"):
                 if client.stdout.readline().strip() != "open":
-                    raise Failed(_reason(client))
+                    raise Failed(_failure_reason(client))
                 time.sleep(REST_SECONDS)
-                grown = round((memory(pids) - before) / load.connections)
+                bytes_each = round((resident_bytes(pids) - before) / load.connections)
             limit = SPARE_SECONDS + (load.seconds or bench.seconds)
             try:
                 out, err = client.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
-                raise Failed(f"not through after {limit:.0f} s") from None
+                raise Failed(f"did not finish within {limit:.0f} s") from None
         if client.returncode:
             raise Failed(err.strip().partition("\n")[0] or "the load generator failed")
-    return _kept(load, json.loads(out), grown, len(pids))
+    return _entry(load, json.loads(out), bytes_each, len(pids))
 
 
-def _reason(client: subprocess.Popen[str]) -> str:
+def _failure_reason(client: subprocess.Popen[str]) -> str:
     _, err = client.communicate()
     return err.strip().partition("\n")[0]
 
 
-def _kept(load: Load, seen: Entry, grown: int | None, processes: int) -> Entry:
-    """Return what is worth keeping of what the load generator saw."""
+def _entry(load: Load, output: Entry, bytes_each: int | None, processes: int) -> Entry:
+    """Return the figures to store, from the output of the load generator."""
     entry: Entry = {}
     if load.figure is not Figure.MEMORY:
-        entry |= {name: seen[name] for name in ("rate", "generator_busy")}
+        entry |= {name: output[name] for name in ("rate", "generator_busy")}
     if load.mode in ("echo", "http", "hold"):
-        entry |= {name: seen[name] for name in ("p50_ms", "p99_ms", "max_ms")}
+        entry |= {name: output[name] for name in ("p50_ms", "p99_ms", "max_ms")}
     if load.mode == "hold":
-        entry |= {"kept_back": seen["kept_back"], "server_processes": processes}
-    if grown is not None:
-        entry["bytes"] = grown
+        entry |= {"kept_back": output["kept_back"], "server_processes": processes}
+    if bytes_each is not None:
+        entry["bytes"] = bytes_each
     if load.deflate is not Deflate.NONE:
-        entry["deflate"] = seen["deflate"]
-    if seen["refused"]:
-        entry["refused"] = seen["refused"]
+        entry["deflate"] = output["deflate"]
+    if output["refused"]:
+        entry["refused"] = output["refused"]
     return entry
 
 
 @contextlib.contextmanager
-def generating(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Run the load generator; it is gone behind the block."""
+def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Popen[str]]:
+    """Run the load generator on the second processor; kill it at the end of the block."""
     with tempfile.NamedTemporaryFile() as payload:
         command = [bench.generator, load.mode, "--port", port, "--connections", load.connections]
         seconds = load.seconds or bench.seconds
-        command += ["--size", load.size, "--seconds", seconds, "--warm-up", seconds / WARM_UP]
+        command += ["--size", load.size, "--seconds", seconds, "--warm-up"]
+        command += [seconds * WARM_UP_SHARE]
         if load.active:
             command += ["--active", load.active, "--rate", load.rate]
         if load.deflate is Deflate.OFFERED:
             command += ["--offer-deflate"]
         if load.deflate is Deflate.COMPRESSED:
-            payload.write(compressed(load.size))
+            payload.write(compressed_message(load.size))
             payload.flush()
             command += ["--compressed", "--payload", payload.name]
         pipe = subprocess.PIPE
-        with pinned(1):
+        with on_processor(1):
             client = subprocess.Popen(
                 [*map(str, command)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
             )
@@ -139,19 +150,22 @@ def generating(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Popen
             client.communicate()
 
 
-def compressed(size: int) -> bytes:
-    """Return a message of so many bytes as a browser sends it (RFC 7692 section 7.2.1)."""
+def compressed_message(size: int) -> bytes:
+    """Return the compressed payload of a message of `size` bytes (RFC 7692 section 7.2.1)."""
     line = '{"type":"message","room":"lobby","id":%d,"text":"good morning, number %d"}\n'
     text = "".join(line % (48213 + n, n * 7919 % 1000) for n in range(size // 60 + 1))
-    packer = zlib.compressobj(wbits=-15)
-    packed = packer.compress(text[:size].encode()) + packer.flush(zlib.Z_SYNC_FLUSH)
-    return packed.removesuffix(b"\x00\x00\xff\xff")
+    compressor = zlib.compressobj(wbits=-15)
+    data = compressor.compress(text[:size].encode()) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return data.removesuffix(b"\x00\x00\xff\xff")
 
 
 @contextlib.contextmanager
-def serving(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, list[int]]]:
-    """Start a server, in as many processes as the load's connections need; yield port and pids."""
-    processes = -(-load.connections // int(raise_limits() * SHARE))
+def run_server(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, list[int]]]:
+    """Run a server on the first processor; yield its port and its process ids.
+
+    It has as many processes as the connections of the load need, given the limit of open files.
+    """
+    processes = -(-load.connections // int(raise_limits() * FILES_SHARE))
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         if processes == 1:
@@ -160,15 +174,15 @@ def serving(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, lis
             fds: list[int] = []
         else:
             if server.by_fd is None:
-                raise Failed("one process may not open so many files, and it takes no socket")
-            listeners = [stack.enter_context(sock) for sock in _shared(processes)]
+                raise Failed("needs more open files than one process may have, and takes no socket")
+            listeners = [stack.enter_context(sock) for sock in _sockets_on_one_port(processes)]
             port = listeners[0].getsockname()[1]
             fds = [listener.fileno() for listener in listeners]
             commands = [bench.command(server.by_fd, fd=fd) for fd in fds]
         started = []
         for command in commands:
-            process = _started(command, log, fds)
-            stack.callback(_end, process)
+            process = _start(command, log, fds)
+            stack.callback(_kill, process)
             started.append(process)
         try:
             _wait_until_ready(started, port)
@@ -176,14 +190,14 @@ def serving(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, lis
         except Failed as failure:
             for process in started:
                 if (status := process.poll()) is not None:
-                    why = f"{failure}; the server ended with {status}: {_last_line(log)}"
+                    why = f"{failure}; its exit status is {status}: {_last_line(log)}"
                     raise Failed(why) from None
             raise
 
 
-def _started(command: list[str], log: IO[bytes], fds: list[int]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], log: IO[bytes], fds: list[int]) -> subprocess.Popen[bytes]:
     try:
-        with pinned(0):
+        with on_processor(0):
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -198,21 +212,21 @@ def _started(command: list[str], log: IO[bytes], fds: list[int]) -> subprocess.P
 
 
 def _last_line(log: IO[bytes]) -> str:
-    """Return the last line of a server's log, without this machine's paths."""
+    """Return the last line of a server's log without file paths, which differ by machine."""
     log.seek(0)
     lines = log.read().decode(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no word")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it logged nothing")
     return re.sub(r"(/[\w.-]+)+/", "", last)[:160]
 
 
 def _wait_until_ready(started: list[subprocess.Popen[bytes]], port: int) -> None:
-    """Wait until every process listens, and one has answered a request."""
+    """Wait until every process listens and one of them has answered a request."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         for process in started:
             if process.poll() is not None:
                 raise Failed("does not start")
-        if listening(port) >= len(started) and _answers(port):
+        if listening_sockets(port) >= len(started) and _answers(port):
             break
         if time.monotonic() > deadline:
             raise Failed(f"does not answer within {READY_SECONDS:.0f} s")
@@ -232,8 +246,8 @@ def _answers(port: int) -> bool:
     return True
 
 
-def listening(port: int) -> int:
-    """Return how many sockets listen on a port."""
+def listening_sockets(port: int) -> int:
+    """Return the number of sockets that listen on a port."""
     count = 0
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -243,19 +257,19 @@ def listening(port: int) -> int:
     return count
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and whatever it has started: nobody waits for what it would still do."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a server and all processes that it has started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 @contextlib.contextmanager
-def pinned(which: int) -> Iterator[None]:
-    """Make what is started within the block run on one processor, where there are two."""
+def on_processor(index: int) -> Iterator[None]:
+    """Start processes within the block on one processor, if the machine has several."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) > 1:
-        os.sched_setaffinity(0, {sorted(allowed)[which]})
+        os.sched_setaffinity(0, {sorted(allowed)[index]})
     try:
         yield
     finally:
@@ -269,8 +283,8 @@ def _free_port() -> int:
         return port
 
 
-def _shared(count: int) -> Iterator[socket.socket]:
-    """Yield so many sockets on one port: the kernel spreads the connections over them."""
+def _sockets_on_one_port(count: int) -> Iterator[socket.socket]:
+    """Yield sockets bound to one port; the kernel distributes connections among them."""
     port = 0
     for _ in range(count):
         sock = socket.socket()
@@ -280,8 +294,8 @@ def _shared(count: int) -> Iterator[socket.socket]:
         yield sock
 
 
-def memory(pids: list[int]) -> int:
-    """Return the resident bytes of processes and of all that they have started."""
+def resident_bytes(pids: list[int]) -> int:
+    """Return the resident memory of processes and of their descendants, in bytes."""
     total, todo = 0, list(pids)
     while todo:
         folder = Path("/proc", str(todo.pop()))

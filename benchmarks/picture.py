@@ -1,6 +1,6 @@
-"""The results as SVG, by hand: bars of the share of the limit, and lines of how the cost grows.
+"""Draws the results as SVG: bars with the ratio to the limit, and curves of the rate.
 
-The pictures bring their own background, so that they read the same on a light and a dark page.
+The pictures have their own background, so they look the same on a light and on a dark page.
 """
 
 import math
@@ -21,7 +21,7 @@ INK, SOFT, LINE, PAPER = "#1f2328", "#656d76", "#d8dee4", "#ffffff"
 OURS, THEIRS = "#1a66d6", "#a9b4c0"
 GOAL = "#d1480f"
 FONT = "-apple-system, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif"
-NOTE_WIDTH = 150  # letters in a line of the note
+NOTE_WIDTH = 150  # characters in a line of the note
 
 PEERS = {
     "wsgate": (WSGATE,),
@@ -49,7 +49,7 @@ STROKES = {
 
 @dataclass
 class Canvas:
-    """An SVG that grows by what is drawn on it; its height is known at the end."""
+    """Collects the elements of an SVG picture, whose height is known only at the end."""
 
     parts: list[str] = field(default_factory=list)
 
@@ -64,14 +64,14 @@ class Canvas:
         anchor: str = "start",
         weight: int = 400,
     ) -> None:
-        """Write a line, its baseline at y."""
+        """Add a line of text with its baseline at y."""
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{fill}"'
             f' text-anchor="{anchor}" font-weight="{weight}">{escape(text)}</text>'
         )
 
     def bar(self, x: float, y: float, width: float, height: float, fill: str) -> None:
-        """Draw a bar."""
+        """Add a bar; it is at least one pixel wide."""
         self.parts.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}"'
             f' rx="2" fill="{fill}"/>'
@@ -80,7 +80,7 @@ class Canvas:
     def line(
         self, points: list[tuple[float, float]], stroke: str, *, width: float = 1, dash: str = ""
     ) -> None:
-        """Draw a line through points."""
+        """Add a line through points."""
         through = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         dashes = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(
@@ -89,18 +89,18 @@ class Canvas:
         )
 
     def dot(self, x: float, y: float, fill: str) -> None:
-        """Draw a dot."""
+        """Add a dot."""
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{fill}"/>')
 
     def note(self, y: float, text: str) -> float:
-        """Write a note in small letters; return where it ends."""
+        """Add a note in a small font, wrapped; return the y below it."""
         for line in textwrap.wrap(text, NOTE_WIDTH):
             self.text(MARGIN, y, line, size=10.5, fill=SOFT)
             y += 15
         return y
 
     def svg(self, height: float, title: str) -> str:
-        """Return the whole picture."""
+        """Return the picture as SVG."""
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}"'
             f' width="{WIDTH}" height="{height:.0f}" font-family="{FONT}" role="img">'
@@ -113,7 +113,7 @@ class Canvas:
 
 
 def pictures(found: Results, note: str) -> dict[str, str]:
-    """Return the pictures, by the names of their files."""
+    """Return the pictures by file name. note: the text below each picture."""
     return dict(zip(NAMES, (bars(found, note), curves(found, note)), strict=True))
 
 
@@ -121,21 +121,21 @@ def pictures(found: Results, note: str) -> dict[str, str]:
 
 _COLUMNS, _GAP = 3, 30
 _PANEL = (WIDTH - 2 * MARGIN - (_COLUMNS - 1) * _GAP) / _COLUMNS
-_LABEL, _VALUE = 72, 44  # left and right of a bar
+_LABEL, _VALUE = 72, 44  # widths to the left and to the right of a bar
 _BAR, _PITCH = 14, 20
 _TOP, _PANEL_HEIGHT = 76, 38 + _PITCH * len(PEERS) + 22
 
 
 def bars(found: Results, note: str) -> str:
-    """Draw how near each server comes to the limit, and what an idle connection takes."""
+    """Return the picture of each server's ratio to the limit and of the memory per connection."""
     canvas = Canvas()
-    title = "How near each server comes to a bare uvloop protocol"
+    title = "Rate of each server, as a ratio to a bare uvloop protocol"
     canvas.text(MARGIN, 36, title, size=18, weight=600)
     canvas.text(
         MARGIN,
         56,
-        "1.0 is the limit: no app, no checks, the payload goes back as it came."
-        " One core; uvicorn with whichever of its WebSocket parsers is best.",
+        "1.0 is the limit: a protocol without app and checks that returns the payload unchanged."
+        " One core; uvicorn with its fastest WebSocket implementation.",
         fill=SOFT,
     )
     canvas.line([(WIDTH - MARGIN - 86, 23), (WIDTH - MARGIN - 86, 38)], GOAL, width=2.5)
@@ -151,12 +151,12 @@ def bars(found: Results, note: str) -> str:
 
 @dataclass(frozen=True)
 class _Bars:
-    """What a panel shows. values: a number, or a word why there is none."""
+    """The contents of a panel. values: a number for each server, or why there is none."""
 
     values: dict[str, float | str]
     is_memory: bool
     goal: float | None
-    most: float
+    scale: float  # the value of a bar of full width
 
     @classmethod
     def of(cls, found: Results, load: str) -> "_Bars":
@@ -164,12 +164,12 @@ class _Bars:
         values = {name: _value(found, load, servers) for name, servers in PEERS.items()}
         numbers = [value for value in values.values() if not isinstance(value, str)]
         goal = next((goal.bound for goal in GOALS if _is_drawn(goal, load)), None)
-        # A few servers take so much memory that the others would be dots: their bars are cut.
-        most = 4 * min(numbers, default=1) if is_memory else 1.0
-        most = max(most, 2 * (goal or 0) if is_memory else max(numbers, default=1))
-        return cls(values, is_memory, goal, most)
+        # Some servers need so much memory that the other bars would vanish: long bars are cut.
+        scale = 4 * min(numbers, default=1) if is_memory else 1.0
+        scale = max(scale, 2 * (goal or 0) if is_memory else max(numbers, default=1))
+        return cls(values, is_memory, goal, scale)
 
-    def shown(self, value: float) -> str:
+    def label(self, value: float) -> str:
         if not self.is_memory:
             return f"{value:.2f}"
         return f"{value / 1000:.1f} kB" if value < 100_000 else f"{value / 1000:.0f} kB"
@@ -200,8 +200,8 @@ def _panel(canvas: Canvas, x: float, y: float, title: str, bars: _Bars) -> None:
     top, bottom = y + 30, y + 32 + _PITCH * len(PEERS)
     canvas.line([(left, top), (left, bottom)], LINE)
     if not bars.is_memory:
-        canvas.line([(left + width / bars.most, top), (left + width / bars.most, bottom)], LINE)
-        canvas.text(left + width / bars.most, bottom + 11, "1.0", size=10, fill=SOFT, anchor="end")
+        canvas.line([(left + width / bars.scale, top), (left + width / bars.scale, bottom)], LINE)
+        canvas.text(left + width / bars.scale, bottom + 11, "1.0", size=10, fill=SOFT, anchor="end")
     for number, (name, value) in enumerate(bars.values.items()):
         at = y + 34 + number * _PITCH
         is_ours = name == "wsgate"
@@ -210,34 +210,34 @@ def _panel(canvas: Canvas, x: float, y: float, title: str, bars: _Bars) -> None:
         if isinstance(value, str):
             canvas.text(left + 6, at + 11, value, fill=SOFT, size=11)
             continue
-        long = width * min(value / bars.most, 1)
-        canvas.bar(left, at, long, _BAR, fill)
-        if value > bars.most:  # cut: two strokes through the bar say so
+        bar_width = width * min(value / bars.scale, 1)
+        canvas.bar(left, at, bar_width, _BAR, fill)
+        if value > bars.scale:  # two strokes show that the bar is cut
             for cut in (0.90, 0.93):
-                spot = left + long * cut
+                spot = left + bar_width * cut
                 canvas.line([(spot - 3, at + _BAR + 1), (spot + 3, at - 1)], PAPER, width=2)
-        behind = left + long
+        label_x = left + bar_width
         if is_ours and bars.goal is not None:
-            spot = left + width * min(bars.goal / bars.most, 1)
+            spot = left + width * min(bars.goal / bars.scale, 1)
             canvas.line([(spot, at - 2.5), (spot, at + _BAR + 2.5)], GOAL, width=2.5)
-            if behind < spot < behind + _VALUE:  # the number goes behind it
-                behind = spot
-        canvas.text(behind + 5, at + 11, bars.shown(value), weight=weight, size=11)
+            if label_x < spot < label_x + _VALUE:  # put the number to the right of the mark
+                label_x = spot
+        canvas.text(label_x + 5, at + 11, bars.label(value), weight=weight, size=11)
 
 
 # ---- curves ----
 
 _CHART_TOP, _CHART_HEIGHT = 104, 270
-_AXIS, _NAMES = 52, 70  # left and right of a chart
+_AXIS, _NAMES = 52, 70  # widths to the left and to the right of a chart
 
 
 def curves(found: Results, note: str) -> str:
-    """Draw the rate by connections and by message size, both scales logarithmic."""
+    """Return the picture of the rate by connections and by message size, on logarithmic scales."""
     canvas = Canvas()
-    title = "How the cost grows: messages a second on one core"
+    title = "Messages per second on one core"
     canvas.text(MARGIN, 36, title, size=18, weight=600)
-    what = "Echo, one message under way on each connection. Scales are logarithmic."
-    canvas.text(MARGIN, 56, what, fill=SOFT)
+    subtitle = "Echo, one message in flight on each connection. The scales are logarithmic."
+    canvas.text(MARGIN, 56, subtitle, fill=SOFT)
     width = (WIDTH - 2 * MARGIN - _GAP) / 2
     headings = ("By connections, 64 B messages", "By message size, 64 connections")
     for number, (heading, growth) in enumerate(zip(headings, GROWTHS, strict=False)):
@@ -275,7 +275,7 @@ def _chart(canvas: Canvas, found: Results, left: float, width: float, growth: Gr
             ends[name] = places[-1][1]
         for x, y in places:
             canvas.dot(x, y, stroke)
-    for name, y in _apart(ends, 15).items():
+    for name, y in _spread(ends, 15).items():
         weight = 600 if name == "wsgate" else 400
         canvas.text(left + width + 9, y + 4, name, fill=STROKES[name][1], weight=weight)
 
@@ -304,11 +304,11 @@ def _short(rate: float) -> str:
     return f"{rate:g}"
 
 
-def _apart(ends: dict[str, float], least: float) -> dict[str, float]:
-    """Move labels down until none lies on another."""
+def _spread(ends: dict[str, float], distance: float) -> dict[str, float]:
+    """Return the y of each label, moved down until none overlaps another."""
     placed: dict[str, float] = {}
     last = -math.inf
     for name, y in sorted(ends.items(), key=lambda item: item[1]):
-        last = max(y, last + least)
+        last = max(y, last + distance)
         placed[name] = last
     return placed

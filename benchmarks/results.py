@@ -1,7 +1,7 @@
-"""The results that are kept, and what follows from them.
+"""The stored results, and the values computed from them.
 
-A record says of one load when, on what and for how long it was measured, and of each server what
-was seen in each round: figures, or why it failed.
+The record of a load contains the date, the machine, the versions and the seconds of a run, and for
+each server one entry per round: its figures, or the reason why it failed.
 """
 
 import json
@@ -20,7 +20,7 @@ Results = dict[str, Record]
 
 
 def load(path: Path) -> Results:
-    """Return what is kept in a file; nothing where there is none."""
+    """Return the results in a file, or an empty dict if there is no such file."""
     if not path.exists():
         return {}
     found: Results = json.loads(path.read_text())
@@ -28,7 +28,7 @@ def load(path: Path) -> Results:
 
 
 def save(path: Path, results: Results) -> None:
-    """Keep results, in the order of the loads, with one line for each round of a server."""
+    """Write results in the order of LOADS, with one line per round of a server."""
     ordered = {name: results[name] for name in LOADS if name in results}
     text = json.dumps(ordered, indent=1)
     path.write_text(re.sub(r"\{[^{}]*\}", lambda found: _on_one_line(found[0]), text) + "\n")
@@ -38,20 +38,20 @@ def _on_one_line(text: str) -> str:
     return json.dumps(json.loads(text))
 
 
-def values(results: Results, name: str, server: str) -> list[float | None]:
-    """Return a load's figure of a server in each round: None where it failed."""
+def figures(results: Results, name: str, server: str) -> list[float | None]:
+    """Return a server's figure in each round of a load; None for a round that failed."""
     entries = results.get(name, {}).get("servers", {}).get(server, [])
     return [entry.get(LOADS[name].figure.value) for entry in entries]
 
 
 def median(results: Results, name: str, server: str) -> float | None:
-    """Return the median of the rounds that went well, None where none did."""
-    found = [value for value in values(results, name, server) if value is not None]
+    """Return the median of the successful rounds, or None if all failed."""
+    found = [value for value in figures(results, name, server) if value is not None]
     return statistics.median(found) if found else None
 
 
 def best(results: Results, name: str, servers: Iterable[str]) -> str | None:
-    """Return the server that is best in a load, None where none could do it."""
+    """Return the server with the best median in a load, or None if all failed."""
     found = {server: median(results, name, server) for server in servers}
     able = {server: value for server, value in found.items() if value is not None}
     if not able:
@@ -61,35 +61,36 @@ def best(results: Results, name: str, servers: Iterable[str]) -> str | None:
 
 
 def ratio(results: Results, name: str, server: str, against: str) -> float | None:
-    """Return the median, over the rounds, of the ratio of two servers within one round."""
-    pairs = zip(values(results, name, server), values(results, name, against), strict=False)
+    """Return the median over the rounds of the ratio of two servers in the same round."""
+    pairs = zip(figures(results, name, server), figures(results, name, against), strict=False)
     ratios = [ours / theirs for ours, theirs in pairs if ours is not None and theirs]
     return statistics.median(ratios) if ratios else None
 
 
 def failure(results: Results, name: str, server: str) -> str | None:
-    """Return why a server failed in a load: the last reason, if it failed in any round."""
+    """Return why a server failed in a load (the last reason), or None if it never failed."""
     entries = results.get(name, {}).get("servers", {}).get(server, [])
     reasons = [entry["failed"] for entry in entries if "failed" in entry]
     return reasons[-1] if reasons else None
 
 
-def measured(results: Results, goal: Goal) -> float | None:
-    """Return what a goal is about: a ratio, or the worst round's figure; None if not measured.
+def goal_value(results: Results, goal: Goal) -> float | None:
+    """Return the value to compare with a goal: a ratio, or the figure of the worst round.
 
-    A round in which our server failed leaves a goal without a figure: it is not met.
+    Returns None if it was not measured, or if the server failed in any round: such a goal is not
+    met.
     """
     if failure(results, goal.load, goal.server):
         return None
     if goal.against:
         peer = best(results, goal.load, goal.against)
         return ratio(results, goal.load, goal.server, peer) if peer else None
-    found = [value for value in values(results, goal.load, goal.server) if value is not None]
+    found = [value for value in figures(results, goal.load, goal.server) if value is not None]
     return max(found) if found else None
 
 
 def is_met(goal: Goal, value: float) -> bool:
-    """Tell whether a goal's value keeps its bound."""
-    if goal.is_above and value == goal.bound:
+    """Return whether a value satisfies a goal."""
+    if goal.is_strict and value == goal.bound:
         return False
     return value >= goal.bound if LOADS[goal.load].figure is Figure.RATE else value <= goal.bound

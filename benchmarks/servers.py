@@ -1,7 +1,7 @@
-"""The servers that are compared: how each is started, and what it is called.
+"""The servers to compare: the command that starts each one, and its name in the tables.
 
-Each serves the same app with one worker, without an access log, and with the fastest event loop and
-HTTP parser that it offers; all else is as it comes.
+Each server runs the same app with one worker, without an access log, on uvloop and httptools if it
+supports them. All other settings are the server's defaults.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,14 @@ WSGATE = "wsgate"
 
 @dataclass(frozen=True)
 class Server:
-    """A command that serves the app.
+    """How to start one server.
 
-    command: with {port} to fill in; its first word names a program of the virtual environment.
-    by_fd: the same on a listening socket that it inherits, with {fd}; None where it cannot.
-    label: for people. packages: whose versions say what was measured.
+    Attributes:
+        label: Its name in tables and pictures.
+        command: The command line with the placeholder {port}. Its first word is a program in the
+            virtual environment of the benchmarks.
+        by_fd: The same for an inherited listening socket, with {fd}; None if it is not supported.
+        packages: The packages whose versions are recorded with the results.
     """
 
     label: str
@@ -91,6 +94,6 @@ UVICORN = ("uvicorn-websockets", "uvicorn-sansio", "uvicorn-wsproto")
 SOCKETIFY = ("socketify", "socketify-deflate")
 
 
-def packages() -> Iterator[str]:
-    """Yield the names of all packages that the servers are made of, once each."""
+def all_packages() -> Iterator[str]:
+    """Yield the packages of all servers, each once."""
     yield from dict.fromkeys(name for server in SERVERS.values() for name in server.packages)

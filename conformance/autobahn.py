@@ -1,11 +1,14 @@
-"""Run the Autobahn Testsuite against wsgate's echo app, and write its results as a table.
+"""Run the Autobahn Testsuite against wsgate's echo app and write the results as a table.
 
     python -m conformance.autobahn [--cases '1.*' ...] [--exclude '9.*' ...] [--write PAGE.md]
 
-The suite is Python 2, so it runs apart: by a script that AUTOBAHN names (it takes the URL, --cases,
---exclude and --keep FOLDER), else by ../shared/tools/autobahn.py where that lies beside the
-project, else by docker, from the image crossbario/autobahn-testsuite. Exit status 1 when any case
-is neither OK nor INFORMATIONAL.
+The suite is written in Python 2, so it runs in another process. Three ways are tried in order:
+
+1. the script that the variable AUTOBAHN names; it takes the URL, --cases, --exclude, --keep FOLDER;
+2. ../shared/tools/autobahn.py, if that file exists;
+3. Docker, with the image crossbario/autobahn-testsuite.
+
+The exit status is 1 if any case is neither OK nor INFORMATIONAL.
 """
 
 import argparse
@@ -26,8 +29,9 @@ from tests.apps.echo import app
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "crossbario/autobahn-testsuite"
-SHORT = ("9.*", "12.*", "13.*")  # what the test run leaves out: performance and compression
-FINE = ("OK", "INFORMATIONAL")
+# `make test` leaves these groups out because they take minutes: performance and compression.
+LONG_GROUPS = ("9.*", "12.*", "13.*")
+PASSED = frozenset({"OK", "INFORMATIONAL"})
 GROUPS = {
     "1": "Framing",
     "2": "Pings and Pongs",
@@ -44,8 +48,8 @@ GROUPS = {
 Results = dict[str, dict[str, Any]]
 
 
-def script() -> Path | None:
-    """Return the script that runs the suite, if there is one."""
+def find_script() -> Path | None:
+    """Return the script that runs the suite, or None."""
     for place in (os.environ.get("AUTOBAHN"), ROOT.parent / "shared/tools/autobahn.py"):
         if place and Path(place).exists():
             return Path(place)
@@ -53,23 +57,21 @@ def script() -> Path | None:
 
 
 def is_available() -> bool:
-    """Tell whether the suite can be run here."""
-    return script() is not None or _docker_runs()
+    """Return whether the suite can run on this machine."""
+    return find_script() is not None or _is_docker_running()
 
 
-def _docker_runs() -> bool:
+def _is_docker_running() -> bool:
     docker = shutil.which("docker")
-    return (
-        bool(docker)
-        and not subprocess.run(  # noqa: S603  # no input of anyone's
-            [docker or "", "info"], capture_output=True, check=False
-        ).returncode
-    )
+    if docker is None:
+        return False
+    command = [docker, "info"]  # fails when there is a client but no daemon
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603  # no untrusted input
 
 
-def command(url: str, folder: Path, cases: list[str], exclude: list[str]) -> list[str]:
-    """Return the command that runs the suite and leaves its reports in a folder."""
-    if (tool := script()) is not None:
+def suite_command(url: str, folder: Path, cases: list[str], exclude: list[str]) -> list[str]:
+    """Return the command that runs the suite against a URL and puts its reports in a folder."""
+    if (tool := find_script()) is not None:
         parts = [sys.executable, str(tool), url, "--keep", str(folder), "--cases", *cases]
         return [*parts, "--exclude", *exclude] if exclude else parts
     spec = {
@@ -86,12 +88,21 @@ def command(url: str, folder: Path, cases: list[str], exclude: list[str]) -> lis
 
 
 async def run(cases: list[str], exclude: list[str], **options: Any) -> Results:
-    """Run cases against a live echo server; options are the server's. Return the suite's index."""
+    """Run cases against a live echo server.
+
+    Args:
+        cases: Patterns of the cases to run, such as "1.*".
+        exclude: Patterns of the cases to leave out.
+        options: Settings of the server, as in `wsgate.Config`.
+
+    Returns:
+        The suite's result for each case.
+    """
     folder = Path(tempfile.mkdtemp(prefix="autobahn-"))
     try:
         async with wsgate.testing.serve(app, lifespan="off", **options) as server:
             process = await asyncio.create_subprocess_exec(
-                *command(server.ws_url + "/", folder, cases, exclude),
+                *suite_command(server.ws_url + "/", folder, cases, exclude),
                 stdout=asyncio.subprocess.DEVNULL,
             )
             await process.wait()
@@ -102,24 +113,24 @@ async def run(cases: list[str], exclude: list[str], **options: Any) -> Results:
 
 
 async def run_all(**options: Any) -> Results:
-    """Run every case, in two halves at a time: the suite itself is what takes the time."""
-    long = ["13.*"]
-    halves = await asyncio.gather(run(["*"], long, **options), run(long, [], **options))
+    """Run every case. Two suites run in parallel, because the suite is slower than the server."""
+    group = ["13.*"]
+    halves = await asyncio.gather(run(["*"], group, **options), run(group, [], **options))
     return halves[0] | halves[1]
 
 
-def shortfalls(results: Results) -> dict[str, str]:
-    """Return the cases that are not as they should be, with what is wrong."""
-    short = {}
+def failures(results: Results) -> dict[str, str]:
+    """Return the cases that did not pass, each with its verdicts and the server's close code."""
+    failed = {}
     for case, result in results.items():
-        judged = (result["behavior"], result["behaviorClose"])
-        if not set(judged) <= set(FINE):
-            short[case] = f"{judged[0]}, closing {judged[1]}, code {result['remoteCloseCode']}"
-    return short
+        behavior, closing = result["behavior"], result["behaviorClose"]
+        if not {behavior, closing} <= PASSED:
+            failed[case] = f"{behavior}, closing {closing}, code {result['remoteCloseCode']}"
+    return failed
 
 
 def table(results: Results) -> str:
-    """Return the results as Markdown, a line a group."""
+    """Return the results as a Markdown table with one row per group of cases."""
     groups: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for case, result in results.items():
         groups[case.split(".")[0]][result["behavior"]] += 1
@@ -135,36 +146,44 @@ def table(results: Results) -> str:
 
 PAGE = """# The Autobahn Testsuite
 
-wsgate {wsgate} with wsproto {wsproto} and h11 {h11}, CPython {python}, the echo app of the tests.
-Made by `make autobahn`; `make test` runs all groups but 9, 12 and 13, with the same demands: each
-case OK or INFORMATIONAL, in its messages and in its closing.
+The [Autobahn Testsuite](https://github.com/crossbario/autobahn-testsuite) checks a WebSocket server
+against RFC 6455 and RFC 7692, case by case. A case passes here only if the suite rates both the
+messages and the closing handshake OK or INFORMATIONAL.
+
+To repeat the run, use `make autobahn`: it needs Docker and rewrites this page. `make test` runs all
+groups except 9, 12 and 13.
+
+Measured with wsgate {wsgate}, wsproto {wsproto}, h11 {h11} and CPython {python}; the server runs
+the echo app of the tests.
 
 {table}
 """
 
 
 def main() -> int:
-    """Run the suite as the arguments say."""
+    """Parse the arguments, run the suite, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", nargs="+", default=["*"])
     parser.add_argument("--exclude", nargs="*", default=[])
-    parser.add_argument("--write", type=Path, help="write the table to this page")
+    parser.add_argument("--write", type=Path, help="write the table to this file")
     arguments = parser.parse_args()
     if not is_available():
-        print("the suite is not here: name its script in AUTOBAHN, or have docker run")
+        print(
+            "The suite is not available: start Docker, or set AUTOBAHN to the path of its script."
+        )
         return 1
     is_all = arguments.cases == ["*"] and not arguments.exclude
     results = asyncio.run(run_all() if is_all else run(arguments.cases, arguments.exclude))
     print(table(results))
-    short = shortfalls(results)
-    for case, what in short.items():
-        print(f"{case}: {what}")
+    failed = failures(results)
+    for case, verdict in failed.items():
+        print(f"{case}: {verdict}")
     if arguments.write:
         versions = {name: importlib.metadata.version(name) for name in ("wsgate", "wsproto", "h11")}
         python = sys.version.split()[0]
         page = PAGE.format(table=table(results), python=python, **versions)
         arguments.write.write_text(page)
-    return bool(short)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Write docs/reliability.md from what the abuse suite has measured.
+"""Write docs/reliability.md from the measurements of the abuse suite.
 
     python -m conformance.reliability RESULTS.jsonl PAGE.md
 
-The results are what `pytest tests/abuse` leaves where WSGATE_ABUSE_RESULTS points to: one JSON
-object a line, with test, abuse, bound and measured.
+`pytest tests/abuse` appends its measurements to the file that WSGATE_ABUSE_RESULTS names. Each line
+is a JSON object with the keys test, abuse, bound and measured.
 """
 
 import json
@@ -19,57 +19,63 @@ GROUPS = {
     "test_process.py": "The process",
     "test_policies.py": "Policies",
 }
-PAGE = """# What was tried on it
+PAGE = """# The abuse suite
 
-`make test` runs the abuse suite, `tests/abuse/`: servers as users start them, and clients that do
-what no client should. Behind each test a fresh client has to have its echo within a second, tasks,
-file descriptors and connections have to be back where they were, and the log may hold no
-traceback. Below is what was measured, with the bound that the test asserts; where two values stand,
-the first is asyncio's loop and the second uvloop's. Deadlines are swept four times a second, and a
-Ping's is counted from when it is seen to have left, up to a second later. `make reliability` makes
-this page.
+What wsgate does when clients, apps and operators misbehave, with the bound that each test asserts
+and the value that was measured.
+
+`make test` runs the suite, `tests/abuse/`. It starts real server processes and attacks them with
+clients that break the protocol or vanish. After each test a new client must receive its echo within
+one second, the numbers of tasks, file descriptors and connections must be back at their starting
+values, and the log must contain no traceback.
+
+Where a row has two values, the first is for asyncio's event loop and the second for uvloop. The
+server checks deadlines four times a second. A Ping's timeout starts when the server has seen that
+the Ping left, which can be up to a second later. `make reliability` repeats the measurements and
+rewrites this page.
 
 {tables}
 ## Answers
 
-What has nothing to measure has an answer to be right. Each of these is a test.
+These tests measure nothing. They check that the server gives the right answer.
 
 | Abuse | Answer |
 | --- | --- |
-| Key missing, twice, short, not base64 | 400 |
-| Version missing, 8, twice | 426, with `Sec-WebSocket-Version: 13` |
-| POST; a body; Transfer-Encoding | 400, never upgraded |
-| HTTP/1.0 with Upgrade | served as HTTP |
-| No Host, two, an invalid one | 400 |
-| A byte above 0x7f in Host, Connection, Upgrade, Sec-WebSocket-* | 400; in other fields it is legal |
-| Malformed Sec-WebSocket-Extensions; an empty Sec-WebSocket-Protocol | 400 |
-| Extension parameters that do not fit | the offer is declined, the handshake goes on |
-| 101 headers; 64 KiB and a byte of head | 431 |
-| A target over 8 KiB | 414 |
-| Both lengths; a chunk line or trailer that is malformed, or a trailer that would frame the message | 400, and the connection closes |
-| Unmasked, reserved bits, reserved opcodes, long or fragmented control frames, stray continuation, interleaved data, lengths that are not minimal, bit 63, bad close codes, one-byte closes | 1002 |
-| Invalid UTF-8 split at every byte, at its first bad byte; bad deflate data; bad UTF-8 in a reason | 1007 |
-| One byte over the limit: declared, in fragments, inflated | 1009 before it is kept; the limit itself passes |
-| Slow consumer | 1013, then aborted |
-| No sign of life behind a Ping | 1011 |
+| Sec-WebSocket-Key missing, sent twice, too short, or not base64 | 400 |
+| Sec-WebSocket-Version missing, 8, or sent twice | 426, with `Sec-WebSocket-Version: 13` |
+| A handshake with POST, with a body, or with Transfer-Encoding | 400; the connection is never upgraded |
+| HTTP/1.0 with Upgrade | served as plain HTTP |
+| No Host header, two of them, or an invalid one | 400 |
+| A byte above 0x7F in Host, Connection, Upgrade or Sec-WebSocket-* | 400; in other fields it is legal |
+| A malformed Sec-WebSocket-Extensions; an empty Sec-WebSocket-Protocol | 400 |
+| Extension parameters that the server cannot use | the extension is declined and the handshake goes on |
+| 101 header fields; a request head of 64 KiB plus one byte | 431 |
+| A request target over 8 KiB | 414 |
+| Content-Length together with Transfer-Encoding; a malformed chunk line or trailer; a framing field in a trailer | 400, and the connection is closed |
+| Unmasked frames, reserved bits, reserved opcodes, long or fragmented control frames, a continuation frame without a message, interleaved messages, lengths that are not minimal, a length with bit 63 set, invalid close codes, a Close of one byte | 1002 |
+| Invalid UTF-8, split at every byte; invalid deflate data; invalid UTF-8 in a close reason | 1007, at the first invalid byte |
+| One byte over the size limit: declared, in fragments, or after inflating | 1009, before the byte is stored; a message of exactly the limit passes |
+| A slow consumer | 1013, then TCP is aborted |
+| No data after a Ping | 1011 |
 | Too many messages a second | 1008 |
-| App raises; returns; before it accepts | 1011; 1000; 500 |
+| The app raises; returns; fails before it accepts | 1011; 1000; 500 |
 | SIGTERM | 1012 |
 
-## Worst things found on the way
+## The worst faults that were found
 
-1. A request pipelined behind a body could pass unjudged: h11 was given slices that reached into the
-   next request, and parsed what it held back without our limits and checks. It is now never given a
-   byte of the next request.
-2. A chunk line with a few dozen quoted extensions took exponential time in our own pattern. It is
-   possessive now: 8,000 extensions take a millisecond.
-3. On asyncio's loop, a client that sent a Close, read ours and reset the connection left its app
-   waiting for ever: closing our half raised, and what should have woken the app was skipped.
+1. A request pipelined after a body could skip all checks. h11 was given slices that reached into the
+   next request, and parsed the bytes that it had kept without wsgate's limits. h11 now never
+   receives a byte of the next request.
+2. A chunk line with a few dozen quoted extensions took exponential time in one of wsgate's regular
+   expressions. The expression is possessive now: 8,000 extensions take one millisecond.
+3. On asyncio's event loop, a client that sent a Close, read the answer and then reset the connection
+   left its app waiting forever: closing the sending half raised an exception, and the code that
+   wakes the app was skipped.
 """
 
 
 def main() -> None:
-    """Write the page."""
+    """Read the results and write the page."""
     results, page = map(Path, sys.argv[1:3])
     rows: dict[str, dict[tuple[str, str], list[str]]] = {name: {} for name in GROUPS}
     for line in results.read_text().splitlines():

@@ -1,4 +1,7 @@
-"""Write the seed corpus: python -m fuzz.seeds. Its files are kept, so findings may join them."""
+"""Writes the seed corpus: python -m fuzz.seeds.
+
+The files are committed. Inputs that found a fault can be added to them by hand.
+"""
 
 import base64
 import zlib
@@ -17,7 +20,7 @@ HTTP = {
     "absolute": b"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n",
     "options": b"OPTIONS * HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
     "old": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    "doubtful": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+    "ambiguous": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, websocket\r\nConnection: x\r\n"
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
@@ -27,7 +30,7 @@ HTTP = {
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """Return a masked frame; `first` is its first octet."""
+    """Return a masked frame. first: its first octet (FIN, RSV and opcode)."""
     masked = bytes(byte ^ MASK[i % 4] for i, byte in enumerate(payload))
     length = len(payload)
     if length < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
@@ -35,8 +38,8 @@ def frame(first: int, payload: bytes) -> bytes:
     return bytes((first, 0xFE)) + length.to_bytes(2, "big") + MASK + masked
 
 
-def deflated(data: bytes) -> bytes:
-    """Return data as the payload of a compressed message."""
+def compress(data: bytes) -> bytes:
+    """Return the payload of a compressed message (RFC 7692 section 7.2.1)."""
     compressor = zlib.compressobj(wbits=-15)
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
@@ -45,11 +48,11 @@ FRAMES = {
     "text": frame(0x81, "żółw 🐢".encode()),
     "binary": frame(0x82, bytes(200)),
     "fragments": frame(0x01, b"a\xf0\x9f") + frame(0x89, b"ping") + frame(0x80, b"\x90\xa2"),
-    "compressed": frame(0xC1, deflated(b"hello hello hello")),
-    "compressed-fragments": frame(0x41, deflated(b"x" * 99)[:4])
+    "compressed": frame(0xC1, compress(b"hello hello hello")),
+    "compressed-fragments": frame(0x41, compress(b"x" * 99)[:4])
     + frame(0x89, b"")
-    + frame(0x80, deflated(b"x" * 99)[4:]),
-    "bomb": frame(0xC2, deflated(bytes(100_000))),
+    + frame(0x80, compress(b"x" * 99)[4:]),
+    "bomb": frame(0xC2, compress(bytes(100_000))),
     "final-block": frame(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"),
     "close": frame(0x88, b"\x03\xe8bye"),
     "bad-utf8": frame(0x81, b"\xed\xa0\x80"),
@@ -60,7 +63,7 @@ FRAMES = {
 
 
 def main() -> None:
-    """Write all seeds."""
+    """Write the seeds of all targets."""
     for name, data in HTTP.items():
         _write("http", name, b"\x00\x07" + data)
     for name, data in FRAMES.items():

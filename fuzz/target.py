@@ -1,4 +1,7 @@
-"""A coverage-guided fuzz target: python -m fuzz.target http|codec|session [libFuzzer's options]."""
+"""Runs one coverage-guided fuzz target: python -m fuzz.target http|codec|session [OPTIONS].
+
+OPTIONS are those of libFuzzer, for example -max_total_time=60.
+"""
 
 import sys
 
@@ -15,7 +18,7 @@ TARGETS = {
 
 
 def main() -> None:
-    """Run the target that the first argument names."""
+    """Run the target that the first argument names, until libFuzzer stops it."""
     check = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, check)
     atheris.Fuzz()

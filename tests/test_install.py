@@ -1,4 +1,4 @@
-"""The C extensions are optional: wsgate installs and serves with a compiler that fails, too."""
+"""The C extensions are optional: wsgate also installs and serves when the compiler fails."""
 
 import importlib.metadata
 import os
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NEEDED = 77  # setuptools, as pyproject.toml has it
+MIN_SETUPTOOLS = 77  # as in pyproject.toml
 
 
-def _setuptools() -> int:
+def _setuptools_version() -> int:
     try:
         return int(importlib.metadata.version("setuptools").partition(".")[0])
     except importlib.metadata.PackageNotFoundError:
@@ -22,21 +22,21 @@ def _setuptools() -> int:
 
 
 pytestmark = pytest.mark.skipif(
-    _setuptools() < NEEDED,
-    reason=f"builds without a download, so setuptools>={NEEDED} must be here",
+    _setuptools_version() < MIN_SETUPTOOLS,
+    reason=f"the build downloads nothing, so it needs setuptools>={MIN_SETUPTOOLS} here",
 )
 
-# What was installed echoes, over a socket, with the functions and the class of the modules named.
+# Checks that the installed wsgate uses the given modules, and that it echoes over a socket.
 ECHO = """
 import asyncio, pathlib, sys
 import websockets, wsgate, wsgate.testing
 from wsgate.ws.frames import fast_codec
 from wsgate.server import message_reader
 
-site, frames, path = sys.argv[1:]
+site, messages, fast_path = sys.argv[1:]
 assert pathlib.Path(wsgate.__file__).is_relative_to(site), wsgate.__file__
-assert fast_codec.compiled.__name__ == frames, fast_codec.compiled
-assert message_reader.MessagePath.__module__ == path, message_reader.MessagePath
+assert fast_codec.compiled.__name__ == messages, fast_codec.compiled
+assert message_reader.MessagePath.__module__ == fast_path, message_reader.MessagePath
 
 async def app(scope, receive, send):
     await receive()
@@ -57,12 +57,16 @@ print("echoed")
 
 
 def run(*arguments: str, **environment: str) -> str:
-    """Run Python; return what it prints."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COVERAGE_", "PYTHONPATH"))}
+    """Run Python and return its output."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COVERAGE_", "PYTHONPATH"))
+    }
     done = subprocess.run(
         [sys.executable, *arguments],
-        cwd=tempfile.gettempdir(),  # not where another wsgate lies
-        env=kept | environment,
+        cwd=tempfile.gettempdir(),  # a folder without another wsgate
+        env=inherited | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -72,8 +76,8 @@ def run(*arguments: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-def installed(folder: Path, **environment: str) -> Path:
-    """Install wsgate from its sources alone, without a download; return where."""
+def install(folder: Path, **environment: str) -> Path:
+    """Install wsgate from its sources, without a download; return the folder."""
     source, site = folder / "source", folder / "site"
     source.mkdir()
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
@@ -82,27 +86,27 @@ def installed(folder: Path, **environment: str) -> Path:
         shutil.copy(ROOT / name, source)
     pip = ("-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation")
     quiet = ("--disable-pip-version-check", "--quiet", "--no-cache-dir")
-    path = os.environ.get("PYTHONPATH", "")  # setuptools may be there
+    path = os.environ.get("PYTHONPATH", "")  # setuptools may be in it
     run(*pip, *quiet, "--target", str(site), str(source), PYTHONPATH=path, **environment)
     return site
 
 
-def echoes(site: Path, *modules: str) -> None:
-    said = run("-c", ECHO, str(site), *modules, PYTHONPATH=str(site), PYTHONUTF8="1")
-    assert said == "echoed\n"
+def check_echo(site: Path, *modules: str) -> None:
+    output = run("-c", ECHO, str(site), *modules, PYTHONPATH=str(site), PYTHONUTF8="1")
+    assert output == "echoed\n"
 
 
-def test_without_a_compiler_the_plain_twins_are_installed(tmp_path: Path) -> None:
+def test_without_a_compiler_the_python_twins_are_used(tmp_path: Path) -> None:
     failing = shutil.which("false")
     assert failing is not None
-    site = installed(tmp_path, CC=failing, LDSHARED=failing)
+    site = install(tmp_path, CC=failing, LDSHARED=failing)
     assert not list(site.rglob("*.so"))
-    echoes(site, "wsgate.ws.frames.messages", "wsgate.server.fast_path")
+    check_echo(site, "wsgate.ws.frames.messages", "wsgate.server.fast_path")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
-def test_with_a_compiler_the_extensions_are_installed(tmp_path: Path) -> None:
-    site = installed(tmp_path)
+def test_with_a_compiler_the_extensions_are_used(tmp_path: Path) -> None:
+    site = install(tmp_path)
     names = sorted(extension.name.partition(".")[0] for extension in site.rglob("*.so"))
     assert names == ["_fast_path", "_messages"]
-    echoes(site, "wsgate.ws.frames._messages", "wsgate.server._fast_path")
+    check_echo(site, "wsgate.ws.frames._messages", "wsgate.server._fast_path")

@@ -1,7 +1,8 @@
-"""The chat as an ASGI application: one page, and the WebSocket behind it.
+"""The chat as an ASGI application: one page, and one WebSocket per client.
 
-`app` serves the page at `/` and the chat at `/ws`. The rules of rooms, names and
-messages are in `rooms.py`; here is what waits: a reader and a writer for each client.
+`app` serves the page at `/` and the chat at `/ws`. The rules for rooms, names and
+messages are in `rooms.py`. This file contains everything that waits: a reader and
+a writer for each client.
 """
 
 import asyncio
@@ -26,25 +27,25 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-CLOSE_TIMEOUT = 5.0  # seconds that saying goodbye to a client may take
+CLOSE_TIMEOUT = 5.0  # seconds to wait until the Close is sent
 
 
-class Farewell(NamedTuple):
-    """The close code and reason a client is sent away with."""
+class Goodbye(NamedTuple):
+    """The close code and the reason with which the server ends a WebSocket."""
 
     code: int
     reason: str
 
 
-TOO_SLOW = Farewell(1013, "You read too slowly; try again later.")
-ELSEWHERE = Farewell(4001, "This place was taken by your newer connection.")
+TOO_SLOW = Goodbye(1013, "You read too slowly; try again later.")
+TAKEN_OVER = Goodbye(4001, "This place was taken by your newer connection.")
 
 
 class Chat:
     """The application: all rooms and all clients of one process."""
 
     def __init__(self, limits: Limits | None = None, list_pause: float = 1.0) -> None:
-        """Take the bounds; changes of the room list are told every `list_pause` seconds."""
+        """Create a chat. list_pause: seconds between two messages with the list of rooms."""
         self.limits = limits or Limits()
         self.rooms = Rooms(self.limits, clock=lambda: time.time_ns() // 1_000_000)
         self._page = Page(Path(__file__).with_name("index.html").read_bytes())
@@ -66,12 +67,12 @@ class Chat:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        welcome = route(scope) == "/ws"
-        try:  # a close before the accept is a plain 403
-            await send({"type": "websocket.accept" if welcome else "websocket.close"})
-        except OSError:  # gone already
+        is_chat = route(scope) == "/ws"
+        try:  # a close before the accept is answered with 403
+            await send({"type": "websocket.accept" if is_chat else "websocket.close"})
+        except OSError:  # the client has left
             return
-        if welcome:
+        if is_chat:
             await self._serve(Client(self), receive, send)
 
     async def _serve(self, client: "Client", receive: Receive, send: Send) -> None:
@@ -87,17 +88,17 @@ class Chat:
             self._list_timer.cancel()
             self._list_timer = None
 
-    def list_changed(self) -> None:
-        """Tell all clients the new list of rooms, soon.
+    def schedule_list(self) -> None:
+        """Send the list of rooms to all clients after a pause.
 
-        Not at once: when a thousand come back after a restart, a list for each of them
-        to each of them would be a million messages.
+        If a thousand clients reconnect after a restart, sending the list to each of them
+        for each of them would be a million messages.
         """
         if not self._list_timer:
             loop = asyncio.get_running_loop()
-            self._list_timer = loop.call_later(self._list_pause, self._tell_list)
+            self._list_timer = loop.call_later(self._list_pause, self._send_list)
 
-    def _tell_list(self) -> None:
+    def _send_list(self) -> None:
         self._list_timer = None
         line = encode({"type": "rooms", "rooms": self.rooms.listing()})
         for client in self._clients:
@@ -105,10 +106,10 @@ class Chat:
 
 
 class Client:
-    """One WebSocket: what it says goes to the rooms, what it is told to its outbox.
+    """One WebSocket: its messages go to the rooms, messages for it go to its outbox.
 
     Only the writer waits for the network. A client that reads too slowly fills its own
-    outbox and is sent away; its room never notices.
+    outbox and is disconnected; its room does not wait for it.
     """
 
     def __init__(self, chat: Chat) -> None:
@@ -118,41 +119,41 @@ class Client:
         self._clock = loop.time
         self._bucket = Bucket(limits.burst, limits.per_second, loop.time())
         self._outbox: asyncio.Queue[str] = asyncio.Queue(limits.outbox)
-        self._ended: asyncio.Future[Farewell | None] = loop.create_future()
-        self._member = Member(post=self.post, evict=lambda: self._end(ELSEWHERE))
+        self._goodbye: asyncio.Future[Goodbye | None] = loop.create_future()
+        self._member = Member(post=self.post, evict=lambda: self._end(TAKEN_OVER))
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Read and write until either ends; then leave the room, whatever happened."""
-        self._greet()
+        """Read and write until one of them ends, then leave the room in any case."""
+        self._send_hello()
         try:
-            farewell = await self._talk(receive, send)
+            goodbye = await self._exchange(receive, send)
         finally:
             self._leave()
-        if farewell:
-            await _say_goodbye(send, farewell)
+        if goodbye:
+            await _close(send, goodbye)
 
     def post(self, line: str) -> None:
-        """Put a line of JSON in the outbox; when that is full, end."""
-        if self._ended.done():
-            return  # what comes after a lost line must not arrive either
+        """Put a line of JSON into the outbox; if the outbox is full, disconnect."""
+        if self._goodbye.done():
+            return  # do not send lines after a lost line
         try:
             self._outbox.put_nowait(line)
         except asyncio.QueueFull:
             self._end(TOO_SLOW)
 
-    async def _talk(self, receive: Receive, send: Send) -> Farewell | None:
+    async def _exchange(self, receive: Receive, send: Send) -> Goodbye | None:
         async with asyncio.TaskGroup() as tasks:
             reader = tasks.create_task(self._read(receive))
             writer = tasks.create_task(self._write(send))
-            farewell = await self._ended
+            goodbye = await self._goodbye
             reader.cancel()
             writer.cancel()
-        return farewell
+        return goodbye
 
     async def _read(self, receive: Receive) -> None:
         while (event := await receive())["type"] == "websocket.receive":
-            self._hear(event)
-            # Messages that wait already are received without a pause: let others work.
+            self._handle(event)
+            # Queued messages are received without suspending: let other tasks run.
             await asyncio.sleep(0)
         self._end(None)
 
@@ -160,37 +161,37 @@ class Client:
         try:
             while True:
                 await send({"type": "websocket.send", "text": await self._outbox.get()})
-        except OSError:  # the client has left; the reader may learn it later
+        except OSError:  # the client has left; the reader may notice it later
             self._end(None)
 
-    def _end(self, farewell: Farewell | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(farewell)
+    def _end(self, goodbye: Goodbye | None) -> None:
+        if not self._goodbye.done():
+            self._goodbye.set_result(goodbye)
 
-    def _greet(self) -> None:
+    def _send_hello(self) -> None:
         limits = self._chat.limits
         bounds = {"name": limits.name, "room": limits.room, "text": limits.text}
         rooms = self._chat.rooms.listing()
         self.post(encode({"type": "hello", "limits": bounds, "rooms": rooms}))
 
-    def _hear(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         ref = None
         try:
             message = parse(event, self._chat.limits.frame)
-            ref = token(message, "ref")
-            self._pay()
-            self._obey(message, ref)
+            ref = optional_token(message, "ref")
+            self._check_rate()
+            self._dispatch(message, ref)
         except ChatError as error:
             self.post(encode(error.as_message(ref)))
 
-    def _pay(self) -> None:
+    def _check_rate(self) -> None:
         if not self._bucket.take(self._clock()):
             raise ChatError("too_fast", "That was too fast; please wait a moment.")
 
-    def _obey(self, message: Message, ref: str | None) -> None:
+    def _dispatch(self, message: Message, ref: str | None) -> None:
         match message.get("type"):
             case "say":
-                self._chat.rooms.say(self._member, string(message, "text"), ref)
+                self._chat.rooms.say(self._member, required_string(message, "text"), ref)
             case "join":
                 self._join(message)
             case "leave":
@@ -203,21 +204,21 @@ class Client:
 
     def _join(self, message: Message) -> None:
         limits = self._chat.limits
-        room = clean_label(string(message, "room"), "room", limits.room)
-        name = clean_label(string(message, "name"), "name", limits.name)
-        self._chat.rooms.join(self._member, room, name, token(message, "key") or "")
-        self._chat.list_changed()
+        room = clean_label(required_string(message, "room"), "room", limits.room)
+        name = clean_label(required_string(message, "name"), "name", limits.name)
+        self._chat.rooms.join(self._member, room, name, optional_token(message, "key") or "")
+        self._chat.schedule_list()
 
     def _leave(self) -> None:
         if self._member.room:
             self._chat.rooms.leave(self._member)
-            self._chat.list_changed()
+            self._chat.schedule_list()
 
 
-async def _say_goodbye(send: Send, farewell: Farewell) -> None:
+async def _close(send: Send, goodbye: Goodbye) -> None:
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(CLOSE_TIMEOUT):
-            await send({"type": "websocket.close", **farewell._asdict()})
+            await send({"type": "websocket.close", **goodbye._asdict()})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -227,13 +228,13 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def route(scope: Scope) -> str:
-    """Give the path below the place where the application is mounted."""
+    """Return the path without the root path of the application."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def parse(event: Event, limit: int) -> Message:
-    """Give the JSON object in a WebSocket message; raises ChatError when it has none."""
+    """Return the JSON object in a WebSocket message. Raises ChatError if there is none."""
     text = event.get("text")
     if text is None:
         raise ChatError("binary", "Please send text, not binary.")
@@ -248,26 +249,26 @@ def parse(event: Event, limit: int) -> Message:
     return message
 
 
-def string(message: Message, field: str) -> str:
-    """Give a field that must be a string; raises ChatError when it is not."""
+def required_string(message: Message, field: str) -> str:
+    """Return a field that must be a string. Raises ChatError if it is not."""
     value = message.get(field)
     if not isinstance(value, str):
         raise ChatError("bad_field", f'"{field}" must be a string.')
     return value
 
 
-def token(message: Message, field: str) -> str | None:
-    """Give a field that may be missing and else is up to 64 of A-Z a-z 0-9 _ and -."""
+def optional_token(message: Message, field: str) -> str | None:
+    """Return a field of 1 to 64 characters A-Z a-z 0-9 _ -, or None if it is missing."""
     if field not in message:
         return None
-    value = string(message, field)
+    value = required_string(message, field)
     if not re.fullmatch("[A-Za-z0-9_-]{1,64}", value):
         raise ChatError("bad_field", f'"{field}" must be 1 to 64 letters, digits, "_" or "-".')
     return value
 
 
 class Page:
-    """The one page, and the answers to requests for anything else."""
+    """Serves the page at `/` and errors for all other requests."""
 
     def __init__(self, html: bytes) -> None:
         policy = (b"content-security-policy", content_security_policy(html))
@@ -277,16 +278,16 @@ class Page:
         """Answer a request: GET and HEAD of `/` with the page."""
         method = scope["method"]
         if route(scope) != "/":
-            answer = _NOTHING
+            answer = _NOT_FOUND
         elif method in {"GET", "HEAD"}:
             answer = self._found
         else:
             answer = _NOT_ALLOWED
-        await _respond(send, answer, b"" if method == "HEAD" else answer.body)
+        await _send_response(send, answer, b"" if method == "HEAD" else answer.body)
 
 
 class Answer(NamedTuple):
-    """An HTTP response as the page gives it."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -294,9 +295,9 @@ class Answer(NamedTuple):
     headers: Sequence[tuple[bytes, bytes]] = ()
 
 
-_NOTHING = Answer(404, b"There is nothing here.\n")
+_NOT_FOUND = Answer(404, b"There is nothing here.\n")
 _NOT_ALLOWED = Answer(405, b"Only GET and HEAD.\n", headers=[(b"allow", b"GET, HEAD")])
-_SAFETY: Headers = [
+_SECURITY_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -304,18 +305,18 @@ _SAFETY: Headers = [
 ]
 
 
-async def _respond(send: Send, answer: Answer, body: bytes) -> None:
-    about: Headers = [
+async def _send_response(send: Send, answer: Answer, body: bytes) -> None:
+    entity: Headers = [
         (b"content-type", answer.media_type + b"; charset=utf-8"),
         (b"content-length", str(len(answer.body)).encode()),
     ]
-    headers = [*about, *answer.headers, *_SAFETY]
+    headers = [*entity, *answer.headers, *_SECURITY_HEADERS]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def content_security_policy(html: bytes) -> bytes:
-    """Allow a page its own script and style, its own WebSocket, and nothing else."""
+    """Return a policy that allows the page's own script, style and WebSocket, and nothing else."""
     return b"; ".join(
         [
             b"default-src 'none'",

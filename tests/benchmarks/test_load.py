@@ -1,4 +1,4 @@
-"""The load generator: that it compiles without a warning, and counts what a server answers."""
+"""The load generator: it compiles without warnings and counts the server's answers."""
 
 import asyncio
 import json
@@ -46,25 +46,23 @@ async def run(generator: Path, port: int, *arguments: str) -> dict[str, Any]:
     ],
     ids=" ".join,
 )
-async def test_each_load_gets_its_answers(generator: Path, arguments: tuple[str, ...]) -> None:
+async def test_each_mode_counts_answers(generator: Path, arguments: tuple[str, ...]) -> None:
     async with wsgate.testing.serve(app, access_log=False) as server:
         found = await run(generator, server.port, *arguments, "--connections", "4")
     assert found["rate"] > 0
     assert found["deflate"] is ("--offer-deflate" in arguments)
 
 
-async def test_messages_are_compressed_as_the_server_agreed(
-    generator: Path, tmp_path: Path
-) -> None:
+async def test_compressed_messages_are_echoed(generator: Path, tmp_path: Path) -> None:
     payload = tmp_path / "payload"
-    payload.write_bytes(measure.compressed(3000))
+    payload.write_bytes(measure.compressed_message(3000))
     packed = ("--compressed", "--payload", str(payload), "--size", "3000")
     async with wsgate.testing.serve(app, access_log=False) as server:
         found = await run(generator, server.port, "echo", *packed)
     assert found["rate"] > 0
 
 
-async def test_hold_counts_those_that_are_held(generator: Path) -> None:
+async def test_hold_reports_the_open_connections(generator: Path) -> None:
     async with wsgate.testing.serve(app, access_log=False) as server:
         held = ("--connections", "20", "--active", "4", "--rate", "50")
         found = await run(generator, server.port, "hold", *held)
@@ -72,7 +70,7 @@ async def test_hold_counts_those_that_are_held(generator: Path) -> None:
     assert found["p99_ms"] > 0
 
 
-async def test_a_server_that_refuses_is_told_of(generator: Path) -> None:
+async def test_a_refused_handshake_ends_the_run_with_the_reason(generator: Path) -> None:
     async with wsgate.testing.serve(app, access_log=False, ws_origins=["https://else"]) as server:
         process = await asyncio.create_subprocess_exec(
             generator, "echo", "--port", str(server.port), stderr=asyncio.subprocess.PIPE

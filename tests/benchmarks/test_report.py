@@ -1,4 +1,4 @@
-"""What the benchmarks' page and pictures say of results that are given."""
+"""The page and the pictures of the benchmarks, for given results."""
 
 from pathlib import Path
 from typing import Any
@@ -57,20 +57,20 @@ def goal(load: str, *against: str, server: str = "wsgate") -> Goal:
     )
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios(found: Results) -> None:
+def test_a_ratio_is_the_median_of_the_ratios_within_each_round(found: Results) -> None:
     assert results.ratio(found, "echo64", "wsgate", "limit") == 0.85
     assert results.ratio(found, "echo64", "daphne", "limit") is None
     assert results.ratio(found, "http", "wsgate", "limit") is None
 
 
-def test_the_best_of_several_is_taken(found: Results) -> None:
+def test_the_server_with_the_best_median_is_the_best(found: Results) -> None:
     assert results.best(found, "echo64", UVICORN) == "uvicorn-sansio"
     assert results.best(found, "idle-deflate", ("wsgate", "socketify")) == "wsgate"
     assert results.best(found, "echo64", ("daphne",)) is None
 
 
 @pytest.mark.parametrize(
-    ("what", "value", "is_met"),
+    ("checked", "value", "is_met"),
     [
         (goal("echo64", "limit"), 0.80, True),
         (goal("echo64", "limit"), 0.79, False),
@@ -83,16 +83,16 @@ def test_the_best_of_several_is_taken(found: Results) -> None:
         (goal("hold"), 50, False),
     ],
 )
-def test_a_goal_is_met_or_not(what: Goal, value: float, is_met: bool) -> None:
-    assert results.is_met(what, value) is is_met
+def test_a_goal_is_met_or_not(checked: Goal, value: float, is_met: bool) -> None:
+    assert results.is_met(checked, value) is is_met
 
 
-def test_the_worst_round_counts_where_a_figure_is_bound(found: Results) -> None:
-    assert results.measured(found, goal("idle-deflate")) == 6100
+def test_a_goal_without_a_peer_is_compared_with_the_worst_round(found: Results) -> None:
+    assert results.goal_value(found, goal("idle-deflate")) == 6100
 
 
-def test_the_table_of_goals_says_what_is_met(found: Results) -> None:
-    lines = report.goals(found).splitlines()
+def test_the_table_of_goals_shows_which_are_met(found: Results) -> None:
+    lines = report.goals_table(found).splitlines()
     echo = "| Echo of 64 B, 64 connections |"
     assert f"{echo} at least 0.8 of the limit | 0.85 | met |" in lines
     assert f"{echo} at least 1.25 times socketify | 2.12 (socketify) | met |" in lines
@@ -107,41 +107,44 @@ def test_the_table_of_goals_says_what_is_met(found: Results) -> None:
     assert len(lines) == len(GOALS) + 2
 
 
-def test_a_load_has_a_line_for_each_server_and_drops_none(found: Results) -> None:
-    table = report.lines_of("echo64", found["echo64"])
+def test_the_table_of_a_load_has_a_row_for_each_server(found: Results) -> None:
+    table = report.load_table("echo64", found["echo64"])
     assert "| wsgate | 170 | 90 | 300 | 0.85 | 1 | 2 |" in table
     assert "| daphne | fails: no |  |  |  |  |  |" in table
     assert "| wsgate --no-ws-fast-path (failed in 1 of 3 rounds) | 60 | 60 | 60 |" in table
-    assert "| socketify (declines deflate) | 8,000 |" in report.lines_of(
+    assert "| socketify (declines deflate) | 8,000 |" in report.load_table(
         "idle-deflate", found["idle-deflate"]
     )
-    assert "3 processes on one processor" in report.lines_of("hold", found["hold"])
+    assert "3 processes on one processor" in report.load_table("hold", found["hold"])
 
 
-def test_growth_has_the_ratio_to_the_limit(found: Results) -> None:
-    table = report.growth(found, GROWTHS[0])
+def test_the_growth_table_shows_the_ratio_to_the_limit(found: Results) -> None:
+    table = report.growth_table(found, GROWTHS[0])
     assert "| By connections | 1 | 64 | 1,000 | 10,000 |" in table
     assert "| wsgate |  | 170 (0.85) |  |  |" in table
     assert "| uvicorn's best |  | 50 (0.25) |  |  |" in table
 
 
-def test_the_page_names_machine_date_and_versions(found: Results) -> None:
-    text = report.part(found)
+def test_the_page_names_the_machine_the_date_and_the_versions(found: Results) -> None:
+    text = report.generated_part(found)
     assert "2026-01-02 on Z80, 1 cores, 64 KiB, CP/M 2.2" in text
     assert "CPython 3.11.0, wsgate 0.1.0" in text
 
 
-def test_records_of_several_days_are_told_apart(found: Results) -> None:
+def test_dates_and_versions_of_all_records_are_listed(found: Results) -> None:
     found["hold"] = found["hold"] | {"date": "2026-02-03", "versions": {"wsgate": "0.2.0"}}
-    text = report.about(found, "{dates}, {versions}")
+    text = report.fill_in_facts(found, "{dates}, {versions}")
     assert text == "2026-01-02 to 2026-02-03, CPython 3.11.0, wsgate 0.1.0 and 0.2.0"
 
 
-def test_only_what_lies_between_the_marks_is_replaced() -> None:
-    page = f"before\n{report.BEGIN}\nold\n{report.END}\nbehind\n"
-    assert report.replaced(page, "new") == f"before\n{report.BEGIN}\nnew\n{report.END}\nbehind\n"
+def test_only_the_part_between_the_comments_is_replaced() -> None:
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    assert (
+        report.replace_generated_part(page, "new")
+        == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    )
     with pytest.raises(ValueError, match="no <!-- bench:begin"):
-        report.replaced("a page", "new")
+        report.replace_generated_part("a page", "new")
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
@@ -155,7 +158,7 @@ def test_pictures_are_well_formed_and_name_the_servers(found: Results, is_empty:
     assert is_empty == ("0.85" not in drawn["fast.svg"])
 
 
-def test_results_survive_being_kept(tmp_path: Path, found: Results) -> None:
+def test_results_are_the_same_after_save_and_load(tmp_path: Path, found: Results) -> None:
     file = tmp_path / "results.json"
     assert results.load(file) == {}
     results.save(file, found)
@@ -163,12 +166,12 @@ def test_results_survive_being_kept(tmp_path: Path, found: Results) -> None:
     assert '{"rate": 100, "p50_ms": 1, "p99_ms": 2}' in file.read_text()
 
 
-def test_loads_goals_and_growth_name_what_there_is() -> None:
+def test_loads_goals_and_growth_tables_name_existing_servers_and_loads() -> None:
     for load in LOADS.values():
         assert {*load.servers, *load.others} <= set(SERVERS)
         assert load.like is None or load.like in LOADS
-    for wanted in GOALS:
-        assert wanted.server in LOADS[wanted.load].servers
-        assert set(wanted.against) & set(LOADS[wanted.load].servers) or not wanted.against
+    for target in GOALS:
+        assert target.server in LOADS[target.load].servers
+        assert set(target.against) & set(LOADS[target.load].servers) or not target.against
     for table in GROWTHS:
         assert {load for _, load in table.columns} <= set(LOADS)

@@ -1,4 +1,4 @@
-"""An ASGI server's side in memory: drive the chat without a socket."""
+"""A fake ASGI server in memory: it calls the chat without a socket."""
 
 import asyncio
 import json
@@ -7,21 +7,21 @@ from typing import Any, Self
 
 from examples.chat.app import Chat, Event
 
-PATIENCE = 5.0  # seconds a test waits for what must come
+PATIENCE = 5.0  # seconds until a test that waits fails
 Message = dict[str, Any]
 
 
 class Socket:
-    """A WebSocket client; what it does not read stays in `inbox`."""
+    """A WebSocket client; messages that it has not read are in `inbox`."""
 
     def __init__(self, app: Chat, path: str = "/ws", root_path: str = "") -> None:
         self._app = app
         self._scope = {"type": "websocket", "path": path, "root_path": root_path}
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
-        self.network = asyncio.Event()  # clear it, and the app's sends wait
+        self.network = asyncio.Event()  # when cleared, the app's sends wait
         self.network.set()
-        self.gone = False  # set it, and the app's sends fail
+        self.gone = False  # when set, the app's sends fail
 
     async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self._app(self._scope, self._receive, self._send))
@@ -54,7 +54,7 @@ class Socket:
         self._events.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
     def break_app(self, error: Exception) -> None:
-        """Let the app's next receive raise."""
+        """Make the app's next receive raise an error."""
         self._events.put_nowait(error)
 
     async def ended(self) -> None:
@@ -67,7 +67,7 @@ class Socket:
         self.send_text(json.dumps(message))
 
     def send_text(self, text: str) -> None:
-        """Send a text as it is."""
+        """Send a text unchanged."""
         self._events.put_nowait({"type": "websocket.receive", "text": text, "bytes": None})
 
     def send_bytes(self, data: bytes) -> None:
@@ -75,12 +75,12 @@ class Socket:
         self._events.put_nowait({"type": "websocket.receive", "bytes": data})
 
     async def event(self) -> Event:
-        """Give the app's next event."""
+        """Return the app's next event."""
         async with asyncio.timeout(PATIENCE):
             return await self.inbox.get()
 
     async def read(self, kind: str) -> Message:
-        """Give the next message, of this kind if another comes first: skip that."""
+        """Return the next message of a type; skip messages of other types."""
         while True:
             event = await self.event()
             assert event["type"] in {"websocket.accept", "websocket.send"}, event
@@ -89,12 +89,12 @@ class Socket:
                 return message
 
     async def code(self) -> str:
-        """Give the code of the next error."""
+        """Return the code of the next error."""
         code: str = (await self.read("error"))["code"]
         return code
 
     async def join(self, name: str, room: str = "Lobby", **more: str) -> Message:
-        """Join and give the welcome."""
+        """Join a room and return the welcome."""
         self.send(type="join", room=room, name=name, **more)
         return await self.read("welcome")
 
@@ -102,7 +102,7 @@ class Socket:
 async def http(
     app: Chat, method: str, path: str, root_path: str = ""
 ) -> tuple[int, Message, bytes]:
-    """Give status, headers (as text) and body of one request."""
+    """Return the status, the headers (as text) and the body of the response to a request."""
     sent: list[Event] = []
 
     async def send(event: Event) -> None:

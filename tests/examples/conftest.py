@@ -1,4 +1,4 @@
-"""What the tests of the examples share."""
+"""Fixtures of the tests of the examples."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,6 +11,6 @@ from examples.chat.rooms import Limits
 
 @pytest.fixture
 async def chat() -> AsyncIterator[Chat]:
-    """Give a chat without a limit on the rate, and see that it leaves no task behind."""
+    """Return a chat without a rate limit; check that it has no tasks left at the end."""
     yield Chat(Limits(burst=10_000), list_pause=0)
     assert asyncio.all_tasks() == {asyncio.current_task()}

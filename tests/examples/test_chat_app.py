@@ -1,4 +1,4 @@
-"""The chat as an ASGI application: ways in, ways out, slow readers, malformed messages."""
+"""The chat as an ASGI application: joining, leaving, slow readers, malformed messages."""
 
 import asyncio
 import importlib
@@ -42,7 +42,7 @@ async def test_unknown_scope_is_refused(chat: Chat) -> None:
         await chat({"type": "gopher"}, never, never)
 
 
-def test_starts_inside_its_folder_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_can_be_imported_inside_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(app_module.__file__).parent))
     for name in ("app", "rooms"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -52,7 +52,7 @@ def test_starts_inside_its_folder_as_well(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delitem(sys.modules, name)
 
 
-# ---- Ways in -----------------------------------------------------------------------
+# ---- Joining -----------------------------------------------------------------------
 
 
 async def test_another_path_is_refused_before_the_handshake(chat: Chat) -> None:
@@ -61,12 +61,12 @@ async def test_another_path_is_refused_before_the_handshake(chat: Chat) -> None:
         await client.ended()
 
 
-async def test_mounted_below_a_path(chat: Chat) -> None:
+async def test_the_app_works_below_a_root_path(chat: Chat) -> None:
     async with Socket(chat, "/talk/ws", root_path="/talk") as client:
         assert (await client.event())["type"] == "websocket.accept"
 
 
-async def test_client_gone_before_the_accept(chat: Chat) -> None:
+async def test_a_client_that_leaves_before_the_accept_is_no_error(chat: Chat) -> None:
     client = Socket(chat)
     client.gone = True
     async with client:
@@ -85,7 +85,7 @@ async def test_hello_names_limits_and_rooms(chat: Chat) -> None:
             }
 
 
-async def test_welcome_tells_what_there_is(chat: Chat) -> None:
+async def test_welcome_lists_members_history_and_rooms(chat: Chat) -> None:
     async with Socket(chat) as ada, Socket(chat) as mira:
         first = await ada.join("Ada")
         ada.send(type="say", text="Hello?")
@@ -113,7 +113,7 @@ async def test_name_taken_offers_another(chat: Chat) -> None:
         assert (await other.join(error["suggestion"]))["name"] == "ADA 2"
 
 
-async def test_room_list_is_told_to_those_outside(chat: Chat) -> None:
+async def test_clients_outside_a_room_receive_the_list_of_rooms(chat: Chat) -> None:
     async with Socket(chat) as ada, Socket(chat) as watcher:
         await watcher.read("hello")
         await ada.join("Ada", "Garden")
@@ -122,7 +122,7 @@ async def test_room_list_is_told_to_those_outside(chat: Chat) -> None:
         assert (await watcher.read("rooms"))["rooms"] == [{"name": "Garden", "members": 1}]
 
 
-async def test_room_list_is_told_once_for_many_changes() -> None:
+async def test_many_changes_send_the_list_of_rooms_once() -> None:
     chat = Chat(list_pause=3600)
     async with Socket(chat) as ada, Socket(chat) as mira:
         await ada.join("Ada")
@@ -130,14 +130,14 @@ async def test_room_list_is_told_once_for_many_changes() -> None:
         timer = chat._list_timer
         assert timer
         assert not timer.cancelled()
-    assert timer.cancelled()  # nobody is left to be told
+    assert timer.cancelled()  # there is no client left
     assert chat._list_timer is None
 
 
-# ---- Talking -----------------------------------------------------------------------
+# ---- Messages ----------------------------------------------------------------------
 
 
-async def test_all_hear_all_once_and_in_the_same_order(chat: Chat) -> None:
+async def test_all_members_receive_each_message_once_in_the_same_order(chat: Chat) -> None:
     names = ["Ada", "Mira", "Lin", "Oskar"]
     clients = [Socket(chat) for _ in names]
     async with clients[0], clients[1], clients[2], clients[3]:
@@ -151,7 +151,7 @@ async def test_all_hear_all_once_and_in_the_same_order(chat: Chat) -> None:
     assert [said["id"] for said in heard[0]] == list(range(1, 101))
 
 
-async def test_what_is_said_again_after_a_lost_connection_counts_once(chat: Chat) -> None:
+async def test_a_message_sent_again_after_a_reconnect_counts_once(chat: Chat) -> None:
     async with Socket(chat) as ada, Socket(chat) as mira:
         await ada.join("Ada")
         await mira.join("Mira")
@@ -161,7 +161,7 @@ async def test_what_is_said_again_after_a_lost_connection_counts_once(chat: Chat
         assert [(await ada.read("said"))["id"] for _ in range(3)] == [1, 1, 2]
 
 
-async def test_leaving_and_saying_then(chat: Chat) -> None:
+async def test_a_message_after_leaving_is_refused(chat: Chat) -> None:
     async with Socket(chat) as ada, Socket(chat) as mira:
         await ada.join("Ada")
         await mira.join("Mira")
@@ -174,7 +174,7 @@ async def test_leaving_and_saying_then(chat: Chat) -> None:
         assert await ada.code() == "not_joined"
 
 
-async def test_switching_rooms(chat: Chat) -> None:
+async def test_joining_another_room_leaves_the_first(chat: Chat) -> None:
     async with Socket(chat) as ada, Socket(chat) as mira:
         await ada.join("Ada")
         await mira.join("Mira")
@@ -207,7 +207,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("text", "code"), MALFORMED.values(), ids=MALFORMED)
-async def test_a_malformed_message_is_told_and_the_connection_stays(
+async def test_a_malformed_message_is_answered_with_an_error(
     chat: Chat, text: str, code: str
 ) -> None:
     async with Socket(chat) as ada:
@@ -218,20 +218,20 @@ async def test_a_malformed_message_is_told_and_the_connection_stays(
         assert (await ada.read("said"))["id"] == 1
 
 
-async def test_a_binary_message_is_told(chat: Chat) -> None:
+async def test_a_binary_message_is_answered_with_an_error(chat: Chat) -> None:
     async with Socket(chat) as ada:
         ada.send_bytes(b'{"type":"rooms"}')
         assert await ada.code() == "binary"
 
 
-async def test_an_error_names_what_caused_it(chat: Chat) -> None:
+async def test_an_error_has_the_ref_of_its_message(chat: Chat) -> None:
     async with Socket(chat) as ada:
         await ada.join("Ada")
         ada.send(type="say", text="", ref="m1")
         assert (await ada.read("error"))["ref"] == "m1"
 
 
-async def test_too_fast() -> None:
+async def test_messages_above_the_rate_are_refused() -> None:
     chat = Chat(Limits(burst=3, per_second=0))
     async with Socket(chat) as ada:
         await ada.join("Ada")
@@ -241,8 +241,8 @@ async def test_too_fast() -> None:
         assert (error["code"], error["ref"]) == ("too_fast", "m1")
 
 
-async def test_a_burst_gives_its_own_writer_time(chat: Chat) -> None:
-    """Many messages that wait already must not fill the outbox of one who reads."""
+async def test_a_burst_lets_the_writer_run(chat: Chat) -> None:
+    """Many queued messages must not fill the outbox of a client that reads."""
     async with Socket(chat) as ada:
         for _ in range(Limits().outbox * 3):
             ada.send_text("?")
@@ -250,10 +250,10 @@ async def test_a_burst_gives_its_own_writer_time(chat: Chat) -> None:
             assert await ada.code() == "bad_json"
 
 
-# ---- Ways out ----------------------------------------------------------------------
+# ---- Leaving -----------------------------------------------------------------------
 
 
-async def test_a_slow_reader_is_sent_away_and_the_room_goes_on() -> None:
+async def test_a_slow_reader_is_disconnected_and_the_room_continues() -> None:
     chat = Chat(Limits(outbox=8, burst=1_000), list_pause=3600)
     async with Socket(chat) as slow, Socket(chat) as ada, Socket(chat) as mira:
         for client, name in ((slow, "Slow"), (ada, "Ada"), (mira, "Mira")):
@@ -268,7 +268,7 @@ async def test_a_slow_reader_is_sent_away_and_the_room_goes_on() -> None:
 
 
 async def mira_hears(ada: Socket, mira: Socket, text: str) -> str:
-    """Let Ada say a text; give what Mira heard first, and see that the text comes as well."""
+    """Let Ada send a text; return Mira's first message and check that the text arrives as well."""
     ada.send(type="say", text=text)
     first = json.loads((await mira.event())["text"])
     if first["type"] == "said":
@@ -282,7 +282,7 @@ async def drained(client: Socket) -> list[Event]:
     return [client.inbox.get_nowait() for _ in range(client.inbox.qsize())]
 
 
-async def test_what_comes_after_a_lost_message_does_not_come(chat: Chat) -> None:
+async def test_nothing_is_sent_after_a_lost_message(chat: Chat) -> None:
     async with Socket(chat) as slow, Socket(chat) as ada:
         await slow.join("Slow")
         await ada.join("Ada")
@@ -298,7 +298,7 @@ async def test_what_comes_after_a_lost_message_does_not_come(chat: Chat) -> None
         assert all(f'"text":"{number}"' in text for number, text in enumerate(heard))
 
 
-async def test_a_goodbye_that_nobody_takes_ends(
+async def test_a_close_that_cannot_be_sent_times_out(
     chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_module, "CLOSE_TIMEOUT", 0)
@@ -310,7 +310,7 @@ async def test_a_goodbye_that_nobody_takes_ends(
         assert old.task.exception() is None
 
 
-async def test_the_same_person_takes_the_old_place(chat: Chat) -> None:
+async def test_a_client_with_the_same_key_replaces_its_old_connection(chat: Chat) -> None:
     async with Socket(chat) as mira, Socket(chat) as old, Socket(chat) as new:
         await mira.join("Mira")
         await old.join("Ada", key="secret-1")
@@ -326,14 +326,14 @@ async def test_the_same_person_takes_the_old_place(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "secret-2"])
-async def test_nobody_else_takes_it(chat: Chat, key: str) -> None:
+async def test_a_client_with_another_key_cannot_take_the_name(chat: Chat, key: str) -> None:
     async with Socket(chat) as ada, Socket(chat) as other:
         await ada.join("Ada", **({"key": "secret-1"} if key else {}))
         other.send(type="join", room="Lobby", name="Ada", **({"key": key} if key else {}))
         assert await other.code() == "name_taken"
 
 
-async def test_disconnect_tells_the_room(chat: Chat) -> None:
+async def test_a_disconnect_is_broadcast(chat: Chat) -> None:
     async with Socket(chat) as mira:
         await mira.join("Mira")
         async with Socket(chat) as ada:
@@ -341,7 +341,7 @@ async def test_disconnect_tells_the_room(chat: Chat) -> None:
         assert (await mira.read("left"))["name"] == "Ada"
 
 
-async def test_a_failed_send_is_an_ordinary_end(chat: Chat) -> None:
+async def test_a_failed_send_ends_without_an_error(chat: Chat) -> None:
     async with Socket(chat) as mira, Socket(chat) as ada:
         await mira.join("Mira")
         await ada.join("Ada")
@@ -352,7 +352,7 @@ async def test_a_failed_send_is_an_ordinary_end(chat: Chat) -> None:
         assert ada.task.exception() is None
 
 
-async def test_ending_twice_at_once(chat: Chat) -> None:
+async def test_two_ends_at_once_count_once(chat: Chat) -> None:
     async with Socket(chat) as ada:
         await ada.join("Ada")
         ada.gone = True
@@ -362,7 +362,7 @@ async def test_ending_twice_at_once(chat: Chat) -> None:
         assert ada.task.exception() is None
 
 
-async def test_an_exception_tells_the_room_and_reaches_the_server(chat: Chat) -> None:
+async def test_an_exception_leaves_the_room_and_reaches_the_server(chat: Chat) -> None:
     async with Socket(chat) as mira, Socket(chat) as ada:
         await mira.join("Mira")
         await ada.join("Ada")
@@ -374,7 +374,7 @@ async def test_an_exception_tells_the_room_and_reaches_the_server(chat: Chat) ->
         assert error.subgroup(RuntimeError)
 
 
-async def test_cancellation_tells_the_room(chat: Chat) -> None:
+async def test_a_cancellation_leaves_the_room(chat: Chat) -> None:
     async with Socket(chat) as mira, Socket(chat) as ada:
         await mira.join("Mira")
         await ada.join("Ada")

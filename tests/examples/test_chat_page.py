@@ -14,7 +14,7 @@ from tests.examples.asgi_client import http
 PAGE = Path(app_module.__file__).with_name("index.html").read_bytes()
 
 
-async def test_get_gives_the_page(chat: Chat) -> None:
+async def test_get_returns_the_page(chat: Chat) -> None:
     status, headers, body = await http(chat, "GET", "/")
     assert (status, body) == (200, PAGE)
     assert headers["content-type"] == "text/html; charset=utf-8"
@@ -22,20 +22,20 @@ async def test_get_gives_the_page(chat: Chat) -> None:
     assert headers["x-content-type-options"] == "nosniff"
 
 
-async def test_head_gives_the_same_head_without_the_body(chat: Chat) -> None:
+async def test_head_returns_the_same_headers_without_a_body(chat: Chat) -> None:
     _, got, _ = await http(chat, "GET", "/")
     assert await http(chat, "HEAD", "/") == (200, got, b"")
 
 
 @pytest.mark.parametrize("path", ["/favicon.ico", "/ws", "/index.html", "/../app.py"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_nothing_else_is_there(chat: Chat, path: str, method: str) -> None:
+async def test_other_paths_are_not_found(chat: Chat, path: str, method: str) -> None:
     status, headers, body = await http(chat, method, path)
     assert status == 404
     assert headers["content-length"] == str(len(body))
 
 
-async def test_head_of_nothing_has_no_body(chat: Chat) -> None:
+async def test_head_of_an_unknown_path_has_no_body(chat: Chat) -> None:
     assert (await http(chat, "HEAD", "/nothing"))[2] == b""
 
 
@@ -45,11 +45,11 @@ async def test_other_methods_are_refused(chat: Chat, method: str) -> None:
     assert (status, headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_mounted_below_a_path(chat: Chat) -> None:
+async def test_the_app_works_below_a_root_path(chat: Chat) -> None:
     assert (await http(chat, "GET", "/talk/", root_path="/talk"))[0] == 200
 
 
-async def test_policy_allows_the_page_itself_and_nothing_else(chat: Chat) -> None:
+async def test_the_content_security_policy_allows_only_the_page(chat: Chat) -> None:
     _, headers, _ = await http(chat, "GET", "/")
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     script = PAGE.partition(b"<script>")[2].partition(b"</script>")[0]
@@ -67,7 +67,7 @@ def test_user_data_never_becomes_html(trap: bytes) -> None:
     assert trap not in PAGE
 
 
-def test_nothing_comes_from_elsewhere() -> None:
+def test_the_page_has_no_external_resources() -> None:
     addresses = set(re.findall(rb"(?:src|href)=\"(?!data:)[^\"]*", PAGE))
     assert addresses == set()
     assert not re.search(rb"@import|url\(|\son\w+=\"| style=\"", PAGE)

@@ -1,4 +1,4 @@
-"""The chat's rules, without any I/O: labels, texts, rooms and what they remember."""
+"""The chat's rules, without any I/O: labels, texts, rooms and their history."""
 
 import itertools
 import json
@@ -21,23 +21,23 @@ from examples.chat.rooms import (
 
 
 class Guest(Member):
-    """A member that keeps what it is told."""
+    """A member that stores what it receives."""
 
-    __slots__ = ("evicted", "told")
+    __slots__ = ("evicted", "received")
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.evicted = False
         super().__init__(post=self._post, evict=self._evict)
 
     def _post(self, line: str) -> None:
-        self.told.append(json.loads(line))
+        self.received.append(json.loads(line))
 
     def _evict(self) -> None:
         self.evicted = True
 
     def heard(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.told if message["type"] == kind]
+        return [message for message in self.received if message["type"] == kind]
 
 
 def rooms(**limits: Any) -> Rooms:
@@ -45,9 +45,9 @@ def rooms(**limits: Any) -> Rooms:
     return Rooms(Limits(**limits), clock=lambda: next(ticks))
 
 
-def joined(house: Rooms, name: str, room: str = "Lobby") -> Guest:
+def joined(chat_rooms: Rooms, name: str, room: str = "Lobby") -> Guest:
     guest = Guest()
-    house.join(guest, room, name)
+    chat_rooms.join(guest, room, name)
     return guest
 
 
@@ -73,7 +73,7 @@ def test_text_is_cleaned(raw: str, clean: str) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", " ", "\n\n", "\t", "\u200b", "\x00\x1f", "\u3000", "\ud800"])
-def test_text_without_anything_to_read_is_refused(raw: str) -> None:
+def test_text_without_a_visible_character_is_refused(raw: str) -> None:
     with pytest.raises(ChatError) as caught:
         clean_text(raw, 100)
     assert caught.value.code == "empty"
@@ -108,7 +108,7 @@ def test_label_is_refused(raw: str) -> None:
 
 
 @given(st.text(st.characters()))
-def test_whatever_is_kept_goes_over_the_wire(raw: str) -> None:
+def test_cleaned_text_can_be_encoded_as_utf8(raw: str) -> None:
     for clean in (clean_text, lambda raw, limit: clean_label(raw, "name", limit)):
         try:
             kept: str = clean(raw, 50)
@@ -132,14 +132,14 @@ def test_cleaning_again_changes_nothing(raw: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["ada", "ADA", "\uff21da", "A\u1d48a"])
-def test_labels_that_count_as_the_same(other: str) -> None:
+def test_labels_that_fold_to_the_same_key(other: str) -> None:
     assert fold(other) == fold("Ada")
 
 
 # ---- The rate ----------------------------------------------------------------------
 
 
-def test_bucket_gives_a_burst_and_then_a_rate() -> None:
+def test_a_bucket_allows_a_burst_and_then_a_rate() -> None:
     bucket = Bucket(burst=3, rate=2.0, now=0.0)
     assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
     assert [bucket.take(0.5), bucket.take(0.5)] == [True, False]
@@ -149,22 +149,22 @@ def test_bucket_gives_a_burst_and_then_a_rate() -> None:
 # ---- Rooms -------------------------------------------------------------------------
 
 
-def test_history_is_bounded_and_ids_go_on() -> None:
-    house = rooms(history=50)
-    ada = joined(house, "Ada")
+def test_history_is_bounded_and_ids_continue() -> None:
+    chat_rooms = rooms(history=50)
+    ada = joined(chat_rooms, "Ada")
     for number in range(60):
-        house.say(ada, str(number))
-    welcome = joined(house, "Mira").told[0]
+        chat_rooms.say(ada, str(number))
+    welcome = joined(chat_rooms, "Mira").received[0]
     assert [said["id"] for said in welcome["history"]] == list(range(11, 61))
     assert welcome["history"][-1]["text"] == "59"
 
 
 def test_free_name_fits_the_limit() -> None:
-    house = rooms(name=6)
-    joined(house, "Oskari")
-    joined(house, "Oska 2")
+    chat_rooms = rooms(name=6)
+    joined(chat_rooms, "Oskari")
+    joined(chat_rooms, "Oska 2")
     with pytest.raises(ChatError) as caught:
-        joined(house, "oskari")
+        joined(chat_rooms, "oskari")
     assert caught.value.as_message() == {
         "type": "error",
         "code": "name_taken",
@@ -174,92 +174,95 @@ def test_free_name_fits_the_limit() -> None:
 
 
 def test_a_refused_join_changes_nothing() -> None:
-    house = rooms()
-    joined(house, "Ada", "Garden")
-    ada = joined(house, "Ada", "Lobby")
+    chat_rooms = rooms()
+    joined(chat_rooms, "Ada", "Garden")
+    ada = joined(chat_rooms, "Ada", "Lobby")
     with pytest.raises(ChatError):
-        house.join(ada, "Garden", "Ada")
+        chat_rooms.join(ada, "Garden", "Ada")
     assert (ada.room and ada.room.name, ada.name) == ("Lobby", "Ada")
 
 
-def test_joining_again_only_welcomes_again() -> None:
-    house = rooms()
-    mira, ada = joined(house, "Mira"), joined(house, "Ada")
-    house.join(ada, "Lobby", "Ada")
+def test_joining_the_same_room_again_only_sends_the_welcome() -> None:
+    chat_rooms = rooms()
+    mira, ada = joined(chat_rooms, "Mira"), joined(chat_rooms, "Ada")
+    chat_rooms.join(ada, "Lobby", "Ada")
     assert len(ada.heard("welcome")) == 2
-    assert [message["type"] for message in mira.told] == ["welcome", "joined"]
+    assert [message["type"] for message in mira.received] == ["welcome", "joined"]
 
 
-def test_a_new_name_in_the_same_room() -> None:
-    house = rooms()
-    mira, ada = joined(house, "Mira"), joined(house, "ada")
-    house.join(ada, "Lobby", "Ada")
+def test_a_member_can_change_its_name() -> None:
+    chat_rooms = rooms()
+    mira, ada = joined(chat_rooms, "Mira"), joined(chat_rooms, "ada")
+    chat_rooms.join(ada, "Lobby", "Ada")
     assert ada.heard("welcome")[-1]["members"] == ["Mira", "Ada"]
-    assert [(m["type"], m["name"]) for m in mira.told[2:]] == [("left", "ada"), ("joined", "Ada")]
+    assert [(m["type"], m["name"]) for m in mira.received[2:]] == [
+        ("left", "ada"),
+        ("joined", "Ada"),
+    ]
 
 
-def test_a_new_name_of_one_alone_keeps_the_room() -> None:
-    house = rooms()
-    ada = joined(house, "Ada")
-    house.join(ada, "Lobby", "Mira")
+def test_a_single_member_that_changes_its_name_keeps_the_room() -> None:
+    chat_rooms = rooms()
+    ada = joined(chat_rooms, "Ada")
+    chat_rooms.join(ada, "Lobby", "Mira")
     first, second = ada.heard("welcome")
     assert first["log"] == second["log"]
-    assert house.listing() == [{"name": "Lobby", "members": 1}]
+    assert chat_rooms.listing() == [{"name": "Lobby", "members": 1}]
 
 
-def test_an_old_place_is_taken_from_another_room() -> None:
-    house = rooms()
+def test_a_connection_in_another_room_can_be_replaced() -> None:
+    chat_rooms = rooms()
     old, new = Guest(), Guest()
-    house.join(old, "Lobby", "Ada", "key")
-    house.join(new, "Garden", "Ada", "key")
-    house.join(new, "Lobby", "Ada", "key")
+    chat_rooms.join(old, "Lobby", "Ada", "key")
+    chat_rooms.join(new, "Garden", "Ada", "key")
+    chat_rooms.join(new, "Lobby", "Ada", "key")
     assert (old.evicted, old.room) == (True, None)
-    house.leave(old)  # its connection ends only now
-    assert house.listing() == [{"name": "Lobby", "members": 1}]
+    chat_rooms.leave(old)  # its connection ends only now
+    assert chat_rooms.listing() == [{"name": "Lobby", "members": 1}]
 
 
-def test_listing_has_the_fullest_first_and_a_bound() -> None:
-    house = rooms(listed=2)
+def test_the_listing_is_sorted_and_bounded() -> None:
+    chat_rooms = rooms(listed=2)
     for name, room in (("A", "Two"), ("B", "Two"), ("A", "b"), ("A", "C")):
-        joined(house, name, room)
-    assert [room["name"] for room in house.listing()] == ["Two", "b"]
+        joined(chat_rooms, name, room)
+    assert [room["name"] for room in chat_rooms.listing()] == ["Two", "b"]
 
 
-def test_an_empty_room_keeps_its_history_for_a_while() -> None:
-    house = rooms(empty_rooms=2)
+def test_the_last_empty_rooms_keep_their_history() -> None:
+    chat_rooms = rooms(empty_rooms=2)
     for room in ("One", "Two", "Three"):
-        guest = joined(house, "Ada", room)
-        house.say(guest, f"in {room}")
-        house.leave(guest)
-    assert [room["name"] for room in house.listing()] == ["Three", "Two"]
-    assert joined(house, "Ada", "two").told[0]["history"][0]["text"] == "in Two"
-    assert joined(house, "Ada", "One").told[0]["history"] == []
+        guest = joined(chat_rooms, "Ada", room)
+        chat_rooms.say(guest, f"in {room}")
+        chat_rooms.leave(guest)
+    assert [room["name"] for room in chat_rooms.listing()] == ["Three", "Two"]
+    assert joined(chat_rooms, "Ada", "two").received[0]["history"][0]["text"] == "in Two"
+    assert joined(chat_rooms, "Ada", "One").received[0]["history"] == []
 
 
-def test_a_forgotten_room_comes_back_with_another_log() -> None:
-    house = rooms(empty_rooms=0)
-    ada = joined(house, "Ada")
-    house.say(ada, "first")
-    house.leave(ada)
-    house.join(ada, "Lobby", "Ada")
+def test_a_deleted_room_is_created_again_with_another_log() -> None:
+    chat_rooms = rooms(empty_rooms=0)
+    ada = joined(chat_rooms, "Ada")
+    chat_rooms.say(ada, "first")
+    chat_rooms.leave(ada)
+    chat_rooms.join(ada, "Lobby", "Ada")
     first, second = ada.heard("welcome")
     assert first["log"] != second["log"]
 
 
-def test_a_room_in_which_nothing_was_said_is_forgotten_at_once() -> None:
-    house = rooms()
-    house.leave(joined(house, "Ada"))
-    assert house.listing() == []
+def test_an_empty_room_without_messages_is_deleted_at_once() -> None:
+    chat_rooms = rooms()
+    chat_rooms.leave(joined(chat_rooms, "Ada"))
+    assert chat_rooms.listing() == []
 
 
-def test_rooms_have_a_bound() -> None:
-    house = rooms(rooms=2)
-    joined(house, "Ada", "One")
-    joined(house, "Ada", "Two")
+def test_the_number_of_rooms_is_bounded() -> None:
+    chat_rooms = rooms(rooms=2)
+    joined(chat_rooms, "Ada", "One")
+    joined(chat_rooms, "Ada", "Two")
     with pytest.raises(ChatError) as caught:
-        joined(house, "Ada", "Three")
+        joined(chat_rooms, "Ada", "Three")
     assert caught.value.code == "too_many_rooms"
-    joined(house, "Mira", "ONE")
+    joined(chat_rooms, "Mira", "ONE")
 
 
 # ---- Any order of events -----------------------------------------------------------
@@ -278,48 +281,48 @@ STEPS = st.one_of(
 )
 
 
-def act(house: Rooms, guests: list[Guest], step: tuple[Any, ...]) -> None:
+def act(chat_rooms: Rooms, guests: list[Guest], step: tuple[Any, ...]) -> None:
     kind, who, *rest = step
     try:
         if kind == "leave":
-            house.leave(guests[who])
+            chat_rooms.leave(guests[who])
         else:
-            getattr(house, kind)(guests[who], *rest)
+            getattr(chat_rooms, kind)(guests[who], *rest)
     except ChatError:
         pass
 
 
-def check(house: Rooms, guests: list[Guest]) -> None:
-    """What holds after each step: places agree with each other and with the bounds."""
-    for room in house._rooms.values():
+def check(chat_rooms: Rooms, guests: list[Guest]) -> None:
+    """Check the invariants after each step: names, rooms and limits are consistent."""
+    for room in chat_rooms._rooms.values():
         assert all(member.room is room for member in room.members.values())
         assert all(fold(member.name) == key for key, member in room.members.items())
         assert room.members or room.history
     for guest in guests:
         assert not guest.room or guest.room.members[fold(guest.name)] is guest
-    empty = {key for key, room in house._rooms.items() if not room.members}
-    assert empty == set(house._empty)
+    empty = {key for key, room in chat_rooms._rooms.items() if not room.members}
+    assert empty == set(chat_rooms._empty)
     assert len(empty) <= 1
 
 
 @settings(max_examples=200)
 @given(st.lists(STEPS, max_size=40))
-def test_any_order_of_events_keeps_the_house_in_order(steps: list[tuple[Any, ...]]) -> None:
-    house = rooms(empty_rooms=1, history=3)
+def test_invariants_hold_after_any_order_of_events(steps: list[tuple[Any, ...]]) -> None:
+    chat_rooms = rooms(empty_rooms=1, history=3)
     guests = [Guest() for _ in range(5)]
     for step in steps:
-        act(house, guests, step)
-        check(house, guests)
+        act(chat_rooms, guests, step)
+        check(chat_rooms, guests)
 
 
 @settings(max_examples=100)
 @given(st.lists(STEPS, max_size=40))
-def test_members_know_who_is_there(steps: list[tuple[Any, ...]]) -> None:
-    """A client that follows "joined" and "left" from its welcome on has the true list."""
-    house = rooms()
+def test_members_know_the_other_members(steps: list[tuple[Any, ...]]) -> None:
+    """A client that applies "joined" and "left" to its welcome has the right list."""
+    chat_rooms = rooms()
     guests = [Guest() for _ in range(5)]
     for step in steps:
-        act(house, guests, step)
+        act(chat_rooms, guests, step)
     for guest in guests:
         if guest.room:
             assert followed(guest) == {member.name for member in guest.room.members.values()}
@@ -327,7 +330,7 @@ def test_members_know_who_is_there(steps: list[tuple[Any, ...]]) -> None:
 
 def followed(guest: Guest) -> set[str]:
     names: set[str] = set()
-    for message in guest.told:
+    for message in guest.received:
         match message["type"]:
             case "welcome":
                 names = set(message["members"])
