@@ -13,12 +13,13 @@ from wsgate.http.h1.builtin_parser import FastHttp1
 from wsgate.http.h1.connection import Body, Closed, End, Event, Http1, Upgrade
 from wsgate.http.h1.h11_parser import H11Http1
 from wsgate.http.request import HeadLimits, Request
+from wsgate.ws.codecs import fast_codec
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.codec import SLICE, Fail, FrameCodec, Item, PeerClose
-from wsgate.ws.frames.deflate_codec import fast_codec
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 from wsgate.ws.session import Session, State
 
 LIMITS = MessageLimits(size=4_096, fragments=64)
@@ -129,7 +130,7 @@ def codecs(options: int, slice_size: int = SLICE) -> list[FrameCodec]:
     """Return the codecs, which are to read the same, with what an input's first byte chooses."""
     agreed = agreement(options)
     return [
-        WsprotoCodec(Deflate(LIMITS, agreed, _COMPRESSORS), slice_size),
+        WsprotoCodec(MessageExtension(LIMITS, agreed, _COMPRESSORS), slice_size),
         fast_codec(LIMITS, agreed, _COMPRESSORS),
         plain_codec(LIMITS, agreed, _COMPRESSORS),
     ]
@@ -192,7 +193,7 @@ def _step(session: Session, step: int) -> None:
     before = session.state
     if step % 5 == 0:
         try:
-            session.message("text" if step % 2 else b"bytes")
+            session.write_message("text" if step % 2 else b"bytes")
         except ClientDisconnected:
             assert before in (State.CLOSING, State.CLOSED)
     elif step % 5 == 1:

@@ -50,11 +50,11 @@ def test_every_message_in_every_state(state: State, message: dict[str, Any]) -> 
     talk = conversation(state)
     kind = message.get("type", "")
     if (state, kind) in NEXT:
-        talk.say(message)
+        talk.handle(message)
         assert talk.state is NEXT[state, kind]
         return
     with pytest.raises(IllegalMessage) as raised:
-        talk.say(message)
+        talk.handle(message)
     assert str(raised.value) == (
         f"{message.get('type')!r} cannot be sent in the state {state.value}"
     )
@@ -65,11 +65,11 @@ def test_every_message_in_every_state(state: State, message: dict[str, Any]) -> 
 
 
 def test_accept_needs_nothing() -> None:
-    assert conversation().say(ACCEPT) == Accept(None, [])
+    assert conversation().handle(ACCEPT) == Accept(None, [])
 
 
 def test_accept_takes_a_subprotocol_and_headers() -> None:
-    wish = conversation().say(
+    wish = conversation().handle(
         ACCEPT | {"subprotocol": "v1", "headers": [(b"Set-Cookie", b"a"), (b"x", b" b ")]}
     )
     assert wish == Accept("v1", [(b"set-cookie", b"a"), (b"x", b"b")])
@@ -83,7 +83,7 @@ def test_the_headers_of_an_accept_may_be_of_any_kind(
 ) -> None:
     more = {"subprotocol": subprotocol, "headers": kind(headers)}
     expected = Accept(subprotocol, [(name.lower(), value) for name, value in headers])
-    assert conversation().say(ACCEPT | more) == expected
+    assert conversation().handle(ACCEPT | more) == expected
 
 
 @pytest.mark.parametrize("subprotocol", [None, "v1"])
@@ -93,18 +93,18 @@ def test_what_is_no_list_of_headers_is_refused_also_where_it_is_false(
 ) -> None:
     talk = conversation()
     with pytest.raises(InvalidMessage, match="headers are a list of pairs, not"):
-        talk.say(ACCEPT | {"subprotocol": subprotocol, "headers": headers})
+        talk.handle(ACCEPT | {"subprotocol": subprotocol, "headers": headers})
     assert talk.state is State.CONNECTING
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"subprotocol": "v3"}, "the subprotocol 'v3' is not one offered: ['v2', 'v1']"),
-        ({"subprotocol": b"v1"}, "the subprotocol b'v1' is not one offered: ['v2', 'v1']"),
+        ({"subprotocol": "v3"}, "the subprotocol 'v3' was not offered: ['v2', 'v1']"),
+        ({"subprotocol": b"v1"}, "the subprotocol b'v1' was not offered: ['v2', 'v1']"),
         (
             {"headers": [(b"Upgrade", b"websocket")]},
-            "the header 'upgrade' is the server's in an accept",
+            "the header 'upgrade' is set by the server in an accept",
         ),
         ({"headers": [(b"x", "text")]}, "a header's name and value are bytes, not (b'x', 'text')"),
     ],
@@ -112,10 +112,10 @@ def test_what_is_no_list_of_headers_is_refused_also_where_it_is_false(
 def test_an_accept_that_cannot_be_leaves_the_choice(more: dict[str, Any], message: str) -> None:
     talk = conversation()
     with pytest.raises(InvalidMessage) as raised:
-        talk.say(ACCEPT | more)
+        talk.handle(ACCEPT | more)
     assert str(raised.value) == message
     assert talk.state is State.CONNECTING
-    assert talk.say(CLOSE) == Refuse()
+    assert talk.handle(CLOSE) == Refuse()
 
 
 # -- send ------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_an_accept_that_cannot_be_leaves_the_choice(more: dict[str, Any], messag
     ],
 )
 def test_a_send_has_one_payload(message: dict[str, Any], payload: str | bytes) -> None:
-    wish = conversation(State.OPEN).say({"type": "websocket.send", **message})
+    wish = conversation(State.OPEN).handle({"type": "websocket.send", **message})
     assert wish == payload
     assert type(wish) is type(payload)
 
@@ -154,7 +154,7 @@ def test_a_send_has_one_payload(message: dict[str, Any], payload: str | bytes) -
 def test_a_send_of_something_else(message: dict[str, Any], told: str) -> None:
     talk = conversation(State.OPEN)
     with pytest.raises(InvalidMessage) as raised:
-        talk.say({"type": "websocket.send", **message})
+        talk.handle({"type": "websocket.send", **message})
     assert str(raised.value) == told
     assert talk.state is State.OPEN
     with pytest.raises(InvalidMessage):
@@ -176,7 +176,7 @@ def test_a_send_of_something_else(message: dict[str, Any], told: str) -> None:
     ],
 )
 def test_a_close_has_a_code_and_a_reason(message: dict[str, Any], close: Close) -> None:
-    assert conversation(State.OPEN).say(CLOSE | message) == close
+    assert conversation(State.OPEN).handle(CLOSE | message) == close
 
 
 @pytest.mark.parametrize("reason", ["x" * 124, "é" * 62, b"bye", 7, "\ud800"])
@@ -184,7 +184,7 @@ def test_a_close_has_a_code_and_a_reason(message: dict[str, Any], close: Close) 
 def test_a_reason_that_does_not_fit(reason: object, state: State) -> None:
     talk = conversation(state)
     with pytest.raises(InvalidMessage) as raised:
-        talk.say(CLOSE | {"reason": reason})
+        talk.handle(CLOSE | {"reason": reason})
     assert str(raised.value) == "a close reason is text of at most 123 bytes in UTF-8"
     assert talk.state is state
 
@@ -193,14 +193,14 @@ def test_a_reason_that_does_not_fit(reason: object, state: State) -> None:
 def test_a_code_that_no_endpoint_may_send(code: object) -> None:
     talk = conversation(State.OPEN)
     with pytest.raises(InvalidMessage) as raised:
-        talk.say(CLOSE | {"code": code})
-    assert str(raised.value) == f"{code!r} is no close code that an endpoint may send"
+        talk.handle(CLOSE | {"code": code})
+    assert str(raised.value) == f"{code!r} is not a close code that an endpoint may send"
     assert talk.state is State.OPEN
 
 
 def test_a_close_before_the_accept_refuses() -> None:
     talk = conversation()
-    assert talk.say(CLOSE | {"code": 4001, "reason": "no"}) == Refuse()
+    assert talk.handle(CLOSE | {"code": 4001, "reason": "no"}) == Refuse()
     assert talk.state is State.CLOSED
 
 
@@ -209,9 +209,9 @@ def test_a_close_before_the_accept_refuses() -> None:
 
 def test_a_denial_hands_on_the_app_s_own_response() -> None:
     talk = conversation()
-    assert talk.say(DENY_START) == Deny(DENY_START)
-    assert talk.say(DENY_BODY | {"more_body": True}) == Deny(DENY_BODY | {"more_body": True})
-    assert talk.say(DENY_BODY) == Deny(DENY_BODY)
+    assert talk.handle(DENY_START) == Deny(DENY_START)
+    assert talk.handle(DENY_BODY | {"more_body": True}) == Deny(DENY_BODY | {"more_body": True})
+    assert talk.handle(DENY_BODY) == Deny(DENY_BODY)
 
 
 # -- what the app receives -------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.http.h1.connection import Body, End, Event, Upgrade
 from wsgate.http.request import Request
 from wsgate.ws.frames.codec import Fail, Item, PeerClose
-from wsgate.ws.session import NEXT, Session, State
+from wsgate.ws.session import TRANSITIONS, Session, State
 
 KEY = base64.b64encode(bytes(16))
 HEADS = st.sampled_from(
@@ -164,7 +164,7 @@ class SessionMachine(RuleBasedStateMachine):
     def moves_by_its_table(self) -> None:
         reached, found = {self.before}, {self.before}
         while found:  # one step of ours may be two of the table's
-            found = {end for (start, _), end in NEXT.items() if start in found} - reached
+            found = {end for (start, _), end in TRANSITIONS.items() if start in found} - reached
             reached |= found
         assert self.session.state in reached
         self.before = self.session.state
@@ -192,7 +192,7 @@ class SessionMachine(RuleBasedStateMachine):
     def we_send(self) -> None:
         may = self.session.can_send
         try:
-            frames.parsed(self.session.message("text"))
+            frames.parsed(self.session.write_message("text"))
             assert may
         except ClientDisconnected:
             assert not may

@@ -14,8 +14,8 @@ from wsgate.server.fast_path import SEVERAL, PlainLane, PlainRelay, Target
 from wsgate.server.message_reader import Inbox
 from wsgate.server.write_batch import FULL, Outbox
 from wsgate.ws.deflate.compression import Compressors
-from wsgate.ws.deflate.wsproto_extension import MessageLimits
 from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.limits import MessageLimits
 from wsgate.ws.session import Session
 
 BASES = {base.__module__: base for base in (PlainLane, Inbox.__mro__[1])}
@@ -125,7 +125,7 @@ async def test_what_is_not_one_whole_message_is_left(lane: Any, data: bytes) -> 
 
 async def test_a_session_that_is_not_calm_gets_all(lane: Any) -> None:
     lane.expect()
-    lane.session.is_calm = False
+    lane.session.is_idle = False
     lane.data(frame(TEXT, "a"))
     assert len(lane.others) == 1
 
@@ -149,7 +149,7 @@ async def test_nothing_is_expected_where_messages_are_there(lane: Any) -> None:
 
 
 async def test_nothing_is_expected_of_a_session_that_is_not_calm(lane: Any) -> None:
-    lane.session.is_calm = False
+    lane.session.is_idle = False
     assert lane.expect() is None
 
 

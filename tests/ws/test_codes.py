@@ -67,10 +67,10 @@ def test_an_app_may_send_the_same_codes() -> None:
         conversation.state = State.OPEN
         message = {"type": "websocket.close", "code": code}
         if code in IN_FRAMES:
-            assert conversation.say(message) == Close(code, "")
+            assert conversation.handle(message) == Close(code, "")
         else:
             with pytest.raises(InvalidMessage):
-                conversation.say(message)
+                conversation.handle(message)
 
 
 @pytest.mark.parametrize(

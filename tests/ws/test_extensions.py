@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from wsgate.errors import RequestRefused
-from wsgate.ws.deflate.negotiation import DeflateSettings, negotiated
+from wsgate.ws.deflate.negotiation import DeflateSettings, negotiate
 from wsgate.ws.extensions import offers_in, parameter_of, parts_of
 
 Parameter = tuple[str, str | None]
@@ -184,8 +184,8 @@ def lists(draw: st.DrawFn) -> tuple[list[bytes], Read]:
 def test_what_the_grammar_generates_is_read_as_it_was_meant(case: tuple[list[bytes], Read]) -> None:
     lines, said = case
     assert read(*lines) == said
-    negotiated(tuple(lines), None)
-    negotiated(tuple(lines), DeflateSettings())
+    negotiate(tuple(lines), None)
+    negotiate(tuple(lines), DeflateSettings())
 
 
 ODD = st.sampled_from([b'"', b"\\", b";", b",", b"=", b" ", b"\t", b"a", b"(", b"\x00", b"\xff"])
@@ -209,10 +209,10 @@ def test_anything_else_is_refused_at_most(lines: list[bytes]) -> None:
     if not is_well_formed(*lines):
         for settings in (None, DeflateSettings()):
             with pytest.raises(RequestRefused):
-                negotiated(tuple(lines), settings)
+                negotiate(tuple(lines), settings)
         return
     said = read(*lines)
-    negotiated(tuple(lines), DeflateSettings())
+    negotiate(tuple(lines), DeflateSettings())
     # What was read can be written again, and is the same.
     again = ", ".join(
         "; ".join(
@@ -258,5 +258,5 @@ def test_a_long_line_is_judged_in_no_time(piece: bytes, before: bytes) -> None:
         line = before + piece * ((SIZE - len(before)) // len(piece)) + behind
         began = time.process_time()
         if is_well_formed(line):
-            negotiated((line,), DeflateSettings())
+            negotiate((line,), DeflateSettings())
         assert time.process_time() - began < 1.0  # it takes milliseconds: a quadratic one, minutes

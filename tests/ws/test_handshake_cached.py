@@ -84,8 +84,8 @@ def forget() -> None:
     head_lines.FIELD_LINES.clear()
     head_lines.REQUEST_LINES.clear()
     head_cache.TEMPLATES.clear()
-    handshake._checked.clear()
-    negotiation._shared.cache_clear()
+    handshake._cache.clear()
+    negotiation._negotiate_cached.cache_clear()
     fields._usual_members.cache_clear()
     head_lines._short_name.cache_clear()
 

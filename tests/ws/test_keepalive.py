@@ -35,7 +35,7 @@ def test_the_first_ping_has_its_share_of_the_interval(first: float, due: float) 
     if due:
         assert step(peer, due - 0.1) == ("NONE", due)
     assert step(peer, due) == ("PING", due + 1)
-    peer.heard()
+    peer.record_data()
     assert step(peer, due + 1) == ("NONE", due + 20)
 
 
@@ -44,7 +44,7 @@ def test_a_peer_that_answers_is_pinged_again_and_again() -> None:
     for at in (20, 40, 60):
         assert step(peer, at) == ("PING", at + 1)
         assert step(peer, at + 1) == ("NONE", at + 11)
-        peer.heard()
+        peer.record_data()
         assert step(peer, at + 11) == ("NONE", at + 20)
 
 
@@ -61,13 +61,13 @@ def test_any_bytes_are_a_sign_of_life() -> None:
     peer = keepalive()
     step(peer, 20)
     step(peer, 21)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 31) == ("NONE", 40)
 
 
 def test_bytes_before_a_ping_do_not_put_it_off() -> None:
     peer = keepalive()
-    peer.heard()
+    peer.record_data()
     assert step(peer, 20) == ("PING", 21)
 
 
@@ -91,7 +91,7 @@ def test_a_buffer_that_fills_again_does_not_stop_the_wait() -> None:
 def test_a_sign_of_life_while_the_ping_waits_in_the_buffer() -> None:
     peer = keepalive()
     step(peer, 20, flushed=False)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 21, flushed=False) == ("NONE", 40)
     assert step(peer, 40, flushed=False) == ("PING", 41)
 
@@ -101,7 +101,7 @@ def test_no_second_ping_while_one_is_out() -> None:
     assert step(peer, 5) == ("PING", 6)
     assert step(peer, 6) == ("NONE", 10)
     assert step(peer, 20) == ("NONE", 21)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 21) == ("PING", 22)
 
 
@@ -119,7 +119,7 @@ def test_the_wait_stands_still_while_we_do_not_read() -> None:
 def test_a_late_step_catches_up_with_one_ping() -> None:
     peer = keepalive()
     assert step(peer, 95) == ("PING", 96)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 96) == ("NONE", 115)
 
 
@@ -141,7 +141,7 @@ def test_whatever_happens(moves: list[tuple[float, bool, bool, bool]]) -> None:
     for wait, heard, flushed, paused in moves:
         now += wait
         if heard:
-            peer.heard()
+            peer.record_data()
             pinged_at = silent_since = 0.0
         action, next_at = peer.step(now, flushed=flushed, paused=paused)
         if action is Action.FAIL:

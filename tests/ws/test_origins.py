@@ -106,7 +106,7 @@ def test_clients_without_an_origin() -> None:
     ],
 )
 def test_what_is_no_origin(origin: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--ws-origins: .* is no origin$"):
+    with pytest.raises(ConfigError, match=r"^--ws-origins: .* is not an origin$"):
         Origins([SITE, origin])
 
 

@@ -22,12 +22,13 @@ from tests.frames import (
     ways,
 )
 from wsgate.errors import ClientDisconnected
+from wsgate.ws.codecs import fast_codec
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
-from wsgate.ws.frames.deflate_codec import fast_codec
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
-from wsgate.ws.session import NEXT, Cause, Session, State
+from wsgate.ws.limits import MessageLimits
+from wsgate.ws.session import TRANSITIONS, Cause, Session, State
 
 FRESH = Agreement(DeflateSettings(threshold=0), True, True)
 BAD = frame(0x3)
@@ -50,7 +51,7 @@ def opened(agreement: Agreement | None = None, slice_size: int | None = None) ->
     limits = MessageLimits(size=100_000)
     if lane == "fast" and slice_size is None:
         return Session(fast_codec(limits, agreement, Compressors(6)))
-    deflate = Deflate(limits, agreement, Compressors(6))
+    deflate = MessageExtension(limits, agreement, Compressors(6))
     return Session(WsprotoCodec(deflate, slice_size or 16_384))
 
 
@@ -123,11 +124,11 @@ def test_each_state_can_be_reached(state: State) -> None:
     assert STATES[state]().state is state
 
 
-@pytest.mark.parametrize(("state", "cause"), NEXT, ids=lambda value: value.name)
+@pytest.mark.parametrize(("state", "cause"), TRANSITIONS, ids=lambda value: value.name)
 def test_each_row_of_the_table(state: State, cause: Cause) -> None:
     session = STATES[state]()
     bring(session, cause)
-    assert session.state is NEXT[state, cause]
+    assert session.state is TRANSITIONS[state, cause]
 
 
 @pytest.mark.parametrize("state", State)
@@ -135,12 +136,12 @@ def test_each_row_of_the_table(state: State, cause: Cause) -> None:
 def test_what_is_not_in_the_table_changes_nothing(state: State, cause: Cause) -> None:
     session = STATES[state]()
     bring(session, cause)
-    assert session.state is NEXT.get((state, cause), state)
+    assert session.state is TRANSITIONS.get((state, cause), state)
 
 
 def test_what_stands_in_the_table_is_all_there_is() -> None:
-    assert not any(state is State.CLOSED for state, _ in NEXT)
-    assert len(NEXT) == 9
+    assert not any(state is State.CLOSED for state, _ in TRANSITIONS)
+    assert len(TRANSITIONS) == 9
 
 
 # -- messages ----------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ def test_messages_of_an_agreement_on_deflate() -> None:
     session = opened(FRESH)
     session.feed(frame(TEXT, deflated(b"Hello"), rsv=RSV1))
     assert taken(session) == ["Hello"]
-    (sent,) = parsed(session.message(b"x" * 100))
+    (sent,) = parsed(session.write_message(b"x" * 100))
     assert sent.rsv == RSV1
     assert session.bytes_out == 2 + len(sent.payload)
 
@@ -223,7 +224,7 @@ def test_controls_count_as_items_of_a_take() -> None:
 
 def test_messages_go_out() -> None:
     session = opened()
-    out = session.message("grüß") + session.message(b"\0")
+    out = session.write_message("grüß") + session.write_message(b"\0")
     assert parsed(out) == [ServerFrame(TEXT, "grüß".encode()), ServerFrame(BINARY, b"\0")]
     assert (session.sent, session.bytes_out) == (2, len(out))
 
@@ -231,9 +232,9 @@ def test_messages_go_out() -> None:
 def test_a_lone_surrogate_raises_and_counts_nothing() -> None:
     session = opened()
     with pytest.raises(UnicodeEncodeError):
-        session.message("\ud800")
+        session.write_message("\ud800")
     assert (session.sent, session.bytes_out, session.state) == (0, 0, State.OPEN)
-    assert parsed(session.message("good")) == [ServerFrame(TEXT, b"good")]
+    assert parsed(session.write_message("good")) == [ServerFrame(TEXT, b"good")]
 
 
 # -- pings -------------------------------------------------------------------------------------
@@ -317,7 +318,7 @@ def test_the_peers_close_is_echoed(sent: bytes, code: int, reason: str, payload:
         assert not session.can_send
         assert session.close(1000, "") == session.ping(b"") == session.replies() == b""
         with pytest.raises(ClientDisconnected, match="closed"):
-            session.message("late")
+            session.write_message("late")
 
 
 def test_a_ping_just_before_the_peers_close() -> None:
@@ -336,7 +337,7 @@ def test_what_came_before_the_peers_close_is_there_to_take() -> None:
     session.feed(frame(TEXT, "a") + frame(TEXT, "b") + close(1000))
     assert session.take(1) == ["a"]
     assert session.can_send
-    session.message("still open")
+    session.write_message("still open")
     assert taken(session) == ["b"]
     assert not session.can_send
 
@@ -363,7 +364,7 @@ def test_we_close() -> None:
     assert (session.close_code, session.close_reason) == (1001, "going away")
     assert session.close(1000, "") == b""
     with pytest.raises(ClientDisconnected, match="closing"):
-        session.message("late")
+        session.write_message("late")
     session.feed(close(1002, "mine"))
     assert taken(session) == []
     assert session.state is State.CLOSED
@@ -422,7 +423,7 @@ def test_a_fault_leaves_what_came_before() -> None:
         assert (session.state, session.pending, session.buffered) == (State.FAILING, False, 0)
         # The answers still leave, and then the Close with the fault, whatever is asked for.
         assert session.can_send
-        assert parsed(session.message("answer")) == [ServerFrame(TEXT, b"answer")]
+        assert parsed(session.write_message("answer")) == [ServerFrame(TEXT, b"answer")]
         assert parsed(session.ping(b"")) == [ServerFrame(PING, b"")]
         assert parsed(session.close(1000, "bye")) == [ServerFrame(CLOSE, PROTOCOL_ERROR)]
         assert (session.state, session.close_code) == (State.CLOSED, 1002)
@@ -481,7 +482,7 @@ def test_the_connection_ends_at_rest() -> None:
     assert (session.state, session.close_code, session.close_reason) == (State.CLOSED, 1006, "")
     assert not session.can_send
     with pytest.raises(ClientDisconnected):
-        session.message("late")
+        session.write_message("late")
     session.feed_eof()
     assert session.state is State.CLOSED
 
@@ -493,7 +494,7 @@ def test_the_connection_ends_behind_messages() -> None:
     assert (session.state, session.can_send, session.pending) == (State.OPEN, False, True)
     assert session.close(1000, "") == session.ping(b"") == b""
     with pytest.raises(ClientDisconnected):
-        session.message("late")
+        session.write_message("late")
     assert taken(session, 1) == ["a", "b"]
     assert (session.state, session.close_code) == (State.CLOSED, 1006)
     assert session.replies() == b""
@@ -578,7 +579,7 @@ def test_no_order_of_events_raises(
         elif act == "replies":
             out += session.replies()
         elif act == "message" and session.can_send:
-            out += session.message("out")
+            out += session.write_message("out")
         elif act == "ping":
             out += session.ping(b"")
         elif act == "close":

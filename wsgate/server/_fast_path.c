@@ -30,7 +30,7 @@ typedef struct {
 
 /* Names that are looked up and compared for each message: made once, and kept. */
 static struct {
-    PyObject *is_calm, *can_send, *is_shut, *done, *set_result, *feed_other, *broken;
+    PyObject *is_idle, *can_send, *is_shut, *done, *set_result, *feed_other, *broken;
     PyObject *data, *read_message, *message, *put, *schedule, *is_closing, *get_write_buffer_size;
     PyObject *type, *send, *text, *bytes;
 } names;
@@ -56,7 +56,7 @@ read_awaited(Lane *self, PyObject *data)
     PyObject *message, *done;
 
     if (self->is_counted || self->receiver == Py_None ||
-        holds(self->session, names.is_calm, Py_True) != 1)
+        holds(self->session, names.is_idle, Py_True) != 1)
         return NULL;
     done = PyObject_CallMethodNoArgs(self->receiver, names.done);
     Py_XDECREF(done);
@@ -99,7 +99,7 @@ expect(Lane *self, PyObject *unused)
     (void)unused;
     if (self->receiver != Py_None || self->queue != Py_None)
         Py_RETURN_NONE;
-    switch (holds(self->session, names.is_calm, Py_True)) {
+    switch (holds(self->session, names.is_idle, Py_True)) {
     case -1:
         return NULL;
     case 0:
@@ -430,7 +430,7 @@ add_type(PyObject *module, const char *called, PyType_Spec *spec)
 static int
 execute(PyObject *module)
 {
-    int failed = name(&names.is_calm, "is_calm") || name(&names.can_send, "can_send") ||
+    int failed = name(&names.is_idle, "is_idle") || name(&names.can_send, "can_send") ||
                  name(&names.is_shut, "is_shut") || name(&names.done, "done") ||
                  name(&names.set_result, "set_result") || name(&names.feed_other, "feed_other") ||
                  name(&names.broken, "broken") || name(&names.type, "type") ||

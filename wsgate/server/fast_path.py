@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self
 
+from wsgate.asgi.websocket import common_payload
 from wsgate.types import Message
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class PlainLane:
             receiver is None
             or isinstance(receiver, Several)
             or type(data) is not bytes
-            or not self.session.is_calm
+            or not self.session.is_idle
             or receiver.done()
             or self.is_counted
             or (message := self.codec.read_message(data, self.most)) is None
@@ -128,7 +129,7 @@ class PlainLane:
 
     def expect(self) -> Arrival | None:
         """Return the arrival of the next message, None where it may be there or another waits."""
-        if self.receiver is not None or self.queue is not None or not self.session.is_calm:
+        if self.receiver is not None or self.queue is not None or not self.session.is_idle:
             return None
         future = self.create_future()
         self.receiver = future
@@ -138,7 +139,7 @@ class PlainLane:
         """Send a usual `websocket.send` if it can leave now; False where it is still to be sent."""
         if not self.session.can_send or self.gate.is_shut:
             return False
-        payload = _payload_of(message)
+        payload = common_payload(message)
         if payload is None:
             return False
         try:
@@ -158,15 +159,3 @@ class PlainLane:
     def broken(self) -> None:
         """Take note that the transport broke at a write."""
         raise NotImplementedError
-
-
-def _payload_of(message: Message) -> str | bytes | None:
-    """Return what a usual `websocket.send` carries, None where it is another message."""
-    if type(message) is not dict or message.get("type") != "websocket.send":
-        return None
-    text, data = message.get("text"), message.get("bytes")
-    if text is None and type(data) is bytes:
-        return data
-    if data is None and type(text) is str:
-        return text
-    return None

@@ -119,7 +119,7 @@ class Watch(Keepalive):
             return math.inf
         if self._session.bytes_in != self._bytes_in:
             self._bytes_in = self._session.bytes_in
-            self.heard()
+            self.record_data()
         step = self.step(
             now,
             flushed=self._connection.is_flushed,

@@ -131,7 +131,7 @@ class Inbox(Lane):
             session.feed(data)
         elif messages := session.take(self._connection.context.config.ws_max_queue, data):
             self._put(messages)
-        if self.queue is not None or session.is_stirred or self.is_over_rate:
+        if self.queue is not None or session.has_work or self.is_over_rate:
             self.pump()
 
     def tally(self) -> None:

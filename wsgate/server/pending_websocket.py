@@ -124,7 +124,7 @@ class Opening:
             data = self._denial.send(message, self._connection.context.default_headers)
         except InvalidMessage:
             if self._denial.state is ResponseState.WAITING:
-                self.conversation.state = asgi.CONNECTING  # it stays as it was
+                self.conversation.revert_denial()
             raise
         self._connection.write(data)
         if self._denial.state is ResponseState.COMPLETE:
@@ -133,7 +133,7 @@ class Opening:
             await gate.passed()
 
     def _denied(self, denial: Response) -> None:
-        self.conversation.state = asgi.CLOSED
+        self.conversation.end_denial()
         self._finish(denial.status, (ABNORMAL, ""))
         self._connection.close()
 

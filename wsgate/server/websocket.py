@@ -114,14 +114,14 @@ class WebSocketDriver:
         """Take a message that is not the usual one, or that has to wait."""
         if self._client_has_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.say(message)
+        wish = self._conversation.handle(message)
         if isinstance(wish, asgi.Close):
             self.close(wish.code, wish.reason)
             return
         assert isinstance(wish, (str, bytes))  # an open conversation has no other wish
         await self._keep_pace()
         try:
-            frame = self._session.message(wish)
+            frame = self._session.write_message(wish)
         except UnicodeEncodeError:
             raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
         self._connection.write(frame)
@@ -146,7 +146,7 @@ class WebSocketDriver:
         """Take the app's answer to the handshake; return a piece of a response that is its own."""
         if opening.end is not None and self._client_has_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.say(message)
+        wish = self._conversation.handle(message)
         if isinstance(wish, asgi.Accept):
             self._accept(opening, wish)
             return None

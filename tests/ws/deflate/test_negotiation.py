@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from wsgate.errors import RequestRefused
 from wsgate.ws.deflate import negotiation as module
-from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiated
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiate
 
 # With takeover an agreement shows what was offered; without it, both sides give it up anyway.
 KEEPING = DeflateSettings(context_takeover=True)
@@ -15,18 +15,18 @@ DEFAULT = DeflateSettings()
 
 
 def agreed(*values: str, settings: DeflateSettings = KEEPING) -> Agreement:
-    agreement = negotiated((", ".join(values).encode(),), settings)
+    agreement = negotiate((", ".join(values).encode(),), settings)
     assert agreement is not None
     return agreement
 
 
 def is_declined(*values: str, settings: DeflateSettings = KEEPING) -> bool:
-    return negotiated((", ".join(values).encode(),), settings) is None
+    return negotiate((", ".join(values).encode(),), settings) is None
 
 
 def is_malformed(*values: str, settings: DeflateSettings | None = KEEPING) -> bool:
     with pytest.raises(RequestRefused) as caught:
-        negotiated((", ".join(values).encode(),), settings)
+        negotiate((", ".join(values).encode(),), settings)
     return caught.value.status == 400
 
 
@@ -40,7 +40,7 @@ def test_the_plain_offer() -> None:
         "permessage-bzip2",
         "x-webkit-deflate-frame",
         "permessage-deflates",
-        "Permessage-Deflate",
+        "Permessage-MessageExtension",
         "foo; permessage-deflate",
         'foo; a="permessage-deflate"',
         "foo; a=permessage-deflate, bar",
@@ -53,25 +53,25 @@ def test_what_offers_nothing_we_do(value: str) -> None:
 
 def test_without_settings_nothing_is_agreed_and_what_is_malformed_is_refused() -> None:
     for _ in range(2):  # what is cached decides nothing
-        assert negotiated((b"permessage-deflate",), None) is None
-        assert negotiated((b"permessage-deflate",), KEEPING) is not None
+        assert negotiate((b"permessage-deflate",), None) is None
+        assert negotiate((b"permessage-deflate",), KEEPING) is not None
         assert is_malformed("permessage-deflate;", settings=None)
         assert is_malformed("permessage-deflate;")
 
 
 def test_equal_offers_share_one_agreement_unless_they_are_long() -> None:
     assert agreed("permessage-deflate") is agreed("permessage-" + "deflate")
-    kept = module._shared.cache_info().currsize
+    kept = module._negotiate_cached.cache_info().currsize
     for lines in ((b"permessage-deflate" + b"," * 600,), (b"permessage-deflate", *[b""] * 600)):
-        assert negotiated(lines, KEEPING) == Agreement(KEEPING)
-    assert module._shared.cache_info().currsize == kept
+        assert negotiate(lines, KEEPING) == Agreement(KEEPING)
+    assert module._negotiate_cached.cache_info().currsize == kept
 
 
 def test_what_is_malformed_in_one_line_refuses_all() -> None:
     lines = (b"permessage-deflate", b"permessage-deflate; x=")
     for some in (lines, lines[::-1]):
         with pytest.raises(RequestRefused, match="malformed"):
-            negotiated(some, KEEPING)
+            negotiate(some, KEEPING)
 
 
 # -- context takeover ----------------------------------------------------------------------------
@@ -166,7 +166,9 @@ def test_a_client_that_does_not_offer_it_keeps_its_window() -> None:
     ids=repr,
 )
 def test_one_offer_may_be_written_in_many_ways(value: str) -> None:
-    assert agreed(value) == Agreement(KEEPING, server_max_window_bits=10, server_window_asked=True)
+    assert agreed(value) == Agreement(
+        KEEPING, server_max_window_bits=10, server_window_requested=True
+    )
 
 
 # RFC 7692 section 7: "A server MUST decline an extension negotiation offer for this extension if
@@ -295,7 +297,7 @@ def test_browsers_get_the_default_that_keeps_no_window(value: str) -> None:
     [
         (Agreement(DEFAULT), b"permessage-deflate"),
         (
-            Agreement(DEFAULT, server_max_window_bits=15, server_window_asked=True),
+            Agreement(DEFAULT, server_max_window_bits=15, server_window_requested=True),
             b"permessage-deflate; server_max_window_bits=15",
         ),
         (Agreement(DEFAULT, client_max_window_bits=15), b"permessage-deflate"),
@@ -354,7 +356,7 @@ OFFERS = st.builds(
 @settings(deadline=None)
 @given(st.lists(OFFERS, min_size=1, max_size=3).map(", ".join), SETTINGS)
 def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSettings) -> None:
-    agreement = negotiated((value.encode(),), settings)
+    agreement = negotiate((value.encode(),), settings)
     if agreement is None:
         return
     assert 9 <= agreement.server_max_window_bits <= settings.server_max_window_bits
@@ -363,9 +365,9 @@ def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSetting
         assert agreement.server_no_context_takeover
         assert agreement.client_no_context_takeover
     # Read as an offer, with the same settings, our answer leads to itself.
-    again = negotiated((agreement.header(),), settings)
+    again = negotiate((agreement.header(),), settings)
     assert again == replace(
-        agreement, server_window_asked=b"server_max_window_bits" in agreement.header()
+        agreement, server_window_requested=b"server_max_window_bits" in agreement.header()
     )
 
 

@@ -25,9 +25,10 @@ from tests.frames import (
 from wsgate.ws.deflate import compression
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.codec import Fail, Item, Ping
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 
 EAGER = DeflateSettings(threshold=0)
 FRESH = Agreement(EAGER, server_no_context_takeover=True, client_no_context_takeover=True)
@@ -42,7 +43,7 @@ def codec(
     limits: MessageLimits = DEFAULT,
     compressors: Compressors | None = None,
 ) -> WsprotoCodec:
-    deflate = Deflate(limits, agreement, compressors or Compressors(6))
+    deflate = MessageExtension(limits, agreement, compressors or Compressors(6))
     return WsprotoCodec(deflate, slice_size=1 << 30)
 
 
@@ -76,7 +77,7 @@ both = pytest.mark.parametrize("agreement", [FRESH, TAKEOVER], ids=["fresh", "ta
 
 
 def test_it_is_always_part_of_a_connection() -> None:
-    extension = Deflate(DEFAULT, None, Compressors(6))
+    extension = MessageExtension(DEFAULT, None, Compressors(6))
     assert extension.enabled()
     assert extension.offer() is False
     assert extension.name == "permessage-deflate"
@@ -365,7 +366,7 @@ CONTENTS = st.one_of(
 @given(CONTENTS, st.integers(0, 9), st.integers(0, 1_000))
 def test_what_ends_as_usual_is_inflated_at_once(data: bytes, level: int, most: int) -> None:
     expected = data if len(data) <= most else None
-    assert compression.inflated(deflated(data, level=level), -15, most) == expected
+    assert compression.inflate_message(deflated(data, level=level), -15, most) == expected
 
 
 def strategies(data: bytes) -> list[int]:
@@ -382,7 +383,7 @@ def test_what_is_cut_short_is_inflated_as_a_frame_is(
     packed = compressor.compress(data)
     packed += compressor.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH)
     for end in {len(packed), *draw.draw(st.lists(st.integers(0, len(packed)), max_size=8))}:
-        out = compression.inflated(packed[:end], -15, 3_000)
+        out = compression.inflate_message(packed[:end], -15, 3_000)
         # None: the extension is to judge it.
         assert out is None or read(message(packed[:end], opcode=BINARY)) == [out]
 
@@ -390,7 +391,7 @@ def test_what_is_cut_short_is_inflated_as_a_frame_is(
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=40))
 def test_garbage_is_inflated_as_a_frame_is(data: bytes) -> None:
-    out = compression.inflated(data, -15, 100_000)
+    out = compression.inflate_message(data, -15, 100_000)
     assert out is None or read(message(data, opcode=BINARY)) == [out]
 
 
@@ -402,6 +403,6 @@ def test_a_stored_block_that_takes_the_octets_put_back_is_left_to_the_extension(
     size = 3 + lacks
     stored = size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + b"abc"
     for final in (b"\0", b"\1"):
-        assert compression.inflated(final + stored, -15, 1_000) is None
+        assert compression.inflate_message(final + stored, -15, 1_000) is None
     expected = b"abc\0\0\xff\xff" if lacks == 4 else INVALID_PAYLOAD
     assert read(message(b"\0" + stored, opcode=BINARY)) == [expected]

@@ -33,12 +33,13 @@ from tests.frames import (
     ways,
 )
 from tests.plain import plain_codec
+from wsgate.ws.codecs import fast_codec
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
-from wsgate.ws.frames.deflate_codec import fast_codec
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 
 PROTOCOL_ERROR = Fail(1002, "protocol error")
 INVALID_PAYLOAD = Fail(1007, "invalid payload")
@@ -59,7 +60,7 @@ class MakeCodec(Interface):
 def wsproto_codec(
     agreement: Agreement | None = None, limits: MessageLimits = DEFAULT
 ) -> FrameCodec:
-    return WsprotoCodec(Deflate(limits, agreement, Compressors(6)))
+    return WsprotoCodec(MessageExtension(limits, agreement, Compressors(6)))
 
 
 def with_fast_lane(
@@ -887,18 +888,18 @@ def test_a_message_that_is_read_past_take_is_what_take_reads(
     )
     sent = data.draw(one) + data.draw(st.sampled_from([b"", b"", b"\x81"]))
     codec = make(agreement, SMALL)
-    if not codec.is_at_rest:
+    if not codec.is_idle:
         return
     message = codec.read_message(sent, SMALL.size)
     if message is not None:
         assert read(make(agreement, SMALL), [sent]) == [message]
-    assert codec.is_at_rest
+    assert codec.is_idle
     assert read(codec, [sent]) == read(make(agreement, SMALL), [sent])
 
 
 def test_usual_messages_are_read_past_take(make: MakeCodec) -> None:
     codec = make(FRESH)
-    if codec.is_at_rest:
+    if codec.is_idle:
         for sent in (frame(TEXT, "grüß"), frame(TEXT, deflated("grüß".encode()), rsv=RSV1)):
             assert codec.read_message(sent, 100) == "grüß"
             assert codec.read_message(sent + b"\x81", 100) is None

@@ -33,10 +33,11 @@ from tests.frames import (
 )
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames import wsproto_codec
 from wsgate.ws.frames.codec import Fail, Item, PeerClose, Ping, Pong
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 
 LIMITS = MessageLimits(size=300, fragments=5)
 EAGER = DeflateSettings(threshold=8)
@@ -52,7 +53,7 @@ PEER_CLOSED = (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED)
 class Reference:
     """wsproto's events, made items of: what `WsprotoCodec` was at first, without its laziness."""
 
-    def __init__(self, deflate: Deflate) -> None:
+    def __init__(self, deflate: MessageExtension) -> None:
         self._wsproto = Connection(ConnectionType.SERVER, [deflate])
         self._pieces: list[str | bytes] = []
 
@@ -101,8 +102,8 @@ def agreement(request: pytest.FixtureRequest) -> Agreement | None:
     return AGREEMENTS[request.param]
 
 
-def deflate(agreement: Agreement | None, limits: MessageLimits = LIMITS) -> Deflate:
-    return Deflate(limits, agreement, Compressors(6))
+def deflate(agreement: Agreement | None, limits: MessageLimits = LIMITS) -> MessageExtension:
+    return MessageExtension(limits, agreement, Compressors(6))
 
 
 def items_of(codec: WsprotoCodec, pieces: Iterable[bytes], limit: int = 1_000) -> list[Item]:
@@ -216,10 +217,10 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hooks: list[str] = []
         for name in ("header", "payload_data", "complete"):
-            monkeypatch.setattr(Deflate, f"frame_inbound_{name}", self._noted(name))
+            monkeypatch.setattr(MessageExtension, f"frame_inbound_{name}", self._noted(name))
 
     def _noted(self, name: str) -> Callable[..., object]:
-        original: Callable[..., object] = getattr(Deflate, f"frame_inbound_{name}")
+        original: Callable[..., object] = getattr(MessageExtension, f"frame_inbound_{name}")
 
         def hook(*args: object) -> object:
             self.hooks.append(name)
