@@ -12,6 +12,7 @@ from wsgate.asgi.websocket import (
     Deny,
     Refuse,
     State,
+    common_payload,
     disconnect_event,
     payload_of,
     receive_event,
@@ -161,6 +162,56 @@ def test_a_send_of_something_else(message: dict[str, Any], told: str) -> None:
         payload_of(message)
 
 
+class Text(str):
+    __slots__ = ()
+
+
+class Bytes(bytes):
+    __slots__ = ()
+
+
+class Dict(dict[str, Any]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("message", "payload"),
+    [
+        ({"text": "hällo"}, "hällo"),
+        ({"text": ""}, ""),
+        ({"text": "a", "bytes": None}, "a"),
+        ({"bytes": b"\x00"}, b"\x00"),
+        ({"text": None, "bytes": b""}, b""),
+    ],
+)
+def test_a_common_send_has_its_payload(message: dict[str, Any], payload: str | bytes) -> None:
+    message = {"type": "websocket.send", **message}
+    assert common_payload(message) == payload == payload_of(message)
+    assert common_payload(Dict(message)) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"type": "websocket.send"},
+        {"type": "websocket.close", "text": "a"},
+        {"type": None, "text": "a"},
+        {"text": "a"},
+        SEND | {"bytes": b"a"},
+        SEND | {"text": Text("a")},
+        SEND | {"text": b"a"},
+        SEND | {"text": None},
+        SEND | {"text": None, "bytes": Bytes(b"a")},
+        SEND | {"text": None, "bytes": bytearray(b"a")},
+        SEND | {"text": None, "bytes": memoryview(b"a")},
+        SEND | {"text": None, "bytes": "a"},
+    ],
+)
+def test_any_other_message_is_not_common(message: dict[str, Any]) -> None:
+    assert common_payload(message) is None
+
+
 # -- close -----------------------------------------------------------------------------------------
 
 
@@ -212,6 +263,36 @@ def test_a_denial_hands_on_the_app_s_own_response() -> None:
     assert talk.handle(DENY_START) == Deny(DENY_START)
     assert talk.handle(DENY_BODY | {"more_body": True}) == Deny(DENY_BODY | {"more_body": True})
     assert talk.handle(DENY_BODY) == Deny(DENY_BODY)
+
+
+def denying() -> Conversation:
+    talk = conversation()
+    talk.handle(DENY_START)
+    return talk
+
+
+def test_a_denial_with_an_invalid_start_can_be_reverted() -> None:
+    talk = denying()
+    talk.revert_denial()
+    assert talk.state is State.CONNECTING
+    assert talk.handle(ACCEPT) == Accept(None, [])
+
+
+def test_a_denial_that_ended_closes_the_conversation() -> None:
+    talk = denying()
+    talk.end_denial()
+    assert talk.state is State.CLOSED
+    with pytest.raises(IllegalMessage):
+        talk.handle(DENY_BODY)
+
+
+@pytest.mark.parametrize("state", [State.CONNECTING, State.OPEN, State.CLOSED])
+def test_only_a_denial_can_be_reverted_or_ended(state: State) -> None:
+    for change in (Conversation.revert_denial, Conversation.end_denial):
+        talk = conversation(state)
+        with pytest.raises(KeyError):
+            change(talk)
+        assert talk.state is state
 
 
 # -- what the app receives -------------------------------------------------------------------------

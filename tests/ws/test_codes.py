@@ -4,10 +4,17 @@ import pytest
 from wsproto.frame_protocol import CloseReason
 
 from tests.frames import CLOSE, ServerFrame, close, frame, parsed
-from tests.ws.frames.test_codec import AGREEMENTS, CODECS, MakeCodec
+from tests.ws.codecs import AGREEMENTS, CODECS, MakeCodec
 from wsgate.asgi.websocket import Close, Conversation, State
 from wsgate.errors import InvalidMessage
-from wsgate.ws.codes import NAMES, may_be_in_frame, read_close
+from wsgate.ws import codes
+from wsgate.ws.codes import (
+    NAMES,
+    close_payload,
+    is_valid_reason,
+    may_be_in_frame,
+    read_close,
+)
 from wsgate.ws.deflate.negotiation import Agreement
 from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose
 from wsgate.ws.handshake import Handshake
@@ -94,3 +101,37 @@ def test_the_names_are_those_of_the_registry() -> None:
     assert list(NAMES) == list(range(1000, 1016))
     known = {reason.value for reason in CloseReason}
     assert {1004, 1014} | known == set(NAMES)
+
+
+def test_the_constants_are_named_as_the_registry_names_them() -> None:
+    constants = {name: code for name, code in vars(codes).items() if isinstance(code, int)}
+    registered = {name: code for name, code in constants.items() if code in NAMES}
+    for name, code in registered.items():
+        words = {"NO_STATUS": "no status received", "ABNORMAL": "abnormal closure"}
+        words |= {"NORMAL": "normal closure"}
+        assert NAMES[code] == words.get(name, name.lower().replace("_", " "))
+    assert len(registered) == 11
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_valid"),
+    [
+        ("", True),
+        ("r" * 123, True),
+        ("r" * 124, False),
+        ("é" * 61, True),
+        ("é" * 62, False),
+        ("\ud800", False),
+    ],
+)
+def test_a_reason_has_at_most_123_bytes(reason: str, is_valid: bool) -> None:
+    assert is_valid_reason(reason) is is_valid
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (4999, "grüß"), (1011, "r" * 123)])
+def test_a_close_is_read_as_it_was_written(code: int, reason: str) -> None:
+    assert read_close(close_payload(code, reason)) == PeerClose(code, reason)
+
+
+def test_a_close_without_a_code_is_empty() -> None:
+    assert close_payload(1005, "") == b""

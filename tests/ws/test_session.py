@@ -28,7 +28,7 @@ from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
 from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
 from wsgate.ws.limits import MessageLimits
-from wsgate.ws.session import TRANSITIONS, Cause, Session, State
+from wsgate.ws.session import TRANSITIONS, Cause, ClosedBy, Session, State
 
 FRESH = Agreement(DeflateSettings(threshold=0), True, True)
 BAD = frame(0x3)
@@ -538,6 +538,64 @@ def test_the_connection_ends_with_the_answer_to_our_close_still_to_be_read() -> 
     assert session.pending
     assert taken(session) == []
     assert session.state is State.CLOSED
+
+
+# -- who closed it -----------------------------------------------------------------------------
+
+
+def test_an_open_session_is_closed_by_nobody() -> None:
+    assert opened().closed_by is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "closed_by"),
+    [
+        (Cause.FAULT, ClosedBy.SERVER),
+        (Cause.CLOSE_SENT, ClosedBy.SERVER),
+        (Cause.CLOSE_RECEIVED, ClosedBy.CLIENT),
+        (Cause.LOST, ClosedBy.LOST),
+    ],
+)
+def test_the_first_cause_says_who_closed(cause: Cause, closed_by: ClosedBy) -> None:
+    for later in Cause:
+        session = opened()
+        bring(session, cause)
+        assert session.closed_by is closed_by
+        bring(session, later)
+        assert session.closed_by is closed_by
+
+
+# -- flags -------------------------------------------------------------------------------------
+
+
+def test_an_open_session_without_data_is_idle_over_the_fast_codec() -> None:
+    session = opened()
+    is_fast = lane == "fast"
+    assert (session.is_idle, session.has_work, session.can_send) == (is_fast, False, True)
+    session.feed(frame(TEXT, "cut")[:-1])
+    assert (session.is_idle, session.has_work) == (False, True)
+    taken(session)
+    assert (session.is_idle, session.has_work) == (False, False)
+    assert list(session.take(1, frame(TEXT, "cut")[-1:])) == ["cut"]
+    assert (session.is_idle, session.has_work) == (is_fast, False)
+
+
+def test_a_ping_is_work_until_it_is_answered() -> None:
+    session = opened()
+    session.feed(frame(PING, b"x"))
+    taken(session)
+    assert session.has_work
+    assert session.replies(hold_pongs=True) == b""
+    assert session.has_work
+    assert session.replies()
+    assert not session.has_work
+
+
+@pytest.mark.parametrize("state", [State.FAILING, State.CLOSING, State.CLOSED])
+def test_a_session_that_ends_has_work_and_is_not_idle(state: State) -> None:
+    session = STATES[state]()
+    assert (session.is_idle, session.has_work) == (False, True)
+    assert session.can_send is (state is State.FAILING)
 
 
 # -- whatever happens --------------------------------------------------------------------------
