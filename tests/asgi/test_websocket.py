@@ -47,7 +47,7 @@ NEXT = {
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.get("type", "no type"))
-def test_every_message_in_every_state(state: State, message: dict[str, Any]) -> None:
+def test_every_message_is_checked_in_every_state(state: State, message: dict[str, Any]) -> None:
     talk = conversation(state)
     kind = message.get("type", "")
     if (state, kind) in NEXT:
@@ -89,7 +89,7 @@ def test_the_headers_of_an_accept_may_be_of_any_kind(
 
 @pytest.mark.parametrize("subprotocol", [None, "v1"])
 @pytest.mark.parametrize("headers", [None, 0, False])
-def test_what_is_no_list_of_headers_is_refused_also_where_it_is_false(
+def test_headers_that_are_no_list_raise_even_if_they_are_false(
     headers: object, subprotocol: str | None
 ) -> None:
     talk = conversation()
@@ -110,7 +110,7 @@ def test_what_is_no_list_of_headers_is_refused_also_where_it_is_false(
         ({"headers": [(b"x", "text")]}, "a header's name and value are bytes, not (b'x', 'text')"),
     ],
 )
-def test_an_accept_that_cannot_be_leaves_the_choice(more: dict[str, Any], message: str) -> None:
+def test_an_invalid_accept_leaves_the_state(more: dict[str, Any], message: str) -> None:
     talk = conversation()
     with pytest.raises(InvalidMessage) as raised:
         talk.handle(ACCEPT | more)
@@ -142,7 +142,7 @@ def test_a_send_has_one_payload(message: dict[str, Any], payload: str | bytes) -
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "error"),
     [
         ({}, "websocket.send has exactly one of text and bytes"),
         ({"text": None, "bytes": None}, "websocket.send has exactly one of text and bytes"),
@@ -152,11 +152,11 @@ def test_a_send_has_one_payload(message: dict[str, Any], payload: str | bytes) -
         ({"bytes": [1]}, "bytes is bytes, not list"),
     ],
 )
-def test_a_send_of_something_else(message: dict[str, Any], told: str) -> None:
+def test_an_invalid_payload_raises(message: dict[str, Any], error: str) -> None:
     talk = conversation(State.OPEN)
     with pytest.raises(InvalidMessage) as raised:
         talk.handle({"type": "websocket.send", **message})
-    assert str(raised.value) == told
+    assert str(raised.value) == error
     assert talk.state is State.OPEN
     with pytest.raises(InvalidMessage):
         payload_of(message)
@@ -232,7 +232,7 @@ def test_a_close_has_a_code_and_a_reason(message: dict[str, Any], close: Close) 
 
 @pytest.mark.parametrize("reason", ["x" * 124, "é" * 62, b"bye", 7, "\ud800"])
 @pytest.mark.parametrize("state", [State.OPEN, State.CONNECTING])
-def test_a_reason_that_does_not_fit(reason: object, state: State) -> None:
+def test_a_reason_that_is_too_long_raises(reason: object, state: State) -> None:
     talk = conversation(state)
     with pytest.raises(InvalidMessage) as raised:
         talk.handle(CLOSE | {"reason": reason})
@@ -241,7 +241,7 @@ def test_a_reason_that_does_not_fit(reason: object, state: State) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, "1000", None, True])
-def test_a_code_that_no_endpoint_may_send(code: object) -> None:
+def test_an_invalid_close_code_raises(code: object) -> None:
     talk = conversation(State.OPEN)
     with pytest.raises(InvalidMessage) as raised:
         talk.handle(CLOSE | {"code": code})
@@ -258,7 +258,7 @@ def test_a_close_before_the_accept_refuses() -> None:
 # -- denial ----------------------------------------------------------------------------------------
 
 
-def test_a_denial_hands_on_the_app_s_own_response() -> None:
+def test_a_denial_passes_the_apps_own_response_on() -> None:
     talk = conversation()
     assert talk.handle(DENY_START) == Deny(DENY_START)
     assert talk.handle(DENY_BODY | {"more_body": True}) == Deny(DENY_BODY | {"more_body": True})
@@ -295,7 +295,7 @@ def test_only_a_denial_can_be_reverted_or_ended(state: State) -> None:
         assert talk.state is state
 
 
-# -- what the app receives -------------------------------------------------------------------------
+# -- events for the app ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,5 +310,7 @@ def test_only_a_denial_can_be_reverted_or_ended(state: State) -> None:
         ),
     ],
 )
-def test_what_the_app_receives(make: Callable[[], object], event: dict[str, Any]) -> None:
+def test_an_event_has_the_keys_of_its_kind(
+    make: Callable[[], object], event: dict[str, Any]
+) -> None:
     assert make() == event

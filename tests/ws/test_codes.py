@@ -34,7 +34,7 @@ def items(codec: FrameCodec, data: bytes, *, whole: bool) -> list[Item]:
 
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
-def test_every_codec_takes_each_of_all_codes_alike(make: MakeCodec) -> None:
+def test_every_codec_accepts_the_same_close_codes(make: MakeCodec) -> None:
     for code in range(65_536):
         is_good = code in IN_FRAMES
         expected = PeerClose(code, "") if is_good else Fail(1002, "protocol error")
@@ -46,7 +46,7 @@ def test_every_codec_takes_each_of_all_codes_alike(make: MakeCodec) -> None:
 
 @pytest.mark.parametrize("agreement", AGREEMENTS.values(), ids=AGREEMENTS)
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
-def test_a_code_is_judged_alike_with_a_reason_and_between_fragments(
+def test_a_close_code_is_checked_with_a_reason_and_between_fragments(
     make: MakeCodec, agreement: Agreement | None
 ) -> None:
     before = frame(0x1, "x", fin=False)
@@ -61,7 +61,7 @@ def test_a_code_is_judged_alike_with_a_reason_and_between_fragments(
 
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
-def test_every_code_of_a_frame_can_be_echoed(make: MakeCodec) -> None:
+def test_every_valid_code_can_be_echoed(make: MakeCodec) -> None:
     for code in IN_FRAMES:
         sent = parsed(make().close(code, "why"))
         assert sent == [ServerFrame(CLOSE, code.to_bytes(2, "big") + b"why")]
@@ -93,7 +93,7 @@ def test_an_app_may_send_the_same_codes() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_what_a_close_says(payload: bytes, said: Item, kind: type[bytes]) -> None:
+def test_a_close_payload_is_read(payload: bytes, said: Item, kind: type[bytes]) -> None:
     assert read_close(kind(payload)) == said
 
 

@@ -63,7 +63,7 @@ WELL_FORMED: dict[bytes, Read] = {
 
 
 @pytest.mark.parametrize(("line", "expected"), WELL_FORMED.items(), ids=repr)
-def test_what_conforms_to_the_grammar(line: bytes, expected: Read) -> None:
+def test_a_list_that_conforms_to_the_grammar_is_parsed(line: bytes, expected: Read) -> None:
     assert read(line) == expected
     assert read(line, line) == expected * 2
     assert read(line, b"z") == [*expected, ("z", [])]
@@ -117,12 +117,12 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("line", MALFORMED, ids=repr)
-def test_what_does_not_is_refused(line: bytes) -> None:
+def test_a_list_that_does_not_conform_is_refused(line: bytes) -> None:
     for lines in ((line,), (b"a", line), (line, b"a"), (b",", line)):
         assert refusal(*lines) == "Sec-WebSocket-Extensions is malformed"
 
 
-def test_a_quoted_string_does_not_go_on_in_the_next_line() -> None:
+def test_a_quoted_string_does_not_continue_in_the_next_line() -> None:
     assert refusal(b'a;b="c', b'd"') == "Sec-WebSocket-Extensions is malformed"
 
 
@@ -181,7 +181,7 @@ def lists(draw: st.DrawFn) -> tuple[list[bytes], Read]:
 
 
 @given(lists())
-def test_what_the_grammar_generates_is_read_as_it_was_meant(case: tuple[list[bytes], Read]) -> None:
+def test_every_list_of_the_grammar_is_parsed_correctly(case: tuple[list[bytes], Read]) -> None:
     lines, said = case
     assert read(*lines) == said
     negotiate(tuple(lines), None)
@@ -205,7 +205,7 @@ def mutated(draw: st.DrawFn) -> list[bytes]:
 @given(mutated() | st.lists(st.binary(max_size=20), min_size=1, max_size=2))
 @example([b'permessage-deflate; server_max_window_bits="""'])
 @example([b"permessage-deflate; server_max_window_bits=\xb2"])
-def test_anything_else_is_refused_at_most(lines: list[bytes]) -> None:
+def test_any_other_bytes_raise_nothing_but_a_refusal(lines: list[bytes]) -> None:
     if not is_well_formed(*lines):
         for settings in (None, DeflateSettings()):
             with pytest.raises(RequestRefused):
@@ -253,9 +253,9 @@ LONG = [
 
 @pytest.mark.parametrize("before", [b"", b"a", b"a;b", b"a;b=", b'a;b="', b"permessage-deflate"])
 @pytest.mark.parametrize("piece", LONG, ids=repr)
-def test_a_long_line_is_judged_in_no_time(piece: bytes, before: bytes) -> None:
-    for behind in (b"", b'"', b"(", b"b", b";b"):
-        line = before + piece * ((SIZE - len(before)) // len(piece)) + behind
+def test_a_long_line_is_parsed_without_backtracking(piece: bytes, before: bytes) -> None:
+    for after in (b"", b'"', b"(", b"b", b";b"):
+        line = before + piece * ((SIZE - len(before)) // len(piece)) + after
         began = time.process_time()
         if is_well_formed(line):
             negotiate((line,), DeflateSettings())

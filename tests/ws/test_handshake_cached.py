@@ -1,4 +1,4 @@
-"""A handshake is judged alike whatever was seen before it, by each driver, as often as it comes."""
+"""A handshake has the same result with the caches cold and warm, and over each parser."""
 
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ ORIGINS = [None, Origins(["https://a"]), Origins(["https://b", "none"])]
 
 
 class Asked(NamedTuple):
-    """A head, and the settings it is judged by."""
+    """A head, and the settings it is checked with."""
 
     head: bytes
     settings: DeflateSettings | None = None
@@ -91,7 +91,7 @@ def forget() -> None:
 
 
 def said(driver: type[Http1], asked: Asked) -> object:
-    """Return what comes of a handshake: what may be accepted, or why it is refused."""
+    """Return the result of a handshake: the handshake, or the refusal."""
     http1 = driver(HeadLimits(), PROTOCOL)
     http1.feed(asked.head)
     try:
@@ -118,7 +118,7 @@ EXTENSIONS = b"Sec-WebSocket-Extensions: permessage-deflate%b\r\n"
 @example(Asked(GOOD % (EXTENSIONS % b""), DeflateSettings()), [Asked(GOOD % (EXTENSIONS % b""))])
 @example(Asked(GOOD % b"", None, ORIGINS[1]), [Asked(GOOD % b"")])
 @example(Asked(GOOD.replace(b"GET", b"POST") % b""), [Asked(GOOD % b"")])
-def test_what_was_seen_before_decides_nothing(asked: Asked, others: list[Asked]) -> None:
+def test_earlier_requests_do_not_change_the_result(asked: Asked, others: list[Asked]) -> None:
     forget()
     cold = said(DRIVERS["fast"], asked)
     for _ in range(2):  # with what this one itself has left

@@ -1,4 +1,4 @@
-"""One session: its states, what it answers by itself and what it counts."""
+"""One session: its states, what it answers itself, and what it counts."""
 
 from collections.abc import Callable, Iterator
 
@@ -35,21 +35,21 @@ BAD = frame(0x3)
 PROTOCOL_ERROR = (1002).to_bytes(2, "big") + b"protocol error"
 
 
-LANES = ("wsproto", "fast")
-lane = LANES[0]
+CODECS = ("wsproto", "fast")
+codec_name = CODECS[0]
 
 
-@pytest.fixture(scope="module", autouse=True, params=LANES)
-def each_lane(request: pytest.FixtureRequest) -> None:
+@pytest.fixture(scope="module", autouse=True, params=CODECS)
+def over_each_codec(request: pytest.FixtureRequest) -> None:
     """Run every test over both codecs."""
-    global lane  # noqa: PLW0603  # functions that take no fixture open sessions, too
-    lane = request.param
+    global codec_name  # noqa: PLW0603  # functions that take no fixture open sessions, too
+    codec_name = request.param
 
 
 def opened(agreement: Agreement | None = None, slice_size: int | None = None) -> Session:
     """Return a session over the codec whose turn it is; slices are wsproto's alone."""
     limits = MessageLimits(size=100_000)
-    if lane == "fast" and slice_size is None:
+    if codec_name == "fast" and slice_size is None:
         return Session(fast_codec(limits, agreement, Compressors(6)))
     deflate = MessageExtension(limits, agreement, Compressors(6))
     return Session(WsprotoCodec(deflate, slice_size or 16_384))
@@ -125,7 +125,7 @@ def test_each_state_can_be_reached(state: State) -> None:
 
 
 @pytest.mark.parametrize(("state", "cause"), TRANSITIONS, ids=lambda value: value.name)
-def test_each_row_of_the_table(state: State, cause: Cause) -> None:
+def test_each_transition_leads_to_its_state(state: State, cause: Cause) -> None:
     session = STATES[state]()
     bring(session, cause)
     assert session.state is TRANSITIONS[state, cause]
@@ -133,13 +133,13 @@ def test_each_row_of_the_table(state: State, cause: Cause) -> None:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("cause", Cause)
-def test_what_is_not_in_the_table_changes_nothing(state: State, cause: Cause) -> None:
+def test_a_cause_without_a_transition_changes_nothing(state: State, cause: Cause) -> None:
     session = STATES[state]()
     bring(session, cause)
     assert session.state is TRANSITIONS.get((state, cause), state)
 
 
-def test_what_stands_in_the_table_is_all_there_is() -> None:
+def test_the_table_has_nine_transitions_and_none_from_closed() -> None:
     assert not any(state is State.CLOSED for state, _ in TRANSITIONS)
     assert len(TRANSITIONS) == 9
 
@@ -147,7 +147,7 @@ def test_what_stands_in_the_table_is_all_there_is() -> None:
 # -- messages ----------------------------------------------------------------------------------
 
 
-def test_messages_come_in_their_order() -> None:
+def test_messages_arrive_in_order() -> None:
     data = frame(TEXT, "one") + b"".join(fragments(BINARY, [b"t", b"wo"])) + frame(TEXT, "")
     for session, messages, replies in fed(data):
         assert messages == ["one", b"two", ""]
@@ -156,7 +156,7 @@ def test_messages_come_in_their_order() -> None:
         assert session.state is State.OPEN
 
 
-def test_messages_of_an_agreement_on_deflate() -> None:
+def test_compressed_messages_are_read_and_written() -> None:
     session = opened(FRESH)
     session.feed(frame(TEXT, deflated(b"Hello"), rsv=RSV1))
     assert taken(session) == ["Hello"]
@@ -165,7 +165,7 @@ def test_messages_of_an_agreement_on_deflate() -> None:
     assert session.bytes_out == 2 + len(sent.payload)
 
 
-def test_take_without_anything_to_look_at() -> None:
+def test_take_without_data_returns_nothing() -> None:
     session = opened()
     assert not session.pending
     assert not session.take(10)
@@ -173,7 +173,7 @@ def test_take_without_anything_to_look_at() -> None:
     assert not session.pending
 
 
-def test_what_is_pending() -> None:
+def test_pending_is_true_while_there_is_something_to_parse() -> None:
     session = opened()
     session.feed(frame(TEXT, "a") + frame(TEXT, "b"))
     assert session.pending
@@ -195,7 +195,7 @@ def test_take_parses_one_slice() -> None:
     assert not session.pending
 
 
-def test_an_empty_list_is_not_the_end() -> None:
+def test_an_empty_result_is_not_the_end() -> None:
     session = opened(slice_size=4)
     session.feed(frame(TEXT, "abcd"))
     assert not session.take(100)
@@ -203,7 +203,7 @@ def test_an_empty_list_is_not_the_end() -> None:
     assert taken(session) == ["abcd"]
 
 
-def test_no_slice_is_parsed_while_the_last_one_has_more() -> None:
+def test_no_slice_is_parsed_while_the_last_one_has_more_items() -> None:
     session = opened(slice_size=16)
     session.feed(frame(TEXT, "a") + frame(TEXT, "b") + frame(TEXT, "c") * 4)
     left = session.buffered
@@ -214,7 +214,7 @@ def test_no_slice_is_parsed_while_the_last_one_has_more() -> None:
     assert taken(session, 1) == ["c"] * 4
 
 
-def test_controls_count_as_items_of_a_take() -> None:
+def test_control_frames_count_towards_the_limit_of_a_take() -> None:
     session = opened()
     session.feed(frame(PING) + frame(TEXT, "a"))
     assert not session.take(1)
@@ -222,7 +222,7 @@ def test_controls_count_as_items_of_a_take() -> None:
     assert session.take(1) == ["a"]
 
 
-def test_messages_go_out() -> None:
+def test_messages_are_written_and_counted() -> None:
     session = opened()
     out = session.write_message("grüß") + session.write_message(b"\0")
     assert parsed(out) == [ServerFrame(TEXT, "grüß".encode()), ServerFrame(BINARY, b"\0")]
@@ -240,7 +240,7 @@ def test_a_lone_surrogate_raises_and_counts_nothing() -> None:
 # -- pings -------------------------------------------------------------------------------------
 
 
-def test_pings_are_answered_in_their_order() -> None:
+def test_pings_are_answered_in_order() -> None:
     data = frame(PING, b"1") + frame(TEXT, "a") + frame(PING, b"2") + frame(PING)
     for session, messages, replies in fed(data):
         assert messages == ["a"]
@@ -250,7 +250,7 @@ def test_pings_are_answered_in_their_order() -> None:
         assert session.replies() == b""
 
 
-def test_only_the_latest_ping_is_answered_later() -> None:
+def test_only_the_latest_held_ping_is_answered() -> None:
     session = opened()
     session.feed(frame(PING, b"1") + frame(PING, b"2") + frame(PING, b"3"))
     assert taken(session) == []
@@ -276,7 +276,7 @@ def test_a_ping_between_fragments_is_answered() -> None:
         assert parsed(replies) == [ServerFrame(PONG, b"x")]
 
 
-def test_our_ping() -> None:
+def test_a_ping_from_the_server_is_counted() -> None:
     session = opened()
     ping = session.ping(b"are you there")
     assert parsed(ping) == [ServerFrame(PING, b"are you there")]
@@ -284,7 +284,7 @@ def test_our_ping() -> None:
 
 
 @pytest.mark.parametrize("state", [State.CLOSING, State.CLOSED])
-def test_no_ping_where_none_can_be_sent(state: State) -> None:
+def test_no_ping_is_written_after_a_close(state: State) -> None:
     session = STATES[state]()
     bytes_out = session.bytes_out
     assert session.ping(b"") == b""
@@ -304,7 +304,7 @@ def test_no_ping_where_none_can_be_sent(state: State) -> None:
     ],
 )
 def test_the_peers_close_is_echoed(sent: bytes, code: int, reason: str, payload: bytes) -> None:
-    data = frame(TEXT, "before") + sent + frame(TEXT, "behind")
+    data = frame(TEXT, "before") + sent + frame(TEXT, "after")
     for session, messages, replies in fed(data):
         assert messages == ["before"]
         assert parsed(replies) == [ServerFrame(CLOSE, payload)]
@@ -321,7 +321,7 @@ def test_the_peers_close_is_echoed(sent: bytes, code: int, reason: str, payload:
             session.write_message("late")
 
 
-def test_a_ping_just_before_the_peers_close() -> None:
+def test_a_ping_just_before_the_peers_close_needs_no_answer() -> None:
     # A Close that came sets us free of the Pong (RFC 6455 section 5.5.2).
     for session, messages, replies in fed(frame(TEXT, "a") + frame(PING, b"x") + close(1001)):
         assert messages == ["a"]
@@ -332,7 +332,7 @@ def test_a_ping_just_before_the_peers_close() -> None:
         assert session.state is State.CLOSED
 
 
-def test_what_came_before_the_peers_close_is_there_to_take() -> None:
+def test_messages_before_the_peers_close_can_still_be_taken() -> None:
     session = opened()
     session.feed(frame(TEXT, "a") + frame(TEXT, "b") + close(1000))
     assert session.take(1) == ["a"]
@@ -342,7 +342,7 @@ def test_what_came_before_the_peers_close_is_there_to_take() -> None:
     assert not session.can_send
 
 
-def test_what_comes_behind_the_peers_close_counts_for_nothing() -> None:
+def test_data_after_the_peers_close_is_ignored() -> None:
     session = opened()
     session.feed(close(1000))
     session.take(1)
@@ -355,7 +355,7 @@ def test_what_comes_behind_the_peers_close_counts_for_nothing() -> None:
 # -- we close ----------------------------------------------------------------------------------
 
 
-def test_we_close() -> None:
+def test_the_server_closes() -> None:
     session = opened()
     sent = session.close(1001, "going away")
     assert parsed(sent) == [closing_frame(1001, "going away")]
@@ -383,7 +383,7 @@ def test_pings_before_our_close_are_answered_with_it() -> None:
     assert session.replies() == b""
 
 
-def test_messages_behind_our_close_are_thrown_away() -> None:
+def test_messages_after_our_close_are_discarded() -> None:
     session = opened()
     session.feed(frame(TEXT, "before"))
     assert session.take(10) == ["before"]
@@ -405,7 +405,7 @@ def test_input_before_our_close_is_still_parsed() -> None:
     assert session.state is State.CLOSED
 
 
-def test_a_fault_behind_our_close_ends_it() -> None:
+def test_a_fault_after_our_close_ends_the_session() -> None:
     session = closing()
     session.feed(BAD + frame(TEXT, "x"))
     assert taken(session) == []
@@ -415,7 +415,7 @@ def test_a_fault_behind_our_close_ends_it() -> None:
 # -- a fault -----------------------------------------------------------------------------------
 
 
-def test_a_fault_leaves_what_came_before() -> None:
+def test_a_fault_does_not_affect_earlier_messages() -> None:
     data = frame(TEXT, "a") + frame(PING, b"x") + frame(TEXT, "b") + BAD + frame(TEXT, "c")
     for session, messages, replies in fed(data):
         assert messages == ["a", "b"]
@@ -455,7 +455,7 @@ def test_each_fault_has_its_code(bad: bytes, code: int, reason: str) -> None:
         assert parsed(session.close(1011, "")) == [closing_frame(code, reason)]
 
 
-def test_what_comes_behind_a_fault_is_not_kept() -> None:
+def test_data_after_a_fault_is_ignored() -> None:
     session = failing()
     bytes_in = session.bytes_in
     session.feed(b"x" * 1_000)
@@ -463,7 +463,7 @@ def test_what_comes_behind_a_fault_is_not_kept() -> None:
     assert not session.take(10)
 
 
-def test_messages_before_a_fault_that_were_not_taken_yet() -> None:
+def test_messages_before_a_fault_can_still_be_taken() -> None:
     session = opened()
     session.feed(frame(TEXT, "a") + frame(TEXT, "b") + BAD)
     assert session.take(1) == ["a"]
@@ -476,7 +476,7 @@ def test_messages_before_a_fault_that_were_not_taken_yet() -> None:
 # -- the end of the TCP connection -------------------------------------------------------------
 
 
-def test_the_connection_ends_at_rest() -> None:
+def test_the_connection_ends_while_idle() -> None:
     session = opened()
     session.feed_eof()
     assert (session.state, session.close_code, session.close_reason) == (State.CLOSED, 1006, "")
@@ -487,7 +487,7 @@ def test_the_connection_ends_at_rest() -> None:
     assert session.state is State.CLOSED
 
 
-def test_the_connection_ends_behind_messages() -> None:
+def test_the_connection_ends_after_messages() -> None:
     session = opened(slice_size=8)
     session.feed(frame(TEXT, "a") + frame(PING) + frame(TEXT, "b") + frame(TEXT, "cut")[:-1])
     session.feed_eof()
@@ -500,7 +500,7 @@ def test_the_connection_ends_behind_messages() -> None:
     assert session.replies() == b""
 
 
-def test_the_connection_ends_behind_the_peers_close() -> None:
+def test_the_connection_ends_after_the_peers_close() -> None:
     session = opened()
     session.feed(frame(TEXT, "a") + close(1001, "tab closed"))
     session.feed_eof()
@@ -510,14 +510,14 @@ def test_the_connection_ends_behind_the_peers_close() -> None:
     assert session.state is State.CLOSED
 
 
-def test_the_connection_ends_behind_a_fault() -> None:
+def test_the_connection_ends_after_a_fault() -> None:
     session = failing()
     session.feed_eof()
     assert (session.state, session.close_code) == (State.CLOSED, 1002)
     assert session.close(1000, "") == b""
 
 
-def test_the_connection_ends_with_a_fault_still_to_be_read() -> None:
+def test_the_connection_ends_with_a_fault_not_yet_parsed() -> None:
     session = opened()
     session.feed(frame(TEXT, "a") + BAD)
     session.feed_eof()
@@ -525,13 +525,13 @@ def test_the_connection_ends_with_a_fault_still_to_be_read() -> None:
     assert (session.state, session.close_code) == (State.CLOSED, 1002)
 
 
-def test_the_connection_ends_behind_our_close() -> None:
+def test_the_connection_ends_after_our_close() -> None:
     session = closing()
     session.feed_eof()
     assert (session.state, session.close_code) == (State.CLOSED, 1000)
 
 
-def test_the_connection_ends_with_the_answer_to_our_close_still_to_be_read() -> None:
+def test_the_connection_ends_with_the_answer_to_our_close_not_yet_parsed() -> None:
     session = closing()
     session.feed(close(1000))
     session.feed_eof()
@@ -570,7 +570,7 @@ def test_the_first_cause_says_who_closed(cause: Cause, closed_by: ClosedBy) -> N
 
 def test_an_open_session_without_data_is_idle_over_the_fast_codec() -> None:
     session = opened()
-    is_fast = lane == "fast"
+    is_fast = codec_name == "fast"
     assert (session.is_idle, session.has_work, session.can_send) == (is_fast, False, True)
     session.feed(frame(TEXT, "cut")[:-1])
     assert (session.is_idle, session.has_work) == (False, True)
@@ -598,7 +598,7 @@ def test_a_session_that_ends_has_work_and_is_not_idle(state: State) -> None:
     assert session.can_send is (state is State.FAILING)
 
 
-# -- whatever happens --------------------------------------------------------------------------
+# -- any sequence of events --------------------------------------------------------------------
 
 CHUNKS = st.sampled_from(
     [

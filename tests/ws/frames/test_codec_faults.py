@@ -65,14 +65,16 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_protocol_error(make: MakeCodec, agreement: Agreement | None, fault: str) -> None:
+def test_a_malformed_frame_fails_with_1002(
+    make: MakeCodec, agreement: Agreement | None, fault: str
+) -> None:
     data = FAULTS[fault]
     assert items_of(make, data, agreement) == [PROTOCOL_ERROR]
     before = frame(TEXT, "a") + frame(PING)
     assert items_of(make, before + data, agreement) == ["a", Ping(b""), PROTOCOL_ERROR]
 
 
-def test_a_continuation_of_a_finished_message(make: MakeCodec) -> None:
+def test_a_continuation_after_the_final_fragment_fails(make: MakeCodec) -> None:
     data = b"".join(fragments(TEXT, [b"a", b"b"])) + frame(CONT, "c")
     assert items_of(make, data) == ["ab", PROTOCOL_ERROR]
 
@@ -84,19 +86,17 @@ def test_a_continuation_of_a_finished_message(make: MakeCodec) -> None:
     + [frame(TEXT, "x", rsv=RSV2)[:2], frame(CONT, "x")[:2], frame(TEXT, "x", mask=None)[:2]],
     ids=["opcode", "control opcode", "long", "fragmented", "reserved", "stray", "unmasked"],
 )
-def test_two_octets_may_be_enough(make: MakeCodec, data: bytes) -> None:
+def test_a_fault_in_the_first_two_octets_is_found_at_once(make: MakeCodec, data: bytes) -> None:
     assert items_of(make, data, is_whole=False) == [PROTOCOL_ERROR]
 
 
-def test_rsv1_without_an_agreement(make: MakeCodec) -> None:
+def test_rsv1_without_an_agreement_fails(make: MakeCodec) -> None:
     data = frame(TEXT, deflated(b"Hello"), rsv=RSV1)
     assert items_of(make, data) == [PROTOCOL_ERROR]
     assert items_of(make, data, limits=MessageLimits(size=1)) == [PROTOCOL_ERROR]
 
 
-def test_rsv1_on_a_continuation_of_a_compressed_message(
-    make: MakeCodec, deflate: Agreement
-) -> None:
+def test_rsv1_on_a_continuation_fails(make: MakeCodec, deflate: Agreement) -> None:
     one, two = Deflater().pieces(b"a", b"b")
     data = frame(TEXT, one, fin=False, rsv=RSV1) + frame(CONT, two, rsv=RSV1)
     assert items_of(make, data, deflate) == [PROTOCOL_ERROR]
@@ -138,7 +138,7 @@ PREFIXES = [b"", "plain \U0001f600".encode(), b"\xed\x9f\xbf"]
 
 
 @pytest.mark.parametrize(("bad", "at"), BAD_TEXT)
-def test_text_that_is_no_utf8(
+def test_invalid_text_is_found_as_it_arrives(
     make: MakeCodec, agreement: Agreement | None, bad: str, at: int
 ) -> None:
     for prefix in PREFIXES:
@@ -153,7 +153,7 @@ def test_text_that_is_no_utf8(
 
 
 @pytest.mark.parametrize(("bad", "at"), BAD_TEXT)
-def test_text_that_is_no_utf8_over_fragments(
+def test_fragmented_text_is_checked_as_it_arrives(
     make: MakeCodec, agreement: Agreement | None, bad: str, at: int
 ) -> None:
     text = bytes.fromhex(bad)
@@ -168,7 +168,7 @@ def test_text_that_is_no_utf8_over_fragments(
 
 
 @pytest.mark.parametrize(("bad", "at"), BAD_TEXT)
-def test_compressed_text_that_is_no_utf8(
+def test_compressed_text_is_checked_as_it_arrives(
     make: MakeCodec, deflate: Agreement, bad: str, at: int
 ) -> None:
     text = bytes.fromhex(bad)
@@ -180,7 +180,7 @@ def test_compressed_text_that_is_no_utf8(
 
 
 @pytest.mark.parametrize("char", ["ü", "€", "\U0001f600", "\ud7ff"])
-def test_text_that_stops_within_a_character(
+def test_text_that_ends_within_a_character_fails(
     make: MakeCodec, agreement: Agreement | None, char: str
 ) -> None:
     for end in range(1, len(char.encode())):
@@ -209,7 +209,9 @@ def test_text_that_stops_within_a_character(
     ],
     ids=ascii,
 )
-def test_text_may_be_cut_anywhere(make: MakeCodec, agreement: Agreement | None, text: str) -> None:
+def test_text_may_be_fragmented_within_a_character(
+    make: MakeCodec, agreement: Agreement | None, text: str
+) -> None:
     data = text.encode()
     for cut in range(len(data) + 1):
         halves = [data[:cut], data[cut:]]
@@ -221,24 +223,28 @@ def test_text_may_be_cut_anywhere(make: MakeCodec, agreement: Agreement | None, 
     assert items_of(make, b"".join(fragments(TEXT, octets)), agreement) == [text]
 
 
-def test_binary_is_no_text(make: MakeCodec, agreement: Agreement | None) -> None:
+def test_binary_messages_are_not_checked_for_utf8(
+    make: MakeCodec, agreement: Agreement | None
+) -> None:
     data = frame(BINARY, b"\xed\xa0\x80") + b"".join(fragments(BINARY, [b"\xed", b"\xa0", b"\xc3"]))
     assert items_of(make, data, agreement) == [b"\xed\xa0\x80", b"\xed\xa0\xc3"]
 
 
 @pytest.mark.parametrize("reason", [b"\xff", b"ab\xc3", b"\xed\xa0\x80", b"\xc0\x80"])
-def test_a_bad_reason(make: MakeCodec, agreement: Agreement | None, reason: bytes) -> None:
+def test_a_close_reason_that_is_not_utf8_fails(
+    make: MakeCodec, agreement: Agreement | None, reason: bytes
+) -> None:
     assert items_of(make, close(1000, reason), agreement) == [INVALID_PAYLOAD]
 
 
-def test_bad_deflate_data(make: MakeCodec, deflate: Agreement) -> None:
+def test_bad_deflate_data_fails(make: MakeCodec, deflate: Agreement) -> None:
     for payload in (b"\x07", b"\xff" * 20, b"\x06\x00", b"", b"Hello, this is not compressed"):
         data = frame(BINARY, payload, rsv=RSV1)
         assert items_of(make, data, deflate) == [INVALID_PAYLOAD]
 
 
 @pytest.mark.parametrize("level", [0, 6])
-def test_a_stream_that_stops_within_a_block(
+def test_deflate_data_that_ends_within_a_block_fails(
     make: MakeCodec, deflate: Agreement, level: int
 ) -> None:
     text = b"The quick brown fox jumps over the lazy dog"

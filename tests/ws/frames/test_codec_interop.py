@@ -16,11 +16,9 @@ from tests.ws.codecs import PAYLOADS, PLACES, MakeCodec, cut, read
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
 from wsgate.ws.frames.codec import PeerClose, Ping
 
-# -- against an implementation that is not ours ------------------------------------------------
-
 
 class Client:
-    """The `websockets` library's client, behind its handshake."""
+    """The client of the `websockets` library, after its handshake."""
 
     def __init__(self, agreement: Agreement | None) -> None:
         self._protocol = WebsocketsProtocol(Side.CLIENT, state=State.OPEN, max_size=None)
@@ -67,7 +65,7 @@ def agreements(draw: st.DrawFn) -> Agreement | None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_what_websockets_sends_is_read(make: MakeCodec, data: st.DataObject) -> None:
+def test_messages_of_the_websockets_client_are_read(make: MakeCodec, data: st.DataObject) -> None:
     agreement = data.draw(agreements())
     client, codec = Client(agreement), make(agreement)
     for payload in data.draw(st.lists(PAYLOADS, max_size=5)):
@@ -80,7 +78,7 @@ def test_what_websockets_sends_is_read(make: MakeCodec, data: st.DataObject) -> 
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_what_is_sent_websockets_reads(make: MakeCodec, data: st.DataObject) -> None:
+def test_the_websockets_client_reads_our_messages(make: MakeCodec, data: st.DataObject) -> None:
     agreement = data.draw(agreements())
     client, codec = Client(agreement), make(agreement)
     for payload in data.draw(st.lists(PAYLOADS, max_size=5)):

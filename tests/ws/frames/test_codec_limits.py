@@ -24,7 +24,7 @@ from wsgate.ws.limits import MessageLimits
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_exactly_the_limit_passes(
+def test_a_message_of_exactly_the_limit_passes(
     make: MakeCodec, agreement: Agreement | None, opcode: int
 ) -> None:
     payload = b"0123456789" * 10
@@ -43,14 +43,14 @@ def test_exactly_the_limit_passes(
 
 
 @pytest.mark.parametrize("length", [101, 126, 65_535, 65_536, 1 << 32, (1 << 63) - 1])
-def test_a_declared_length_over_the_limit(
+def test_a_declared_length_above_the_limit_fails(
     make: MakeCodec, agreement: Agreement | None, length: int
 ) -> None:
     head = frame(BINARY, declared=length)
     assert items_of(make, head, agreement, SMALL, is_whole=False) == [TOO_BIG]
 
 
-def test_fragments_that_declare_more_than_the_limit(
+def test_fragments_that_declare_more_than_the_limit_fail(
     make: MakeCodec, agreement: Agreement | None
 ) -> None:
     first = frame(TEXT, "x" * 60, fin=False) + frame(PING)
@@ -61,14 +61,14 @@ def test_fragments_that_declare_more_than_the_limit(
     assert items_of(make, whole, agreement, SMALL) == [Ping(b""), "x" * 100, "y"]
 
 
-def test_the_limit_counts_octets(make: MakeCodec) -> None:
+def test_the_limit_counts_bytes_not_characters(make: MakeCodec) -> None:
     assert items_of(make, frame(TEXT, "ü" * 50), limits=SMALL) == ["ü" * 50]
     assert items_of(make, frame(TEXT, "ü" * 51), limits=SMALL) == [TOO_BIG]
 
 
 @pytest.mark.parametrize("level", [0, 9])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_message_that_inflates_over_the_limit(
+def test_a_message_that_inflates_above_the_limit_fails(
     make: MakeCodec, deflate: Agreement, level: int, opcode: int
 ) -> None:
     data = frame(opcode, deflated(b"x" * 101, level=level), rsv=RSV1)
@@ -80,7 +80,7 @@ def test_a_message_that_inflates_over_the_limit(
     assert isinstance(items_of(make, data, deflate, SMALL)[0], str if opcode == TEXT else bytes)
 
 
-def test_the_octets_put_back_count_too(make: MakeCodec, deflate: Agreement) -> None:
+def test_the_appended_octets_count_towards_the_limit(make: MakeCodec, deflate: Agreement) -> None:
     # A stored block of 104 octets that stops after 100: the four at the end of a flush complete it.
     payload = bytes.fromhex("006800") + bytes.fromhex("97ff") + b"x" * 100
     data = frame(BINARY, payload, rsv=RSV1)
@@ -89,12 +89,14 @@ def test_the_octets_put_back_count_too(make: MakeCodec, deflate: Agreement) -> N
     assert items_of(make, data, deflate, roomy) == [b"x" * 100 + bytes.fromhex("0000ffff")]
 
 
-def test_as_many_fragments_as_may_be(make: MakeCodec, agreement: Agreement | None) -> None:
+def test_a_message_of_the_most_fragments_passes(
+    make: MakeCodec, agreement: Agreement | None
+) -> None:
     data = b"".join(fragments(TEXT, [b"a", b"", b"b", b"c"]))
     assert items_of(make, data + data, agreement, SMALL) == ["abc", "abc"]
 
 
-def test_too_many_fragments(make: MakeCodec, agreement: Agreement | None) -> None:
+def test_too_many_fragments_fail(make: MakeCodec, agreement: Agreement | None) -> None:
     frames = fragments(TEXT, [b"a", b"", b"b", b"c", b""])
     data = frame(PING).join(frames[:3]) + frames[3]
     assert items_of(make, data, agreement, SMALL) == [Ping(b""), Ping(b""), TOO_BIG]
@@ -117,14 +119,14 @@ SLACK = 150_000
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_bomb_is_bounded(make: MakeCodec, deflate: Agreement, opcode: int) -> None:
+def test_a_deflate_bomb_is_limited(make: MakeCodec, deflate: Agreement, opcode: int) -> None:
     data = frame(opcode, deflated(b"0" * 64 * MIB, level=9), rsv=RSV1)
     items, peak = peak_of(make(deflate, MessageLimits(size=MIB)), data, 256)
     assert items == [TOO_BIG]
     assert peak < 2 * MIB + SLACK
 
 
-def test_a_bomb_of_many_fragments_is_bounded(make: MakeCodec, deflate: Agreement) -> None:
+def test_a_deflate_bomb_of_many_fragments_is_limited(make: MakeCodec, deflate: Agreement) -> None:
     pieces = Deflater(level=9).pieces(*[b"0" * 100_000] * 100)
     data = b"".join(fragments(BINARY, pieces, rsv=RSV1))
     items, peak = peak_of(make(deflate, MessageLimits(size=MIB)), data, 256)
@@ -133,7 +135,7 @@ def test_a_bomb_of_many_fragments_is_bounded(make: MakeCodec, deflate: Agreement
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_message_of_the_limit_is_held_twice_at_most(
+def test_a_message_takes_at_most_twice_its_size_in_memory(
     make: MakeCodec, agreement: Agreement | None, opcode: int
 ) -> None:
     payload = b"0" * MIB
@@ -146,13 +148,13 @@ def test_a_message_of_the_limit_is_held_twice_at_most(
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_message_in_tiny_pieces_costs_what_it_holds(make: MakeCodec, opcode: int) -> None:
+def test_a_message_in_tiny_pieces_takes_little_more_memory(make: MakeCodec, opcode: int) -> None:
     data = frame(opcode, b"0123456789" * 1_000)
     items, peak = peak_of(make(), data, 2)
     assert [len(item) for item in items if isinstance(item, (str, bytes))] == [10_000]
     assert peak < 4 * len(data) + 50_000
 
 
-def test_messages_in_many_pieces_keep_apart(make: MakeCodec) -> None:
+def test_messages_in_many_pieces_are_not_mixed(make: MakeCodec) -> None:
     data = frame(TEXT, "x" * 1_200) + frame(BINARY, b"y" * 1_200)
     assert items_of(make, data + frame(TEXT, "z")) == ["x" * 1_200, b"y" * 1_200, "z"]

@@ -33,9 +33,6 @@ from tests.ws.codecs import (
 from wsgate.ws.deflate.negotiation import Agreement
 from wsgate.ws.frames.codec import Fail, Item, PeerClose, Ping, Pong
 
-# -- on random input ---------------------------------------------------------------------------
-
-
 CONTROLS = st.lists(st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125)), max_size=2)
 
 
@@ -65,7 +62,7 @@ def conversations(draw: st.DrawFn, agreement: Agreement | None) -> tuple[bytes, 
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_any_conversation_in_any_pieces(
+def test_any_valid_stream_in_any_pieces(
     make: MakeCodec, agreement: Agreement | None, data: st.DataObject
 ) -> None:
     sent, items = data.draw(conversations(agreement))
@@ -96,7 +93,7 @@ def test_any_bytes_in_any_pieces(
     items = read(codec, cut(sent, places))
     assert not any(isinstance(item, (Fail, PeerClose)) for item in items[:-1])
     if items and isinstance(items[-1], (Fail, PeerClose)):
-        assert read(codec, [sent, frame(TEXT, "behind")]) == []
+        assert read(codec, [sent, frame(TEXT, "after")]) == []
     # Where more than one thing is wrong, the pieces may decide which is seen first.
     assert items[:-1] == whole[:-1]
     assert [type(item) for item in items] == [type(item) for item in whole]
@@ -104,7 +101,7 @@ def test_any_bytes_in_any_pieces(
 
 @settings(deadline=None, max_examples=100)
 @given(st.data())
-def test_a_message_that_is_read_past_take_is_what_take_reads(
+def test_read_message_returns_the_same_as_take(
     make: MakeCodec, agreement: Agreement | None, data: st.DataObject
 ) -> None:
     one = st.one_of(
@@ -130,7 +127,7 @@ def test_a_message_that_is_read_past_take_is_what_take_reads(
     assert read(codec, [sent]) == read(make(agreement, SMALL), [sent])
 
 
-def test_usual_messages_are_read_past_take(make: MakeCodec) -> None:
+def test_read_message_reads_whole_messages_while_the_codec_is_idle(make: MakeCodec) -> None:
     codec = make(FRESH)
     if codec.is_idle:
         for sent in (frame(TEXT, "grüß"), frame(TEXT, deflated("grüß".encode()), rsv=RSV1)):
@@ -147,7 +144,7 @@ def test_usual_messages_are_read_past_take(make: MakeCodec) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_a_conversation_with_wrong_bits(
+def test_a_stream_with_flipped_bits(
     make: MakeCodec, agreement: Agreement | None, data: st.DataObject
 ) -> None:
     sent, _ = data.draw(conversations(agreement))
@@ -226,7 +223,7 @@ class Model:
 
 
 def is_text(data: bytes, is_whole: bool) -> bool:
-    """Say whether `data` is UTF-8, or may become it."""
+    """Return whether `data` is valid UTF-8, or the beginning of it."""
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -253,7 +250,7 @@ MOVES = st.one_of(
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(MOVES, max_size=12), st.lists(st.integers(0, 200), max_size=5))
-def test_any_frames_as_the_model_says(
+def test_any_frames_are_read_as_the_model_predicts(
     make: MakeCodec,
     agreement: Agreement | None,
     moves: list[tuple[int, bytes, bool, int]],

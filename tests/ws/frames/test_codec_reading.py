@@ -18,11 +18,11 @@ from tests.ws.codecs import VALID_CODES, MakeCodec, items_of
 from wsgate.ws.deflate.negotiation import Agreement
 from wsgate.ws.frames.codec import PeerClose, Ping, Pong
 
-# -- frames that are as they should be ---------------------------------------------------------
+# -- valid frames ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
-def test_data_of_every_length_form(
+def test_messages_of_every_length_form_are_read(
     make: MakeCodec, agreement: Agreement | None, length: int
 ) -> None:
     payload = bytes(at % 251 for at in range(length))
@@ -32,7 +32,7 @@ def test_data_of_every_length_form(
 
 
 @pytest.mark.parametrize("mask", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x03\x04"])
-def test_any_masking_key(make: MakeCodec, mask: bytes) -> None:
+def test_any_masking_key_is_removed(make: MakeCodec, mask: bytes) -> None:
     assert items_of(make, frame(TEXT, "Hello, world", mask=mask)) == ["Hello, world"]
 
 
@@ -45,28 +45,32 @@ def test_the_examples_of_the_rfc(make: MakeCodec) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 124, 125])
-def test_pings_and_pongs(make: MakeCodec, agreement: Agreement | None, length: int) -> None:
+def test_pings_and_pongs_are_read(
+    make: MakeCodec, agreement: Agreement | None, length: int
+) -> None:
     payload = bytes(range(length))
     data = frame(PING, payload) + frame(PONG, payload)
     assert items_of(make, data, agreement) == [Ping(payload), Pong(payload)]
 
 
 @pytest.mark.parametrize("code", VALID_CODES)
-def test_the_peer_closes(make: MakeCodec, agreement: Agreement | None, code: int) -> None:
+def test_a_close_with_a_code_and_a_reason(
+    make: MakeCodec, agreement: Agreement | None, code: int
+) -> None:
     assert items_of(make, close(code), agreement) == [PeerClose(code, "")]
     assert items_of(make, close(code, "grüß"), agreement) == [PeerClose(code, "grüß")]
 
 
-def test_the_peer_closes_without_a_code(make: MakeCodec) -> None:
+def test_a_close_without_a_code_is_1005(make: MakeCodec) -> None:
     assert items_of(make, close()) == [PeerClose(1005, "")]
 
 
-def test_the_longest_reason(make: MakeCodec) -> None:
+def test_a_close_with_the_longest_reason(make: MakeCodec) -> None:
     assert items_of(make, close(1000, "r" * 123)) == [PeerClose(1000, "r" * 123)]
 
 
-def test_nothing_is_read_behind_the_peers_close(make: MakeCodec) -> None:
-    data = frame(TEXT, "before") + close(1000) + frame(TEXT, "behind") + b"\xff" * 50
+def test_nothing_is_read_after_the_peers_close(make: MakeCodec) -> None:
+    data = frame(TEXT, "before") + close(1000) + frame(TEXT, "after") + b"\xff" * 50
     assert items_of(make, data) == ["before", PeerClose(1000, "")]
 
 
@@ -97,7 +101,7 @@ def test_a_control_frame_between_compressed_fragments(make: MakeCodec, deflate: 
         assert items_of(make, data, deflate) == [Ping(b"x"), Pong(b""), message]
 
 
-def test_compressed_and_plain_messages_mix(make: MakeCodec, deflate: Agreement) -> None:
+def test_compressed_and_plain_messages_may_alternate(make: MakeCodec, deflate: Agreement) -> None:
     data = frame(TEXT, deflated(b"one"), rsv=RSV1) + frame(TEXT, "two")
     data += frame(BINARY, deflated(b"three"), rsv=RSV1)
     assert items_of(make, data, deflate) == ["one", "two", b"three"]
@@ -113,7 +117,7 @@ def test_take_stops_at_its_limit(make: MakeCodec) -> None:
     assert taken == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"], []]
 
 
-def test_take_of_all_there_is_says_nothing_of_more(make: MakeCodec) -> None:
+def test_take_may_return_exactly_its_limit(make: MakeCodec) -> None:
     codec = make()
     codec.feed(frame(TEXT, "a") + frame(TEXT, "b"))
     assert codec.take(2) == ["a", "b"]
@@ -122,7 +126,7 @@ def test_take_of_all_there_is_says_nothing_of_more(make: MakeCodec) -> None:
     assert codec.take(2) == ["c"]
 
 
-def test_nothing_fed_nothing_taken(make: MakeCodec) -> None:
+def test_without_data_nothing_is_taken(make: MakeCodec) -> None:
     codec = make()
     assert not codec.take(1)
     codec.feed(b"")

@@ -34,11 +34,11 @@ from tests.ws.codecs import (
 from wsgate.ws.deflate.negotiation import Agreement
 from wsgate.ws.frames.codec import PeerClose, Ping
 
-# -- what goes out -----------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65_535, 65_536])
-def test_messages_of_every_length_form(make: MakeCodec, length: int) -> None:
+def test_messages_of_every_length_form_are_written(make: MakeCodec, length: int) -> None:
     codec = make()
     text = "x" * length
     assert parsed(codec.message(text)) == [ServerFrame(TEXT, text.encode())]
@@ -51,11 +51,11 @@ def test_a_message_is_bytes(make: MakeCodec, agreement: Agreement | None) -> Non
     assert {type(frame) for frame in [*out, codec.close(1000, "")]} == {bytes}
 
 
-def test_text_goes_out_as_utf8(make: MakeCodec) -> None:
+def test_text_is_written_as_utf8(make: MakeCodec) -> None:
     assert parsed(make().message("κ\U0001f600")) == [ServerFrame(TEXT, "κ\U0001f600".encode())]
 
 
-def test_a_lone_surrogate_raises_and_harms_nothing(
+def test_a_lone_surrogate_raises_and_the_codec_still_works(
     make: MakeCodec, agreement: Agreement | None
 ) -> None:
     codec = make(agreement)
@@ -77,7 +77,7 @@ def test_compressed_messages(make: MakeCodec, deflate: Agreement) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0" * 125])
-def test_pings_and_pongs_go_out_as_they_are(
+def test_pings_and_pongs_are_not_compressed(
     make: MakeCodec, agreement: Agreement | None, payload: bytes
 ) -> None:
     codec = make(agreement)
@@ -86,7 +86,7 @@ def test_pings_and_pongs_go_out_as_they_are(
 
 
 @pytest.mark.parametrize("code", VALID_CODES)
-def test_closing(make: MakeCodec, agreement: Agreement | None, code: int) -> None:
+def test_a_close_is_written(make: MakeCodec, agreement: Agreement | None, code: int) -> None:
     payload = code.to_bytes(2, "big")
     assert parsed(make(agreement).close(code, "")) == [ServerFrame(CLOSE, payload)]
     reason = "ü" * 61
@@ -94,11 +94,11 @@ def test_closing(make: MakeCodec, agreement: Agreement | None, code: int) -> Non
     assert parsed(sent) == [ServerFrame(CLOSE, payload + reason.encode())]
 
 
-def test_closing_without_a_code(make: MakeCodec) -> None:
+def test_a_close_without_a_code_is_written(make: MakeCodec) -> None:
     assert parsed(make().close(1005, "")) == [ServerFrame(CLOSE, b"")]
 
 
-def test_the_peers_close_is_answered(make: MakeCodec) -> None:
+def test_the_peers_close_can_be_answered(make: MakeCodec) -> None:
     for sent, answer in ((close(), b""), (close(3000, "why"), b"\x0b\xb8")):
         codec = make()
         (closed,) = read(codec, [sent])
@@ -106,7 +106,7 @@ def test_the_peers_close_is_answered(make: MakeCodec) -> None:
         assert parsed(codec.close(closed.code, "")) == [ServerFrame(CLOSE, answer)]
 
 
-def test_messages_still_come_behind_our_close(make: MakeCodec) -> None:
+def test_messages_are_still_read_after_our_close(make: MakeCodec) -> None:
     codec = make()
     codec.close(1000, "")
     assert read(codec, [frame(TEXT, "late"), frame(PING), close(1001)]) == [
@@ -117,13 +117,15 @@ def test_messages_still_come_behind_our_close(make: MakeCodec) -> None:
     assert read(codec, [frame(TEXT, "later")]) == []
 
 
-def test_a_fault_behind_our_close(make: MakeCodec) -> None:
+def test_a_fault_is_found_after_our_close(make: MakeCodec) -> None:
     codec = make()
     codec.close(1000, "")
     assert read(codec, [frame(CONT, "x"), frame(TEXT)]) == [PROTOCOL_ERROR]
 
 
-def test_messages_go_out_behind_a_fault(make: MakeCodec, agreement: Agreement | None) -> None:
+def test_messages_can_be_written_after_a_fault(
+    make: MakeCodec, agreement: Agreement | None
+) -> None:
     codec = make(agreement)
     assert read(codec, [frame(3)]) == [PROTOCOL_ERROR]
     (answer,) = parsed(codec.message(b"answer"))
@@ -134,7 +136,7 @@ def test_messages_go_out_behind_a_fault(make: MakeCodec, agreement: Agreement | 
 # -- windows -----------------------------------------------------------------------------------
 
 
-def test_the_clients_window_goes_on(make: MakeCodec) -> None:
+def test_the_clients_window_is_kept_only_with_takeover(make: MakeCodec) -> None:
     words = random.Random(1).randbytes(500)
     deflater = Deflater(keep=True)
     payloads = [deflater.whole(words) for _ in range(3)]
@@ -144,7 +146,7 @@ def test_the_clients_window_goes_on(make: MakeCodec) -> None:
     assert items_of(make, data, FRESH) == [words, INVALID_PAYLOAD]
 
 
-def test_the_servers_window_goes_on(make: MakeCodec) -> None:
+def test_the_servers_window_is_kept_with_takeover(make: MakeCodec) -> None:
     words = random.Random(1).randbytes(500)
     codec, inflater = make(TAKEOVER), Inflater(keep=True)
     for at in range(3):
@@ -154,7 +156,7 @@ def test_the_servers_window_goes_on(make: MakeCodec) -> None:
 
 
 @pytest.mark.parametrize(("server", "client"), [(True, False), (False, True)])
-def test_one_side_alone_keeps_its_window(make: MakeCodec, server: bool, client: bool) -> None:
+def test_one_side_may_keep_its_window_alone(make: MakeCodec, server: bool, client: bool) -> None:
     agreement = Agreement(
         EAGER, server_no_context_takeover=server, client_no_context_takeover=client
     )
@@ -169,7 +171,7 @@ def test_one_side_alone_keeps_its_window(make: MakeCodec, server: bool, client: 
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("bits", range(9, 16))
-def test_windows_of_every_size(make: MakeCodec, bits: int, keep: bool) -> None:
+def test_windows_of_every_size_work(make: MakeCodec, bits: int, keep: bool) -> None:
     agreement = Agreement(EAGER, not keep, not keep, bits, bits)
     data = random.Random(bits).randbytes(700) * 60
     deflater, inflater = Deflater(keep=keep, bits=bits), Inflater(keep=keep, bits=bits)
