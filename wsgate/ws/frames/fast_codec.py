@@ -44,7 +44,6 @@ _CONTROLS = frozenset({CLOSE, PING, PONG})
 _MESSAGES = frozenset({TEXT, BINARY})
 _COMPRESSED = frozenset({COMPRESSED_TEXT, COMPRESSED_BINARY})
 _MAX_LENGTH = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
-_MASKED_HEADER = 2 + MASK_SIZE  # octets of the header of a control frame from a client
 
 
 class FastCodec:
@@ -165,9 +164,7 @@ class FastCodec:
                 return self._take_partial(header)
             if header.first in _COMPRESSED:
                 return self._take_compressed(header)
-            if header.first in _CONTROLS and header.length <= MAX_CONTROL_SIZE:
-                return self._take_control(header)
-        return self._hand_over()
+        return self._take_control(header) if _is_valid_control(header) else self._hand_over()
 
     @property
     def _may_be_common(self) -> bool:
@@ -196,20 +193,23 @@ class FastCodec:
 
     def _read_lone_control(self, data: bytes) -> Ping | Pong | PeerClose | Fail | None:
         """Return the control frame if `data` is exactly one, else None."""
-        size = len(data) - _MASKED_HEADER
-        # The length fits into the second octet, so this is all there is to check of the header.
-        if not 0 <= size <= MAX_CONTROL_SIZE or data[1] != MASKED | size:
+        header = read_header(data, 0)
+        if header is None or header.payload_start + header.length != len(data):
             return None
-        mask = data[2:_MASKED_HEADER]
-        return _control_item(data[0], self._unmask(data[_MASKED_HEADER:], mask))
+        return self._read_control(data, header) if _is_valid_control(header) else None
+
+    def _read_control(self, data: bytes, header: FrameHeader) -> Ping | Pong | PeerClose | Fail:
+        start, end = header.payload_start, header.payload_start + header.length
+        payload = self._unmask(data[start:end], data[start - MASK_SIZE : start])
+        if header.first == CLOSE:
+            return read_close(payload)
+        return Ping(payload) if header.first == PING else Pong(payload)
 
     def _take_control(self, header: FrameHeader) -> Sequence[Item]:
-        start, end = header.payload_start, header.payload_start + header.length
-        data = self._input
-        if len(data) < end:
+        end = header.payload_start + header.length
+        if len(self._input) < end:
             return self._wait()
-        mask = data[start - MASK_SIZE : start]
-        item = _control_item(header.first, self._unmask(data[start:end], mask))
+        item = self._read_control(self._input, header)
         if not isinstance(item, (Ping, Pong)):
             return self._end(item)
         self._advance(end)
@@ -287,8 +287,11 @@ class FastCodec:
         return write_header(CLOSE, len(payload)) + payload
 
 
-def _control_item(first: int, payload: bytes) -> Ping | Pong | PeerClose | Fail:
-    """Return the item for a control frame."""
-    if first == CLOSE:
-        return read_close(payload)
-    return Ping(payload) if first == PING else Pong(payload)
+def _is_valid_control(header: FrameHeader) -> bool:
+    """Return whether this is the header of a valid Close, Ping or Pong from a client."""
+    return (
+        header.first in _CONTROLS
+        and header.is_masked
+        and header.is_minimal
+        and header.length <= MAX_CONTROL_SIZE
+    )
