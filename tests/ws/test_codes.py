@@ -81,7 +81,7 @@ def test_an_app_may_send_the_same_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "expected"),
     [
         (b"", PeerClose(1005, "")),
         (b"\x03", Fail(1002, "protocol error")),
@@ -93,8 +93,8 @@ def test_an_app_may_send_the_same_codes() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_a_close_payload_is_read(payload: bytes, said: Item, kind: type[bytes]) -> None:
-    assert read_close(kind(payload)) == said
+def test_a_close_payload_is_read(payload: bytes, expected: Item, kind: type[bytes]) -> None:
+    assert read_close(kind(payload)) == expected
 
 
 def test_the_names_are_those_of_the_registry() -> None:

@@ -167,23 +167,23 @@ def extensions(draw: st.DrawFn) -> tuple[str, tuple[str, list[Parameter]]]:
 @st.composite
 def lists(draw: st.DrawFn) -> tuple[list[bytes], Read]:
     """Draw the lines of a header, and what they say."""
-    lines, said = list[bytes](), Read()
+    lines, expected = list[bytes](), Read()
     for members in draw(st.lists(st.lists(extensions(), max_size=3), min_size=1, max_size=3)):
         parts = [draw(BLANKS) + written + draw(BLANKS) for written, _ in members]
         for empty in draw(st.lists(BLANKS, max_size=2)):
             parts.insert(draw(st.integers(0, len(parts))), empty)
         lines.append(",".join(parts).encode())
-        said += [one for _, one in members]
-    if not said:
+        expected += [one for _, one in members]
+    if not expected:
         lines.append(b"a")
-        said.append(("a", []))
-    return lines, said
+        expected.append(("a", []))
+    return lines, expected
 
 
 @given(lists())
 def test_every_list_of_the_grammar_is_parsed_correctly(case: tuple[list[bytes], Read]) -> None:
-    lines, said = case
-    assert read(*lines) == said
+    lines, expected = case
+    assert read(*lines) == expected
     negotiate(tuple(lines), None)
     negotiate(tuple(lines), DeflateSettings())
 
@@ -211,16 +211,16 @@ def test_any_other_bytes_raise_nothing_but_a_refusal(lines: list[bytes]) -> None
             with pytest.raises(RequestRefused):
                 negotiate(tuple(lines), settings)
         return
-    said = read(*lines)
+    expected = read(*lines)
     negotiate(tuple(lines), DeflateSettings())
     # What was read can be written again, and is the same.
     again = ", ".join(
         "; ".join(
             [name, *(key if value is None else f"{key}={value}" for key, value in parameters)]
         )
-        for name, parameters in said
+        for name, parameters in expected
     )
-    assert read(again.encode()) == said
+    assert read(again.encode()) == expected
 
 
 # -- long lines ------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ SETTINGS = [None, DeflateSettings(), DeflateSettings(context_takeover=True)]
 ORIGINS = [None, Origins(["https://a"]), Origins(["https://b", "none"])]
 
 
-class Asked(NamedTuple):
+class Case(NamedTuple):
     """A head, and the settings it is checked with."""
 
     head: bytes
@@ -62,7 +62,7 @@ class Asked(NamedTuple):
 
 @st.composite
 def heads_of_handshakes(draw: st.DrawFn) -> bytes:
-    """Draw the head of a handshake, most of which is good, most often."""
+    """Draw the head of a handshake, usually a valid one."""
     names = [name for name in NEEDED if draw(st.integers(0, 20))]
     names += draw(st.lists(st.sampled_from(list(VALUES)), max_size=3))
     made = []
@@ -77,7 +77,7 @@ def heads_of_handshakes(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([method + b" /ws HTTP/1.1", *made, b"", b""])
 
 
-ASKED = st.builds(Asked, heads_of_handshakes(), st.sampled_from(SETTINGS), st.sampled_from(ORIGINS))
+CASES = st.builds(Case, heads_of_handshakes(), st.sampled_from(SETTINGS), st.sampled_from(ORIGINS))
 
 
 def forget() -> None:
@@ -90,15 +90,15 @@ def forget() -> None:
     head_lines._short_name.cache_clear()
 
 
-def said(driver: type[Http1], asked: Asked) -> object:
+def result_of(driver: type[Http1], case: Case) -> object:
     """Return the result of a handshake: the handshake, or the refusal."""
     http1 = driver(HeadLimits(), PROTOCOL)
-    http1.feed(asked.head)
+    http1.feed(case.head)
     try:
         event = http1.take()
         if not isinstance(event, Upgrade):
             return event
-        made = check_handshake(event.request, asked.settings, asked.origins)
+        made = check_handshake(event.request, case.settings, case.origins)
     except RequestRefused as refused:
         return refused.status, refused.detail, refused.headers
     offered, made.subprotocols = made.subprotocols, ["changed by the app"]
@@ -112,21 +112,21 @@ GOOD = (
 EXTENSIONS = b"Sec-WebSocket-Extensions: permessage-deflate%b\r\n"
 
 
-@given(ASKED, st.lists(ASKED, max_size=4))
-@example(Asked(GOOD % b""), [])
-@example(Asked(GOOD % (EXTENSIONS % b";")), [Asked(GOOD % (EXTENSIONS % b""))])
-@example(Asked(GOOD % (EXTENSIONS % b""), DeflateSettings()), [Asked(GOOD % (EXTENSIONS % b""))])
-@example(Asked(GOOD % b"", None, ORIGINS[1]), [Asked(GOOD % b"")])
-@example(Asked(GOOD.replace(b"GET", b"POST") % b""), [Asked(GOOD % b"")])
-def test_earlier_requests_do_not_change_the_result(asked: Asked, others: list[Asked]) -> None:
+@given(CASES, st.lists(CASES, max_size=4))
+@example(Case(GOOD % b""), [])
+@example(Case(GOOD % (EXTENSIONS % b";")), [Case(GOOD % (EXTENSIONS % b""))])
+@example(Case(GOOD % (EXTENSIONS % b""), DeflateSettings()), [Case(GOOD % (EXTENSIONS % b""))])
+@example(Case(GOOD % b"", None, ORIGINS[1]), [Case(GOOD % b"")])
+@example(Case(GOOD.replace(b"GET", b"POST") % b""), [Case(GOOD % b"")])
+def test_earlier_requests_do_not_change_the_result(case: Case, others: list[Case]) -> None:
     forget()
-    cold = said(DRIVERS["fast"], asked)
+    cold = result_of(DRIVERS["fast"], case)
     for _ in range(2):  # with what this one itself has left
-        assert said(DRIVERS["fast"], asked) == cold
+        assert result_of(DRIVERS["fast"], case) == cold
     for other in others:
-        said(DRIVERS["fast"], other)
-        said(DRIVERS["fast"], asked._replace(settings=other.settings, origins=other.origins))
+        result_of(DRIVERS["fast"], other)
+        result_of(DRIVERS["fast"], case._replace(settings=other.settings, origins=other.origins))
     for key in KEYS[:2]:
-        said(DRIVERS["fast"], asked._replace(head=asked.head.replace(KEYS[0], key)))
-    assert said(DRIVERS["fast"], asked) == cold
-    assert said(DRIVERS["h11"], asked) == cold
+        result_of(DRIVERS["fast"], case._replace(head=case.head.replace(KEYS[0], key)))
+    assert result_of(DRIVERS["fast"], case) == cold
+    assert result_of(DRIVERS["h11"], case) == cold
