@@ -70,10 +70,9 @@ sanitize: $(VENV)/.ready
 	done
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/ws/frames/test_messages.py \
-		tests/ws/frames/test_codec.py tests/ws/frames/test_fast_codec.py tests/fuzz \
-		tests/server/test_fast_path.py tests/server/test_message_reader.py tests/server/test_websocket.py \
-		tests/server/test_pending_websocket.py
+		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/ws/frames \
+		tests/ws/test_encoded.py tests/fuzz \
+		tests/server/test_fast_path.py tests/server/test_message_reader.py tests/server/test_websocket.py
 
 check: lint types check-docs
 

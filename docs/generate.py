@@ -174,11 +174,9 @@ class Diagram:
 
 # The tables of the code, by the name of the region in architecture.md that shows each.
 DIAGRAMS = {
-    "the session": Diagram(session.NEXT, session.State.OPEN, {}),
+    "the session": Diagram(session.TRANSITIONS, session.State.OPEN, {}),
     "the app's WebSocket conversation": Diagram(
-        conversation._NEXT,
-        conversation.State.CONNECTING,
-        {(conversation.State.DENYING, "the response is complete"): conversation.State.CLOSED},
+        conversation.TRANSITIONS, conversation.State.CONNECTING, {}
     ),
     "the lifespan": Diagram(
         lifespan._NEXT,

@@ -1,7 +1,7 @@
-"""Properties that hold for any bytes in any pieces, for the fuzz targets and the tests.
+"""Checks for any bytes in any pieces, shared by the fuzz targets and the tests.
 
-An input's first byte chooses among settings, its second is the size of the pieces, the rest is what
-a client sends.
+The first byte of an input chooses the settings, the second is the size of the pieces, the rest is
+data from a client.
 """
 
 import re
@@ -15,12 +15,14 @@ from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
 from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, Request
+from wsgate.ws.codecs import fast_codec
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
+from wsgate.ws.encoded import Encoded
 from wsgate.ws.frames.codec import SLICE, Fail, FrameCodec, Item, PeerClose
-from wsgate.ws.frames.deflate_codec import fast_codec
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 from wsgate.ws.session import Session, State
 
 LIMITS = MessageLimits(size=4_096, fragments=64)
@@ -117,7 +119,7 @@ def _check_request(request: Request) -> None:
 
 
 def agreement(options: int) -> Agreement | None:
-    """Return what an input's first byte chooses."""
+    """Return the agreement that the first byte of an input chooses."""
     if options & 1:
         return None
     return Agreement(
@@ -128,22 +130,22 @@ def agreement(options: int) -> Agreement | None:
 
 
 def codecs(options: int, slice_size: int = SLICE) -> list[FrameCodec]:
-    """Return the codecs, which are to read the same, with what an input's first byte chooses."""
+    """Return all codecs, which must read the same, with the agreement of these options."""
     agreed = agreement(options)
     return [
-        WsprotoCodec(Deflate(LIMITS, agreed, _COMPRESSORS), slice_size),
+        WsprotoCodec(MessageExtension(LIMITS, agreed, _COMPRESSORS), slice_size),
         fast_codec(LIMITS, agreed, _COMPRESSORS),
         plain_codec(LIMITS, agreed, _COMPRESSORS),
     ]
 
 
 def codec(options: int, slice_size: int = SLICE) -> FrameCodec:
-    """Return one of them."""
+    """Return the codec that the first byte of an input chooses."""
     return codecs(options, slice_size)[options // 8 % 3]
 
 
 def items(reader: FrameCodec, data: bytes, size: int) -> list[Item]:
-    """Return all that a codec makes of the bytes."""
+    """Return all items that a codec reads in the bytes."""
     found: list[Item] = []
     for piece in pieces(data, size):
         reader.feed(piece)
@@ -153,7 +155,7 @@ def items(reader: FrameCodec, data: bytes, size: int) -> list[Item]:
 
 
 def check_codec(data: bytes) -> None:
-    """Hold the codecs to their contract, and to each other."""
+    """Check that the codecs keep their contract, and read the same."""
     options, size, data = (data + b"\0\0")[0], (data + b"\0\0")[1], data[2:]
     found = items(codecs(options)[0], data, size)
     endings = [i for i, item in enumerate(found) if isinstance(item, Fail | PeerClose)]
@@ -174,16 +176,19 @@ def check_codec(data: bytes) -> None:
 
 
 def check_session(data: bytes) -> None:
-    """Hold a session to its table, whatever either side does and when."""
+    """Check that a session follows its table, whatever both sides do."""
     options, rest = (data + b"\0")[0], data[1:]
     session = Session(codec(options, slice_size=16))
     while rest:
         step, rest = rest[0], rest[1:]
-        if step < 160:  # noqa: PLR2004  # most steps are the peer's
+        if step < 160:  # noqa: PLR2004  # most steps are data from the peer
             session.feed(rest[: step % 32])
             rest = rest[step % 32 :]
         _step(session, step)
         assert session.pending <= (session.state in (State.OPEN, State.CLOSING))
+        assert session.pending <= session.has_work
+        assert not (session.is_idle and session.pending)
+        assert (session.closed_by is None) is (session.state is State.OPEN)
     session.feed_eof()
     while session.pending:
         session.take(16)
@@ -194,7 +199,11 @@ def _step(session: Session, step: int) -> None:
     before = session.state
     if step % 5 == 0:
         try:
-            session.message("text" if step % 2 else b"bytes")
+            payload: str | bytes = "text" if step % 2 else b"bytes"
+            if step % 3:
+                session.write_message(payload)
+            else:
+                session.write_encoded(Encoded(payload))
         except ClientDisconnected:
             assert before in (State.CLOSING, State.CLOSED)
     elif step % 5 == 1:

@@ -27,7 +27,7 @@ def frame(
 ) -> bytes:
     """Return a frame.
 
-    mask: None for an unmasked frame. declared: the payload's length as the header tells it.
+    mask: None for an unmasked frame. declared: the payload's length as the header declares it.
     length_octets: 0, 2 or 8 octets of extended length; the fewest that do without it.
     """
     payload = payload.encode() if isinstance(payload, str) else payload
@@ -91,7 +91,7 @@ def parsed(data: bytes) -> list[ServerFrame]:
 
 
 class Deflater:
-    """A client's compressor; with `keep` its window goes on into the next message."""
+    """A client's compressor; with `keep` its window is kept for the next message."""
 
     def __init__(self, *, keep: bool = False, bits: int = 15, level: int = 6) -> None:
         self._keep = keep
@@ -130,7 +130,7 @@ def deflated(data: bytes, *, bits: int = 15, level: int = 6) -> bytes:
 
 
 class Inflater:
-    """A client's decompressor; with `keep` its window goes on into the next message."""
+    """A client's decompressor; with `keep` its window is kept for the next message."""
 
     def __init__(self, *, keep: bool = False, bits: int = 15) -> None:
         self._keep = keep

@@ -1,17 +1,18 @@
-"""The fast lane without the compiled part, as it runs where no compiler was found."""
+"""The fast codecs over the plain twin of the compiled functions, as without a compiler."""
 
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement
-from wsgate.ws.deflate.wsproto_extension import MessageLimits
 from wsgate.ws.frames import messages
-from wsgate.ws.frames.deflate_codec import DeflatingCodec, InflatingCodec
+from wsgate.ws.frames.deflate_codec import CompressingCodec, DeflateCodec
 from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.limits import MessageLimits
 
 
 class _Plain:
     __slots__ = ()
 
     _read_messages = staticmethod(messages.read_messages)
+    _read_compressed = staticmethod(messages.read_compressed)
     _unmask = staticmethod(messages.unmask)
 
 
@@ -22,19 +23,18 @@ class PlainCodec(_Plain, FastCodec):
     message = staticmethod(messages.data_frame)
 
 
-class PlainDeflatingCodec(_Plain, DeflatingCodec):
+class PlainCompressingCodec(_Plain, CompressingCodec):
     __slots__ = ()
 
     read_message = staticmethod(messages.read_message)
-    _data_frame = staticmethod(messages.data_frame)
+    _plain_message = staticmethod(messages.data_frame)
 
 
-class PlainInflatingCodec(_Plain, InflatingCodec):
+class PlainDeflateCodec(_Plain, DeflateCodec):
     __slots__ = ()
 
-    _read_message = staticmethod(messages.read_message)
-    _read_compressed = staticmethod(messages.read_compressed)
-    _data_frame = staticmethod(messages.data_frame)
+    _read_plain = staticmethod(messages.read_message)
+    _plain_message = staticmethod(messages.data_frame)
 
 
 def plain_codec(
@@ -42,5 +42,6 @@ def plain_codec(
 ) -> FastCodec:
     if agreement is None:
         return PlainCodec(limits, None, compressors)
-    fresh = agreement.client_no_context_takeover
-    return (PlainInflatingCodec if fresh else PlainDeflatingCodec)(limits, agreement, compressors)
+    if agreement.client_no_context_takeover:
+        return PlainDeflateCodec(limits, agreement, compressors)
+    return PlainCompressingCodec(limits, agreement, compressors)

@@ -17,15 +17,15 @@ SEEDS = sorted(path for path in seeds.CORPUS.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_a_seed_holds(path: Path) -> None:
+def test_every_seed_passes_the_checks(path: Path) -> None:
     CHECKS[path.parent.name](path.read_bytes())
 
 
-def test_there_are_seeds_for_each_target() -> None:
+def test_every_target_has_seeds() -> None:
     assert {path.parent.name for path in SEEDS} == set(CHECKS)
 
 
 @pytest.mark.parametrize("target", CHECKS)
 @given(data=st.binary(max_size=400))
-def test_any_bytes_hold(target: str, data: bytes) -> None:
+def test_any_bytes_pass_the_checks(target: str, data: bytes) -> None:
     CHECKS[target](data)

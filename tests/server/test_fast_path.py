@@ -32,8 +32,8 @@ from wsgate.server.message_reader import MessageReader
 from wsgate.server.receive_queue import ReceiveQueue
 from wsgate.server.write_batch import WriteBatch
 from wsgate.ws.deflate.compression import Compressors
-from wsgate.ws.deflate.wsproto_extension import MessageLimits
 from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.limits import MessageLimits
 from wsgate.ws.session import Session
 
 PLAIN = (PlainStream, PlainWriteBatch, PlainMessagePath)

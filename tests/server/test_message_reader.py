@@ -9,8 +9,8 @@ from wsgate.server.worker import Worker
 from wsgate.testing.memory import ManualClock, MemoryClient
 from wsgate.types import Receive, Scope, Send
 from wsgate.ws.deflate.compression import Compressors
-from wsgate.ws.deflate.wsproto_extension import MessageLimits
 from wsgate.ws.frames.fast_codec import FastCodec
+from wsgate.ws.limits import MessageLimits
 from wsgate.ws.session import Session
 
 

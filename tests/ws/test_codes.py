@@ -4,10 +4,17 @@ import pytest
 from wsproto.frame_protocol import CloseReason
 
 from tests.frames import CLOSE, ServerFrame, close, frame, parsed
-from tests.ws.frames.test_codec import AGREEMENTS, CODECS, MakeCodec
+from tests.ws.codecs import AGREEMENTS, CODECS, MakeCodec
 from wsgate.asgi.websocket import Close, Conversation, State
 from wsgate.errors import InvalidMessage
-from wsgate.ws.codes import NAMES, may_be_in_frame, read_close
+from wsgate.ws import codes
+from wsgate.ws.codes import (
+    NAMES,
+    close_payload,
+    is_valid_reason,
+    may_be_in_frame,
+    read_close,
+)
 from wsgate.ws.deflate.negotiation import Agreement
 from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose
 from wsgate.ws.handshake import Handshake
@@ -27,7 +34,7 @@ def items(codec: FrameCodec, data: bytes, *, whole: bool) -> list[Item]:
 
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
-def test_every_codec_takes_each_of_all_codes_alike(make: MakeCodec) -> None:
+def test_every_codec_accepts_the_same_close_codes(make: MakeCodec) -> None:
     for code in range(65_536):
         is_good = code in IN_FRAMES
         expected = PeerClose(code, "") if is_good else Fail(1002, "protocol error")
@@ -39,7 +46,7 @@ def test_every_codec_takes_each_of_all_codes_alike(make: MakeCodec) -> None:
 
 @pytest.mark.parametrize("agreement", AGREEMENTS.values(), ids=AGREEMENTS)
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
-def test_a_code_is_judged_alike_with_a_reason_and_between_fragments(
+def test_a_close_code_is_checked_with_a_reason_and_between_fragments(
     make: MakeCodec, agreement: Agreement | None
 ) -> None:
     before = frame(0x1, "x", fin=False)
@@ -54,7 +61,7 @@ def test_a_code_is_judged_alike_with_a_reason_and_between_fragments(
 
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
-def test_every_code_of_a_frame_can_be_echoed(make: MakeCodec) -> None:
+def test_every_valid_code_can_be_echoed(make: MakeCodec) -> None:
     for code in IN_FRAMES:
         sent = parsed(make().close(code, "why"))
         assert sent == [ServerFrame(CLOSE, code.to_bytes(2, "big") + b"why")]
@@ -67,14 +74,14 @@ def test_an_app_may_send_the_same_codes() -> None:
         conversation.state = State.OPEN
         message = {"type": "websocket.close", "code": code}
         if code in IN_FRAMES:
-            assert conversation.say(message) == Close(code, "")
+            assert conversation.handle(message) == Close(code, "")
         else:
             with pytest.raises(InvalidMessage):
-                conversation.say(message)
+                conversation.handle(message)
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "expected"),
     [
         (b"", PeerClose(1005, "")),
         (b"\x03", Fail(1002, "protocol error")),
@@ -86,11 +93,45 @@ def test_an_app_may_send_the_same_codes() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_what_a_close_says(payload: bytes, said: Item, kind: type[bytes]) -> None:
-    assert read_close(kind(payload)) == said
+def test_a_close_payload_is_read(payload: bytes, expected: Item, kind: type[bytes]) -> None:
+    assert read_close(kind(payload)) == expected
 
 
 def test_the_names_are_those_of_the_registry() -> None:
     assert list(NAMES) == list(range(1000, 1016))
     known = {reason.value for reason in CloseReason}
     assert {1004, 1014} | known == set(NAMES)
+
+
+def test_the_constants_are_named_as_the_registry_names_them() -> None:
+    constants = {name: code for name, code in vars(codes).items() if isinstance(code, int)}
+    registered = {name: code for name, code in constants.items() if code in NAMES}
+    for name, code in registered.items():
+        words = {"NO_STATUS": "no status received", "ABNORMAL": "abnormal closure"}
+        words |= {"NORMAL": "normal closure"}
+        assert NAMES[code] == words.get(name, name.lower().replace("_", " "))
+    assert len(registered) == 11
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_valid"),
+    [
+        ("", True),
+        ("r" * 123, True),
+        ("r" * 124, False),
+        ("é" * 61, True),
+        ("é" * 62, False),
+        ("\ud800", False),
+    ],
+)
+def test_a_reason_has_at_most_123_bytes(reason: str, is_valid: bool) -> None:
+    assert is_valid_reason(reason) is is_valid
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (4999, "grüß"), (1011, "r" * 123)])
+def test_a_close_is_read_as_it_was_written(code: int, reason: str) -> None:
+    assert read_close(close_payload(code, reason)) == PeerClose(code, reason)
+
+
+def test_a_close_without_a_code_is_empty() -> None:
+    assert close_payload(1005, "") == b""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from wsgate.errors import RequestRefused
-from wsgate.ws.deflate.negotiation import DeflateSettings, negotiated
+from wsgate.ws.deflate.negotiation import DeflateSettings, negotiate
 from wsgate.ws.extensions import offers_in, parameter_of, parts_of
 
 Parameter = tuple[str, str | None]
@@ -63,7 +63,7 @@ WELL_FORMED: dict[bytes, Read] = {
 
 
 @pytest.mark.parametrize(("line", "expected"), WELL_FORMED.items(), ids=repr)
-def test_what_conforms_to_the_grammar(line: bytes, expected: Read) -> None:
+def test_a_list_that_conforms_to_the_grammar_is_parsed(line: bytes, expected: Read) -> None:
     assert read(line) == expected
     assert read(line, line) == expected * 2
     assert read(line, b"z") == [*expected, ("z", [])]
@@ -117,12 +117,12 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("line", MALFORMED, ids=repr)
-def test_what_does_not_is_refused(line: bytes) -> None:
+def test_a_list_that_does_not_conform_is_refused(line: bytes) -> None:
     for lines in ((line,), (b"a", line), (line, b"a"), (b",", line)):
         assert refusal(*lines) == "Sec-WebSocket-Extensions is malformed"
 
 
-def test_a_quoted_string_does_not_go_on_in_the_next_line() -> None:
+def test_a_quoted_string_does_not_continue_in_the_next_line() -> None:
     assert refusal(b'a;b="c', b'd"') == "Sec-WebSocket-Extensions is malformed"
 
 
@@ -167,25 +167,25 @@ def extensions(draw: st.DrawFn) -> tuple[str, tuple[str, list[Parameter]]]:
 @st.composite
 def lists(draw: st.DrawFn) -> tuple[list[bytes], Read]:
     """Draw the lines of a header, and what they say."""
-    lines, said = list[bytes](), Read()
+    lines, expected = list[bytes](), Read()
     for members in draw(st.lists(st.lists(extensions(), max_size=3), min_size=1, max_size=3)):
         parts = [draw(BLANKS) + written + draw(BLANKS) for written, _ in members]
         for empty in draw(st.lists(BLANKS, max_size=2)):
             parts.insert(draw(st.integers(0, len(parts))), empty)
         lines.append(",".join(parts).encode())
-        said += [one for _, one in members]
-    if not said:
+        expected += [one for _, one in members]
+    if not expected:
         lines.append(b"a")
-        said.append(("a", []))
-    return lines, said
+        expected.append(("a", []))
+    return lines, expected
 
 
 @given(lists())
-def test_what_the_grammar_generates_is_read_as_it_was_meant(case: tuple[list[bytes], Read]) -> None:
-    lines, said = case
-    assert read(*lines) == said
-    negotiated(tuple(lines), None)
-    negotiated(tuple(lines), DeflateSettings())
+def test_every_list_of_the_grammar_is_parsed_correctly(case: tuple[list[bytes], Read]) -> None:
+    lines, expected = case
+    assert read(*lines) == expected
+    negotiate(tuple(lines), None)
+    negotiate(tuple(lines), DeflateSettings())
 
 
 ODD = st.sampled_from([b'"', b"\\", b";", b",", b"=", b" ", b"\t", b"a", b"(", b"\x00", b"\xff"])
@@ -205,22 +205,22 @@ def mutated(draw: st.DrawFn) -> list[bytes]:
 @given(mutated() | st.lists(st.binary(max_size=20), min_size=1, max_size=2))
 @example([b'permessage-deflate; server_max_window_bits="""'])
 @example([b"permessage-deflate; server_max_window_bits=\xb2"])
-def test_anything_else_is_refused_at_most(lines: list[bytes]) -> None:
+def test_any_other_bytes_raise_nothing_but_a_refusal(lines: list[bytes]) -> None:
     if not is_well_formed(*lines):
         for settings in (None, DeflateSettings()):
             with pytest.raises(RequestRefused):
-                negotiated(tuple(lines), settings)
+                negotiate(tuple(lines), settings)
         return
-    said = read(*lines)
-    negotiated(tuple(lines), DeflateSettings())
+    expected = read(*lines)
+    negotiate(tuple(lines), DeflateSettings())
     # What was read can be written again, and is the same.
     again = ", ".join(
         "; ".join(
             [name, *(key if value is None else f"{key}={value}" for key, value in parameters)]
         )
-        for name, parameters in said
+        for name, parameters in expected
     )
-    assert read(again.encode()) == said
+    assert read(again.encode()) == expected
 
 
 # -- long lines ------------------------------------------------------------------------------------
@@ -253,10 +253,10 @@ LONG = [
 
 @pytest.mark.parametrize("before", [b"", b"a", b"a;b", b"a;b=", b'a;b="', b"permessage-deflate"])
 @pytest.mark.parametrize("piece", LONG, ids=repr)
-def test_a_long_line_is_judged_in_no_time(piece: bytes, before: bytes) -> None:
-    for behind in (b"", b'"', b"(", b"b", b";b"):
-        line = before + piece * ((SIZE - len(before)) // len(piece)) + behind
+def test_a_long_line_is_parsed_without_backtracking(piece: bytes, before: bytes) -> None:
+    for after in (b"", b'"', b"(", b"b", b";b"):
+        line = before + piece * ((SIZE - len(before)) // len(piece)) + after
         began = time.process_time()
         if is_well_formed(line):
-            negotiated((line,), DeflateSettings())
+            negotiate((line,), DeflateSettings())
         assert time.process_time() - began < 1.0  # it takes milliseconds: a quadratic one, minutes

@@ -76,25 +76,25 @@ def refusal_of(request: Request) -> RequestRefused:
     ],
     ids=repr,
 )
-def test_a_websocket_is_asked_for(values: list[bytes]) -> None:
+def test_a_request_with_an_upgrade_to_websocket_is_a_handshake(values: list[bytes]) -> None:
     assert is_asked_for(instead(b"upgrade", *values))
 
 
 @pytest.mark.parametrize(
     "values", [[], [b""], [b"h2c"], [b"websocket/13"], [b"websockets"], [b"web socket"]], ids=repr
 )
-def test_no_websocket_is_asked_for(values: list[bytes]) -> None:
+def test_a_request_without_an_upgrade_to_websocket_is_not_a_handshake(values: list[bytes]) -> None:
     assert not is_asked_for(instead(b"upgrade", *values))
 
 
-def test_http_1_0_cannot_ask() -> None:
+def test_an_http_1_0_request_is_not_a_handshake() -> None:
     # RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an
     # HTTP/1.0 request."
     assert not is_asked_for(asking(version="1.0"))
 
 
 @pytest.mark.parametrize("name", [n for n in HEADERS if n != b"upgrade"], ids=repr)
-def test_who_asks_badly_asks_all_the_same(name: bytes) -> None:
+def test_an_invalid_handshake_is_still_a_handshake(name: bytes) -> None:
     assert is_asked_for(asking(without=name))
     assert is_asked_for(asking(method="POST"))
 
@@ -102,7 +102,7 @@ def test_who_asks_badly_asks_all_the_same(name: bytes) -> None:
 # -- judging -------------------------------------------------------------------------------------
 
 
-def test_a_good_handshake() -> None:
+def test_a_valid_handshake_is_accepted() -> None:
     request = asking(
         (b"sec-websocket-protocol", b"chat, superchat"),
         (b"sec-websocket-extensions", b"permessage-deflate"),
@@ -113,11 +113,11 @@ def test_a_good_handshake() -> None:
     )
 
 
-def test_a_good_handshake_may_ask_for_nothing_more() -> None:
+def test_a_valid_handshake_may_have_no_optional_headers() -> None:
     assert check_handshake(asking(), DeflateSettings()) == Handshake(KEY, [], None)
 
 
-def test_no_deflate_is_agreed_on_where_this_side_does_none() -> None:
+def test_no_deflate_is_agreed_without_settings() -> None:
     request = asking((b"sec-websocket-extensions", b"permessage-deflate"))
     assert check_handshake(request, None).deflate is None
 
@@ -133,7 +133,7 @@ def test_no_deflate_is_agreed_on_where_this_side_does_none() -> None:
     ],
     ids=repr,
 )
-def test_an_offer_that_does_not_fit_is_declined_and_not_refused(offer: bytes) -> None:
+def test_an_unacceptable_offer_is_declined_and_not_refused(offer: bytes) -> None:
     assert (
         check_handshake(asking((b"sec-websocket-extensions", offer)), DeflateSettings()).deflate
         is None
@@ -169,14 +169,14 @@ def test_a_header_without_any_offer_is_refused(
     )
 
 
-def test_a_later_line_may_hold_the_offer() -> None:
+def test_the_offer_may_be_in_a_later_header() -> None:
     lines = [b"foo, permessage-deflate; x", b"permessage-deflate"]
     request = asking(*((b"sec-websocket-extensions", line) for line in lines))
     assert check_handshake(request, DeflateSettings()).deflate is not None
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "get"])
-def test_a_handshake_is_a_get(method: str) -> None:
+def test_a_handshake_must_be_a_get(method: str) -> None:
     # RFC 6455 section 4.1: "The method of the request MUST be GET".
     assert refusal_of(asking(method=method)).status == 400
 
@@ -193,7 +193,7 @@ def test_a_handshake_is_a_get(method: str) -> None:
     ],
     ids=repr,
 )
-def test_the_connection_names_the_upgrade(values: list[bytes]) -> None:
+def test_connection_must_name_the_upgrade(values: list[bytes]) -> None:
     # RFC 6455 section 4.2.1: "A |Connection| header field that includes the token "Upgrade",
     # treated as an ASCII case-insensitive value."
     assert check_handshake(instead(b"connection", *values), None).key == KEY
@@ -202,7 +202,7 @@ def test_the_connection_names_the_upgrade(values: list[bytes]) -> None:
 @pytest.mark.parametrize(
     "values", [[], [b""], [b"keep-alive"], [b"upgraded"], [b"keep-alive Upgrade"]], ids=repr
 )
-def test_without_it_the_handshake_is_refused(values: list[bytes]) -> None:
+def test_a_handshake_without_connection_upgrade_is_refused(values: list[bytes]) -> None:
     assert refusal_of(instead(b"connection", *values)).status == 400
 
 
@@ -216,12 +216,12 @@ def test_without_it_the_handshake_is_refused(values: list[bytes]) -> None:
     ],
     ids=repr,
 )
-def test_a_handshake_has_no_body(header: Header) -> None:
+def test_a_handshake_with_a_body_is_refused(header: Header) -> None:
     assert refusal_of(asking(header)).status == 400
 
 
 @pytest.mark.parametrize("length", [b"0", b"00"])
-def test_an_empty_body_is_none(length: bytes) -> None:
+def test_a_content_length_of_zero_is_no_body(length: bytes) -> None:
     assert check_handshake(asking((b"content-length", length)), None).key == KEY
 
 
@@ -230,7 +230,7 @@ def test_an_empty_body_is_none(length: bytes) -> None:
     [[], [b""], [b"8"], [b"12"], [b"14"], [b"013"], [b"13, 8"], [b"13", b"13"], [b"13", b"8"]],
     ids=repr,
 )
-def test_another_version_is_426_with_the_one_spoken(values: list[bytes]) -> None:
+def test_another_version_is_refused_with_426_and_the_supported_version(values: list[bytes]) -> None:
     refusal = refusal_of(instead(b"sec-websocket-version", *values))
     assert refusal.status == 426
     # RFC 6455 section 4.4, and RFC 9110 section 15.5.22 for Upgrade.
@@ -241,8 +241,8 @@ def test_another_version_is_426_with_the_one_spoken(values: list[bytes]) -> None
     )
 
 
-def test_the_version_is_told_before_the_key_is_looked_at() -> None:
-    # The keys of hixie-76 were other headers: such a client is to be told the version.
+def test_the_version_is_checked_before_the_key() -> None:
+    # The keys of hixie-76 were other headers: such a client gets 426 with the version.
     request = Request(
         "GET",
         b"/",
@@ -288,14 +288,14 @@ def test_a_key_is_16_bytes_in_base64(values: list[bytes]) -> None:
 
 @settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16))
-def test_any_16_bytes_make_a_key(nonce: bytes) -> None:
+def test_any_16_bytes_are_a_valid_key(nonce: bytes) -> None:
     key = base64.b64encode(nonce)
     assert check_handshake(instead(b"sec-websocket-key", key), None).key == key
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=30).filter(lambda nonce: len(nonce) != 16))
-def test_no_other_number_of_bytes_makes_a_key(nonce: bytes) -> None:
+def test_any_other_number_of_bytes_is_an_invalid_key(nonce: bytes) -> None:
     assert refusal_of(instead(b"sec-websocket-key", base64.b64encode(nonce))).status == 400
 
 
@@ -319,7 +319,7 @@ def test_no_other_number_of_bytes_makes_a_key(nonce: bytes) -> None:
     ],
     ids=repr,
 )
-def test_subprotocols_come_in_the_order_offered(values: list[bytes], offered: list[str]) -> None:
+def test_subprotocols_keep_the_order_of_the_offer(values: list[bytes], offered: list[str]) -> None:
     assert (
         check_handshake(instead(b"sec-websocket-protocol", *values), None).subprotocols == offered
     )
@@ -341,30 +341,30 @@ def test_subprotocols_come_in_the_order_offered(values: list[bytes], offered: li
     ],
     ids=repr,
 )
-def test_subprotocols_are_unique_tokens_and_one_at_the_least(values: list[bytes]) -> None:
+def test_subprotocols_must_be_unique_tokens_and_at_least_one(values: list[bytes]) -> None:
     # RFC 6455 section 4.1.
     assert refusal_of(instead(b"sec-websocket-protocol", *values)).status == 400
 
 
 @pytest.mark.parametrize("subprotocol", [None, "a", "b"])
-def test_the_app_chooses_one_offered_or_none(subprotocol: str | None) -> None:
+def test_the_app_may_choose_an_offered_subprotocol_or_none(subprotocol: str | None) -> None:
     assert check_subprotocol(Handshake(KEY, ["a", "b"], None), subprotocol) == subprotocol
 
 
 @pytest.mark.parametrize("subprotocol", ["c", "A", "", "a, b", b"a", 1, ["a"]], ids=repr)
-def test_the_app_may_choose_no_other(subprotocol: Any) -> None:
-    with pytest.raises(InvalidMessage, match="is not one offered"):
+def test_the_app_may_not_choose_another_subprotocol(subprotocol: Any) -> None:
+    with pytest.raises(InvalidMessage, match="was not offered"):
         check_subprotocol(Handshake(KEY, ["a", "b"], None), subprotocol)
 
 
 # -- the answer ----------------------------------------------------------------------------------
 
 
-def test_the_accept_key_is_that_of_the_rfc() -> None:
+def test_the_accept_key_matches_the_example_of_the_rfc() -> None:
     assert accept_key(KEY) == ACCEPT
 
 
-def test_the_apps_headers_pass_in_order() -> None:
+def test_the_apps_headers_keep_their_order() -> None:
     headers = [(b"Set-Cookie", b"a"), (b"X-Name", b"b"), (b"Set-Cookie", b"c")]
     assert accept_headers(headers) == [
         (b"set-cookie", b"a"),
@@ -386,18 +386,18 @@ def test_the_apps_headers_pass_in_order() -> None:
         b"UPGRADE",
     ],
 )
-def test_the_handshakes_own_headers_are_the_servers(name: bytes) -> None:
-    with pytest.raises(InvalidMessage, match="is the server's in an accept"):
+def test_the_app_may_not_set_the_headers_of_the_handshake(name: bytes) -> None:
+    with pytest.raises(InvalidMessage, match="is set by the server in an accept"):
         accept_headers([(b"x-name", b"a"), (name, b"b")])
 
 
 @pytest.mark.parametrize("header", [(b"a b", b"c"), (b"a", b"b\r\nc: d"), (b"a",)], ids=repr)
-def test_a_malformed_header_does_not_reach_the_101(header: tuple[bytes, ...]) -> None:
+def test_a_malformed_header_raises(header: tuple[bytes, ...]) -> None:
     with pytest.raises(InvalidMessage):
         accept_headers([header])
 
 
-def test_the_plainest_101() -> None:
+def test_a_101_without_optional_headers() -> None:
     assert response(Handshake(KEY, [], None), None, b"") == (
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"Upgrade: websocket\r\n"
@@ -407,7 +407,7 @@ def test_the_plainest_101() -> None:
     )
 
 
-def test_the_fullest_101() -> None:
+def test_a_101_with_all_headers() -> None:
     settings = DeflateSettings()
     agreed = Handshake(KEY, ["a", "chat"], Agreement(settings, server_no_context_takeover=True))
     headers = [(b"server", b"wsgate"), (b"set-cookie", b"caf\xc3\xa9")]
@@ -439,7 +439,7 @@ ASCII = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=
     ),
 )
 @example("GET", list(HEADERS.items()))
-def test_any_headers_make_a_handshake_or_a_refusal(method: str, headers: list[Header]) -> None:
+def test_any_headers_give_a_handshake_or_a_refusal(method: str, headers: list[Header]) -> None:
     request = Request(method, b"/", b"/", b"", "1.1", headers)
     try:
         handshake = check_handshake(request, DeflateSettings())
@@ -469,7 +469,7 @@ OTHER_KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate"
 
 
-def test_each_known_handshake_has_its_own_key() -> None:
+def test_each_cached_handshake_has_its_own_key() -> None:
     settings = DeflateSettings()
     first, second = (check_handshake(known(key, OFFER), settings) for key in (KEY, OTHER_KEY))
     assert (first.key, second.key) == (KEY, OTHER_KEY)
@@ -479,7 +479,7 @@ def test_each_known_handshake_has_its_own_key() -> None:
     assert check_handshake(known(KEY, OFFER), settings).subprotocols == []
 
 
-def test_what_was_judged_holds_for_the_same_settings_alone() -> None:
+def test_a_cached_check_is_used_only_with_the_same_settings() -> None:
     settings = DeflateSettings()
     for _ in range(2):
         assert check_handshake(known(KEY, OFFER), settings).deflate is not None
@@ -489,14 +489,14 @@ def test_what_was_judged_holds_for_the_same_settings_alone() -> None:
             check_handshake(known(KEY, OFFER), None, Origins(["https://b"]))
 
 
-def test_what_was_judged_holds_for_a_get_alone() -> None:
+def test_a_cached_check_is_used_only_for_a_get() -> None:
     check_handshake(known(KEY), None)
     with pytest.raises(RequestRefused):
         check_handshake(known(KEY, method=b"POST"), None)
 
 
 @pytest.mark.parametrize("key", [b"", b"dGhl", KEY + b" a", KEY[:-1]])
-def test_a_known_head_with_a_bad_key_is_refused(key: bytes) -> None:
+def test_a_cached_head_with_an_invalid_key_is_refused(key: bytes) -> None:
     for _ in range(2):
         check_handshake(known(KEY), None)
         with pytest.raises(RequestRefused):
@@ -513,7 +513,7 @@ def test_a_known_head_with_a_bad_key_is_refused(key: bytes) -> None:
         b"Sec-WebSocket-Protocol: ,",
     ],
 )
-def test_a_head_that_resembles_a_known_one_is_refused(line: bytes) -> None:
+def test_an_invalid_head_similar_to_a_cached_one_is_refused(line: bytes) -> None:
     for _ in range(2):
         check_handshake(known(KEY), None)
         for deflate in (None, DeflateSettings()):

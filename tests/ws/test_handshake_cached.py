@@ -1,4 +1,4 @@
-"""A handshake is judged alike whatever was seen before it, by each driver, as often as it comes."""
+"""A handshake has the same result with the caches cold and warm, and over each parser."""
 
 from typing import NamedTuple
 
@@ -53,8 +53,8 @@ SETTINGS = [None, DeflateSettings(), DeflateSettings(context_takeover=True)]
 ORIGINS = [None, Origins(["https://a"]), Origins(["https://b", "none"])]
 
 
-class Asked(NamedTuple):
-    """A head, and the settings it is judged by."""
+class Case(NamedTuple):
+    """A head, and the settings it is checked with."""
 
     head: bytes
     settings: DeflateSettings | None = None
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
 
 @st.composite
 def heads_of_handshakes(draw: st.DrawFn) -> bytes:
-    """Draw the head of a handshake, most of which is good, most often."""
+    """Draw the head of a handshake, usually a valid one."""
     names = [name for name in NEEDED if draw(st.integers(0, 20))]
     names += draw(st.lists(st.sampled_from(list(VALUES)), max_size=3))
     made = []
@@ -78,28 +78,28 @@ def heads_of_handshakes(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([method + b" /ws HTTP/1.1", *made, b"", b""])
 
 
-ASKED = st.builds(Asked, heads_of_handshakes(), st.sampled_from(SETTINGS), st.sampled_from(ORIGINS))
+CASES = st.builds(Case, heads_of_handshakes(), st.sampled_from(SETTINGS), st.sampled_from(ORIGINS))
 
 
 def forget() -> None:
     head_lines.FIELD_LINES.clear()
     head_lines.REQUEST_LINES.clear()
     head_cache.TEMPLATES.clear()
-    handshake._checked.clear()
-    negotiation._shared.cache_clear()
+    handshake._cache.clear()
+    negotiation._negotiate_cached.cache_clear()
     fields._short_list_members.cache_clear()
     head_lines._short_name.cache_clear()
 
 
-def said(driver: type[Http1Connection], asked: Asked) -> object:
-    """Return what comes of a handshake: what may be accepted, or why it is refused."""
+def result_of(driver: type[Http1Connection], case: Case) -> object:
+    """Return the result of a handshake: the handshake, or the refusal."""
     http1 = driver(HeadLimits(), PROTOCOL)
-    http1.feed(asked.head)
+    http1.feed(case.head)
     try:
         event = http1.take()
         if not isinstance(event, UpgradeRequest):
             return event
-        made = check_handshake(event.request, asked.settings, asked.origins)
+        made = check_handshake(event.request, case.settings, case.origins)
     except RequestRefused as refused:
         return refused.status, refused.detail, refused.headers
     offered, made.subprotocols = made.subprotocols, ["changed by the app"]
@@ -113,21 +113,21 @@ GOOD = (
 EXTENSIONS = b"Sec-WebSocket-Extensions: permessage-deflate%b\r\n"
 
 
-@given(ASKED, st.lists(ASKED, max_size=4))
-@example(Asked(GOOD % b""), [])
-@example(Asked(GOOD % (EXTENSIONS % b";")), [Asked(GOOD % (EXTENSIONS % b""))])
-@example(Asked(GOOD % (EXTENSIONS % b""), DeflateSettings()), [Asked(GOOD % (EXTENSIONS % b""))])
-@example(Asked(GOOD % b"", None, ORIGINS[1]), [Asked(GOOD % b"")])
-@example(Asked(GOOD.replace(b"GET", b"POST") % b""), [Asked(GOOD % b"")])
-def test_what_was_seen_before_decides_nothing(asked: Asked, others: list[Asked]) -> None:
+@given(CASES, st.lists(CASES, max_size=4))
+@example(Case(GOOD % b""), [])
+@example(Case(GOOD % (EXTENSIONS % b";")), [Case(GOOD % (EXTENSIONS % b""))])
+@example(Case(GOOD % (EXTENSIONS % b""), DeflateSettings()), [Case(GOOD % (EXTENSIONS % b""))])
+@example(Case(GOOD % b"", None, ORIGINS[1]), [Case(GOOD % b"")])
+@example(Case(GOOD.replace(b"GET", b"POST") % b""), [Case(GOOD % b"")])
+def test_earlier_requests_do_not_change_the_result(case: Case, others: list[Case]) -> None:
     forget()
-    cold = said(PARSERS["builtin"], asked)
+    cold = result_of(PARSERS["builtin"], case)
     for _ in range(2):  # with what this one itself has left
-        assert said(PARSERS["builtin"], asked) == cold
+        assert result_of(PARSERS["builtin"], case) == cold
     for other in others:
-        said(PARSERS["builtin"], other)
-        said(PARSERS["builtin"], asked._replace(settings=other.settings, origins=other.origins))
+        result_of(PARSERS["builtin"], other)
+        result_of(PARSERS["builtin"], case._replace(settings=other.settings, origins=other.origins))
     for key in KEYS[:2]:
-        said(PARSERS["builtin"], asked._replace(head=asked.head.replace(KEYS[0], key)))
-    assert said(PARSERS["builtin"], asked) == cold
-    assert said(PARSERS["h11"], asked) == cold
+        result_of(PARSERS["builtin"], case._replace(head=case.head.replace(KEYS[0], key)))
+    assert result_of(PARSERS["builtin"], case) == cold
+    assert result_of(PARSERS["h11"], case) == cold

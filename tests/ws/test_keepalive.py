@@ -1,4 +1,4 @@
-"""When a peer is pinged and when it is given up, with the time told by hand."""
+"""When a peer is pinged and when it times out, with times passed by the test."""
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -20,35 +20,35 @@ def step(
     return action.name, next_at - START
 
 
-def test_nothing_is_due_at_first() -> None:
+def test_there_is_nothing_to_do_at_first() -> None:
     assert step(keepalive(), 0) == ("NONE", 20)
     assert step(keepalive(), 19.9) == ("NONE", 20)
 
 
-def test_a_step_is_an_action_and_a_time() -> None:
+def test_a_step_has_an_action_and_a_time() -> None:
     assert keepalive().step(START, flushed=True, paused=False) == Step(Action.NONE, START + 20)
 
 
 @pytest.mark.parametrize(("first", "due"), [(1.0, 20), (0.5, 10), (0.0, 0)])
-def test_the_first_ping_has_its_share_of_the_interval(first: float, due: float) -> None:
+def test_the_first_ping_comes_after_its_fraction_of_the_interval(first: float, due: float) -> None:
     peer = keepalive(first=first)
     if due:
         assert step(peer, due - 0.1) == ("NONE", due)
     assert step(peer, due) == ("PING", due + 1)
-    peer.heard()
+    peer.record_data()
     assert step(peer, due + 1) == ("NONE", due + 20)
 
 
-def test_a_peer_that_answers_is_pinged_again_and_again() -> None:
+def test_a_peer_that_answers_is_pinged_at_each_interval() -> None:
     peer = keepalive()
     for at in (20, 40, 60):
         assert step(peer, at) == ("PING", at + 1)
         assert step(peer, at + 1) == ("NONE", at + 11)
-        peer.heard()
+        peer.record_data()
         assert step(peer, at + 11) == ("NONE", at + 20)
 
 
-def test_a_peer_that_is_silent_is_given_up() -> None:
+def test_a_silent_peer_times_out() -> None:
     peer = keepalive()
     assert step(peer, 20) == ("PING", 21)
     assert step(peer, 21) == ("NONE", 31)
@@ -57,21 +57,21 @@ def test_a_peer_that_is_silent_is_given_up() -> None:
     assert step(peer, 32) == ("FAIL", 32)
 
 
-def test_any_bytes_are_a_sign_of_life() -> None:
+def test_any_data_is_a_sign_of_life() -> None:
     peer = keepalive()
     step(peer, 20)
     step(peer, 21)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 31) == ("NONE", 40)
 
 
-def test_bytes_before_a_ping_do_not_put_it_off() -> None:
+def test_data_before_a_ping_does_not_delay_it() -> None:
     peer = keepalive()
-    peer.heard()
+    peer.record_data()
     assert step(peer, 20) == ("PING", 21)
 
 
-def test_the_wait_begins_when_the_ping_has_left() -> None:
+def test_the_timeout_starts_when_the_ping_is_flushed() -> None:
     peer = keepalive()
     assert step(peer, 20, flushed=False) == ("PING", 21)
     for at in (21, 22, 50):
@@ -81,31 +81,31 @@ def test_the_wait_begins_when_the_ping_has_left() -> None:
     assert step(peer, 61) == ("FAIL", 61)
 
 
-def test_a_buffer_that_fills_again_does_not_stop_the_wait() -> None:
+def test_a_buffer_that_fills_again_does_not_stop_the_timeout() -> None:
     peer = keepalive()
     step(peer, 20)
     step(peer, 21)
     assert step(peer, 31, flushed=False) == ("FAIL", 31)
 
 
-def test_a_sign_of_life_while_the_ping_waits_in_the_buffer() -> None:
+def test_data_arrives_while_the_ping_is_in_the_buffer() -> None:
     peer = keepalive()
     step(peer, 20, flushed=False)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 21, flushed=False) == ("NONE", 40)
     assert step(peer, 40, flushed=False) == ("PING", 41)
 
 
-def test_no_second_ping_while_one_is_out() -> None:
+def test_no_second_ping_is_sent_while_one_is_unanswered() -> None:
     peer = keepalive(interval=5, timeout=30)
     assert step(peer, 5) == ("PING", 6)
     assert step(peer, 6) == ("NONE", 10)
     assert step(peer, 20) == ("NONE", 21)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 21) == ("PING", 22)
 
 
-def test_the_wait_stands_still_while_we_do_not_read() -> None:
+def test_the_timeout_restarts_while_reading_is_paused() -> None:
     peer = keepalive()
     step(peer, 20)
     assert step(peer, 21, paused=True) == ("NONE", 31)
@@ -116,10 +116,10 @@ def test_the_wait_stands_still_while_we_do_not_read() -> None:
     assert step(peer, 51) == ("FAIL", 51)
 
 
-def test_a_late_step_catches_up_with_one_ping() -> None:
+def test_a_late_step_sends_one_ping() -> None:
     peer = keepalive()
     assert step(peer, 95) == ("PING", 96)
-    peer.heard()
+    peer.record_data()
     assert step(peer, 96) == ("NONE", 115)
 
 
@@ -136,16 +136,16 @@ MOVES = st.lists(
 
 @settings(deadline=None)
 @given(MOVES)
-def test_whatever_happens(moves: list[tuple[float, bool, bool, bool]]) -> None:
+def test_any_sequence_of_steps_keeps_the_rules(moves: list[tuple[float, bool, bool, bool]]) -> None:
     peer, now, pinged_at, silent_since = keepalive(), START, 0.0, 0.0
     for wait, heard, flushed, paused in moves:
         now += wait
         if heard:
-            peer.heard()
+            peer.record_data()
             pinged_at = silent_since = 0.0
         action, next_at = peer.step(now, flushed=flushed, paused=paused)
         if action is Action.FAIL:
-            # Only behind a Ping that left the whole timeout ago.
+            # Only after a Ping that left the whole timeout ago.
             assert silent_since
             assert now >= silent_since + 10
             return

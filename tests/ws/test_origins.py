@@ -27,7 +27,7 @@ SITE = "https://example.com"
         ("https://*.example.com:8443", "https://a.example.com:8443"),
     ],
 )
-def test_an_origin_that_may(allowed: str, origin: str) -> None:
+def test_an_allowed_origin_may_connect(allowed: str, origin: str) -> None:
     assert Origins([allowed]).allow([origin.encode()])
     assert Origins(["https://other.org", allowed, "none"]).allow([origin.encode()])
 
@@ -64,20 +64,20 @@ def test_an_origin_that_may(allowed: str, origin: str) -> None:
         ("https://*.s", "https://.s"),
     ],
 )
-def test_an_origin_that_may_not(allowed: str, origin: str) -> None:
+def test_any_other_origin_may_not_connect(allowed: str, origin: str) -> None:
     assert not Origins([allowed]).allow([origin.encode()])
 
 
-def test_bytes_that_are_no_ascii() -> None:
+def test_an_origin_that_is_not_ascii_may_not_connect() -> None:
     assert not Origins(["https://\xe9.org", "https://*.example.com"]).allow([b"https://\xe9.org"])
     assert not Origins(["https://*.example.com"]).allow([b"https://\xe9.example.com"])
 
 
-def test_two_origins_are_none_that_is_known() -> None:
+def test_two_origins_may_not_connect() -> None:
     assert not Origins([SITE, "none"]).allow([SITE.encode(), SITE.encode()])
 
 
-def test_clients_without_an_origin() -> None:
+def test_clients_without_an_origin_need_none_in_the_list() -> None:
     assert Origins([SITE, "none"]).allow([])
     assert Origins(["None"]).allow([])
     assert not Origins([SITE, "null"]).allow([])
@@ -105,8 +105,8 @@ def test_clients_without_an_origin() -> None:
         "://example.com",
     ],
 )
-def test_what_is_no_origin(origin: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--ws-origins: .* is no origin$"):
+def test_an_invalid_setting_raises(origin: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--ws-origins: .* is not an origin$"):
         Origins([SITE, origin])
 
 
@@ -123,7 +123,7 @@ def handshake(*origins: bytes) -> Request:
     return Request("GET", b"/", b"/", b"", "1.1", headers)
 
 
-def test_a_handshake_from_elsewhere_is_refused() -> None:
+def test_a_handshake_from_another_origin_is_refused() -> None:
     origins = Origins([SITE])
     assert check_handshake(handshake(SITE.encode()), None, origins).subprotocols == []
     assert check_handshake(handshake(b"https://evil.org"), None).subprotocols == []
@@ -134,7 +134,7 @@ def test_a_handshake_from_elsewhere_is_refused() -> None:
 
 
 @given(st.binary(max_size=40) | st.text("htps:/*.exampl@#?", max_size=30).map(str.encode))
-def test_an_origin_below_a_host_is_a_label_in_front_of_it(origin: bytes) -> None:
+def test_a_wildcard_matches_subdomains_only(origin: bytes) -> None:
     for value in (origin, b"https://" + origin + b".example.com"):
         if Origins(["https://*.example.com"]).allow([value]):
             label = value.lower().removeprefix(b"https://").removesuffix(b".example.com")

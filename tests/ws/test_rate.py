@@ -7,25 +7,25 @@ from hypothesis import given, strategies as st
 from wsgate.ws.rate import MessageRate
 
 
-def test_a_burst_may_come_at_once_and_not_one_more() -> None:
+def test_a_burst_is_allowed_at_once_and_one_more_is_not() -> None:
     rate = MessageRate(1, 5, 100)
     assert rate.allows(2, 100)
     assert rate.allows(3, 100)
     assert not rate.allows(1, 100)
 
 
-def test_more_than_a_burst_at_once() -> None:
+def test_more_than_a_burst_at_once_is_not_allowed() -> None:
     assert not MessageRate(100, 5, 100).allows(6, 100)
 
 
-def test_the_rate_gives_back_with_time() -> None:
+def test_tokens_are_added_with_time() -> None:
     rate = MessageRate(0.5, 2, 100)
     assert rate.allows(2, 100)
     assert rate.allows(1, 102)
     assert not rate.allows(1, 103.9)
 
 
-def test_no_more_than_a_burst_is_saved_up() -> None:
+def test_the_bucket_holds_at_most_a_burst() -> None:
     rate = MessageRate(10, 3, 100)
     assert rate.allows(3, 1_000)
     assert not rate.allows(1, 1_000)
@@ -35,7 +35,7 @@ _ARRIVALS = st.lists(st.tuples(st.integers(0, 64), st.integers(1, 5)), max_size=
 
 
 @given(st.integers(1, 8), st.integers(1, 10), _ARRIVALS)
-def test_what_is_allowed_is_what_the_bucket_holds(
+def test_messages_are_allowed_while_the_bucket_has_tokens(
     rate: int, burst: int, arrivals: list[tuple[int, int]]
 ) -> None:
     """In every span of time no more than its worth and a burst comes through, and all of that."""

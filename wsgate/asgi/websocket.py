@@ -1,4 +1,4 @@
-"""One WebSocket as its app sees it: which message is legal when, and what it asks for.
+"""One WebSocket as its app sees it: which message is legal in which state, and what it asks for.
 
 Source: ASGI HTTP & WebSocket message format 2.5, with the denial response extension.
 """
@@ -8,37 +8,49 @@ from enum import Enum
 
 from wsgate.errors import IllegalMessage, InvalidMessage
 from wsgate.types import Header, Message, WebSocketDisconnect, WebSocketReceive
-from wsgate.ws.codes import may_be_in_frame
+from wsgate.ws.codes import MAX_REASON_SIZE, NORMAL, is_valid_reason, may_be_in_frame
 from wsgate.ws.handshake import Handshake, accept_headers, check_subprotocol
 
 DENIAL = ("websocket.http.response.start", "websocket.http.response.body")
-_MAX_REASON = 123  # RFC 6455 section 5.5: a control frame has 125 octets, two are the code's
 
 
 class State(Enum):
-    """Where the app stands; DENYING: it refuses with a response of its own."""
+    """The state of a conversation; DENYING: the app refuses with a response of its own."""
 
     CONNECTING = "connecting"
     DENYING = "denying"
     OPEN = "open"
     CLOSED = "closed"
 
-    __hash__ = object.__hash__  # Enum's own is a call of Python's
+    __hash__ = object.__hash__  # Enum's own is a Python call
 
 
 CONNECTING, DENYING, OPEN, CLOSED = State  # State.OPEN is a call in CPython 3.11
-_NEXT = {
+
+
+class _DenialEvent(Enum):
+    """An event of the app's own response; no message of the app has such a type."""
+
+    INVALID = "its start was malformed"
+    ENDED = "it is complete, or the app ended"
+
+    __hash__ = object.__hash__  # as above
+
+
+TRANSITIONS: dict[tuple[State, str | _DenialEvent], State] = {
     (CONNECTING, "websocket.accept"): OPEN,
     (CONNECTING, "websocket.close"): CLOSED,
     (CONNECTING, DENIAL[0]): DENYING,
     (DENYING, DENIAL[1]): DENYING,
+    (DENYING, _DenialEvent.INVALID): CONNECTING,
+    (DENYING, _DenialEvent.ENDED): CLOSED,
     (OPEN, "websocket.close"): CLOSED,
 }
 
 
 @dataclass(slots=True)
 class Accept:
-    """The app takes the WebSocket, with what is fit to stand in the 101."""
+    """Open the WebSocket, with these values, already checked, in the 101."""
 
     subprotocol: str | None
     headers: list[Header]
@@ -46,56 +58,65 @@ class Accept:
 
 @dataclass(slots=True)
 class Refuse:
-    """The app refuses the WebSocket; the server answers 403."""
+    """Refuse the WebSocket; the server answers 403."""
 
 
 @dataclass(slots=True)
 class Deny:
-    """A piece of the app's own response to a WebSocket that it refuses."""
+    """Send a part of the app's own response to a WebSocket that it refuses."""
 
     message: Message
 
 
 @dataclass(slots=True)
 class Close:
-    """The app ends the WebSocket."""
+    """Close the WebSocket."""
 
     code: int
     reason: str
 
 
-_PLAIN_ACCEPT = Accept(None, [])  # as nearly all are
+_PLAIN_ACCEPT = Accept(None, [])  # the common case
 _SEQUENCES = (list, tuple)
-Wish = str | bytes | Accept | Refuse | Deny | Close
+Action = str | bytes | Accept | Refuse | Deny | Close
+"""What a message of the app asks for; a str or bytes is a payload to send."""
 
 
 class Conversation:
-    """The app's side of one WebSocket."""
+    """The app's side of one WebSocket. `state` is changed by the methods only."""
 
     __slots__ = ("_handshake", "state")
 
     def __init__(self, handshake: Handshake) -> None:
-        self._handshake: Handshake | None = handshake  # until the app has decided
+        self._handshake: Handshake | None = handshake  # until the app has accepted
         self.state = CONNECTING
 
-    def say(self, message: Message) -> Wish:
-        """Return what a message of the app asks for: a payload to send, or one of the wishes.
+    def handle(self, message: Message) -> Action:
+        """Return the action that a message of the app asks for, and change the state.
 
-        Raises IllegalMessage where the state forbids it and InvalidMessage where it is malformed;
-        the state stays as it was.
+        Raises IllegalMessage if the state forbids the message, InvalidMessage if it is malformed;
+        the state stays the same.
         """
         kind = message.get("type")
         if kind == "websocket.send" and self.state is OPEN:
             return payload_of(message)
-        if not isinstance(kind, str) or (state := _NEXT.get((self.state, kind))) is None:
+        if not isinstance(kind, str) or (state := TRANSITIONS.get((self.state, kind))) is None:
             raise IllegalMessage(kind, self.state.value)
-        wish = self._wish(kind, message)
+        action = self._action(kind, message)
         self.state = state
         if state is OPEN:
             self._handshake = None
-        return wish
+        return action
 
-    def _wish(self, kind: str, message: Message) -> Wish:
+    def revert_denial(self) -> None:
+        """Let the app decide again: the start of its response was invalid, and nothing was sent."""
+        self.state = TRANSITIONS[self.state, _DenialEvent.INVALID]
+
+    def end_denial(self) -> None:
+        """Close the conversation: the app's response is complete, or the app ended within it."""
+        self.state = TRANSITIONS[self.state, _DenialEvent.ENDED]
+
+    def _action(self, kind: str, message: Message) -> Action:
         if kind == "websocket.accept":
             assert self._handshake is not None  # only what is not open can be accepted
             subprotocol, headers = message.get("subprotocol"), message.get("headers", ())
@@ -109,9 +130,11 @@ class Conversation:
 
 
 def common_payload(message: Message) -> str | bytes | None:
-    """Return what a common `websocket.send` carries, None for another message.
+    """Return the payload of a common `websocket.send`; None for any other message.
 
-    It is the plain twin of the function of that name in server/_fast_path.c.
+    Common: a dict, its payload a str or bytes, and none of a subclass. For all others `payload_of`
+    has the full rules. server/_fast_path.c has the compiled
+    twin.
     """
     if type(message) is not dict or message.get("type") != "websocket.send":
         return None
@@ -124,7 +147,7 @@ def common_payload(message: Message) -> str | bytes | None:
 
 
 def payload_of(message: Message) -> str | bytes:
-    """Return what a `websocket.send` carries. Raises InvalidMessage."""
+    """Return the payload of a `websocket.send`. Raises InvalidMessage if it has not exactly one."""
     text, data = message.get("text"), message.get("bytes")
     if (text is None) is (data is None):
         raise InvalidMessage("websocket.send has exactly one of text and bytes")
@@ -138,28 +161,21 @@ def payload_of(message: Message) -> str | bytes:
 
 
 def _close(message: Message) -> Close:
-    code, reason = message.get("code", 1000), message.get("reason") or ""
+    code, reason = message.get("code", NORMAL), message.get("reason") or ""
     if not isinstance(code, int) or not may_be_in_frame(code):
-        raise InvalidMessage(f"{code!r} is no close code that an endpoint may send")
-    if not isinstance(reason, str) or not _fits(reason):
-        raise InvalidMessage(f"a close reason is text of at most {_MAX_REASON} bytes in UTF-8")
+        raise InvalidMessage(f"{code!r} is not a close code that an endpoint may send")
+    if not isinstance(reason, str) or not is_valid_reason(reason):
+        raise InvalidMessage(f"a close reason is text of at most {MAX_REASON_SIZE} bytes in UTF-8")
     return Close(int(code), reason)
 
 
-def _fits(reason: str) -> bool:
-    try:
-        return len(reason.encode()) <= _MAX_REASON
-    except UnicodeEncodeError:  # a surrogate of no pair
-        return False
-
-
 def receive_event(payload: str | bytes) -> WebSocketReceive:
-    """Return the message that carries a payload to the app: one key of the two, never both."""
+    """Return the message that carries a payload to the app, with either text or bytes."""
     if isinstance(payload, str):
         return {"type": "websocket.receive", "text": payload}
     return {"type": "websocket.receive", "bytes": payload}
 
 
 def disconnect_event(code: int, reason: str) -> WebSocketDisconnect:
-    """Return the message that tells the app of the end."""
+    """Return the message that reports the end of the WebSocket to the app."""
     return {"type": "websocket.disconnect", "code": code, "reason": reason}

@@ -16,7 +16,7 @@ enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 
 /* Names that are looked up for each message: made once, and kept. */
 #define NAMES(F) \
-    F(data) F(is_calm) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
+    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
     F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
     F(put) F(put_other) F(schedule) F(write_failed) F(find_descriptor) F(feed_other) F(give_back) \
     F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
@@ -553,7 +553,7 @@ read_awaited(MessagePath *self, PyObject *data)
     PyObject *message, *done;
 
     if (self->counts_each || self->receiver == Py_None ||
-        holds(self->session, names.is_calm, Py_True) != 1)
+        holds(self->session, names.is_idle, Py_True) != 1)
         return NULL;
     done = PyObject_CallMethodNoArgs(self->receiver, names.done);
     Py_XDECREF(done);
@@ -596,7 +596,7 @@ path_expect(MessagePath *self, PyObject *unused)
     (void)unused;
     if (!self->is_open || self->receiver != Py_None || self->queue != Py_None)
         Py_RETURN_NONE;
-    switch (holds(self->session, names.is_calm, Py_True)) {
+    switch (holds(self->session, names.is_idle, Py_True)) {
     case -1:
         return NULL;
     case 0:

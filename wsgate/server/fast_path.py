@@ -244,7 +244,7 @@ class PlainMessagePath:
             receiver is None
             or isinstance(receiver, Several)
             or type(data) is not bytes
-            or not self.session.is_calm
+            or not self.session.is_idle
             or receiver.done()
             or self.counts_each
             or (message := self.codec.read_message(data, self.max_size)) is None
@@ -266,7 +266,7 @@ class PlainMessagePath:
             not self.is_open
             or self.receiver is not None
             or self.queue is not None
-            or not self.session.is_calm
+            or not self.session.is_idle
         ):
             return None
         arrival = self.create_future()

@@ -130,7 +130,7 @@ class Liveness(Keepalive):
             return math.inf
         if websocket.received_bytes != self._received_bytes:
             self._received_bytes = websocket.received_bytes
-            self.heard()
+            self.record_data()
         step = self.step(
             now,
             flushed=websocket.wire.is_flushed,

@@ -132,7 +132,7 @@ class MessageReader(MessagePath):
             session.feed(data)
         elif messages := session.take(self.worker.config.ws_max_queue, data):
             self._deliver(messages)
-        if self.queue is not None or session.is_stirred or self.is_over_rate:
+        if self.queue is not None or session.has_work or self.is_over_rate:
             self.pump()
 
     def pump(self) -> None:

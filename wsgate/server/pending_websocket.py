@@ -133,7 +133,7 @@ class PendingWebSocket:
             event = self._denial.send(message)
         except InvalidMessage:
             if self._denial.state is ResponseState.WAITING:
-                self.conversation.state = asgi.CONNECTING  # it stays as it was
+                self.conversation.revert_denial()
             raise
         if event is None:
             return  # the head waits for the body
@@ -144,7 +144,7 @@ class PendingWebSocket:
             await gate.passed()
 
     def _denied(self, denial: Response) -> None:
-        self.conversation.state = asgi.CLOSED
+        self.conversation.end_denial()
         reason = "the application sent its own response"
         self._finish(denial.status, reason, (ABNORMAL, ""))
         self._wire.close()

@@ -101,7 +101,7 @@ class WebSocket(MessageReader):
             return
         if self._has_client_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.say(message)
+        wish = self._conversation.handle(message)
         if isinstance(wish, asgi.Close):
             self.close(wish.code, wish.reason, by="app")
         else:
@@ -113,7 +113,7 @@ class WebSocket(MessageReader):
     async def _send_payload(self, payload: str | bytes) -> None:
         await self.wait_for_reader()
         try:
-            frame = self.session.message(payload)
+            frame = self.session.write_message(payload)
         except UnicodeEncodeError:
             raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
         self.sent_messages += 1
@@ -139,7 +139,7 @@ class WebSocket(MessageReader):
         """Take the app's answer to the handshake; return a piece of the app's own response."""
         if pending.end is not None and self._has_client_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.say(message)
+        wish = self._conversation.handle(message)
         if isinstance(wish, asgi.Accept):
             self._accept(pending, wish)
             return None

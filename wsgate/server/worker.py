@@ -28,13 +28,12 @@ from wsgate.server.liveness import first_check
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
 from wsgate.types import App, Header
+from wsgate.ws.codecs import new_codec
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
 from wsgate.ws.frames.codec import FrameCodec
-from wsgate.ws.frames.deflate_codec import fast_codec
-from wsgate.ws.frames.wsproto_codec import WsprotoCodec
 from wsgate.ws.handshake import lines_of
+from wsgate.ws.limits import MessageLimits
 from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
@@ -111,9 +110,8 @@ class Worker:
 
     def codec(self, agreement: Agreement | None) -> FrameCodec:
         """Return what reads and writes the frames of a connection with this agreement."""
-        if self.config.ws_fast_path:
-            return fast_codec(self.message_limits, agreement, self.compressors)
-        return WsprotoCodec(Deflate(self.message_limits, agreement, self.compressors))
+        is_fast = self.config.ws_fast_path
+        return new_codec(self.message_limits, agreement, self.compressors, is_fast=is_fast)
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -1,4 +1,4 @@
-"""The opening handshake on the server's side.
+"""The server's side of the opening handshake.
 
 Sources: RFC 6455 sections 4.2 (requirements), 1.3 (the accept key), 9.1 (extensions).
 """
@@ -21,20 +21,20 @@ from wsgate.fields import (
     values_of,
 )
 from wsgate.types import Header
-from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiated
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiate
 from wsgate.ws.origins import Origins
 
-# RFC 6455 section 1.3: the fixed string that both sides know.
+# RFC 6455 section 1.3: a fixed string.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NONCE_SIZE = 16  # bytes
 
 
 @dataclass(slots=True)
 class Handshake:
-    """A handshake that may be accepted.
+    """A valid handshake.
 
-    key: as it was sent. subprotocols: as offered, in order. deflate: what was agreed of
-    permessage-deflate, None without it.
+    key: the Sec-WebSocket-Key as sent. subprotocols: as offered, in order. deflate: the agreement
+    on permessage-deflate, None without it.
     """
 
     key: bytes
@@ -42,14 +42,14 @@ class Handshake:
     deflate: Agreement | None
 
 
-PROTOCOL = b"websocket"  # the token of the Upgrade header, in lower case
+PROTOCOL = b"websocket"  # the token in the Upgrade header, in lower case
 
 
 class HandshakeRequest(Protocol):
-    """A request for a WebSocket, as far as the handshake needs to know it.
+    """The part of a request that the handshake needs.
 
-    template: an object that all requests share whose headers are equal but for those that vary,
-    Sec-WebSocket-Key among them; None for a request that shares none.
+    template: an object shared by all requests with the same headers except for those that vary,
+    such as Sec-WebSocket-Key; None for a request that shares none.
     """
 
     @property
@@ -58,51 +58,51 @@ class HandshakeRequest(Protocol):
 
     @property
     def headers(self) -> list[Header]:
-        """The headers in order, their names in lower case."""
+        """The headers in order, with names in lower case."""
 
     @property
     def template(self) -> object | None:
-        """What the request shares with others."""
+        """The object shared with similar requests."""
 
 
 def check_handshake(
     request: HandshakeRequest, settings: DeflateSettings | None, origins: Origins | None = None
 ) -> Handshake:
-    """Return the handshake that the request makes.
+    """Return the handshake of a request.
 
-    settings: how this side does permessage-deflate, None where it does not. origins: those whose
-    pages may connect, None for any.
-    Raises RequestRefused: 400, 426 with the version spoken here, or 403 for another origin.
+    settings: for permessage-deflate, None to decline it. origins: those allowed, None for any.
+    Raises RequestRefused: 400 if it is malformed, 426 for another WebSocket version, 403 for an
+    origin that is not allowed.
     """
     template = request.template
     if template is None or request.method != "GET":
         return _check(request, settings, origins)
-    known = _checked.get(template)
-    if known is not None and known.settings is settings and known.origins is origins:
-        key = _check_key(request.headers[known.key_at][1])
-        return Handshake(key, known.subprotocols.copy(), known.deflate)
+    cached = _cache.get(template)
+    if cached is not None and cached.settings is settings and cached.origins is origins:
+        key = _check_key(request.headers[cached.key_index][1])
+        return Handshake(key, cached.subprotocols.copy(), cached.deflate)
     handshake = _check(request, settings, origins)
-    key_at = [name for name, _ in request.headers].index(b"sec-websocket-key")
-    offered = handshake.subprotocols.copy()
-    _checked.keep(template, _Checked(settings, origins, key_at, offered, handshake.deflate))
+    key_index = [name for name, _ in request.headers].index(b"sec-websocket-key")
+    subprotocols = handshake.subprotocols.copy()
+    _cache.keep(template, _Cached(settings, origins, key_index, subprotocols, handshake.deflate))
     return handshake
 
 
 @dataclass(slots=True, eq=False)
-class _Checked:
-    """What was found, with these settings, for all handshakes of one template.
+class _Cached:
+    """The result of the checks for all handshakes with one template, under these settings.
 
-    key_at: the index of Sec-WebSocket-Key among their headers.
+    key_index: of Sec-WebSocket-Key in the headers.
     """
 
     settings: DeflateSettings | None
     origins: Origins | None
-    key_at: int
+    key_index: int
     subprotocols: list[str]
     deflate: Agreement | None
 
 
-_checked: BoundedCache[object, _Checked] = BoundedCache(512)
+_cache: BoundedCache[object, _Cached] = BoundedCache(512)
 
 
 def _check(
@@ -132,7 +132,7 @@ def _check_version(fields: Fields) -> None:
     if fields.get(b"sec-websocket-version") != b"13":
         raise RequestRefused(
             426,
-            "WebSocket version 13 is spoken here",
+            "this server speaks WebSocket version 13",
             [
                 (b"sec-websocket-version", b"13"),
                 (b"upgrade", b"websocket"),  # RFC 9110 section 15.5.22: a MUST in a 426
@@ -143,7 +143,7 @@ def _check_version(fields: Fields) -> None:
 
 def _key(fields: Fields) -> bytes:
     # RFC 6455 section 4.2.1: "a base64-encoded value that, when decoded, is 16 bytes in length".
-    # Two of them, combined, are not base64.
+    # Two headers, combined, are not base64.
     key = fields.get(b"sec-websocket-key")
     if key is None:
         raise RequestRefused(400, "exactly one Sec-WebSocket-Key is needed")
@@ -151,7 +151,7 @@ def _key(fields: Fields) -> bytes:
 
 
 def _check_key(key: bytes) -> bytes:
-    """Return a Sec-WebSocket-Key. Raises RequestRefused for one that is malformed."""
+    """Return a valid Sec-WebSocket-Key. Raises RequestRefused for a malformed one."""
     try:
         nonce = binascii.a2b_base64(key, strict_mode=True)
     except binascii.Error:
@@ -175,15 +175,15 @@ def _subprotocols(fields: Fields) -> list[str]:
 def _deflate(headers: list[Header], settings: DeflateSettings | None) -> Agreement | None:
     # RFC 6455 section 9.1: "If a value is received [...] that does not conform to the ABNF below,
     # the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_.", also
-    # where no extension would be agreed.
+    # if no extension would be agreed.
     lines = values_of(headers, b"sec-websocket-extensions")
-    return negotiated(tuple(lines), settings) if lines else None
+    return negotiate(tuple(lines), settings) if lines else None
 
 
 def accept_key(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2, 5.4)."""
-    # The hash only shows that the server read the handshake; it secures nothing.
-    digest = _SHA1.copy()  # a new one would be looked up by its name each time
+    # The hash only shows that the server read the handshake; it is no protection.
+    digest = _SHA1.copy()  # hashlib.sha1() would look the algorithm up each time
     digest.update(key + _GUID)
     return binascii.b2a_base64(digest.digest(), newline=False)
 
@@ -192,42 +192,43 @@ _SHA1 = hashlib.sha1(usedforsecurity=False)
 
 
 def accept_headers(headers: Iterable[Iterable[bytes]]) -> list[Header]:
-    """Return the app's headers for the 101, in order.
+    """Return the app's headers for the 101, in order, with names in lower case.
 
-    Raises InvalidMessage for one that is malformed or the handshake's own business.
+    Raises InvalidMessage for a header that is malformed or set by the server.
     """
-    clean = normalize_headers(headers)
-    for name, _ in clean:
+    valid = normalize_headers(headers)
+    for name, _ in valid:
         if name.startswith(b"sec-websocket-") or name in _HANDSHAKE_ONLY:
-            raise InvalidMessage(f"the header {name.decode()!r} is the server's in an accept")
-    return clean
+            header = name.decode()
+            raise InvalidMessage(f"the header {header!r} is set by the server in an accept")
+    return valid
 
 
-# In a 101 these would change how what follows is read (RFC 9110 section 8.6: "A server MUST NOT
-# send a Content-Length header field in any response with a status code of 1xx").
+# In a 101 these would change how the data after it is read. RFC 9110 section 8.6: "A server MUST
+# NOT send a Content-Length header field in any response with a status code of 1xx".
 _HANDSHAKE_ONLY = frozenset({b"connection", b"upgrade", b"content-length", b"transfer-encoding"})
 
 
 def check_subprotocol(handshake: Handshake, subprotocol: object) -> str | None:
-    """Return the subprotocol, which must be one offered. Raises InvalidMessage."""
+    """Return the app's subprotocol. Raises InvalidMessage if the client did not offer it."""
     if subprotocol is None:
         return None
     if not isinstance(subprotocol, str) or subprotocol not in handshake.subprotocols:
         raise InvalidMessage(
-            f"the subprotocol {subprotocol!r} is not one offered: {handshake.subprotocols}"
+            f"the subprotocol {subprotocol!r} was not offered: {handshake.subprotocols}"
         )
     return subprotocol
 
 
 def lines_of(headers: Iterable[Header]) -> bytes:
-    """Return checked headers as lines, each with its CRLF."""
+    """Return valid headers as lines, each with its CRLF."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def response(handshake: Handshake, subprotocol: str | None, lines: bytes) -> bytes:
-    """Return the 101 that opens the WebSocket; the arguments have been checked.
+    """Return the 101 that opens the WebSocket; the arguments are valid.
 
-    lines: further headers, as `lines_of` returns them.
+    lines: further headers, from `lines_of`.
     """
     subprotocol_line = extensions_line = b""
     if subprotocol is not None:

@@ -1,37 +1,37 @@
-"""When to ping and when to give a peer up, without a clock: `step` is told the time.
+"""When to send a Ping and when a peer has timed out. There is no clock here: `step` gets the time.
 
-Any byte that comes in is a sign of life, for a client in the middle of one huge frame cannot send
-a Pong. The wait for it starts when our Ping has left the write buffer, and anew while we do not
-read.
+Any data from the peer is a sign of life, since a client in the middle of a huge frame cannot send a
+Pong. The timeout starts when our Ping has left the write buffer, and starts again while reading is
+paused.
 """
 
 from enum import Enum
 from typing import NamedTuple
 
-_FLUSH_CHECK = 1.0  # seconds between looks at a Ping that is stuck in the write buffer
+_FLUSH_CHECK = 1.0  # seconds between checks of a Ping that is still in the write buffer
 
 
 class Action(Enum):
-    """What is due now."""
+    """What to do now."""
 
     NONE = "nothing"
     PING = "send a Ping"
-    FAIL = "the peer is gone"
+    FAIL = "close: the peer has timed out"
 
 
 class Step(NamedTuple):
-    """What is due, and when to ask again."""
+    """What to do now, and the time of the next call."""
 
     action: Action
     next_at: float
 
 
 class Keepalive:
-    """The pings of one connection.
+    """The Pings of one connection.
 
-    interval: seconds between Pings. timeout: seconds for a sign of life behind each. first: when
-    the first Ping is due, as a share of the interval, so that connections opened together do not
-    ping together. All times are of one clock.
+    interval: seconds between Pings. timeout: seconds to wait for any data after each. first: time
+    of the first Ping as a fraction of the interval, so that connections opened together do not ping
+    together. All times are of the same clock.
     """
 
     __slots__ = ("_dead_at", "_flushing", "_interval", "_ping_at", "_timeout")
@@ -41,17 +41,17 @@ class Keepalive:
         self._timeout = timeout
         self._ping_at = now + interval * first
         self._flushing = False
-        self._dead_at: float | None = None  # while a sign of life is awaited
+        self._dead_at: float | None = None  # while data is awaited
 
-    def heard(self) -> None:
-        """Note that bytes came in."""
+    def record_data(self) -> None:
+        """Record that data arrived."""
         self._flushing = False
         self._dead_at = None
 
     def step(self, now: float, *, flushed: bool, paused: bool) -> Step:
-        """Return what is due at `now`.
+        """Return what to do at `now`.
 
-        flushed: nothing is left in the write buffer. paused: we do not read.
+        flushed: the write buffer is empty. paused: reading is paused.
         """
         if self._flushing and flushed:
             self._flushing, self._dead_at = False, now + self._timeout
@@ -59,14 +59,14 @@ class Keepalive:
             self._dead_at = now + self._timeout
         if self._dead_at is not None and now >= self._dead_at:
             return Step(Action.FAIL, now)
-        if now >= self._ping_at and not self._waiting:
+        if now >= self._ping_at and not self._is_waiting:
             self._ping_at = now + self._interval
             self._flushing = True
             return Step(Action.PING, now + _FLUSH_CHECK)
         return Step(Action.NONE, self._next_at(now))
 
     @property
-    def _waiting(self) -> bool:
+    def _is_waiting(self) -> bool:
         return self._flushing or self._dead_at is not None
 
     def _next_at(self, now: float) -> float:
@@ -74,5 +74,5 @@ class Keepalive:
             return now + _FLUSH_CHECK
         if self._dead_at is None:
             return self._ping_at
-        # A byte may come before, and then the next Ping is due first.
+        # Data may arrive before, and then the next Ping is first.
         return min(self._dead_at, max(self._ping_at, now + _FLUSH_CHECK))

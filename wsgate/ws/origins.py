@@ -1,4 +1,4 @@
-"""Which origins' pages may open a WebSocket (RFC 6455 section 10.2, RFC 6454 section 7)."""
+"""Allowed origins of pages that open a WebSocket (RFC 6455 section 10.2, RFC 6454 section 7)."""
 
 import re
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from wsgate.errors import ConfigError
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\*\.)?[^/*?#@\s]+")
-_SPECIAL = ("none", "null")  # no Origin at all; the origin of a sandboxed page
+_SPECIAL = ("none", "null")  # no Origin header; the origin of a sandboxed page
 
 
 class Origins:
-    """An allow-list.
+    """The allowed origins.
 
-    allowed: origins as browsers send them, `https://example.com`, with a port where it is not the
-    scheme's own; `https://*.example.com` for all hosts below one; `null`; and `none` for clients
-    that send no Origin, as programs do.
+    allowed: origins as browsers send them, `https://example.com`, with a port unless it is the
+    scheme's default; `https://*.example.com` for all subdomains; `null`; and `none` for clients
+    that send no Origin, such as programs.
     Raises ConfigError for anything else.
     """
 
@@ -22,12 +22,13 @@ class Origins:
         lower = [origin.lower().rstrip("/") for origin in allowed]
         for origin in lower:
             if origin not in _SPECIAL and not _ORIGIN.fullmatch(origin):
-                raise ConfigError(f"--ws-origins: {origin!r} is no origin", setting="ws_origins")
+                message = f"--ws-origins: {origin!r} is not an origin"
+                raise ConfigError(message, setting="ws_origins")
         self._exact = frozenset(origin for origin in lower if "*" not in origin)
-        self._below = [tuple(origin.split("*", 1)) for origin in lower if "*" in origin]
+        self._wildcards = [tuple(origin.split("*", 1)) for origin in lower if "*" in origin]
 
     def allow(self, values: Sequence[bytes]) -> bool:
-        """Tell whether a request with these Origin headers may connect."""
+        """Return whether a request with these values of Origin may connect."""
         if not values:
             return "none" in self._exact
         if len(values) > 1 or not values[0].isascii():
@@ -35,13 +36,14 @@ class Origins:
         origin = values[0].decode("ascii").lower()
         if origin in self._exact and origin != "none":
             return True
-        return any(_is_below(origin, before, behind) for before, behind in self._below)
+        return any(_is_subdomain(origin, before, after) for before, after in self._wildcards)
 
 
-def _is_below(origin: str, before: str, behind: str) -> bool:
-    host = origin.removeprefix(before).removesuffix(behind)
-    return origin.startswith(before) and origin.endswith(behind) and _is_label(host)
+def _is_subdomain(origin: str, before: str, after: str) -> bool:
+    """Return whether the origin has labels of a host between these two parts."""
+    labels = origin.removeprefix(before).removesuffix(after)
+    return origin.startswith(before) and origin.endswith(after) and _are_labels(labels)
 
 
-def _is_label(host: str) -> bool:
+def _are_labels(host: str) -> bool:
     return bool(host) and not set(host) & set(":/@?#")

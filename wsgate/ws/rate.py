@@ -1,23 +1,23 @@
-"""A token bucket: so many messages a second, and a burst of them at once."""
+"""A token bucket that limits messages per second, with a burst."""
 
 
 class MessageRate:
-    """The messages of one connection against its allowance.
+    """The token bucket of one connection, full at first.
 
-    rate: messages a second that are given back. burst: how many may come at once. Times are in
-    seconds, of one clock.
+    rate: tokens added per second; a message takes one. burst: size of the bucket. Times are in
+    seconds of one clock.
     """
 
-    __slots__ = ("_at", "_burst", "_left", "_rate")
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self._rate = rate
         self._burst = burst
-        self._left = float(burst)
+        self._tokens = float(burst)
         self._at = now
 
     def allows(self, messages: int, now: float) -> bool:
-        """Take so many messages out of the bucket; tell whether it held them."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate) - messages
+        """Take one token for each message; return whether there were enough."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - messages
         self._at = now
-        return self._left >= 0
+        return self._tokens >= 0

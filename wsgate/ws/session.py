@@ -1,6 +1,6 @@
-"""One WebSocket session behind its handshake: bytes in, messages out, and the way it ends.
+"""One WebSocket session after its handshake: bytes in, messages out, and the closing handshake.
 
-The session answers Pings and Closes by itself (`replies`) and never raises for what the peer sent.
+The session answers Pings and Closes itself (`replies`) and never raises for data from the peer.
 Source: RFC 6455 sections 5.5 (control frames) and 7 (closing).
 """
 
@@ -9,15 +9,16 @@ from enum import Enum
 
 from wsgate.errors import ClientDisconnected
 from wsgate.ws.codes import ABNORMAL
+from wsgate.ws.encoded import Encoded
 from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose, Ping
 
 
 class State(Enum):
-    """Where a session stands.
+    """The state of a session.
 
-    FAILING: a bad frame came; nothing more is parsed, while what came before it still reaches the
-    app and its answers still leave. CLOSING: our Close is out, the peer's is awaited. CLOSED: no
-    frame goes either way any more, so the TCP connection is to be closed.
+    FAILING: a bad frame arrived. Nothing more is parsed, but messages before it still reach the app
+    and its answers are still sent. CLOSING: our Close is sent, the peer's is awaited. CLOSED: no
+    frame is sent or read any more, so the TCP connection is to be closed.
     """
 
     OPEN = "open"
@@ -25,18 +26,18 @@ class State(Enum):
     CLOSING = "closing"
     CLOSED = "closed"
 
-    __hash__ = object.__hash__  # Enum's own is a call of Python's
+    __hash__ = object.__hash__  # Enum's own is a Python call
 
 
 OPEN, FAILING, CLOSING, CLOSED = State  # State.OPEN is a call in CPython 3.11
 
 
 class Cause(Enum):
-    """What moves a session on."""
+    """An event that changes the state of a session."""
 
-    FAULT = "a bad frame came"
-    CLOSE_SENT = "our Close is out"
-    CLOSE_RECEIVED = "the peer's Close came"
+    FAULT = "a bad frame arrived"
+    CLOSE_SENT = "our Close was sent"
+    CLOSE_RECEIVED = "the peer's Close arrived"
     LOST = "the TCP connection ended"
 
     __hash__ = object.__hash__  # as above
@@ -45,8 +46,8 @@ class Cause(Enum):
 _FAULT, _CLOSE_SENT, _CLOSE_RECEIVED, _LOST = Cause
 
 # A Close that answers a Close, or a fault, ends the session at once: RFC 6455 section 7.1.1 lets
-# the server close TCP first, and behind a fault nothing of what comes could be understood.
-NEXT: dict[tuple[State, Cause], State] = {
+# the server close TCP first, and after a fault the rest of the stream cannot be parsed.
+TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.OPEN, Cause.FAULT): State.FAILING,
     (State.OPEN, Cause.CLOSE_SENT): State.CLOSING,
     (State.OPEN, Cause.CLOSE_RECEIVED): State.CLOSED,
@@ -59,150 +60,165 @@ NEXT: dict[tuple[State, Cause], State] = {
 }
 
 
+class ClosedBy(Enum):
+    """Who ended a session: the first that left the state OPEN."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    LOST = "lost"
+
+
+# The server closes a session for a fault of the client.
+_CLOSED_BY = {
+    _FAULT: ClosedBy.SERVER,
+    _CLOSE_SENT: ClosedBy.SERVER,
+    _CLOSE_RECEIVED: ClosedBy.CLIENT,
+    _LOST: ClosedBy.LOST,
+}
+
+
 class Session:
     """One session.
 
-    codec: reads and writes the frames. received, sent: messages. bytes_in, bytes_out: of frames, on
-    the wire. close_code and close_reason: what the app is to be told of the end, once it has come;
-    the code is the first that either side gave, 1006 when there was none.
+    codec: reads and writes the frames. close_code, close_reason, closed_by: set when the session
+    leaves OPEN, by the first Close of either side, a fault, or the end of TCP (code 1006);
+    closed_by is None before. is_closed_by_both: the closing handshake is complete (section 7.1.4),
+    and the peer sends no more.
 
-    can_send: a message still reaches the peer.
-    is_calm: it is open, and all that came is dealt with: a whole message may be read past it by the
-    codec's `read_message`, if it is counted. is_stirred: something is left to be parsed, to be
-    answered or to be ended. is_closed_by_both: the closing handshake is done (section 7.1.4), and
-    the peer sends no more.
+    can_send: a message still reaches the peer. is_idle: it is open and everything that arrived was
+    processed: a whole message may be read past the session by the codec's `read_message`.
+    has_work: there is something to parse, to answer or to end.
     """
 
     __slots__ = (
-        "_eof",
+        "_is_eof",
         "_pings",
         "_replies",
-        "bytes_in",
-        "bytes_out",
         "can_send",
         "close_code",
         "close_reason",
+        "closed_by",
         "codec",
-        "is_calm",
+        "has_work",
         "is_closed_by_both",
-        "is_stirred",
-        "received",
-        "sent",
+        "is_idle",
         "state",
     )
 
     def __init__(self, codec: FrameCodec) -> None:
         self.codec = codec
-        self._eof = False
+        self._is_eof = False
         self._pings: Sequence[bytes] = ()
         self._replies = b""
         self.state = OPEN
-        self.is_calm = codec.is_at_rest
-        self.is_stirred = False
-        self.can_send = True
         self.is_closed_by_both = False
         self.close_code = ABNORMAL
         self.close_reason = ""
-        self.received = self.sent = 0
-        self.bytes_in = self.bytes_out = 0
+        self.closed_by: ClosedBy | None = None
+        self._update_flags()
 
-    # -- what comes in -------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; they are parsed by `take`."""
         if self.state is OPEN or self.state is CLOSING:
-            self.bytes_in += len(data)
             self.codec.feed(data)
-            self.is_calm = False
+            self._update_flags()
 
     def feed_eof(self) -> None:
-        """Note that the TCP connection has ended; what came before is still there to `take`."""
-        self._eof = True
-        self.is_calm = self.can_send = False
-        self._end_if_lost()
+        """Record that the TCP connection has ended; data from before can still be taken."""
+        self._is_eof = True
+        self._update_flags()
 
     @property
     def pending(self) -> bool:
-        """Whether `take` has something left to look at."""
-        return self.codec.pending  # which is fed in OPEN and CLOSING alone, and dropped behind them
+        """Whether `take` has anything left to parse."""
+        return self.codec.pending  # only fed in OPEN and CLOSING, and dropped after them
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be parsed."""
+        """Number of bytes that are not parsed yet."""
         return self.codec.buffered
 
     def take(self, limit: int, data: bytes = b"") -> Sequence[str | bytes]:
-        """Add bytes, parse a bounded part of what is there; return at most `limit` messages.
+        """Add bytes, parse a bounded part of what is buffered; return at most `limit` messages.
 
-        No message is not the end: as long as `pending`, there is more to look at.
+        An empty result does not mean that nothing is left: see `pending`.
         """
         if self.state is not OPEN:
-            return self._take_ending(limit, data)
-        self.bytes_in += len(data)
+            return self._take_while_closing(limit, data)
         items = self.codec.take(limit, data)
         for item in items:
             if item.__class__ is not str and item.__class__ is not bytes:
-                return self._sorted(items)
-        self.received += len(items)
-        self.is_stirred = self.codec.pending
-        self.is_calm = self.codec.is_at_rest and not self._eof
-        if self._eof:
-            self._end_if_lost()
-        return items  # type: ignore[return-value]  # as the loop has seen
+                return self._split_messages_and_events(items)
+        self._update_flags()
+        return items  # type: ignore[return-value]  # the loop has checked every item
 
-    def _sorted(self, items: Sequence[Item]) -> Sequence[str | bytes]:
-        """Return the messages among the items, and do what the others ask for."""
+    def _split_messages_and_events(self, items: Sequence[Item]) -> Sequence[str | bytes]:
+        """Return the messages among the items; handle the others."""
         messages = [item for item in items if isinstance(item, (str, bytes))]
-        self.received += len(messages)
-        self._obey(items)
+        self._handle_events(items)
         return messages
 
-    def _take_ending(self, limit: int, data: bytes) -> Sequence[str | bytes]:
-        """Look for the peer's Close; behind ours its messages reach nobody."""
+    def _take_while_closing(self, limit: int, data: bytes) -> Sequence[str | bytes]:
+        """Wait for the peer's Close; after ours its messages are discarded."""
         self.feed(data)
         if self.pending:
-            self._obey(self.codec.take(limit))
+            self._handle_events(self.codec.take(limit))
         return ()
 
-    def _obey(self, items: Sequence[Item]) -> None:
-        self.is_stirred = True
+    def _handle_events(self, items: Sequence[Item]) -> None:
         for item in items:
             if isinstance(item, PeerClose):
-                self._peer_closed(item)
+                self._handle_close(item)
             elif isinstance(item, Ping):
                 self._pings = [*self._pings, item.payload]
             elif isinstance(item, Fail):
-                self._end(_FAULT, item.code, item.reason)
-        self.is_calm = self.state is OPEN and self.codec.is_at_rest and not self._eof
-        if self._eof:
-            self._end_if_lost()
+                self._change_state(_FAULT, item.code, item.reason)
+        self._update_flags()
 
-    def _peer_closed(self, close: PeerClose) -> None:
+    def _handle_close(self, close: PeerClose) -> None:
         if self.state is OPEN:
             # RFC 6455 section 5.5.1: "When sending a Close frame in response, the endpoint
-            # typically echos the status code it received." Pings that came just before it stay
-            # unanswered: section 5.5.2 asks for a Pong only "unless it already received a Close".
+            # typically echos the status code it received." Pings just before it are not answered:
+            # section 5.5.2 wants a Pong "unless it already received a Close frame".
             self._replies = self.codec.close(close.code, "")
         self.is_closed_by_both = True
-        self._end(_CLOSE_RECEIVED, close.code, close.reason)
+        self._change_state(_CLOSE_RECEIVED, close.code, close.reason)
 
-    def _end_if_lost(self) -> None:
-        if self._eof and self.state is not CLOSED and not self.pending:
-            self._end(_LOST, ABNORMAL, "")
+    # -- the state -----------------------------------------------------------------------------
 
-    def _end(self, cause: Cause, code: int, reason: str) -> None:
+    def _change_state(self, cause: Cause, code: int, reason: str) -> None:
+        """Move to the next state; the first move records the code, the reason and who closed."""
         if self.state is OPEN:
             self.close_code, self.close_reason = code, reason
-        self.state = NEXT[self.state, cause]
-        self.is_stirred, self.is_calm = True, False
-        self.can_send = self.state is FAILING and not self._eof
+            self.closed_by = _CLOSED_BY[cause]
+        self.state = TRANSITIONS[self.state, cause]
         if self.state is not CLOSING:
             self.codec.drop()  # nothing more is parsed
 
-    # -- what goes out -------------------------------------------------------------------------
+    def _update_flags(self) -> None:
+        """Derive the flags from the state, the end of TCP, the codec and what is to be answered.
+
+        If TCP has ended and everything before was parsed, the session ends first.
+        """
+        pending = self.codec.pending
+        if self._is_eof and not pending and self.state is not CLOSED:
+            self._change_state(_LOST, ABNORMAL, "")
+        state = self.state
+        if state is OPEN and not self._is_eof:
+            self.can_send = True
+            self.is_idle = self.codec.is_idle
+            self.has_work = pending or bool(self._pings)
+        else:
+            self.can_send = state is FAILING and not self._is_eof
+            self.is_idle = False
+            self.has_work = True
+
+    # -- writing -------------------------------------------------------------------------------
 
     def replies(self, *, hold_pongs: bool = False) -> bytes:
-        """Return what the session itself has to say to the bytes taken so far, once.
+        """Return the session's own answers to the bytes taken so far, each once.
 
         hold_pongs: keep the answer to the last Ping for later, and drop those before it. RFC 6455
         section 5.5.3: an endpoint "MAY elect to send a Pong frame for only the most recently
@@ -216,32 +232,38 @@ class Session:
                 pings, self._pings = self._pings, ()
                 if self.can_send:
                     out = b"".join(map(self.codec.pong, pings)) + out
-        self.bytes_out += len(out)
+                self._update_flags()
         return out
 
-    def message(self, payload: str | bytes) -> bytes:
+    def write_message(self, payload: str | bytes) -> bytes:
         """Return a data message.
 
         Raises ClientDisconnected once the session is closing, UnicodeEncodeError for a lone
         surrogate.
         """
+        self._check_can_send()
+        return self.codec.message(payload)
+
+    def write_encoded(self, encoded: Encoded) -> bytes:
+        """Return a message that is shared with other sessions.
+
+        Raises as `write_message`.
+        """
+        self._check_can_send()
+        return encoded.frame_for(self.codec)
+
+    def _check_can_send(self) -> None:
         if not self.can_send:
             raise ClientDisconnected(f"the WebSocket is {self.state.value}")
-        frame = self.codec.message(payload)
-        self.sent += 1
-        self.bytes_out += len(frame)
-        return frame
 
     def ping(self, payload: bytes) -> bytes:
-        """Return a Ping, or nothing where none can be sent any more."""
-        frame = self.codec.ping(payload) if self.can_send else b""
-        self.bytes_out += len(frame)
-        return frame
+        """Return a Ping, or nothing if none can be sent any more."""
+        return self.codec.ping(payload) if self.can_send else b""
 
     def close(self, code: int, reason: str) -> bytes:
-        """Return our Close, or nothing where one is out already.
+        """Return our Close, after the Pongs still owed, or nothing if a Close was sent already.
 
-        In FAILING the Close tells of the fault, whatever was asked for.
+        In FAILING it has the code and reason of the fault, not those given.
         """
         if not self.can_send:
             return b""
@@ -249,6 +271,6 @@ class Session:
             code, reason = self.close_code, self.close_reason
         pongs = self.replies()
         frame = self.codec.close(code, reason)
-        self.bytes_out += len(frame)
-        self._end(_CLOSE_SENT, code, reason)
+        self._change_state(_CLOSE_SENT, code, reason)
+        self._update_flags()
         return pongs + frame

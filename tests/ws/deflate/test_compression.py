@@ -12,7 +12,7 @@ from wsgate.ws.deflate.compression import Compressors
 # -- the shared compressors --------------------------------------------------------------------
 
 
-def test_a_message_is_compressed_without_the_end_of_the_flush() -> None:
+def test_a_compressed_message_lacks_the_end_of_the_flush() -> None:
     payload = Compressors(6).compress(b"Hello" * 100, 15)
     assert not payload.endswith(b"\0\0\xff\xff")
     assert inflated(payload) == b"Hello" * 100
@@ -28,7 +28,7 @@ def test_no_message_refers_to_another(uses: list[tuple[int, int, bool]]) -> None
         assert inflated(compressors.compress(data, bits), bits=bits) == data
 
 
-def test_the_same_message_compresses_the_same() -> None:
+def test_the_same_message_has_the_same_compressed_bytes() -> None:
     # One compressed frame can serve every connection with that window.
     compressors = Compressors(6)
     texts = [b"one " * 100, b"two " * 3_000, b"one " * 100]
@@ -37,7 +37,7 @@ def test_the_same_message_compresses_the_same() -> None:
 
 
 @pytest.mark.parametrize("level", range(1, 10))
-def test_every_level(level: int) -> None:
+def test_every_level_compresses(level: int) -> None:
     compressors, data = Compressors(level), b"level " * 1_000
     for _ in range(3):
         payload = compressors.compress(data, 9)
@@ -46,5 +46,5 @@ def test_every_level(level: int) -> None:
 
 
 @pytest.mark.parametrize(("bits", "window"), [(8, -9), (9, -9), (10, -10), (15, -15)])
-def test_a_window_of_eight_bits_is_one_of_nine_to_zlib(bits: int, window: int) -> None:
+def test_a_window_of_eight_bits_is_inflated_with_nine(bits: int, window: int) -> None:
     assert compression.raw_window(bits) == window

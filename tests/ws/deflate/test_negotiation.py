@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from wsgate.errors import RequestRefused
 from wsgate.ws.deflate import negotiation as module
-from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiated
+from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiate
 
 # With takeover an agreement shows what was offered; without it, both sides give it up anyway.
 KEEPING = DeflateSettings(context_takeover=True)
@@ -15,22 +15,22 @@ DEFAULT = DeflateSettings()
 
 
 def agreed(*values: str, settings: DeflateSettings = KEEPING) -> Agreement:
-    agreement = negotiated((", ".join(values).encode(),), settings)
+    agreement = negotiate((", ".join(values).encode(),), settings)
     assert agreement is not None
     return agreement
 
 
 def is_declined(*values: str, settings: DeflateSettings = KEEPING) -> bool:
-    return negotiated((", ".join(values).encode(),), settings) is None
+    return negotiate((", ".join(values).encode(),), settings) is None
 
 
 def is_malformed(*values: str, settings: DeflateSettings | None = KEEPING) -> bool:
     with pytest.raises(RequestRefused) as caught:
-        negotiated((", ".join(values).encode(),), settings)
+        negotiate((", ".join(values).encode(),), settings)
     return caught.value.status == 400
 
 
-def test_the_plain_offer() -> None:
+def test_an_offer_without_parameters_is_accepted() -> None:
     assert agreed("permessage-deflate") == Agreement(KEEPING)
 
 
@@ -40,57 +40,57 @@ def test_the_plain_offer() -> None:
         "permessage-bzip2",
         "x-webkit-deflate-frame",
         "permessage-deflates",
-        "Permessage-Deflate",
+        "Permessage-MessageExtension",
         "foo; permessage-deflate",
         'foo; a="permessage-deflate"',
         "foo; a=permessage-deflate, bar",
     ],
     ids=repr,
 )
-def test_what_offers_nothing_we_do(value: str) -> None:
+def test_other_extensions_are_ignored(value: str) -> None:
     assert is_declined(value)
 
 
-def test_without_settings_nothing_is_agreed_and_what_is_malformed_is_refused() -> None:
+def test_without_settings_nothing_is_agreed_but_malformed_lines_are_refused() -> None:
     for _ in range(2):  # what is cached decides nothing
-        assert negotiated((b"permessage-deflate",), None) is None
-        assert negotiated((b"permessage-deflate",), KEEPING) is not None
+        assert negotiate((b"permessage-deflate",), None) is None
+        assert negotiate((b"permessage-deflate",), KEEPING) is not None
         assert is_malformed("permessage-deflate;", settings=None)
         assert is_malformed("permessage-deflate;")
 
 
-def test_equal_offers_share_one_agreement_unless_they_are_long() -> None:
+def test_equal_offers_share_an_agreement_unless_they_are_long() -> None:
     assert agreed("permessage-deflate") is agreed("permessage-" + "deflate")
-    kept = module._shared.cache_info().currsize
+    kept = module._negotiate_cached.cache_info().currsize
     for lines in ((b"permessage-deflate" + b"," * 600,), (b"permessage-deflate", *[b""] * 600)):
-        assert negotiated(lines, KEEPING) == Agreement(KEEPING)
-    assert module._shared.cache_info().currsize == kept
+        assert negotiate(lines, KEEPING) == Agreement(KEEPING)
+    assert module._negotiate_cached.cache_info().currsize == kept
 
 
-def test_what_is_malformed_in_one_line_refuses_all() -> None:
+def test_one_malformed_line_refuses_the_request() -> None:
     lines = (b"permessage-deflate", b"permessage-deflate; x=")
     for some in (lines, lines[::-1]):
         with pytest.raises(RequestRefused, match="malformed"):
-            negotiated(some, KEEPING)
+            negotiate(some, KEEPING)
 
 
 # -- context takeover ----------------------------------------------------------------------------
 
 
-def test_the_server_gives_up_its_context_when_asked() -> None:
+def test_the_server_drops_its_context_on_request() -> None:
     # RFC 7692 section 7.1.1.1: a server accepts "by including the "server_no_context_takeover"
     # extension parameter in the response".
     agreement = agreed("permessage-deflate; server_no_context_takeover")
     assert agreement == Agreement(KEEPING, server_no_context_takeover=True)
 
 
-def test_a_client_that_will_give_up_its_context_is_held_to_it() -> None:
+def test_a_client_that_offers_to_drop_its_context_must_do_so() -> None:
     # RFC 7692 section 7.1.1.2: the offer is a hint that the response may take up.
     agreement = agreed("permessage-deflate; client_no_context_takeover")
     assert agreement == Agreement(KEEPING, client_no_context_takeover=True)
 
 
-def test_without_takeover_both_sides_give_up_theirs_unasked() -> None:
+def test_without_takeover_both_sides_drop_their_contexts() -> None:
     # RFC 7692 sections 7.1.1.1 and 7.1.1.2: either may stand in a response without an offer.
     agreement = agreed("permessage-deflate", settings=DEFAULT)
     assert agreement.server_no_context_takeover
@@ -118,7 +118,7 @@ def test_a_window_of_8_bits_is_declined_for_the_server(settings: DeflateSettings
     assert is_declined("permessage-deflate; server_max_window_bits=8", settings=settings)
 
 
-def test_a_small_window_of_the_servers_is_told_unasked() -> None:
+def test_a_small_server_window_is_in_the_response_without_a_request() -> None:
     # RFC 7692 section 7.1.2.1: it may stand in a response "even if the extension negotiation
     # offer being accepted by the extension negotiation response didn't include" it.
     agreement = agreed("permessage-deflate", settings=replace(KEEPING, server_max_window_bits=10))
@@ -134,7 +134,7 @@ def test_the_clients_window_is_the_smaller_one(bits: int, ours: int) -> None:
 
 
 @pytest.mark.parametrize("ours", [9, 15])
-def test_a_client_that_names_no_value_takes_ours(ours: int) -> None:
+def test_a_client_window_without_a_value_is_limited_by_the_settings(ours: int) -> None:
     # RFC 7692 section 7.1.2.2: without a value, the parameter is a hint that the client supports
     # one in the response.
     settings = replace(KEEPING, client_max_window_bits=ours)
@@ -142,7 +142,7 @@ def test_a_client_that_names_no_value_takes_ours(ours: int) -> None:
     assert agreement.client_max_window_bits == ours
 
 
-def test_a_client_that_does_not_offer_it_keeps_its_window() -> None:
+def test_a_client_that_does_not_offer_it_has_the_largest_window() -> None:
     # RFC 7692 section 7.1.2.2: without it in the offer, the response "MUST NOT include" it.
     agreement = agreed("permessage-deflate", settings=replace(KEEPING, client_max_window_bits=9))
     assert agreement.client_max_window_bits == 15
@@ -165,8 +165,10 @@ def test_a_client_that_does_not_offer_it_keeps_its_window() -> None:
     ],
     ids=repr,
 )
-def test_one_offer_may_be_written_in_many_ways(value: str) -> None:
-    assert agreed(value) == Agreement(KEEPING, server_max_window_bits=10, server_window_asked=True)
+def test_an_offer_may_be_written_in_many_ways(value: str) -> None:
+    assert agreed(value) == Agreement(
+        KEEPING, server_max_window_bits=10, server_window_requested=True
+    )
 
 
 # RFC 7692 section 7: "A server MUST decline an extension negotiation offer for this extension if
@@ -217,7 +219,7 @@ DECLINED = [
 
 
 @pytest.mark.parametrize("parameters", DECLINED, ids=lambda text: repr(text[:60]))
-def test_an_offer_that_does_not_fit_is_declined(parameters: str) -> None:
+def test_an_unacceptable_offer_is_declined(parameters: str) -> None:
     assert is_declined(f"permessage-deflate; {parameters}")
     assert agreed(f"permessage-deflate; {parameters}", "permessage-deflate") == Agreement(KEEPING)
 
@@ -261,7 +263,7 @@ def test_a_malformed_offer_is_refused(parameters: str) -> None:
     ],
     ids=repr,
 )
-def test_the_first_offer_that_can_be_taken_is(offers: list[str], bits: int, joined: bool) -> None:
+def test_the_first_acceptable_offer_is_accepted(offers: list[str], bits: int, joined: bool) -> None:
     # RFC 7692 section 5.1: "the order of elements is important": the client's preference.
     values = [f"permessage-deflate; {offer}" for offer in offers]
     agreement = agreed(", ".join(values)) if joined else agreed(*values)
@@ -281,7 +283,7 @@ def test_the_fallback_of_the_rfc() -> None:
     ["permessage-deflate; client_max_window_bits", "permessage-deflate"],
     ids=["Chrome and Firefox", "Safari"],
 )
-def test_browsers_get_the_default_that_keeps_no_window(value: str) -> None:
+def test_browsers_agree_to_no_context_takeover(value: str) -> None:
     assert agreed(value, settings=DEFAULT) == Agreement(
         DEFAULT, server_no_context_takeover=True, client_no_context_takeover=True
     )
@@ -295,7 +297,7 @@ def test_browsers_get_the_default_that_keeps_no_window(value: str) -> None:
     [
         (Agreement(DEFAULT), b"permessage-deflate"),
         (
-            Agreement(DEFAULT, server_max_window_bits=15, server_window_asked=True),
+            Agreement(DEFAULT, server_max_window_bits=15, server_window_requested=True),
             b"permessage-deflate; server_max_window_bits=15",
         ),
         (Agreement(DEFAULT, client_max_window_bits=15), b"permessage-deflate"),
@@ -318,7 +320,7 @@ def test_browsers_get_the_default_that_keeps_no_window(value: str) -> None:
     ],
     ids=["none", "server 15", "client 15", "client 8", "all"],
 )
-def test_the_header_names_what_was_agreed(agreement: Agreement, header: bytes) -> None:
+def test_the_header_contains_the_agreed_parameters(agreement: Agreement, header: bytes) -> None:
     assert agreement.header() == header
 
 
@@ -353,8 +355,8 @@ OFFERS = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(OFFERS, min_size=1, max_size=3).map(", ".join), SETTINGS)
-def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSettings) -> None:
-    agreement = negotiated((value.encode(),), settings)
+def test_any_offer_is_accepted_or_declined(value: str, settings: DeflateSettings) -> None:
+    agreement = negotiate((value.encode(),), settings)
     if agreement is None:
         return
     assert 9 <= agreement.server_max_window_bits <= settings.server_max_window_bits
@@ -363,9 +365,9 @@ def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSetting
         assert agreement.server_no_context_takeover
         assert agreement.client_no_context_takeover
     # Read as an offer, with the same settings, our answer leads to itself.
-    again = negotiated((agreement.header(),), settings)
+    again = negotiate((agreement.header(),), settings)
     assert again == replace(
-        agreement, server_window_asked=b"server_max_window_bits" in agreement.header()
+        agreement, server_window_requested=b"server_max_window_bits" in agreement.header()
     )
 
 
@@ -378,7 +380,7 @@ def test_any_offer_is_agreed_on_or_declined(value: str, settings: DeflateSetting
     settings=SETTINGS,
     data=st.data(),
 )
-def test_any_legal_offer_is_answered_within_it(
+def test_the_response_stays_within_any_legal_offer(
     *,
     server_drops: bool,
     client_drops: bool,

@@ -25,9 +25,10 @@ from tests.frames import (
 from wsgate.ws.deflate import compression
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.codec import Fail, Item, Ping
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 
 EAGER = DeflateSettings(threshold=0)
 FRESH = Agreement(EAGER, server_no_context_takeover=True, client_no_context_takeover=True)
@@ -42,7 +43,7 @@ def codec(
     limits: MessageLimits = DEFAULT,
     compressors: Compressors | None = None,
 ) -> WsprotoCodec:
-    deflate = Deflate(limits, agreement, compressors or Compressors(6))
+    deflate = MessageExtension(limits, agreement, compressors or Compressors(6))
     return WsprotoCodec(deflate, slice_size=1 << 30)
 
 
@@ -75,8 +76,8 @@ both = pytest.mark.parametrize("agreement", [FRESH, TAKEOVER], ids=["fresh", "ta
 # -- as a wsproto extension --------------------------------------------------------------------
 
 
-def test_it_is_always_part_of_a_connection() -> None:
-    extension = Deflate(DEFAULT, None, Compressors(6))
+def test_the_extension_is_always_enabled() -> None:
+    extension = MessageExtension(DEFAULT, None, Compressors(6))
     assert extension.enabled()
     assert extension.offer() is False
     assert extension.name == "permessage-deflate"
@@ -85,7 +86,7 @@ def test_it_is_always_part_of_a_connection() -> None:
 # -- the shared compressors --------------------------------------------------------------------
 
 
-def test_connections_that_share_compressors() -> None:
+def test_messages_over_shared_compressors_do_not_refer_to_each_other() -> None:
     compressors = Compressors(6)
     small = Agreement(EAGER, True, True, server_max_window_bits=9)
     connections = [codec(small, compressors=compressors), codec(FRESH, compressors=compressors)] * 2
@@ -102,7 +103,7 @@ def test_connections_that_share_compressors() -> None:
             assert len(sent.payload) > 150  # nothing is referred to
 
 
-def test_nothing_is_kept_for_a_connection_at_rest() -> None:
+def test_an_idle_connection_holds_no_window() -> None:
     compressors = Compressors(6)
     compressors.compress(b"x", 15)
     tracemalloc.start()
@@ -118,11 +119,11 @@ def test_nothing_is_kept_for_a_connection_at_rest() -> None:
     assert held < 20 * 10_000
 
 
-# -- what goes out -----------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------
 
 
 @both
-def test_the_threshold(agreement: Agreement) -> None:
+def test_messages_from_the_threshold_on_are_compressed(agreement: Agreement) -> None:
     patient = DeflateSettings(100, context_takeover=not agreement.server_no_context_takeover)
     flag = not patient.context_takeover
     one = codec(Agreement(patient, flag, flag))
@@ -135,7 +136,7 @@ def test_the_threshold(agreement: Agreement) -> None:
     assert sent.rsv == RSV1
 
 
-def test_a_message_that_does_not_get_smaller_is_sent_as_it_is() -> None:
+def test_a_message_that_would_grow_is_sent_uncompressed() -> None:
     noise = random.Random(3).randbytes(2_000)
     one = codec(FRESH)
     for data in (b"", b"x", noise):
@@ -144,12 +145,12 @@ def test_a_message_that_does_not_get_smaller_is_sent_as_it_is() -> None:
     assert inflated(sent.payload) == noise * 2
 
 
-def test_an_agreement_without_compressing_anything() -> None:
+def test_without_an_agreement_nothing_is_compressed() -> None:
     one = codec(None)
     assert parsed(one.message(b"x" * 5_000)) == [ServerFrame(BINARY, b"x" * 5_000)]
 
 
-def test_empty_messages_with_a_window_that_goes_on() -> None:
+def test_empty_messages_with_context_takeover() -> None:
     one, inflater = codec(TAKEOVER), Inflater(keep=True)
     for data in (b"", b"", b"abc", b"", b"", b"abc"):
         (sent,) = parsed(one.message(data))
@@ -157,7 +158,7 @@ def test_empty_messages_with_a_window_that_goes_on() -> None:
         assert inflater.whole(sent.payload) == data
 
 
-def test_the_window_compresses_the_next_message() -> None:
+def test_with_context_takeover_the_window_compresses_the_next_message() -> None:
     bits = 10
     agreement = Agreement(TAKEOVER.settings, server_max_window_bits=bits)
     one, inflater = codec(agreement), Inflater(keep=True, bits=bits)
@@ -171,7 +172,7 @@ def test_the_window_compresses_the_next_message() -> None:
     assert max(sizes[1:]) < 60
 
 
-# -- what comes in: the examples of RFC 7692 section 7.2.3 -------------------------------------
+# -- incoming: the examples of RFC 7692 section 7.2.3 -------------------------------------
 
 
 @both
@@ -218,22 +219,22 @@ def ended(data: bytes) -> bytes:
 
 
 @both
-def test_a_last_block_alone(agreement: Agreement) -> None:
-    # Without the octet that the RFC's example puts behind it, too.
+def test_a_message_that_ends_with_a_final_block(agreement: Agreement) -> None:
+    # Also without the octet that the example of the RFC has after it.
     for end in (b"\0", b""):
         data = message(ended(b"Hello") + end)
         assert read(data * 2 + message(deflated(b"more")), agreement) == ["Hello", "Hello", "more"]
 
 
 @both
-def test_a_last_block_and_more(agreement: Agreement) -> None:
+def test_a_message_that_continues_after_a_final_block(agreement: Agreement) -> None:
     assert read(message(ended(b"Hello, ") + deflated(b"world")), agreement) == ["Hello, world"]
     payload = ended(b"a") * 3 + ended(b"") * 5 + ended(b"b") + deflated(b"c")
     assert read(message(payload), agreement) == ["aaabc"]
 
 
 @both
-def test_last_blocks_over_fragments(agreement: Agreement) -> None:
+def test_final_blocks_in_fragments(agreement: Agreement) -> None:
     data = message(ended(b"a"), ended(b""), b"", ended(b"b")[:2], ended(b"b")[2:] + b"\0")
     assert read(data, agreement) == ["ab"]
     with_a_ping = (
@@ -243,14 +244,14 @@ def test_last_blocks_over_fragments(agreement: Agreement) -> None:
 
 
 @both
-def test_last_blocks_stay_within_the_limit(agreement: Agreement) -> None:
+def test_final_blocks_do_not_exceed_the_limit(agreement: Agreement) -> None:
     limits = MessageLimits(size=1_000)
     assert read(message(ended(b"x" * 100) * 10 + b"\0"), agreement, limits) == ["x" * 1_000]
     assert read(message(ended(b"x" * 100) * 11 + b"\0"), agreement, limits) == [TOO_BIG]
     assert read(message(ended(b"x" * 1_000), ended(b"x")), agreement, limits) == [TOO_BIG]
 
 
-def test_what_follows_a_last_block_is_not_collected() -> None:
+def test_data_after_a_final_block_is_not_collected() -> None:
     one = codec(FRESH, MessageLimits(size=100_000))
     blocks = ended(b"") * 50_000
     head = frame(BINARY, declared=1 << 40, rsv=RSV1, mask=b"\0\0\0\0")
@@ -267,7 +268,7 @@ def test_what_follows_a_last_block_is_not_collected() -> None:
 
 
 @both
-def test_a_fault_behind_a_last_block(agreement: Agreement) -> None:
+def test_a_fault_after_a_final_block(agreement: Agreement) -> None:
     assert read(message(ended(b"a") + b"\x07"), agreement) == [INVALID_PAYLOAD]
 
 
@@ -275,21 +276,21 @@ def test_a_fault_behind_a_last_block(agreement: Agreement) -> None:
 
 
 @both
-def test_a_message_that_stops_within_a_block_ends_the_session_there(agreement: Agreement) -> None:
-    # With a window that goes on, too: else the next message would be read out of step.
+def test_a_message_that_ends_within_a_block_fails(agreement: Agreement) -> None:
+    # With context takeover, too: the next message would be inflated with a wrong window.
     payload = deflated(b"some words, some words, and more")
     data = message(deflated(b"before")) + message(payload[:-4]) + message(payload)
     assert read(data, agreement) == ["before", INVALID_PAYLOAD]
 
 
-def test_a_window_is_asked_and_goes_on() -> None:
+def test_the_probe_for_a_blocks_end_keeps_the_window() -> None:
     deflater = Deflater(keep=True)
     noise = random.Random(5).randbytes(200).hex().encode()
     data = b"".join(message(deflater.whole(noise)) for _ in range(4))
     assert read(data, TAKEOVER) == [noise.decode()] * 4
 
 
-def test_a_reference_beyond_the_window() -> None:
+def test_a_reference_beyond_the_window_fails() -> None:
     narrow = Agreement(EAGER, client_no_context_takeover=True, client_max_window_bits=9)
     data = random.Random(6).randbytes(5_000) * 2
     assert read(message(deflated(data, bits=9), opcode=BINARY), narrow) == [data]
@@ -302,12 +303,12 @@ def test_a_reference_beyond_the_window() -> None:
     assert one.take(2) == [INVALID_PAYLOAD]
 
 
-# -- the bound ---------------------------------------------------------------------------------
+# -- the limit ---------------------------------------------------------------------------------
 
 
 @both
 @pytest.mark.parametrize("size", [0, 1, 1_000, 70_000])
-def test_the_limit_to_the_byte(agreement: Agreement, size: int) -> None:
+def test_the_limit_is_exact_to_the_byte(agreement: Agreement, size: int) -> None:
     limits = MessageLimits(size=size)
     for level in (0, 1, 9):
         fits = message(deflated(b"x" * size, level=level), opcode=BINARY)
@@ -317,7 +318,7 @@ def test_the_limit_to_the_byte(agreement: Agreement, size: int) -> None:
 
 
 @both
-def test_one_piece_inflates_no_further_than_the_limit(agreement: Agreement) -> None:
+def test_one_piece_is_not_inflated_beyond_the_limit(agreement: Agreement) -> None:
     bomb = message(deflated(b"\0" * 30_000_000, level=9), opcode=BINARY)
     one = codec(agreement, MessageLimits(size=100_000))
     tracemalloc.start()
@@ -332,7 +333,7 @@ def test_one_piece_inflates_no_further_than_the_limit(agreement: Agreement) -> N
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.binary(max_size=60), max_size=6), st.integers(0, 200), st.integers(0, 9))
-def test_sizes_add_up_over_fragments(pieces: list[bytes], size: int, level: int) -> None:
+def test_sizes_of_fragments_add_up(pieces: list[bytes], size: int, level: int) -> None:
     for deflater in (Deflater(level=level), None):
         payloads = deflater.pieces(*pieces, b"") if deflater else [*pieces, b""]
         data = message(*payloads, opcode=BINARY)
@@ -345,7 +346,7 @@ def test_sizes_add_up_over_fragments(pieces: list[bytes], size: int, level: int)
 
 @both
 @pytest.mark.parametrize("size", [3, 50])
-def test_each_message_has_the_whole_limit(agreement: Agreement, size: int) -> None:
+def test_the_limit_applies_to_each_message(agreement: Agreement, size: int) -> None:
     deflater = Deflater(keep=not agreement.client_no_context_takeover)
     data = b""
     for _ in range(3):
@@ -353,7 +354,7 @@ def test_each_message_has_the_whole_limit(agreement: Agreement, size: int) -> No
     assert read(data, agreement, MessageLimits(size=size)) == ["x" * size, "y" * size] * 3
 
 
-# -- whole messages at once --------------------------------------------------------------------
+# -- inflating at once -------------------------------------------------------------------------
 
 CONTENTS = st.one_of(
     st.binary(max_size=80),
@@ -363,9 +364,11 @@ CONTENTS = st.one_of(
 
 @settings(deadline=None, max_examples=200)
 @given(CONTENTS, st.integers(0, 9), st.integers(0, 1_000))
-def test_what_ends_as_usual_is_inflated_at_once(data: bytes, level: int, most: int) -> None:
+def test_a_message_that_ends_with_a_flush_is_inflated_at_once(
+    data: bytes, level: int, most: int
+) -> None:
     expected = data if len(data) <= most else None
-    assert compression.inflated(deflated(data, level=level), -15, most) == expected
+    assert compression.inflate_message(deflated(data, level=level), -15, most) == expected
 
 
 def strategies(data: bytes) -> list[int]:
@@ -374,7 +377,7 @@ def strategies(data: bytes) -> list[int]:
 
 @settings(deadline=None, max_examples=150)
 @given(CONTENTS, st.integers(0, 9), st.booleans(), st.data())
-def test_what_is_cut_short_is_inflated_as_a_frame_is(
+def test_a_message_cut_short_inflates_as_in_a_frame(
     data: bytes, level: int, final: bool, draw: st.DataObject
 ) -> None:
     strategy = draw.draw(st.sampled_from(strategies(data)))
@@ -382,26 +385,26 @@ def test_what_is_cut_short_is_inflated_as_a_frame_is(
     packed = compressor.compress(data)
     packed += compressor.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH)
     for end in {len(packed), *draw.draw(st.lists(st.integers(0, len(packed)), max_size=8))}:
-        out = compression.inflated(packed[:end], -15, 3_000)
-        # None: the extension is to judge it.
+        out = compression.inflate_message(packed[:end], -15, 3_000)
+        # None: the extension reads it.
         assert out is None or read(message(packed[:end], opcode=BINARY)) == [out]
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=40))
-def test_garbage_is_inflated_as_a_frame_is(data: bytes) -> None:
-    out = compression.inflated(data, -15, 100_000)
+def test_garbage_inflates_as_in_a_frame(data: bytes) -> None:
+    out = compression.inflate_message(data, -15, 100_000)
     assert out is None or read(message(data, opcode=BINARY)) == [out]
 
 
 @pytest.mark.parametrize("lacks", range(9))
-def test_a_stored_block_that_takes_the_octets_put_back_is_left_to_the_extension(
+def test_a_stored_block_that_consumes_the_appended_octets_is_left_to_the_extension(
     lacks: int,
 ) -> None:
     # Four are as good as the block's own, and a final block could take the probe's, too.
     size = 3 + lacks
     stored = size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + b"abc"
     for final in (b"\0", b"\1"):
-        assert compression.inflated(final + stored, -15, 1_000) is None
+        assert compression.inflate_message(final + stored, -15, 1_000) is None
     expected = b"abc\0\0\xff\xff" if lacks == 4 else INVALID_PAYLOAD
     assert read(message(b"\0" + stored, opcode=BINARY)) == [expected]

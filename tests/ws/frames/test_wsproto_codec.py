@@ -1,4 +1,4 @@
-"""The codec that drives wsproto's decoders, held against wsproto's own `Connection`."""
+"""The wsproto codec, compared with wsproto's own `Connection`."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -33,10 +33,11 @@ from tests.frames import (
 )
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames import wsproto_codec
 from wsgate.ws.frames.codec import Fail, Item, PeerClose, Ping, Pong
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 
 LIMITS = MessageLimits(size=300, fragments=5)
 EAGER = DeflateSettings(threshold=8)
@@ -52,7 +53,7 @@ PEER_CLOSED = (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED)
 class Reference:
     """wsproto's events, made items of: what `WsprotoCodec` was at first, without its laziness."""
 
-    def __init__(self, deflate: Deflate) -> None:
+    def __init__(self, deflate: MessageExtension) -> None:
         self._wsproto = Connection(ConnectionType.SERVER, [deflate])
         self._pieces: list[str | bytes] = []
 
@@ -101,12 +102,12 @@ def agreement(request: pytest.FixtureRequest) -> Agreement | None:
     return AGREEMENTS[request.param]
 
 
-def deflate(agreement: Agreement | None, limits: MessageLimits = LIMITS) -> Deflate:
-    return Deflate(limits, agreement, Compressors(6))
+def deflate(agreement: Agreement | None, limits: MessageLimits = LIMITS) -> MessageExtension:
+    return MessageExtension(limits, agreement, Compressors(6))
 
 
 def items_of(codec: WsprotoCodec, pieces: Iterable[bytes], limit: int = 1_000) -> list[Item]:
-    """Take the pieces one by one, and all there is behind each."""
+    """Take the pieces one by one, and all pending items after each."""
     items: list[Item] = []
     for piece in pieces:
         items += codec.take(limit, piece)
@@ -117,7 +118,7 @@ def items_of(codec: WsprotoCodec, pieces: Iterable[bytes], limit: int = 1_000) -
     return items
 
 
-# -- what comes in -----------------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------------------
 
 BAD_TEXT = [*map(bytes.fromhex, ("ff", "c3", "eda080", "61eda0", "ed", "a0", "f4908080"))]
 CONTENT = st.one_of(
@@ -126,7 +127,7 @@ CONTENT = st.one_of(
     # All but 1014 in a Close, which wsproto does not know.
     st.binary(max_size=130).filter(lambda data: not data.startswith(b"\x03\xf6")),
 )
-USUAL = st.one_of(
+COMMON = st.one_of(
     st.builds(frame, st.sampled_from([TEXT, BINARY]), st.text(max_size=130)),
     st.builds(frame, st.sampled_from([PING, PONG]), st.binary(max_size=125)),
 )
@@ -154,7 +155,7 @@ ODD = st.builds(
     mask=st.sampled_from([b"\0\0\0\0", b"\1\2\3\4", None]),
     declared=st.sampled_from([None, None, 3, 90, 301, 70_000, 1 << 63]),
 )
-ONE = st.one_of(USUAL, USUAL, PARTS, PARTS, DEFLATED, CLOSES, ODD, st.binary(max_size=6))
+ONE = st.one_of(COMMON, COMMON, PARTS, PARTS, DEFLATED, CLOSES, ODD, st.binary(max_size=6))
 PLACES = st.lists(st.integers(0, 1 << 12), max_size=8)
 
 
@@ -166,7 +167,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 @settings(deadline=None, max_examples=400)
 @given(st.lists(ONE, max_size=10).map(b"".join), PLACES, st.integers(1, 4))
-def test_wsprotos_connection_reads_the_same(
+def test_the_codec_reads_as_wsprotos_connection_does(
     agreement: Agreement | None, sent: bytes, places: list[int], limit: int
 ) -> None:
     reference, codec = Reference(deflate(agreement)), WsprotoCodec(deflate(agreement))
@@ -181,13 +182,13 @@ def test_wsprotos_connection_reads_the_same(
         lazily += items_of(lazy, [piece], limit)
         assert lazily == expected
     if expected and isinstance(expected[-1], Fail | PeerClose):
-        assert items_of(codec, [frame(TEXT, "behind")]) == []
+        assert items_of(codec, [frame(TEXT, "after")]) == []
         assert (codec.buffered, codec.pending, lazy.pending) == (0, False, False)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(ONE, max_size=10).map(b"".join), st.integers(1, 30), st.integers(1, 4))
-def test_wsprotos_connection_reads_the_same_in_slices(
+def test_the_codec_reads_slices_as_wsprotos_connection_does(
     agreement: Agreement | None, sent: bytes, size: int, limit: int
 ) -> None:
     reference = Reference(deflate(agreement))
@@ -196,7 +197,7 @@ def test_wsprotos_connection_reads_the_same_in_slices(
     assert items_of(WsprotoCodec(deflate(agreement), size), [sent], limit) == expected
 
 
-def test_nothing_is_pending_behind_a_frame_that_ends_what_came() -> None:
+def test_nothing_is_pending_after_the_last_whole_frame() -> None:
     codec = WsprotoCodec(deflate(None))
     for data in (frame(TEXT, "a"), frame(PING), frame(BINARY, b"")):
         assert len(codec.take(1, data)) == 1
@@ -207,7 +208,7 @@ def test_nothing_is_pending_behind_a_frame_that_ends_what_came() -> None:
     assert codec.take(1, frame(TEXT, "b")[1:]) == ["b"]
 
 
-# -- where the extension is left out -----------------------------------------------------------
+# -- bypassing the extension -------------------------------------------------------------------
 
 
 class Asked:
@@ -216,10 +217,10 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hooks: list[str] = []
         for name in ("header", "payload_data", "complete"):
-            monkeypatch.setattr(Deflate, f"frame_inbound_{name}", self._noted(name))
+            monkeypatch.setattr(MessageExtension, f"frame_inbound_{name}", self._noted(name))
 
     def _noted(self, name: str) -> Callable[..., object]:
-        original: Callable[..., object] = getattr(Deflate, f"frame_inbound_{name}")
+        original: Callable[..., object] = getattr(MessageExtension, f"frame_inbound_{name}")
 
         def hook(*args: object) -> object:
             self.hooks.append(name)
@@ -233,11 +234,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(monkeypatch)
 
 
-def test_usual_messages_pass_the_extension_by(agreement: Agreement | None, asked: Asked) -> None:
-    usual: list[str | bytes] = ["a", b"b" * 125, "", b"", "ü" * 63, b"c" * 300]
-    frames = [frame(TEXT if isinstance(item, str) else BINARY, item) for item in usual]
+def test_common_messages_bypass_the_extension(agreement: Agreement | None, asked: Asked) -> None:
+    common: list[str | bytes] = ["a", b"b" * 125, "", b"", "ü" * 63, b"c" * 300]
+    frames = [frame(TEXT if isinstance(item, str) else BINARY, item) for item in common]
     for pieces in (frames, [b"".join(frames)], [frames[0] + frames[1], b"".join(frames[2:])]):
-        assert items_of(WsprotoCodec(deflate(agreement)), pieces) == usual
+        assert items_of(WsprotoCodec(deflate(agreement)), pieces) == common
     assert asked.hooks == []
 
 
@@ -255,7 +256,7 @@ def test_usual_messages_pass_the_extension_by(agreement: Agreement | None, asked
         (frame(PING, b"a"), Ping(b"a")),
     ],
 )
-def test_it_is_asked_about_all_else(
+def test_the_extension_is_called_for_other_frames(
     agreement: Agreement | None, asked: Asked, data: bytes, expected: Item
 ) -> None:
     codec = WsprotoCodec(deflate(agreement))
@@ -263,20 +264,20 @@ def test_it_is_asked_about_all_else(
     assert asked.hooks
 
 
-def test_it_is_asked_about_a_message_that_has_not_come_whole(
+def test_the_extension_is_called_for_an_incomplete_message(
     agreement: Agreement | None, asked: Asked
 ) -> None:
     data = frame(TEXT, "abc")
     for end in range(1, len(data)):
         assert items_of(WsprotoCodec(deflate(agreement)), [data[:end], data[end:]]) == ["abc"]
-        # As long as its header lacks octets nothing has been counted, so it may still be usual.
+        # While its header is incomplete nothing has been counted, so it may still be common.
         assert ("complete" in asked.hooks) is (end >= 6)
         asked.hooks.clear()
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(ONE, max_size=10).map(b"".join), PLACES)
-def test_a_wsproto_that_always_asks_it_reads_the_same(
+def test_the_result_is_the_same_if_the_extension_is_always_called(
     agreement: Agreement | None, sent: bytes, places: list[int]
 ) -> None:
     # As when wsproto comes to call its method by another name: the bounds hold all the same.
@@ -289,12 +290,12 @@ def test_a_wsproto_that_always_asks_it_reads_the_same(
         assert items_of(codec, pieces) == expected
 
 
-# -- what goes out -----------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.one_of(st.text(max_size=200), st.binary(max_size=200)), max_size=8))
-def test_wsprotos_connection_writes_the_same(
+def test_the_codec_writes_as_wsprotos_connection_does(
     agreement: Agreement | None, payloads: list[str | bytes]
 ) -> None:
     reference, codec = Reference(deflate(agreement)), WsprotoCodec(deflate(agreement))
@@ -307,7 +308,7 @@ def test_wsprotos_connection_writes_the_same(
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1011, 3000, 4999])
 @pytest.mark.parametrize("reason", ["", "grüß", "r" * 123])
-def test_wsprotos_connection_closes_the_same(
+def test_the_codec_closes_as_wsprotos_connection_does(
     agreement: Agreement | None, code: int, reason: str
 ) -> None:
     if code == 1005 and reason:

@@ -1,4 +1,4 @@
-"""What both sides agree on of permessage-deflate (RFC 7692 sections 5 and 7.1)."""
+"""Negotiation of permessage-deflate (RFC 7692 sections 5 and 7.1)."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,11 +12,11 @@ MAX_WINDOW_BITS = 15
 
 @dataclass(frozen=True, slots=True)
 class DeflateSettings:
-    """How this side does permessage-deflate.
+    """The server's settings for permessage-deflate.
 
-    threshold: bytes of a message below which it is sent as it is. context_takeover: keep windows
-    between messages, which compresses better and holds some 300 KiB for each connection. The
-    window bits, 9 to 15, bound what each side compresses with. level: zlib's, 1 to 9.
+    threshold: messages of fewer bytes are not compressed. context_takeover: keep windows between
+    messages, which compresses better and costs some 300 KiB for each connection. The window bits,
+    9 to 15, limit the window that each side compresses with. level: zlib's, 1 to 9.
     """
 
     threshold: int = 1_024
@@ -28,9 +28,9 @@ class DeflateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What both sides agreed on (RFC 7692 section 7.1); the defaults are those of the RFC.
+    """The agreed parameters (RFC 7692 section 7.1); the defaults are those of the RFC.
 
-    server_window_asked: the client named a window for the server, so the response must too.
+    server_window_requested: the offer had server_max_window_bits, so the response must have it.
     """
 
     settings: DeflateSettings
@@ -38,17 +38,17 @@ class Agreement:
     client_no_context_takeover: bool = False
     server_max_window_bits: int = MAX_WINDOW_BITS
     client_max_window_bits: int = MAX_WINDOW_BITS
-    server_window_asked: bool = False
+    server_window_requested: bool = False
     _header: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_header", self._written())
+        object.__setattr__(self, "_header", self._write_header())
 
     def header(self) -> bytes:
         """Return the value of Sec-WebSocket-Extensions in the response."""
         return self._header
 
-    def _written(self) -> bytes:
+    def _write_header(self) -> bytes:
         parts = [NAME]
         if self.server_no_context_takeover:
             parts.append("server_no_context_takeover")
@@ -56,44 +56,46 @@ class Agreement:
             parts.append("client_no_context_takeover")
         # RFC 7692 section 7.1.2.1: "A server accepts an extension negotiation offer with this
         # parameter by including the "server_max_window_bits" extension parameter", 15 as well.
-        if self.server_window_asked or self.server_max_window_bits < MAX_WINDOW_BITS:
+        if self.server_window_requested or self.server_max_window_bits < MAX_WINDOW_BITS:
             parts.append(f"server_max_window_bits={self.server_max_window_bits}")
         if self.client_max_window_bits < MAX_WINDOW_BITS:
             parts.append(f"client_max_window_bits={self.client_max_window_bits}")
         return "; ".join(parts).encode("ascii")
 
 
-def negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
-    """Return what is agreed of the offers in the lines of Sec-WebSocket-Extensions.
+def negotiate(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
+    """Return the agreement on permessage-deflate, None without one.
 
-    settings: how this side does permessage-deflate; without them nothing is agreed.
-    RFC 7692 section 5.1: the offers stand in order of preference; one with an unknown or repeated
-    parameter, or a value that is none of its, is declined, and the next one considered.
-    Raises RequestRefused for lines that are malformed.
+    lines: the values of all Sec-WebSocket-Extensions headers. settings: None if this server does
+    not do permessage-deflate; the lines are checked nevertheless.
+    RFC 7692 section 5.1: the offers are in order of preference. An offer with an unknown or
+    repeated parameter, or an invalid value, is declined, and the next one is considered.
+    Raises RequestRefused for malformed lines.
     """
     size = len(lines) + sum(map(len, lines))
-    return (_shared if size <= _LONGEST else _negotiated)(lines, settings)
+    return (_negotiate_cached if size <= _MAX_CACHED else _negotiate)(lines, settings)
 
 
-_LONGEST = 512  # bytes of lines that are kept
+_MAX_CACHED = 512  # bytes of lines
 
 
-def _negotiated(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
+def _negotiate(lines: tuple[bytes, ...], settings: DeflateSettings | None) -> Agreement | None:
     offers = offers_in(lines)
     if settings is None:
         return None
     for offer in offers:
         name, *parameters = parts_of(offer)
-        if name == NAME and (agreement := _agreed(parameters, settings)) is not None:
+        if name == NAME and (agreement := _accept(parameters, settings)) is not None:
             return agreement
     return None
 
 
-# Browsers make one and the same offer, so all their connections share one agreement.
-_shared = lru_cache(maxsize=16)(_negotiated)
+# All connections of a browser make the same offer, so they share one agreement.
+_negotiate_cached = lru_cache(maxsize=16)(_negotiate)
 
 
-def _agreed(parameters: list[str], settings: DeflateSettings) -> Agreement | None:
+def _accept(parameters: list[str], settings: DeflateSettings) -> Agreement | None:
+    """Return the agreement if an offer with these parameters can be accepted."""
     offered: dict[str, int | None] = {}
     for parameter in parameters:
         name, value = parameter_of(parameter)
@@ -104,7 +106,7 @@ def _agreed(parameters: list[str], settings: DeflateSettings) -> Agreement | Non
     if server_bits < MIN_WINDOW_BITS:
         return None
     client_bits = MAX_WINDOW_BITS
-    if "client_max_window_bits" in offered:  # else the client may not be asked for it
+    if "client_max_window_bits" in offered:  # only then may the response have it
         client_bits = min(
             offered["client_max_window_bits"] or MAX_WINDOW_BITS, settings.client_max_window_bits
         )

@@ -1,12 +1,11 @@
-"""permessage-deflate (RFC 7692) and the bounds on a message, as one wsproto extension.
+"""permessage-deflate (RFC 7692) and the limits on a message, as one wsproto extension.
 
-wsproto asks its extensions about every frame's header and hands them every piece of payload, which
-makes this the place where sizes are counted before anything is kept. So the extension is always
-installed, whether deflate was agreed or not.
+wsproto passes every frame's header and every piece of payload to its extensions, so sizes can be
+counted here before anything is buffered. The extension is always installed, whether or not deflate
+was agreed.
 """
 
 import zlib
-from dataclasses import dataclass
 
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import (
@@ -17,84 +16,83 @@ from wsproto.frame_protocol import (
     RsvBits,
 )
 
+from wsgate.ws.codes import INVALID_PAYLOAD, MESSAGE_TOO_BIG, PROTOCOL_ERROR
 from wsgate.ws.deflate.compression import Compressors, Inflater
 from wsgate.ws.deflate.negotiation import NAME, Agreement
+from wsgate.ws.encoded import PLAIN, Encoding
+from wsgate.ws.limits import MessageLimits
+from wsgate.ws.utf8 import ends_in_surrogate
 
 NO_RSV = RsvBits(rsv1=False, rsv2=False, rsv3=False)
 _RSV1 = RsvBits(rsv1=True, rsv2=False, rsv3=False)
-# Opcode.TEXT is a call in CPython 3.11, and so is its `iscontrol`: from Close on all are.
+# Opcode.TEXT is a call in CPython 3.11, and so is its `iscontrol`: from CLOSE on all are control.
 _CONTINUATION, _TEXT, _CLOSE = Opcode.CONTINUATION, Opcode.TEXT, Opcode.CLOSE
-_PROTOCOL_ERROR = CloseReason.PROTOCOL_ERROR
-_INVALID_PAYLOAD = CloseReason.INVALID_FRAME_PAYLOAD_DATA
-_TOO_BIG = CloseReason.MESSAGE_TOO_BIG
+_PROTOCOL_ERROR = CloseReason(PROTOCOL_ERROR)
+_INVALID_PAYLOAD = CloseReason(INVALID_PAYLOAD)
+_TOO_BIG = CloseReason(MESSAGE_TOO_BIG)
 
 
-@dataclass(frozen=True, slots=True)
-class MessageLimits:
-    """Bounds on one incoming message: bytes (whole, inflated) and frames; over them, 1009."""
+class MessageExtension(Extension):
+    """Counts, limits, inflates and compresses the messages of one connection.
 
-    size: int = 16 * 1024 * 1024
-    fragments: int = 131_072
-
-
-class Deflate(Extension):
-    """Counts, bounds, inflates and compresses the messages of one connection.
-
-    most: bytes of one message. within: the kind of the message under way, None between two. Where
-    there is none, a plain frame that has come whole, is a message and within the bound needs
-    nothing of this.
+    max_size: bytes of one message. message_opcode: the opcode of the current message, None between
+    messages. encoding: as of a `FrameCodec`. Between messages, a whole plain message that has
+    arrived completely and is within the limit may bypass the extension.
     """
 
     __slots__ = (
         "_agreement",
-        "_compressed",
         "_compression",
         "_fragments",
+        "_has_rsv1",
         "_inflater",
-        "_is_marked",
-        "_last",
+        "_is_compressed",
+        "_last_byte",
         "_limits",
         "_opcode",
         "_rsv",
         "_size",
-        "most",
-        "within",
+        "encoding",
+        "max_size",
+        "message_opcode",
     )
 
     name = NAME
+    encoding: Encoding | None
 
     def __init__(
         self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
     ) -> None:
         self._limits = limits
-        self.most = limits.size
+        self.max_size = limits.size
         self._agreement = agreement
         # RFC 7692 section 6.1: only the first frame of a message carries the bit.
         self._rsv = NO_RSV if agreement is None else _RSV1
         self._compression = compressors.compression(agreement) if agreement else None
+        self.encoding = self._compression.encoding if self._compression else PLAIN
         self._inflater: Inflater | None = None
-        self._opcode = _CLOSE  # of the frame under way, and whether that carries RSV1
-        self._is_marked = False
-        self.within: Opcode | None = None  # the kind of message under way
-        self._compressed = False
+        self._opcode = _CLOSE  # of the current frame
+        self._has_rsv1 = False  # the first frame of the message
+        self.message_opcode: Opcode | None = None
+        self._is_compressed = False
         self._size = 0
         self._fragments = 0
-        self._last = b""
+        self._last_byte = b""
 
     @property
-    def writing(self) -> list[Extension]:
-        """The extensions that what goes out needs."""
+    def outgoing(self) -> list[Extension]:
+        """The extensions that messages to the client need."""
         return [] if self._compression is None else [self]
 
     def enabled(self) -> bool:
-        """Say that this is always part of the connection."""
+        """Return True: the extension is always part of the connection."""
         return True
 
     def offer(self) -> bool | str:
-        """Offer nothing: the handshake is not wsproto's here."""
+        """Offer nothing: wsproto's handshake is not used."""
         return False
 
-    # -- what comes in -------------------------------------------------------------------------
+    # -- incoming messages ---------------------------------------------------------------------
 
     def frame_inbound_header(
         self,
@@ -103,28 +101,28 @@ class Deflate(Extension):
         rsv: RsvBits,
         payload_length: int,
     ) -> CloseReason | RsvBits:
-        """Judge a frame by its header alone, before any of its payload is kept.
+        """Check a frame's header before any of its payload is buffered.
 
-        wsproto calls this again each time more of one header has come, so nothing is counted here.
+        wsproto calls this again each time more of one header arrives, so nothing is counted here.
         """
         self._opcode = opcode
         if opcode >= _CLOSE:
             return NO_RSV
         if opcode is _CONTINUATION:
-            return self._judged_continuation(payload_length)
+            return self._check_continuation(payload_length)
         # RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the
         # fragments of another message".
-        if self.within is not None:
+        if self.message_opcode is not None:
             return _PROTOCOL_ERROR
-        self._is_marked = is_marked = rsv[0]
-        if payload_length > self.most and not is_marked:
+        self._has_rsv1 = has_rsv1 = rsv[0]
+        if payload_length > self.max_size and not has_rsv1:
             return _TOO_BIG
         return self._rsv
 
-    def _judged_continuation(self, payload_length: int) -> CloseReason | RsvBits:
-        if self.within is None:
+    def _check_continuation(self, payload_length: int) -> CloseReason | RsvBits:
+        if self.message_opcode is None:
             return _PROTOCOL_ERROR
-        if not self._compressed and self._size + payload_length > self.most:
+        if not self._is_compressed and self._size + payload_length > self.max_size:
             return _TOO_BIG
         return NO_RSV
 
@@ -133,59 +131,60 @@ class Deflate(Extension):
         proto: FrameDecoder | FrameProtocol,  # noqa: ARG002  # wsproto's interface
         data: bytes,
     ) -> bytes | CloseReason:
-        """Take a piece of a frame's payload; wsproto calls this at least once for every frame."""
+        """Read a piece of a frame's payload; wsproto calls this at least once for every frame."""
         if self._opcode >= _CLOSE:
             return data
-        if self.within is None:
-            self.within = self._opcode
-            self._compressed = self._is_marked
-            self._last = b""
-        return self._inflated(data) if self._compressed else self._counted(data)
+        if self.message_opcode is None:
+            self.message_opcode = self._opcode
+            self._is_compressed = self._has_rsv1
+            self._last_byte = b""
+        return self._inflate(data) if self._is_compressed else self._count(data)
 
     def frame_inbound_complete(
         self,
         proto: FrameDecoder | FrameProtocol,  # noqa: ARG002  # wsproto's interface
         fin: bool,
     ) -> bytes | CloseReason | None:
-        """Take the end of a frame."""
+        """Read the end of a frame; return the rest of a compressed message."""
         if self._opcode >= _CLOSE:
             return None
         if not fin:
             self._fragments += 1
             return _TOO_BIG if self._fragments >= self._limits.fragments else None
-        rest = self._finished() if self._compressed else None
-        self.within = None
+        rest = self._finish_inflating() if self._is_compressed else None
+        self.message_opcode = None
         self._size = self._fragments = 0
         return rest
 
-    def _inflated(self, data: bytes) -> bytes | CloseReason:
+    def _inflate(self, data: bytes) -> bytes | CloseReason:
         if self._inflater is None:
             assert self._agreement is not None  # without it the bit is an error
             self._inflater = Inflater(self._agreement)
         try:
-            return self._counted(self._inflater.inflate(data, self.most - self._size))
+            return self._count(self._inflater.inflate(data, self.max_size - self._size))
         except zlib.error:
             return _INVALID_PAYLOAD
 
-    def _finished(self) -> bytes | CloseReason:
-        assert self._inflater is not None  # every frame's payload has passed `_inflated`
+    def _finish_inflating(self) -> bytes | CloseReason:
+        assert self._inflater is not None  # every frame's payload has passed `_inflate`
         try:
-            return self._counted(self._inflater.finish(self.most - self._size))
+            return self._count(self._inflater.finish(self.max_size - self._size))
         except zlib.error:
             return _INVALID_PAYLOAD
 
-    def _counted(self, data: bytes) -> bytes | CloseReason:
+    def _count(self, data: bytes) -> bytes | CloseReason:
+        """Return the data if the message is within its limit and, if text, may be UTF-8."""
         self._size += len(data)
-        if self._size > self.most:
+        if self._size > self.max_size:
             return _TOO_BIG
-        if self.within is _TEXT and data:
-            end = self._last + data[-2:]
-            self._last = data[-1:]
+        if self.message_opcode is _TEXT and data:
+            end = self._last_byte + data[-2:]
+            self._last_byte = data[-1:]
             if ends_in_surrogate(end):
                 return _INVALID_PAYLOAD
         return data
 
-    # -- what goes out -------------------------------------------------------------------------
+    # -- outgoing messages ---------------------------------------------------------------------
 
     def frame_outbound(
         self,
@@ -195,16 +194,9 @@ class Deflate(Extension):
         data: bytes,
         fin: bool,  # noqa: ARG002  # our messages are one frame each
     ) -> tuple[RsvBits, bytes]:
-        """Compress a message where that was agreed and pays."""
+        """Compress a message if that was agreed and makes it smaller."""
         compression = self._compression
         if compression is None or len(data) < compression.threshold or opcode >= _CLOSE:
             return rsv, data
-        compressed = compression.compressed(data)
+        compressed = compression.compress(data)
         return (rsv, data) if compressed is None else (_RSV1, compressed)
-
-
-def ends_in_surrogate(data: bytes) -> bool:
-    """Tell whether the last two octets begin what no UTF-8 has."""
-    # ED A0 to ED BF begin a surrogate, which is no UTF-8 (RFC 3629 section 3). CPython's decoder
-    # waits for the third byte before it says so; Autobahn and RFC 6455 section 8.1 want it now.
-    return len(data) > 1 and data[-2] == 0xED and data[-1] >= 0xA0  # noqa: PLR2004  # octets

@@ -1,8 +1,9 @@
-/* Whole frames of messages, read and written. messages.py is the same in plain Python, and tells it.
+/* Whole messages in single frames, read and written: the compiled twin of messages.py, which has
+ * the documentation.
  *
- * A stranger's bytes run through here. So: no pointer arithmetic but within `data` and behind a
- * comparison with what is left of it, lengths are unsigned and compared by subtraction, which
- * cannot overflow, and nothing is kept between two calls.
+ * This code processes untrusted bytes from the peer. So every pointer stays within `data`, after a
+ * comparison with the number of bytes left; lengths are unsigned and compared by subtraction, which
+ * cannot overflow; and no state is kept between calls.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -12,7 +13,7 @@
 
 enum { TEXT = 0x81, BINARY = 0x82, RSV1 = 0x40, MASKED = 0x80, MASK_SIZE = 4 };
 
-/* XOR n octets with the mask, eight at a time; the compiler makes vectors of it. */
+/* XOR n octets with the mask, eight at a time; the compiler vectorises the loop. */
 static void
 xor_mask(unsigned char *out, const unsigned char *in, size_t n, const unsigned char *mask)
 {
@@ -41,9 +42,12 @@ big_endian(const unsigned char *in, size_t octets)
     return value;
 }
 
-/* The size of a whole header at `in`, its payload's length in *length; 0 where it is none of ours:
- * cut short, no data frame with these reserved bits, not masked, or a length in more octets than it
- * needs. */
+/* Return the size of the header at `in` and store the payload's length in *length. Return 0 unless
+ * the header is complete, of a final text or binary frame with these reserved bits, masked, and its
+ * length minimal.
+ *
+ * This is the twin of `read_header` in header.py, with the checks that all callers here need. The
+ * tests hold both to the same answers. */
 static size_t
 read_header(const unsigned char *in, size_t left, int reserved, uint64_t *length)
 {
@@ -74,7 +78,7 @@ read_binary(const unsigned char *in, size_t n, const unsigned char *mask)
     return payload;
 }
 
-/* Text of at most this many octets is unmasked on the stack. */
+/* Text of at most this many octets is unmasked on the stack, not in allocated memory. */
 enum { SMALL = 1024 };
 
 static PyObject *
@@ -93,15 +97,16 @@ read_text(const unsigned char *in, size_t n, const unsigned char *mask)
     return text;
 }
 
-/* The message at `in`, its frame's size in *size; NULL without an exception where there is none. */
+/* Return the message at `in` and store its frame's size in *size. Return NULL without an exception
+ * if there is no message that can be read here. */
 static PyObject *
-read_frame(const unsigned char *in, size_t left, Py_ssize_t most, size_t *size)
+read_frame(const unsigned char *in, size_t left, Py_ssize_t max_size, size_t *size)
 {
     uint64_t length;
     size_t header = read_header(in, left, 0, &length);
     PyObject *message;
 
-    if (header == 0 || length > (uint64_t)most || left - header < length)
+    if (header == 0 || length > (uint64_t)max_size || left - header < length)
         return NULL;
     *size = header + (size_t)length;
     message = (in[0] == TEXT ? read_text : read_binary)(in + header, (size_t)length,
@@ -111,14 +116,14 @@ read_frame(const unsigned char *in, size_t left, Py_ssize_t most, size_t *size)
     return message;
 }
 
-/* Append the messages to the list; return where the reading stopped, -1 with an exception set. */
+/* Append messages to the list; return where reading stopped, or -1 with an exception set. */
 static Py_ssize_t
 collect(PyObject *messages, const unsigned char *data, Py_ssize_t size, Py_ssize_t start,
-        Py_ssize_t limit, Py_ssize_t most)
+        Py_ssize_t limit, Py_ssize_t max_size)
 {
     while (PyList_GET_SIZE(messages) < limit) {
         size_t frame;
-        PyObject *message = read_frame(data + start, (size_t)(size - start), most, &frame);
+        PyObject *message = read_frame(data + start, (size_t)(size - start), max_size, &frame);
         int failed;
 
         if (message == NULL && PyErr_Occurred())
@@ -137,29 +142,29 @@ collect(PyObject *messages, const unsigned char *data, Py_ssize_t size, Py_ssize
 static PyObject *
 read_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    Py_ssize_t start, limit, most;
+    Py_ssize_t start, limit, max_size;
     PyObject *messages, *stop, *result = NULL;
 
     (void)module;
     if (count != 4 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1]) ||
         !PyLong_Check(args[2]) || !PyLong_Check(args[3])) {
         PyErr_SetString(PyExc_TypeError,
-                        "read_messages(data: bytes, start: int, limit: int, most: int)");
+                        "read_messages(data: bytes, start: int, limit: int, max_size: int)");
         return NULL;
     }
-    /* A setting may be any number: one that does not fit counts as the largest that does. */
+    /* A setting may be any number: one that does not fit is clipped to the largest that does. */
     start = PyNumber_AsSsize_t(args[1], NULL);
     limit = PyNumber_AsSsize_t(args[2], NULL);
-    most = PyNumber_AsSsize_t(args[3], NULL);
-    if (start < 0 || start > PyBytes_GET_SIZE(args[0]) || most < 0) {
-        PyErr_SetString(PyExc_ValueError, "start or most is out of range");
+    max_size = PyNumber_AsSsize_t(args[3], NULL);
+    if (start < 0 || start > PyBytes_GET_SIZE(args[0]) || max_size < 0) {
+        PyErr_SetString(PyExc_ValueError, "start or max_size is out of range");
         return NULL;
     }
     messages = PyList_New(0);
     if (messages == NULL)
         return NULL;
     start = collect(messages, (const unsigned char *)PyBytes_AS_STRING(args[0]),
-                    PyBytes_GET_SIZE(args[0]), start, limit, most);
+                    PyBytes_GET_SIZE(args[0]), start, limit, max_size);
     if (start >= 0 && (stop = PyLong_FromSsize_t(start)) != NULL) {
         result = PyTuple_Pack(2, messages, stop);
         Py_DECREF(stop);
@@ -168,36 +173,36 @@ read_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result;
 }
 
-/* `most`, of the arguments (data: bytes, most: int); -1 with an exception set for any others. */
+/* Return `max_size` of the arguments (data: bytes, max_size: int); -1 with an exception set. */
 static Py_ssize_t
-read_most(PyObject *const *args, Py_ssize_t count, const char *usage)
+parse_max_size(PyObject *const *args, Py_ssize_t count, const char *usage)
 {
-    Py_ssize_t most;
+    Py_ssize_t max_size;
 
     if (count != 2 || !PyBytes_Check(args[0]) || !PyLong_Check(args[1])) {
         PyErr_SetString(PyExc_TypeError, usage);
         return -1;
     }
-    most = PyNumber_AsSsize_t(args[1], NULL);  /* as above: any number */
-    if (most < 0) {
-        PyErr_SetString(PyExc_ValueError, "most is out of range");
+    max_size = PyNumber_AsSsize_t(args[1], NULL);  /* clipped, as above */
+    if (max_size < 0) {
+        PyErr_SetString(PyExc_ValueError, "max_size is out of range");
         return -1;
     }
-    return most;
+    return max_size;
 }
 
 static PyObject *
 read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    Py_ssize_t most = read_most(args, count, "read_message(data: bytes, most: int)");
+    Py_ssize_t max_size = parse_max_size(args, count, "read_message(data: bytes, max_size: int)");
     size_t frame;
     PyObject *message;
 
     (void)module;
-    if (most < 0)
+    if (max_size < 0)
         return NULL;
     message = read_frame((const unsigned char *)PyBytes_AS_STRING(args[0]),
-                         (size_t)PyBytes_GET_SIZE(args[0]), most, &frame);
+                         (size_t)PyBytes_GET_SIZE(args[0]), max_size, &frame);
     if (message != NULL && frame != (size_t)PyBytes_GET_SIZE(args[0]))
         Py_CLEAR(message);
     if (message == NULL && !PyErr_Occurred())
@@ -208,18 +213,19 @@ read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 read_compressed(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    Py_ssize_t most = read_most(args, count, "read_compressed(data: bytes, most: int)");
+    const char *usage = "read_compressed(data: bytes, max_size: int)";
+    Py_ssize_t max_size = parse_max_size(args, count, usage);
     const unsigned char *in;
     size_t size, header;
     uint64_t length;
 
     (void)module;
-    if (most < 0)
+    if (max_size < 0)
         return NULL;
     in = (const unsigned char *)PyBytes_AS_STRING(args[0]);
     size = (size_t)PyBytes_GET_SIZE(args[0]);
     header = read_header(in, size, RSV1, &length);
-    if (header == 0 || length > (uint64_t)most || size - header != length)
+    if (header == 0 || length > (uint64_t)max_size || size - header != length)
         Py_RETURN_NONE;
     return read_binary(in + header, (size_t)length, in + header - MASK_SIZE);
 }
@@ -238,7 +244,7 @@ unmask(PyObject *module, PyObject *const *args, Py_ssize_t count)
                        (const unsigned char *)PyBytes_AS_STRING(args[1]));
 }
 
-/* Write the header of a frame and return its size, at most ten octets. */
+/* Write the header of a frame from the server; return its size, at most ten octets. */
 static size_t
 write_header(unsigned char *out, int first, uint64_t length)
 {
@@ -252,7 +258,7 @@ write_header(unsigned char *out, int first, uint64_t length)
 }
 
 static PyObject *
-framed(int first, const char *payload, Py_ssize_t size)
+make_frame(int first, const char *payload, Py_ssize_t size)
 {
     unsigned char header[10];
     size_t n = write_header(header, first, (uint64_t)size);
@@ -275,17 +281,18 @@ data_frame(PyObject *module, PyObject *payload)
 
     (void)module;
     if (PyBytes_Check(payload))
-        return framed(BINARY, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload));
+        return make_frame(BINARY, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload));
     if (!PyUnicode_Check(payload)) {
         PyErr_SetString(PyExc_TypeError, "data_frame(payload: str | bytes)");
         return NULL;
     }
     if (PyUnicode_IS_COMPACT_ASCII(payload))
-        return framed(TEXT, (const char *)PyUnicode_DATA(payload), PyUnicode_GET_LENGTH(payload));
+        return make_frame(TEXT, (const char *)PyUnicode_DATA(payload),
+                          PyUnicode_GET_LENGTH(payload));
     octets = PyUnicode_AsUTF8String(payload);
     if (octets == NULL)
         return NULL;
-    frame = framed(TEXT, PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets));
+    frame = make_frame(TEXT, PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets));
     Py_DECREF(octets);
     return frame;
 }
@@ -312,7 +319,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "wsgate.ws.frames._messages",
-    .m_doc = "What messages.py does, compiled.",
+    .m_doc = "The functions of messages.py, compiled.",
     .m_size = 0,
     .m_methods = methods,
     .m_slots = slots,

@@ -1,18 +1,20 @@
-"""The interface between a WebSocket session and whatever reads and writes its frames.
+"""The interface between a WebSocket session and the codec that reads and writes its frames.
 
-A data message is its payload: `str` for text, `bytes` for binary. Objects are made only for what
-is rare. Nothing raises for what the peer sent: a bad frame is a `Fail`, after which the codec
-yields nothing more.
+A data message is its payload: `str` for text, `bytes` for binary. Other objects are made only for
+rare frames. Nothing raises for data from the peer: a bad frame is a `Fail`, after which the codec
+returns nothing more.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wsgate.ws.encoded import Encoding
+
 
 @dataclass(slots=True)
 class Ping:
-    """The peer asks for a Pong with the same payload."""
+    """The peer's Ping, which asks for a Pong with the same payload."""
 
     payload: bytes
 
@@ -26,7 +28,7 @@ class Pong:
 
 @dataclass(slots=True)
 class PeerClose:
-    """The peer's Close frame; code 1005 when it carried none (RFC 6455 section 7.1.5)."""
+    """The peer's Close frame; code 1005 if it had none (RFC 6455 section 7.1.5)."""
 
     code: int
     reason: str
@@ -34,7 +36,7 @@ class PeerClose:
 
 @dataclass(slots=True)
 class Fail:
-    """What the peer sent fails the connection (RFC 6455 section 7.1.7) with this code."""
+    """The peer's data fails the connection (RFC 6455 section 7.1.7) with this code."""
 
     code: int
     reason: str
@@ -42,48 +44,49 @@ class Fail:
 
 Item = str | bytes | Ping | Pong | PeerClose | Fail
 
-# 2 KiB are 340 frames at the most, some 4 ms of wsproto's, or inflate to 2 MiB in some 15 ms.
+# Bytes that wsproto parses in one `take`. 2 KiB are at most 340 frames, which take wsproto some
+# 4 ms, or inflate to 2 MiB in some 15 ms.
 SLICE = 2_048
 
 ReadMessage = Callable[[bytes, int], str | bytes | None]
-"""As `frames.read_message`: data, most -> the one message that it is, or None."""
+"""As `messages.read_message`: data, max_size -> the message, or None."""
 
 
 class FrameCodec(Protocol):
-    """Frames of one connection, from bytes and to bytes."""
+    """Reads and writes the frames of one connection."""
 
     @property
-    def encoding(self) -> object | None:
-        """How messages are written, shared by connections; None if a frame depends on others."""
+    def encoding(self) -> Encoding | None:
+        """How messages are written; None if a frame depends on the messages sent before it."""
 
     @property
     def read_message(self) -> ReadMessage:
-        """What reads a whole message while the codec is at rest, without a word to it."""
+        """A function that reads one whole message without changing the codec, while it is idle."""
 
     def feed(self, data: bytes) -> None:
-        """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
+        """Add bytes from the peer; they are dropped after its Close or a fault."""
 
     def take(self, limit: int, data: bytes = b"") -> Sequence[Item]:
-        """Add bytes, look at some of what is there and return the items in it, at most `limit`.
+        """Add bytes, parse some of what is buffered and return at most `limit` items.
 
-        It looks at a bounded part, so that the loop has its turn: no item is not the end. At least
-        one is asked for.
+        Only a bounded part is parsed, so that the event loop is not blocked: an empty result does
+        not mean that nothing is left. `limit` is at least one.
         """
 
     @property
     def pending(self) -> bool:
-        """Whether `take` has something left to look at; else it needs more bytes."""
+        """Whether `take` has anything left to parse; if not, it needs more bytes."""
 
     @property
-    def is_at_rest(self) -> bool:
-        """Whether no message is under way and nothing waits, so that `take` may be left out."""
+    def is_idle(self) -> bool:
+        """Whether nothing is buffered and no message is incomplete."""
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be looked at."""
+        """Number of bytes that are not parsed yet."""
 
     def drop(self) -> None:
-        """Forget what waits to be looked at."""
+        """Discard the bytes that are not parsed yet."""
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
@@ -95,4 +98,4 @@ class FrameCodec(Protocol):
         """Return a Pong of at most 125 bytes."""
 
     def close(self, code: int, reason: str) -> bytes:
-        """Return a Close; 1005 for one without code, then nothing but Close can be sent."""
+        """Return a Close, without a code for 1005. Only another Close may be sent after it."""

@@ -1,94 +1,96 @@
-"""The fast lane where permessage-deflate is agreed: whole messages compressed and inflated here.
+"""The fast codec with permessage-deflate: compresses and inflates whole messages.
 
 Source: RFC 7692 section 7.2.
 """
 
 from collections.abc import Sequence
 
-from wsgate.ws.deflate.compression import Compressors, inflated, raw_window
+from wsgate.ws.deflate.compression import Compressors, inflate_message, raw_window
 from wsgate.ws.deflate.negotiation import Agreement
-from wsgate.ws.deflate.wsproto_extension import MessageLimits
+from wsgate.ws.encoded import Encoding
 from wsgate.ws.frames.codec import Item
 from wsgate.ws.frames.fast_codec import FastCodec
-from wsgate.ws.frames.messages import BINARY, RSV1, TEXT, head, measure
+from wsgate.ws.frames.header import (
+    BINARY,
+    COMPRESSED_BINARY,
+    COMPRESSED_TEXT,
+    TEXT,
+    FrameHeader,
+    write_header,
+)
+from wsgate.ws.limits import MessageLimits
 
-# A larger compressed message is inflated slice by slice, with the loop free in between.
-_MOST_COMPRESSED = 65_536
-_MOST_INFLATED = 1_048_576
-_COMPRESSED_BINARY = BINARY | RSV1
+# Larger compressed messages are left to wsproto, which inflates slice by slice, so that the event
+# loop is not blocked.
+_MAX_COMPRESSED = 65_536
+_MAX_INFLATED = 1_048_576
 
 
-class DeflatingCodec(FastCodec):
-    """A fast lane that compresses its messages where it pays."""
+class CompressingCodec(FastCodec):
+    """A fast codec that compresses messages; compressed ones from the client go to wsproto."""
 
     __slots__ = ("_compression", "encoding")
 
-    _data_frame = staticmethod(FastCodec.message)
+    encoding: Encoding | None
+
+    _plain_message = staticmethod(FastCodec.message)
 
     def __init__(
         self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
     ) -> None:
         super().__init__(limits, agreement, compressors)
         self._compression = compressors.compression(agreement)
-        self.encoding = self._compression if agreement.server_no_context_takeover else None
+        self.encoding = self._compression.encoding
 
     def message(self, payload: str | bytes) -> bytes:
         """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
-        if 4 * len(payload) >= self._compression.threshold:  # a character has up to four octets
+        if 4 * len(payload) >= self._compression.threshold:  # a character has up to four bytes
             data = payload.encode() if isinstance(payload, str) else payload
-            compressed = self._compression.compressed(data)
+            compressed = self._compression.compress(data)
             if compressed is not None:
-                first = (TEXT if isinstance(payload, str) else BINARY) | RSV1
-                return head(first, len(compressed)) + compressed
-        return self._data_frame(payload)
+                first = COMPRESSED_TEXT if isinstance(payload, str) else COMPRESSED_BINARY
+                return write_header(first, len(compressed)) + compressed
+        return self._plain_message(payload)
 
 
-class InflatingCodec(DeflatingCodec):
-    """The same where the client keeps no window: it inflates whole messages by itself."""
+class DeflateCodec(CompressingCodec):
+    """A fast codec that compresses and inflates: for clients without context takeover."""
 
-    __slots__ = ("_most_inflated", "_window")
+    __slots__ = ("_max_inflated", "_window")
 
-    _read_message = staticmethod(FastCodec.read_message)
+    _read_here = frozenset({TEXT, BINARY, COMPRESSED_TEXT, COMPRESSED_BINARY})
+    _read_plain = staticmethod(FastCodec.read_message)
 
     def __init__(
         self, limits: MessageLimits, agreement: Agreement, compressors: Compressors
     ) -> None:
         super().__init__(limits, agreement, compressors)
         self._window = raw_window(agreement.client_max_window_bits)
-        self._most_inflated = min(self._most, _MOST_INFLATED)
+        self._max_inflated = min(self._max_size, _MAX_INFLATED)
 
-    def read_message(self, data: bytes, most: int) -> str | bytes | None:
-        """Return the message that `data` is, None where it is anything but one such frame."""
-        payload = self._read_compressed(data, _MOST_COMPRESSED)
+    def read_message(self, data: bytes, max_size: int) -> str | bytes | None:
+        """Return the message if `data` is exactly one frame that can be read here, else None."""
+        payload = self._read_compressed(data, _MAX_COMPRESSED)
         if payload is None:
-            return self._read_message(data, most)
-        message = inflated(payload, self._window, self._most_inflated)
-        if message is None or data[0] == _COMPRESSED_BINARY:
+            return self._read_plain(data, max_size)
+        message = inflate_message(payload, self._window, self._max_inflated)
+        if message is None or data[0] == COMPRESSED_BINARY:
             return message
         try:
             return message.decode()
         except UnicodeDecodeError:
             return None
 
-    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:
-        start, length = measure(data, at)
-        if len(data) < start and length < _MOST_COMPRESSED:
-            return self._wait()
-        end = start + length
-        if length > _MOST_COMPRESSED or len(data) < end:
+    def _take_compressed(self, header: FrameHeader) -> Sequence[Item]:
+        data, end = self._input, header.payload_start + header.length
+        if header.length > _MAX_COMPRESSED:
             return self._hand_over()
-        item = self.read_message(data[at:end], self._most)
+        if len(data) < header.payload_start:
+            return self._wait()
+        if len(data) < end:
+            return self._hand_over()
+        item = self.read_message(data[self._position : end], self._max_size)
         if item is None:
             return self._hand_over()
         self._advance(end)
         return (item,)
-
-
-def fast_codec(
-    limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
-) -> FastCodec:
-    """Return the codec for what was agreed of permessage-deflate, None without it."""
-    if agreement is None:
-        return FastCodec(limits, None, compressors)
-    kind = InflatingCodec if agreement.client_no_context_takeover else DeflatingCodec
-    return kind(limits, agreement, compressors)

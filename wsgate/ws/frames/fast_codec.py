@@ -1,260 +1,297 @@
-"""The fast lane: a codec that reads what is usual by itself, and has wsproto read the rest.
+"""The fast codec: reads the common frames itself and hands all others to wsproto.
 
-Nearly every frame of a chat is one whole message, a Ping, a Pong or a Close. wsproto takes some
-ten microseconds for each; here they take two. What is neither whole nor usual (fragments, large
-compressed messages, whatever is wrong) goes to a wsproto codec from the start of its frame on, up
-to the end of its message: so that faults are judged in one place, and nothing of wsproto is there
-while a connection rests.
+Nearly every frame of a chat is a whole message, a Ping, a Pong or a Close. wsproto takes some ten
+microseconds for each; this codec takes two. Everything else (fragments, large compressed messages,
+any fault) goes to a `WsprotoCodec`, from the start of its frame to the end of its message. So
+faults are found in one place, and an idle connection holds nothing of wsproto.
 Sources: RFC 6455 section 5 (frames), RFC 7692 section 7.2 (compressed messages).
 """
 
 from collections.abc import Sequence
 
-from wsgate.ws.codes import INVALID_PAYLOAD, NO_STATUS, failure, read_close
+from wsgate.ws.codes import INVALID_PAYLOAD, close_payload, failure, read_close
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement
-from wsgate.ws.deflate.wsproto_extension import Deflate, MessageLimits
+from wsgate.ws.deflate.wsproto_extension import MessageExtension
+from wsgate.ws.encoded import PLAIN, Encoding
 from wsgate.ws.frames.codec import SLICE, Fail, Item, PeerClose, Ping, Pong
-from wsgate.ws.frames.fragments import Partial
-from wsgate.ws.frames.messages import BINARY, COMPRESSED, TEXT, head, measure
-from wsgate.ws.frames.splitter import Boundaries
+from wsgate.ws.frames.fragments import PartialFrame
+from wsgate.ws.frames.header import (
+    BINARY,
+    CLOSE,
+    COMPRESSED_BINARY,
+    COMPRESSED_TEXT,
+    MASK_SIZE,
+    MASKED,
+    MAX_CONTROL_SIZE,
+    PING,
+    PONG,
+    TEXT,
+    FrameHeader,
+    read_header,
+    write_header,
+)
+from wsgate.ws.frames.splitter import FrameSplitter
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
+from wsgate.ws.limits import MessageLimits
 
 try:
     from wsgate.ws.frames import _messages as compiled
 except ImportError:  # no compiler was found where wsgate was installed
     from wsgate.ws.frames import messages as compiled  # type: ignore[no-redef]  # the same functions
 
-_CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
-_CONTROLS = frozenset({_CLOSE, _PING, _PONG})
-_LONGEST_CONTROL = 125  # octets of its payload: RFC 6455 section 5.5
-_MASKED = 0x80
-_LONGEST = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
+_CONTROLS = frozenset({CLOSE, PING, PONG})
+_MESSAGES = frozenset({TEXT, BINARY})
+_COMPRESSED = frozenset({COMPRESSED_TEXT, COMPRESSED_BINARY})
+_MAX_LENGTH = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
 
 
 class FastCodec:
-    """A `FrameCodec` with a fast lane over wsproto; its own messages are not compressed.
+    """A `FrameCodec` that needs wsproto only for uncommon frames; it does not compress.
 
-    agreement: of permessage-deflate, None without it. Each connection has one of its own; the
-    other two are shared. pending: whether `take` has something left to look at.
+    agreement: on permessage-deflate, None without it. pending: whether `take` has anything left to
+    parse. Each connection has a codec of its own; limits and compressors are shared.
     """
 
     __slots__ = (
         "_agreement",
-        "_at",
-        "_boundaries",
         "_compressors",
         "_input",
         "_is_busy",
         "_is_over",
         "_limits",
-        "_most",
+        "_max_size",
         "_partial",
+        "_position",
+        "_splitter",
         "_wsproto",
         "pending",
     )
 
-    encoding: object | None = "plain"
-    # Class attributes, so that the tests can run the plain twin, and a call goes straight there.
+    encoding: Encoding | None = PLAIN
+    # Class attributes: tests replace them by the plain twins, and calls go straight to C.
     read_message = staticmethod(compiled.read_message)
     _read_messages = staticmethod(compiled.read_messages)
     _read_compressed = staticmethod(compiled.read_compressed)
     _unmask = staticmethod(compiled.unmask)
+    _read_here = _MESSAGES  # first octets of the messages that need no wsproto
     message = staticmethod(compiled.data_frame)
 
     def __init__(
         self, limits: MessageLimits, agreement: Agreement | None, compressors: Compressors
     ) -> None:
         self._limits = limits
-        self._most = min(limits.size, _LONGEST)
+        self._max_size = min(limits.size, _MAX_LENGTH)
         self._agreement = agreement
         self._compressors = compressors
         self._input = b""
-        self._at = 0  # where in the input the next frame begins
-        self._is_busy = False  # there is input, or a message of which the end is still to come
+        self._position = 0  # in the input, of the next frame
+        self._is_busy = False  # bytes are buffered, a message is incomplete, or reading is over
         self._is_over = False  # nothing more is read
         self.pending = False
-        self._partial: Partial | None = None  # a message of which the end is still to come
-        self._wsproto: WsprotoCodec | None = None  # has the input while there are boundaries
-        self._boundaries: Boundaries | None = None
+        self._partial: PartialFrame | None = None  # of which the end is still to come
+        # wsproto reads the input while there is a splitter, which ends where its message ends.
+        self._wsproto: WsprotoCodec | None = None
+        self._splitter: FrameSplitter | None = None
 
-    # -- what comes in -------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------
 
     def take(self, limit: int, data: bytes = b"") -> Sequence[Item]:
-        """Add bytes; return the messages that are whole, or what stands there instead."""
+        """Add bytes; return whole messages, at most `limit`, or else the items of one frame."""
         if self._is_busy:
-            return self._take_more(limit, data)
-        if data and data[0] in _CONTROLS and (item := self._lone_control(data)) is not None:
+            return self._take_buffered(limit, data)
+        if data and data[0] in _CONTROLS and (item := self._read_lone_control(data)) is not None:
             return (item,) if isinstance(item, (Ping, Pong)) else self._end(item)
-        items, at = self._read_messages(data, 0, limit, self._most)
-        if at != len(data):
+        items, position = self._read_messages(data, 0, limit, self._max_size)
+        if position != len(data):
             self._is_busy = self.pending = True
-            self._input, self._at = data, at
+            self._input, self._position = data, position
             if not items:
-                return self._take_other(data, at)
+                return self._take_other()
         return items
 
     def feed(self, data: bytes) -> None:
-        """Add bytes from the peer; what comes behind its Close or a fault is dropped."""
+        """Add bytes from the peer; they are dropped after its Close or a fault."""
         if data and not self._is_over:
-            self._input = self._input[self._at :] + data if self._input else data
-            self._at = 0
+            self._input = self._input[self._position :] + data if self._input else data
+            self._position = 0
             self._is_busy = self.pending = True
 
     @property
-    def is_at_rest(self) -> bool:
-        """Whether no message is under way and nothing waits, so that `take` may be left out."""
+    def is_idle(self) -> bool:
+        """Whether nothing is buffered and no message is incomplete."""
         return not self._is_busy
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be looked at."""
-        return len(self._input) - self._at
+        """Number of bytes that are not parsed yet."""
+        return len(self._input) - self._position
 
     def drop(self) -> None:
-        """Forget what waits to be looked at."""
-        self._input, self._at, self.pending = b"", 0, False
+        """Discard the bytes that are not parsed yet."""
+        self._input, self._position, self.pending = b"", 0, False
 
-    def _take_more(self, limit: int, data: bytes) -> Sequence[Item]:
-        """Go on behind what waits already, or in the middle of a message."""
+    def _take_buffered(self, limit: int, data: bytes) -> Sequence[Item]:
+        """Continue with buffered bytes, or within a message."""
         self.feed(data)
         if not self.pending:
             return ()
         if self._partial is not None:
-            return self._take_partial(self._partial)
-        if self._boundaries is not None:
-            assert self._wsproto is not None  # they come together
-            return self._take_from_wsproto(self._wsproto, self._boundaries)
-        items, at = self._read_messages(self._input, self._at, limit, self._most)
-        self._advance(at)
+            return self._continue_partial(self._partial)
+        if self._splitter is not None:
+            assert self._wsproto is not None  # they are set together
+            return self._take_from_wsproto(self._wsproto, self._splitter)
+        items, position = self._read_messages(self._input, self._position, limit, self._max_size)
+        self._advance(position)
         if self._input and not items:
-            return self._take_other(self._input, at)
+            return self._take_other()
         return items
 
-    def _advance(self, at: int) -> None:
-        """Have the input go on at `at`; at its end, and that of a message, all is as at first."""
-        self._at = at
-        if at == len(self._input):
+    def _advance(self, position: int) -> None:
+        """Continue at `position`; at the end of the input, drop it."""
+        self._position = position
+        if position == len(self._input):
             self.drop()
-            self._is_busy = self._partial is not None or self._boundaries is not None
+            self._is_busy = self._partial is not None or self._splitter is not None
 
-    def _take_other(self, data: bytes, at: int) -> Sequence[Item]:
-        """Take what stands at `at` and is no whole plain message."""
-        if len(data) - at < 2:  # noqa: PLR2004  # the first two octets tell of the rest
-            return self._wait()
-        first, second = data[at], data[at + 1]
-        if second & _MASKED:
-            if first in (TEXT, BINARY):
-                return self._take_cut_short(data, at)
-            if first in COMPRESSED:
-                return self._take_compressed(data, at)
-            if first in _CONTROLS and second & 0x7F <= _LONGEST_CONTROL:
-                return self._take_control(data, at)
-        return self._hand_over()
+    def _take_other(self) -> Sequence[Item]:
+        """Take a frame that is not a whole plain message."""
+        header = read_header(self._input, self._position)
+        if header is None:
+            return self._wait() if self._may_be_common else self._hand_over()
+        if header.is_masked and header.is_minimal:
+            if header.first in _MESSAGES:
+                return self._take_partial(header)
+            if header.first in _COMPRESSED:
+                return self._take_compressed(header)
+        return self._take_control(header) if _is_valid_control(header) else self._hand_over()
+
+    @property
+    def _may_be_common(self) -> bool:
+        """Whether an incomplete header may become that of a message which is read here.
+
+        If not, it may have a fault that wsproto finds in the first two octets, and has to find now.
+        """
+        start = self._input[self._position : self._position + 2]
+        # After two octets an extended length is to come, which no control frame has.
+        return len(start) == 1 or (start[0] in self._read_here and start[1] >= MASKED)
 
     def _wait(self) -> Sequence[Item]:
-        # A frame's beginning is kept, and not all that came in one piece with it.
-        self._input, self._at = self._input[self._at :], 0
+        """Keep the beginning of a frame, but not the data that arrived before it."""
+        self._input, self._position = self._input[self._position :], 0
         self.pending = False
         return ()
 
+    def _end(self, item: Fail | PeerClose) -> Sequence[Item]:
+        """Read nothing more."""
+        self._is_over = self._is_busy = True
+        self._partial = self._wsproto = self._splitter = None
+        self.drop()
+        return (item,)
+
     # -- control frames ------------------------------------------------------------------------
 
-    def _lone_control(self, data: bytes) -> Ping | Pong | PeerClose | Fail | None:
-        """Return what the control frame says that `data` is, None where it is anything else."""
-        size = len(data) - 6
-        if not 0 <= size <= _LONGEST_CONTROL or data[1] != _MASKED | size:
+    def _read_lone_control(self, data: bytes) -> Ping | Pong | PeerClose | Fail | None:
+        """Return the control frame if `data` is exactly one, else None."""
+        header = read_header(data, 0)
+        if header is None or header.payload_start + header.length != len(data):
             return None
-        return _control(data[0], self._unmask(data[6:], data[2:6]))
+        return self._read_control(data, header) if _is_valid_control(header) else None
 
-    def _take_control(self, data: bytes, at: int) -> Sequence[Item]:
-        end = at + 6 + (data[at + 1] & 0x7F)
-        if len(data) < end:
+    def _read_control(self, data: bytes, header: FrameHeader) -> Ping | Pong | PeerClose | Fail:
+        start, end = header.payload_start, header.payload_start + header.length
+        payload = self._unmask(data[start:end], data[start - MASK_SIZE : start])
+        if header.first == CLOSE:
+            return read_close(payload)
+        return Ping(payload) if header.first == PING else Pong(payload)
+
+    def _take_control(self, header: FrameHeader) -> Sequence[Item]:
+        end = header.payload_start + header.length
+        if len(self._input) < end:
             return self._wait()
-        item = _control(data[at], self._unmask(data[at + 6 : end], data[at + 2 : at + 6]))
+        item = self._read_control(self._input, header)
         if not isinstance(item, (Ping, Pong)):
             return self._end(item)
         self._advance(end)
         return (item,)
 
-    def _end(self, item: Fail | PeerClose) -> Sequence[Item]:
-        """Read nothing more."""
-        self._is_over = self._is_busy = True
-        self._partial = self._wsproto = self._boundaries = None
-        self.drop()
-        return (item,)
+    # -- incomplete and compressed messages ----------------------------------------------------
 
-    # -- messages that are not whole, or compressed --------------------------------------------
-
-    def _take_cut_short(self, data: bytes, at: int) -> Sequence[Item]:
-        """Begin a plain message of which a part has come; wsproto judges what is wrong with it."""
-        start, length = measure(data, at)
-        if length > self._most or len(data) - start >= length > 0:
-            return self._hand_over()  # too long, or whole, and then no text
+    def _take_partial(self, header: FrameHeader) -> Sequence[Item]:
+        """Begin a plain message that is incomplete; any fault is left to wsproto."""
+        data, start = self._input, header.payload_start
+        if header.length > self._max_size:
+            return self._hand_over()
         if len(data) < start:
             return self._wait()
-        self._partial = Partial(data[at] == TEXT, data[start - 4 : start], length)
-        self._at = start
-        return self._take_partial(self._partial)
+        if len(data) - start >= header.length:
+            return self._hand_over()  # it is complete, so it is text that is not UTF-8
+        mask = data[start - MASK_SIZE : start]
+        self._partial = PartialFrame(header.first == TEXT, mask, header.length)
+        self._position = start
+        return self._continue_partial(self._partial)
 
-    def _take_partial(self, partial: Partial) -> Sequence[Item]:
-        piece = self._input[self._at : self._at + partial.left]
-        is_text_yet = partial.add(self._unmask(piece, partial.mask))
-        if not partial.left:
+    def _continue_partial(self, partial: PartialFrame) -> Sequence[Item]:
+        piece = self._input[self._position : self._position + partial.remaining]
+        is_valid = partial.append(self._unmask(piece, partial.mask))
+        if not partial.remaining:
             self._partial = None
-        self._advance(self._at + len(piece))
-        if not is_text_yet:
+        self._advance(self._position + len(piece))
+        if not is_valid:
             return self._end(failure(INVALID_PAYLOAD))
-        return () if partial.left else (partial.whole(),)
+        return () if partial.remaining else (partial.message(),)
 
-    def _take_compressed(self, data: bytes, at: int) -> Sequence[Item]:  # noqa: ARG002  # for those who inflate
-        """Leave it to wsproto, which has the window that the client keeps, or finds the fault."""
+    def _take_compressed(self, header: FrameHeader) -> Sequence[Item]:  # noqa: ARG002  # for the subclass
+        """Leave it to wsproto, which keeps the client's window, or finds the fault."""
         return self._hand_over()
 
-    # -- wsproto's turn ------------------------------------------------------------------------
+    # -- everything else: read by wsproto ------------------------------------------------------
 
     def _hand_over(self) -> Sequence[Item]:
-        """Have wsproto read from here on, up to the end of the message."""
+        """Let wsproto read from here to the end of the message."""
         if self._wsproto is None:
-            deflate = Deflate(self._limits, self._agreement, self._compressors)
-            self._wsproto = WsprotoCodec(deflate)
-        self._boundaries = Boundaries()
-        return self._take_from_wsproto(self._wsproto, self._boundaries)
+            extension = MessageExtension(self._limits, self._agreement, self._compressors)
+            self._wsproto = WsprotoCodec(extension)
+        self._splitter = FrameSplitter()
+        return self._take_from_wsproto(self._wsproto, self._splitter)
 
-    def _take_from_wsproto(self, wsproto: WsprotoCodec, boundaries: Boundaries) -> Sequence[Item]:
+    def _take_from_wsproto(self, wsproto: WsprotoCodec, splitter: FrameSplitter) -> Sequence[Item]:
         items: list[Item] = []
-        end = min(len(self._input), self._at + SLICE)
-        while self._at < end and not items and not boundaries.is_between:
-            piece = boundaries.passed(self._input, self._at, end)
-            self._at += len(piece)
+        end = min(len(self._input), self._position + SLICE)
+        while self._position < end and not items and not splitter.is_message_complete:
+            piece = splitter.next_piece(self._input, self._position, end)
+            self._position += len(piece)
             items += wsproto.take(2, piece)  # a frame makes one item
-        if boundaries.is_between:
-            self._boundaries = None
+        if splitter.is_message_complete:
+            self._splitter = None
             if self._agreement is None or self._agreement.client_no_context_takeover:
-                self._wsproto = None  # nothing of it is needed for the next message
-        self._advance(self._at)
+                self._wsproto = None  # the next message needs nothing of it
+        self._advance(self._position)
         if items and isinstance(items[-1], (Fail, PeerClose)):
             return self._end(items[-1])
         return items
 
-    # -- what goes out -------------------------------------------------------------------------
+    # -- writing -------------------------------------------------------------------------------
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping of at most 125 bytes."""
-        return head(_PING, len(payload)) + payload
+        return write_header(PING, len(payload)) + payload
 
     def pong(self, payload: bytes) -> bytes:
         """Return a Pong of at most 125 bytes."""
-        return head(_PONG, len(payload)) + payload
+        return write_header(PONG, len(payload)) + payload
 
     def close(self, code: int, reason: str) -> bytes:
-        """Return a Close; 1005 for one without code, then nothing but Close can be sent."""
-        payload = b"" if code == NO_STATUS else code.to_bytes(2, "big") + reason.encode()
-        return head(_CLOSE, len(payload)) + payload
+        """Return a Close, without a code for 1005. Only another Close may be sent after it."""
+        payload = close_payload(code, reason)
+        return write_header(CLOSE, len(payload)) + payload
 
 
-def _control(first: int, payload: bytes) -> Ping | Pong | PeerClose | Fail:
-    """Return what a control frame says."""
-    if first == _CLOSE:
-        return read_close(payload)
-    return Ping(payload) if first == _PING else Pong(payload)
+def _is_valid_control(header: FrameHeader) -> bool:
+    """Return whether this is the header of a valid Close, Ping or Pong from a client."""
+    return (
+        header.first in _CONTROLS
+        and header.is_masked
+        and header.is_minimal
+        and header.length <= MAX_CONTROL_SIZE
+    )

@@ -1,78 +1,82 @@
-"""A message that comes in pieces, and what a plain one in a single frame needs besides.
+"""Messages that arrive in pieces: the buffer of their pieces, and a plain frame cut short.
 
-Source: RFC 6455 sections 5.3 (masking) and 8.1 (text that is no UTF-8).
+Sources: RFC 6455 sections 5.3 (masking) and 8.1 (text that is not UTF-8).
 """
 
 import codecs
 from typing import Any
 
-from wsgate.ws.deflate.wsproto_extension import ends_in_surrogate
+from wsgate.ws.frames.header import MASK_SIZE
+from wsgate.ws.utf8 import ends_in_surrogate
 
-_PIECES = 512
+_MAX_SEPARATE = 512
 
 
-class Pieces:
-    """The pieces of one message, which is text or binary throughout.
+class MessageBuffer:
+    """The pieces of one message, all text or all binary.
 
-    It may come in a million of them: joined now and then, they cost what they hold.
+    A message may arrive in a million pieces. They are joined every 512 pieces, so that the buffer
+    costs little more than what it holds.
     """
 
-    __slots__ = ("_few", "_joined")
+    __slots__ = ("_joined", "_separate")
 
     def __init__(self) -> None:
-        self._few: list[Any] = []
+        self._separate: list[Any] = []
         self._joined: list[Any] = []
 
-    def add(self, piece: str | bytes | bytearray) -> None:
+    def append(self, piece: str | bytes | bytearray) -> None:
         """Add the next piece."""
-        self._few.append(piece)
-        if len(self._few) >= _PIECES:
-            self._joined.append(piece[:0].join(self._few))
-            self._few = []
+        self._separate.append(piece)
+        if len(self._separate) >= _MAX_SEPARATE:
+            self._joined.append(piece[:0].join(self._separate))
+            self._separate = []
 
-    def joined(self) -> str | bytes:
+    def whole(self) -> str | bytes:
         """Return the whole message."""
-        pieces = [*self._joined, *self._few]
+        pieces = [*self._joined, *self._separate]
         if isinstance(pieces[0], str):
             return "".join(pieces)
         return b"".join(pieces)
 
 
-class Partial:
-    """A message in one plain frame of which the end is still to come.
+class PartialFrame:
+    """A message in one plain frame, of which the end is still to come.
 
-    left: bytes that are. mask: for the next of them.
+    remaining: bytes of the payload still to come. mask: the masking key, rotated for the next of
+    them.
     """
 
-    __slots__ = ("_is_text", "_pieces", "_undecoded", "left", "mask")
+    __slots__ = ("_buffer", "_is_text", "_undecoded", "mask", "remaining")
 
     def __init__(self, is_text: bool, mask: bytes, length: int) -> None:
         self._is_text = is_text
-        self._pieces = Pieces()
-        self._undecoded = b""  # a character of which the end is still to come
-        self.left = length
+        self._buffer = MessageBuffer()
+        self._undecoded = b""  # the beginning of a character
+        self.remaining = length
         self.mask = mask
 
-    def add(self, piece: bytes) -> bool:
-        """Add what has come; False where the message can be no text any more."""
-        self.left -= len(piece)
-        turn = len(piece) % 4
+    def append(self, piece: bytes) -> bool:
+        """Add the next unmasked bytes; return False if the message is text and not UTF-8."""
+        self.remaining -= len(piece)
+        turn = len(piece) % MASK_SIZE
         self.mask = self.mask[turn:] + self.mask[:turn]
         if self._is_text:
             return self._decode(self._undecoded + piece)
-        self._pieces.add(piece)
+        self._buffer.append(piece)
         return True
 
     def _decode(self, data: bytes) -> bool:
-        # RFC 6455 section 8.1 has such a connection fail; Autobahn wants it at the first bad octet.
+        # RFC 6455 section 8.1: invalid UTF-8 fails the connection; Autobahn wants that at the
+        # first bad octet.
         try:
-            text, used = codecs.utf_8_decode(data, "strict", not self.left)
+            text, used = codecs.utf_8_decode(data, "strict", not self.remaining)
         except UnicodeDecodeError:
             return False
-        self._pieces.add(text)
+        self._buffer.append(text)
         self._undecoded = data[used:]
         return not ends_in_surrogate(self._undecoded)
 
-    def whole(self) -> str | bytes:
-        """Return the message."""
-        return self._pieces.joined()
+    def message(self) -> str | bytes:
+        """Return the whole message."""
+        return self._buffer.whole()

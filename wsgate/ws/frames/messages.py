@@ -1,102 +1,89 @@
-"""Whole frames of messages, read and written: the plain twin of _messages.c, which does the same.
+"""Whole messages in single frames, read and written: the plain twin of _messages.c.
 
-A stranger's bytes run through these few functions, and nearly all the time that a message takes
-outside the app: so they are the one compiled part of wsgate, where a compiler was found. The same
-tests run over both.
-Source: RFC 6455 sections 5.2 (framing) and 5.3 (masking).
+These few functions process every byte from the peer, which is most of the time that a message
+takes outside the app. So they are compiled where a compiler was found, and this file is used where
+there was none. The same tests run over both.
+Sources: RFC 6455 sections 5.2 (framing) and 5.3 (masking).
 """
 
-TEXT = 0x81  # FIN and the opcode
-BINARY = 0x82
-RSV1 = 0x40
-COMPRESSED = (TEXT | RSV1, BINARY | RSV1)
-_MASKED = 0x80
-EXTENDED = {126: (2, 126), 127: (8, 65_536)}  # octets of such a length, and its least
-_BEYOND = 1 << 64
+from wsgate.ws.frames.header import (
+    BINARY,
+    COMPRESSED_BINARY,
+    COMPRESSED_TEXT,
+    MASK_SIZE,
+    TEXT,
+    FrameHeader,
+    read_header,
+    write_header,
+)
 
 
-def read_messages(data: bytes, start: int, limit: int, most: int) -> tuple[list[str | bytes], int]:
-    """Return the messages that stand in `data` from `start` on, and where the reading stopped.
+def read_messages(
+    data: bytes, start: int, limit: int, max_size: int
+) -> tuple[list[str | bytes], int]:
+    """Return the messages in `data` from `start` on, at most `limit`, and where reading stopped.
 
-    That is in front of the first frame which is not whole, final, masked, text or binary without
-    reserved bits, of at most `most` bytes, its length in the shortest form, and if text valid; or
-    behind `limit` messages.
+    Reading stops before the first frame that is anything but a complete, final, masked text or
+    binary frame without reserved bits, of at most `max_size` bytes, with a minimal length, and
+    valid UTF-8 if it is text.
     """
     messages: list[str | bytes] = []
-    end = len(data)
-    while len(messages) < limit and end - start >= 6:  # noqa: PLR2004  # the shortest header
-        first = data[start]
-        if first not in (TEXT, BINARY) or data[start + 1] < _MASKED:
+    while len(messages) < limit:
+        header = read_header(data, start)
+        if header is None or header.first not in (TEXT, BINARY):
             break
-        at, length = measure(data, start)
-        if length > most or end - at < length:
+        payload = _read_payload(data, header, max_size)
+        if payload is None:
             break
-        payload = unmask(data[at : at + length], data[at - 4 : at])
         try:
-            messages.append(payload.decode() if first == TEXT else payload)
+            messages.append(payload.decode() if header.first == TEXT else payload)
         except UnicodeDecodeError:
             break
-        start = at + length
+        start = header.payload_start + header.length
     return messages, start
 
 
-def read_message(data: bytes, most: int) -> str | bytes | None:
-    """Return the message that `data` is, None where it is anything but one such frame."""
-    messages, end = read_messages(data, 0, 1, most)
+def read_message(data: bytes, max_size: int) -> str | bytes | None:
+    """Return the message if `data` is exactly one frame as in `read_messages`, else None."""
+    messages, end = read_messages(data, 0, 1, max_size)
     return messages[0] if messages and end == len(data) else None
 
 
-def read_compressed(data: bytes, most: int) -> bytes | None:
-    """Return the payload of the compressed message that `data` is, None where it is anything else.
+def read_compressed(data: bytes, max_size: int) -> bytes | None:
+    """Return the payload if `data` is exactly one frame with a compressed message, else None.
 
-    That is one such frame with RSV1 (RFC 7692 section 6), its payload of at most `most` bytes.
+    Such a frame has RSV1 (RFC 7692 section 6); its payload, still compressed, has at most
+    `max_size` bytes.
     """
-    if len(data) < 6 or data[0] not in COMPRESSED or data[1] < _MASKED:  # noqa: PLR2004  # as above
+    header = read_header(data, 0)
+    if header is None or header.first not in (COMPRESSED_TEXT, COMPRESSED_BINARY):
         return None
-    at, length = measure(data, 0)
-    if length > most or len(data) - at != length:
+    if header.payload_start + header.length != len(data):
         return None
-    return unmask(data[at:], data[at - 4 : at])
+    return _read_payload(data, header, max_size)
 
 
-def measure(data: bytes, start: int) -> tuple[int, int]:
-    """Return where the payload of the masked frame at `start` stands, and its length.
-
-    The length is beyond all bounds where it is in more octets than it needs, and 0 behind the end
-    of `data` where not all of it is there. Two octets must be.
-    """
-    length = data[start + 1] & 0x7F
-    if length not in EXTENDED:
-        return start + 6, length
-    octets, least = EXTENDED[length]
-    at = start + 2 + octets
-    if len(data) < at:
-        return at + 4, 0
-    length = int.from_bytes(data[start + 2 : at], "big")
-    # RFC 6455 section 5.2: "the minimal number of bytes MUST be used to encode the length".
-    return at + 4, length if length >= least else _BEYOND
+def _read_payload(data: bytes, header: FrameHeader, max_size: int) -> bytes | None:
+    """Return the unmasked payload; None if it is unmasked, too long, incomplete or not minimal."""
+    start, end = header.payload_start, header.payload_start + header.length
+    if not header.is_masked or not header.is_minimal:
+        return None
+    if header.length > max_size or end > len(data):
+        return None
+    return unmask(data[start:end], data[start - MASK_SIZE : start])
 
 
 def unmask(data: bytes, mask: bytes) -> bytes:
-    """Return `data` with each octet XORed with the mask's, in turn; four octets of mask."""
+    """Return `data` XORed with the four octets of `mask`, repeated (RFC 6455 section 5.3)."""
     size = len(data)
-    key = mask * (size // 4 + 1)
-    whole = int.from_bytes(data, "little") ^ int.from_bytes(key[:size], "little")
-    return whole.to_bytes(size, "little")
+    key = mask * (size // MASK_SIZE + 1)
+    unmasked = int.from_bytes(data, "little") ^ int.from_bytes(key[:size], "little")
+    return unmasked.to_bytes(size, "little")
 
 
 def data_frame(payload: str | bytes) -> bytes:
     """Return a message as one frame. Raises UnicodeEncodeError for text with a lone surrogate."""
     if isinstance(payload, str):
         data = payload.encode()
-        return head(TEXT, len(data)) + data
-    return head(BINARY, len(payload)) + payload
-
-
-def head(first: int, length: int) -> bytes:
-    """Return the header of a frame of ours, which is never masked."""
-    if length < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
-        return bytes((first, length))
-    if length < 65_536:  # noqa: PLR2004  # the same
-        return bytes((first, 126)) + length.to_bytes(2, "big")
-    return bytes((first, 127)) + length.to_bytes(8, "big")
+        return write_header(TEXT, len(data)) + data
+    return write_header(BINARY, len(payload)) + payload

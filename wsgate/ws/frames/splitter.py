@@ -1,56 +1,45 @@
-"""Where the frames and messages end that another codec reads (RFC 6455 sections 5.2 and 5.4)."""
+"""Splits a stream of frames at their ends, for the codec that reads them with wsproto."""
 
-from wsgate.ws.frames.messages import EXTENDED
-
-_FIN = _MASKED = 0x80
-_CONTROL = 0x08
+from wsgate.ws.frames.header import CONTROL, FIN, MAX_HEADER_SIZE, read_header
 
 
-class Boundaries:
-    """Where the frames and messages end that another codec reads.
+class FrameSplitter:
+    """Splits the frames of one message from what follows (RFC 6455 sections 5.2 and 5.4).
 
-    is_between: at the end of a message, which is where it begins, too.
+    Control frames between the fragments are among them. is_message_complete: the last piece ended
+    the message, or was a control frame before the message began.
     """
 
-    __slots__ = ("_header", "_is_within", "_left", "is_between")
+    __slots__ = ("_header", "_is_in_message", "_remaining", "is_message_complete")
 
     def __init__(self) -> None:
-        self._header = b""  # of the frame under way, as far as it has come
-        self._left = 0  # of its payload
-        self._is_within = False  # a message goes on behind it
-        self.is_between = False
+        self._header = b""  # of the current frame, as far as it has arrived
+        self._remaining: int | None = None  # bytes of its payload, None within the header
+        self._is_in_message = False  # the final fragment is still to come
+        self.is_message_complete = False
 
-    def passed(self, data: bytes, at: int, end: int) -> bytes:
-        """Return what stands between `at` and `end` of one frame, and count it."""
-        start = at
-        if not self._left:
-            at = self._pass_header(data, at, end)
-        size = min(self._left, end - at)
-        self._left -= size
-        if not self._left and len(self._header) >= _header_size(self._header):
-            self._header = b""
-            self.is_between = not self._is_within
-        return data[start : at + size]
+    def next_piece(self, data: bytes, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end` that belong to one frame, and count them."""
+        payload_start = start
+        if self._remaining is None:
+            payload_start = self._read_header(data, start, end)
+            if self._remaining is None:
+                return data[start:end]
+        size = min(self._remaining, end - payload_start)
+        self._remaining -= size
+        if not self._remaining:
+            self._header, self._remaining = b"", None
+            self.is_message_complete = not self._is_in_message
+        return data[start : payload_start + size]
 
-    def _pass_header(self, data: bytes, at: int, end: int) -> int:
-        while at < end and (missing := _header_size(self._header) - len(self._header)):
-            piece = data[at : min(end, at + missing)]
-            self._header += piece
-            at += len(piece)
-        header = self._header
-        if len(header) == _header_size(header):
-            octets = EXTENDED.get(header[1] & 0x7F, (0, 0))[0]
-            self._left = (
-                int.from_bytes(header[2 : 2 + octets], "big") if octets else header[1] & 0x7F
-            )
-            if not header[0] & _CONTROL:
-                self._is_within = not header[0] & _FIN
-        return at
-
-
-def _header_size(header: bytes) -> int:
-    """Return how long a header is, of which the beginning is there."""
-    if len(header) < 2:  # noqa: PLR2004  # the second octet tells
-        return 2
-    mask = 4 if header[1] & _MASKED else 0
-    return 2 + EXTENDED.get(header[1] & 0x7F, (0, 0))[0] + mask
+    def _read_header(self, data: bytes, start: int, end: int) -> int:
+        """Read on in the header; return where the payload begins, `end` while it is incomplete."""
+        known = len(self._header)
+        self._header += data[start : min(end, start + MAX_HEADER_SIZE - known)]
+        header = read_header(self._header, 0)
+        if header is None or len(self._header) < header.payload_start:
+            return end
+        self._remaining = header.length
+        if not header.first & CONTROL:
+            self._is_in_message = not header.first & FIN
+        return start + header.payload_start - known
