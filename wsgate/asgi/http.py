@@ -100,7 +100,7 @@ class Response:
             body = _copy_body(body)
         is_last = not message.get("more_body", False)
         head = self._head
-        if head.length is not None:
+        if head.length is not None and (head.length != len(body) or not is_last):
             self._check_length(head.length, len(body), is_last=is_last)
         if is_last and self._trailers is None:
             self.state = COMPLETE

@@ -14,7 +14,7 @@ from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 _WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take four times as long to make, for each connection
 class Peer:
     """Who is at both ends of a request.
 

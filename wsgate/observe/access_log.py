@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from wsgate import loggers
+from wsgate.loggers import access
 from wsgate.observe.events import (
     Event,
     HandshakeRefused,
@@ -21,52 +21,53 @@ from wsgate.observe.log_format import escape, format_address
 _INFO = logging.INFO
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
-# A message with its arguments, as `logging` takes them.
-_Line = tuple[Any, ...]
-
 
 def log_event(event: Event) -> None:
     """Log an event if it has a line and the level of the logger `wsgate.access` allows INFO."""
-    line = _LINES.get(type(event))
-    if line is not None and loggers.access.logger.isEnabledFor(_INFO):
-        loggers.access.log_without_caller(_INFO, *line(event))
+    log = _LOG.get(type(event))
+    if log is not None and access.logger.isEnabledFor(_INFO):
+        log(event)
 
 
-def _request_line(event: RequestDone) -> _Line:
-    return (
+def _log_request(event: RequestDone) -> None:
+    access.log_without_caller(
+        _INFO,
         '%s - "%s %s HTTP/%s" %d %s',
         format_address(event.client),
         event.method,
-        _target(event.target),
+        escape(event.target.decode("ascii")),
         event.http_version,
         event.status,
         _PHRASES.get(event.status, ""),
     )
 
 
-def _refusal_line(event: HandshakeRefused) -> _Line:
-    return (
+def _log_refusal(event: HandshakeRefused) -> None:
+    access.log_without_caller(
+        _INFO,
         '%s - "WebSocket %s" %d %s',
         format_address(event.client),
-        _target(event.target),
+        escape(event.target.decode("ascii")),
         event.status,
         _PHRASES.get(event.status, ""),
     )
 
 
-def _opening_line(event: WebSocketOpened) -> _Line:
-    return (
+def _log_opening(event: WebSocketOpened) -> None:
+    access.log_without_caller(
+        _INFO,
         '%s - "WebSocket %s" [accepted]',
         format_address(event.client),
-        _target(event.target),
+        escape(event.target.decode("ascii")),
     )
 
 
-def _closing_line(event: WebSocketClosed) -> _Line:
-    return (
+def _log_closing(event: WebSocketClosed) -> None:
+    access.log_without_caller(
+        _INFO,
         '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
         format_address(event.client),
-        _target(event.target),
+        escape(event.target.decode("ascii")),
         event.code,
         f" {escape(event.reason)}" if event.reason else "",
         event.duration,
@@ -77,13 +78,9 @@ def _closing_line(event: WebSocketClosed) -> _Line:
     )
 
 
-def _target(target: bytes) -> str:
-    return escape(target.decode("ascii"))
-
-
-_LINES: dict[type[Event], Callable[[Any], _Line]] = {
-    RequestDone: _request_line,
-    HandshakeRefused: _refusal_line,
-    WebSocketOpened: _opening_line,
-    WebSocketClosed: _closing_line,
+_LOG: dict[type[Event], Callable[[Any], None]] = {
+    RequestDone: _log_request,
+    HandshakeRefused: _log_refusal,
+    WebSocketOpened: _log_opening,
+    WebSocketClosed: _log_closing,
 }

@@ -1,6 +1,7 @@
 """The observers of a server: functions that are called with each event."""
 
 from collections.abc import Callable, Iterable
+from typing import Self
 
 from wsgate import loggers
 from wsgate.observe.events import Event
@@ -9,7 +10,7 @@ from wsgate.observe.events import Event
 Observer = Callable[[Event], object]
 
 
-class Observers:
+class Observers(tuple[Observer, ...]):  # noqa: SLOT001  # a tuple has no slots with names
     """Calls each observer with each event.
 
     It is false without observers. The caller checks that before it builds an event, so that events
@@ -17,17 +18,17 @@ class Observers:
 
         if observers:
             observers.notify(RequestDone(...))
+
+    It is a tuple, because that check is made for each request and a tuple's needs no call.
     """
 
-    __slots__ = ("_observers", "_reported")
+    _reported: list[Observer]
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        self._observers = tuple(observers)
-        self._reported: list[Observer] = []
-
-    def __bool__(self) -> bool:
-        """Return whether there is any observer."""
-        return bool(self._observers)
+    def __new__(cls, observers: Iterable[Observer] = ()) -> Self:
+        """Create the observers, which do not change."""
+        self = super().__new__(cls, observers)
+        self._reported = []  # those whose first error was logged
+        return self
 
     def notify(self, event: Event) -> None:
         """Call all observers with an event.
@@ -35,7 +36,7 @@ class Observers:
         An exception of one of them is logged, once for each observer. It reaches neither the other
         observers nor the caller.
         """
-        for observer in self._observers:
+        for observer in self:
             try:
                 observer(event)
             except Exception as error:  # noqa: BLE001  # observers may be the host program's

@@ -189,10 +189,14 @@ class Connection(Stream, asyncio.Protocol):
 
     def close_finished(self) -> None:
         """End the connection after all that was written; the client sends no more."""
-        if self._linger():
-            if self.transport.get_write_buffer_size() <= LAST_WORD:
-                self._stop_waiting_for_reader()
-            self._close_transport()
+        if self.is_lost or isinstance(self.driver, _Lingering):
+            return
+        self.batch.flush_stream(self)
+        if not self.transport.get_write_buffer_size():
+            self.driver = _GONE  # nothing has to leave, so the transport closes at once
+        elif self._linger() and self.transport.get_write_buffer_size() <= LAST_WORD:
+            self._stop_waiting_for_reader()
+        self._close_transport()
 
     def close_promptly(self) -> None:
         """End the connection within LINGER seconds, even if what was written cannot leave."""

@@ -82,7 +82,7 @@ class Exchange:
             if message is not None:
                 return message
             if not self._request_ended:
-                self._driver.body_wanted()
+                self._driver.wait_for_body()
             self._came = self._came or Waiters()
             await self._came.wait()
 
@@ -90,12 +90,12 @@ class Exchange:
         event = self._take()
         if isinstance(event, RequestBody):
             data = self._joined(event)
-            self._driver.body_came()
+            self._driver.body_arrived()
             if isinstance(self._peeked, RequestEnd):
                 self._peeked, self._request_ended = None, True
             return request_event(data, more=not self._request_ended)
         if isinstance(event, RequestEnd):
-            self._driver.body_came()
+            self._driver.body_arrived()
             self._request_ended = True
             return request_event(b"", more=False)
         if isinstance(event, ClientClosed):
@@ -159,7 +159,7 @@ class Exchange:
         self._has_left = True
         self._wake()
 
-    def too_slow(self) -> None:
+    def end_slow_body(self) -> None:
         """End a request whose body does not come, though the app waits for it or has answered."""
         if self._came or self.is_answered:
             self._fail(RequestRefused(408, "the request's body took too long"))

@@ -20,13 +20,22 @@ if TYPE_CHECKING:
     from wsgate.server.worker import Worker
 
 READ_AHEAD = 65_536  # bytes that may wait to be parsed before reading is paused
-DRAIN = 65_536  # bytes of an unread body that are thrown away so that the connection can go on
+DRAIN = 65_536  # bytes of an unread body that are discarded so that the connection can go on
 
 
 class Http1Driver:
     """The HTTP phase of a connection: it ends with the connection, or in a WebSocket."""
 
-    __slots__ = ("_deadline", "_drained", "_exchange", "_is_idle", "http1", "wire", "worker")
+    __slots__ = (
+        "_deadline",
+        "_drained",
+        "_exchange",
+        "_is_idle",
+        "_next_check",
+        "http1",
+        "wire",
+        "worker",
+    )
 
     def __init__(self, worker: "Worker", wire: "Wire") -> None:
         self.worker = worker
@@ -34,39 +43,46 @@ class Http1Driver:
         self.http1 = worker.http1(worker.head_limits, handshake.PROTOCOL)
         self._exchange: Exchange | None = None
         self._drained = 0
-        self._is_idle = True  # not a byte of the next request has come
+        self._is_idle = True  # no byte of the next request has arrived
         self._deadline = math.inf
+        self._next_check = math.inf  # when the wire calls `check` at the latest
 
     def start(self) -> None:
-        """Wait for the first request, which has the time of a head; later ones have more time."""
+        """Wait for the first request, which has the time of a head; later ones wait longer."""
         self._set_deadline(self.worker.config.ws_handshake_timeout)
 
     def _set_deadline(self, seconds: float) -> None:
-        self._deadline = self.worker.clock() + seconds
-        self.wire.check_at(self._deadline)
+        self._deadline = deadline = self.worker.clock() + seconds
+        if deadline < self._next_check:  # nearly never: most deadlines move to a later time
+            self._next_check = deadline
+            self.wire.check_at(deadline)
 
     # -- what the wire reports ---------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
-        """Take bytes of the request under way, or of the next one."""
+        """Process bytes of the current request, or of the next one."""
         self.http1.feed(data)
         self._read()
 
     def eof(self) -> None:
-        """Take note that no further request comes; the response under way still leaves."""
+        """Accept no further request; the current response is still sent."""
         self.http1.feed_eof()
         self._read()
 
     def lost(self) -> None:
-        """Tell the app under way that its client is gone."""
+        """Notify the app that its client is gone."""
         if self._exchange is not None:
             self._exchange.lost()
 
     def writable(self) -> None:
-        """Do nothing: who sends waits at the gate."""
+        """Do nothing: senders wait at the gate."""
 
     def check(self, now: float) -> float:
-        """Judge the client's pace; return when to ask again."""
+        """End what takes too long; return when to check again."""
+        self._next_check = next_check = self._check(now)
+        return next_check
+
+    def _check(self, now: float) -> float:
         if self.wire.gate.is_shut:
             until = self.wire.read_deadline
             if now >= until:
@@ -74,12 +90,12 @@ class Http1Driver:
                 return math.inf
             return min(until, self._deadline if now < self._deadline else math.inf)
         if now >= self._deadline:
-            self._too_slow()
+            self._end_slow_request()
             return math.inf
         return self._deadline
 
     def stop(self) -> None:
-        """Let the response under way be the last; without one, close."""
+        """Make the current response the last one; without one, close."""
         if self._exchange is None or self._exchange.is_answered:
             self.wire.close()
         else:
@@ -97,7 +113,7 @@ class Http1Driver:
             self._pause_if_full()
 
     def _pause_if_full(self) -> None:
-        if self.http1.buffered >= READ_AHEAD:
+        if len(self.http1.buffer) >= READ_AHEAD:
             self.wire.pause_reading()
 
     def _next(self) -> None:
@@ -114,7 +130,7 @@ class Http1Driver:
             self._upgrade(event)
         elif isinstance(event, ClientClosed):
             self.wire.close()
-        elif self.http1.buffered and self._is_idle:
+        elif self.http1.buffer and self._is_idle:
             self._is_idle = False
             self._set_deadline(self.worker.config.ws_handshake_timeout)
 
@@ -127,12 +143,12 @@ class Http1Driver:
             return
         self._deadline = math.inf
         self._exchange = Exchange(self, request, self.wire.peer)
-        if self.http1.buffered:
+        if self.http1.buffer:
             self._pause_if_full()
         self._exchange.start()  # an eager task may end it here
 
     def _upgrade(self, upgrade: UpgradeRequest) -> None:
-        # What follows a handshake that fails may be frames: the connection ends behind the answer.
+        # What follows a handshake that fails may be frames: the connection ends after the answer.
         self.http1.close_after_response()
         worker, peer = self.worker, self.wire.peer
         try:
@@ -152,12 +168,12 @@ class Http1Driver:
         WebSocket(worker, self.wire, pending).start()
 
     def turn_away(self) -> None:
-        """Answer a connection that is one too many, whatever it asks for."""
+        """Answer a connection above a limit with 503, whatever it asks for."""
         throttled.warning("A limit of connections is reached: answering with 503")
         self._answer(_full())
 
     def refuse(self, refused: RequestRefused) -> None:
-        """Answer what must not be served, log it, and close."""
+        """Answer a request that must not be served, log it, and close."""
         loggers.error.warning(
             "%s - Invalid HTTP request received: %d %s",
             format_address(self.wire.peer.client),
@@ -171,29 +187,29 @@ class Http1Driver:
         self.wire.write(self.http1.refuse(refused, defaults))
         self.wire.close()
 
-    def _too_slow(self) -> None:
+    def _end_slow_request(self) -> None:
         if self._exchange is not None:
-            self._exchange.too_slow()
+            self._exchange.end_slow_body()
         elif self._is_idle:
             self.wire.close()  # nothing was asked, so there is nothing to answer
         else:
             self.refuse(RequestRefused(408, "the request took too long"))
 
-    # -- the exchange under way speaks -------------------------------------------------------------
+    # -- what the current exchange reports ---------------------------------------------------------
 
-    def body_wanted(self) -> None:
-        """Read on, for the app waits for a body; the client has its time for the next bytes."""
+    def wait_for_body(self) -> None:
+        """Read on: the app waits for its body, and the client has its time for the next bytes."""
         self.wire.resume_reading()
         self._set_deadline(self.worker.config.timeout_request_body)
 
-    def body_came(self) -> None:
-        """Stop the client's clock, and read ahead again once there is room."""
+    def body_arrived(self) -> None:
+        """Stop the client's time, and read ahead again if there is room."""
         self._deadline = math.inf
-        if self.http1.buffered < READ_AHEAD:
+        if len(self.http1.buffer) < READ_AHEAD:
             self.wire.resume_reading()
 
     def answered(self) -> None:
-        """Go on to what is pipelined behind a complete response, or close."""
+        """Go on to what is pipelined after a complete response, or close."""
         if not self.http1.keeps_alive or self.worker.stopping:
             self._finish()
         else:
@@ -209,7 +225,7 @@ class Http1Driver:
         self.wire.close()
 
     def _drain(self) -> None:
-        """Throw the rest of a body away that the app did not read, within a bound."""
+        """Discard the rest of a body that the app did not read, within a bound."""
         try:
             while isinstance(event := self.http1.take(), RequestBody):
                 self._drained += len(event.data)
@@ -228,7 +244,7 @@ class Http1Driver:
         self._exchange = None
         self._is_idle = True
         self._set_deadline(self.worker.config.timeout_keep_alive)
-        if self.http1.buffered or self.wire.has_eof:
+        if self.http1.buffer or self.wire.has_eof:
             # Not here: this runs within the app's `send`. The next call would have its context,
             # and with eager tasks as many calls as were pipelined would be nested in each other.
             self.worker.call_soon(self._next_pipelined)

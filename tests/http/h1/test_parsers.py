@@ -73,7 +73,7 @@ def serve(http1: Http1Connection, answers_left: list[Answer], seen: list[object]
             seen += [http1.next_request()]
         if not isinstance(event, Request | RequestBody | RequestEnd):
             break
-    seen += [http1.buffered, http1.keeps_alive]
+    seen += [len(http1.buffer), http1.keeps_alive]
 
 
 def give(http1: Http1Connection, answer: Answer, seen: list[object]) -> None:

@@ -73,7 +73,7 @@ class BuiltinHttp1Connection(Http1Connection):
         return None
 
     def _take_head(self) -> RequestEvent | None:
-        buffer = self._buffer
+        buffer = self.buffer
         end = buffer.find(b"\r\n\r\n", self._scanned)
         if 0 <= end <= self._limits.size - 4:
             event = self._take_common_head(bytes(buffer[:end]))
@@ -94,7 +94,7 @@ class BuiltinHttp1Connection(Http1Connection):
         template, headers = read
         if end > self._limits.target or len(headers) > self._limits.headers:
             return None  # the target alone may still be short enough
-        del self._buffer[: len(head) + 4]
+        del self.buffer[: len(head) + 4]
         self._scanned = 0
         return self._start_common_request(line, template, headers)
 
@@ -132,7 +132,7 @@ class BuiltinHttp1Connection(Http1Connection):
         return parsed
 
     def _take_body(self) -> RequestEvent | None:
-        framing, buffer = self._framing, self._buffer
+        framing, buffer = self._framing, self.buffer
         while not framing.is_complete:
             count = framing.advance(buffer, BODY_SLICE)
             if not count:

@@ -52,7 +52,6 @@ class Http1Connection(ABC):
     """
 
     __slots__ = (
-        "_buffer",
         "_closing",
         "_eof",
         "_framing",
@@ -64,6 +63,7 @@ class Http1Connection(ABC):
         "_over",
         "_scanned",
         "_upgrade_to",
+        "buffer",
     )
 
     def __init__(self, limits: HeadLimits, upgrade_to: bytes | None = None) -> None:
@@ -71,7 +71,7 @@ class Http1Connection(ABC):
         self._upgrade_to = upgrade_to
         self._framing: BodyFraming = NO_BODY
         self._over = False  # nothing that follows is read as HTTP
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._scanned = 0  # bytes of the buffer that do not contain the head's end
         self._eof = False
         self._closing = False
@@ -81,16 +81,11 @@ class Http1Connection(ABC):
 
     def feed(self, data: bytes) -> None:
         """Add bytes that the client sent."""
-        self._buffer += data
+        self.buffer += data
 
     def feed_eof(self) -> None:
         """Note that the client sends no more bytes."""
         self._eof = True
-
-    @property
-    def buffered(self) -> int:
-        """The number of bytes that are not parsed yet."""
-        return len(self._buffer)
 
     def take(self) -> RequestEvent | None:
         """Return the next event; None while more bytes, or the response, have to come first.
@@ -115,12 +110,12 @@ class Http1Connection(ABC):
     def _take_head(self) -> RequestEvent | None:
         # RFC 9112 section 2.2: "a server that is expecting to receive and parse a request-line
         # SHOULD ignore at least one empty line (CRLF) received prior to the request-line."
-        if self._buffer.startswith(b"\r\n"):
+        if self.buffer.startswith(b"\r\n"):
             self._skip_empty_lines()
         head = self._complete_head()
         if head is None:
             return ClientClosed() if self._eof else None
-        del self._buffer[: len(head)]
+        del self.buffer[: len(head)]
         self._scanned = 0
         return self._start_request(*self._parse_head(self._uppercase_method(head)))
 
@@ -137,15 +132,15 @@ class Http1Connection(ABC):
         return method + head[len(sent) :]
 
     def _skip_empty_lines(self) -> None:
-        while self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
+        while self.buffer.startswith(b"\r\n"):
+            del self.buffer[:2]
             self._scanned = 0
 
     def _complete_head(self) -> bytes | None:
         """Return the head once it is complete, None before; refuse an ambiguous or too long one."""
-        end = self._buffer.find(b"\r\n\r\n", self._scanned) + 4
+        end = self.buffer.find(b"\r\n\r\n", self._scanned) + 4
         if 4 <= end <= self._limits.size:  # noqa: PLR2004  # it was found
-            head = bytes(self._buffer[:end])
+            head = bytes(self.buffer[:end])
             if count_lines(head):
                 return head
         self._check_incomplete_head()
@@ -153,8 +148,8 @@ class Http1Connection(ABC):
 
     def _check_incomplete_head(self) -> None:
         """Refuse a head that is not valid and complete if more bytes cannot make it so."""
-        stop = _HEAD_END.search(self._buffer, self._scanned)
-        seen = stop.end() if stop else len(self._buffer)
+        stop = _HEAD_END.search(self.buffer, self._scanned)
+        seen = stop.end() if stop else len(self.buffer)
         if seen > self._limits.size:
             raise self._head_too_long()
         if stop is None:
@@ -165,7 +160,7 @@ class Http1Connection(ABC):
     def _head_too_long(self) -> RequestRefused:
         # Search no further than a head may go: the answer must not depend on how the bytes were
         # split into pieces.
-        line = self._buffer.find(b"\r\n", 0, min(self._limits.target + 100, self._limits.size + 1))
+        line = self.buffer.find(b"\r\n", 0, min(self._limits.target + 100, self._limits.size + 1))
         if line < 0:
             return self._target_too_long()
         return RequestRefused(431, f"the request head is over {self._limits.size} bytes")
@@ -199,9 +194,9 @@ class Http1Connection(ABC):
         """Return the request with all that came after its head, which is not HTTP."""
         self._over = True
         trailing = b""
-        if self._buffer:
-            trailing = bytes(self._buffer)
-            self._buffer.clear()
+        if self.buffer:
+            trailing = bytes(self.buffer)
+            self.buffer.clear()
         return UpgradeRequest(request, trailing)
 
     # -- the response --------------------------------------------------------------------------

@@ -55,11 +55,11 @@ class H11Http1Connection(Http1Connection):
                 return RequestBody(bytes(event.data))
             if type(event) is h11.EndOfMessage:
                 return RequestEnd()
-            count = self._framing.advance(self._buffer, BODY_SLICE)
+            count = self._framing.advance(self.buffer, BODY_SLICE)
             if not count:
                 return ClientClosed() if self._eof else None
-            self._h11.receive_data(bytes(self._buffer[:count]))
-            del self._buffer[:count]
+            self._h11.receive_data(bytes(self.buffer[:count]))
+            del self.buffer[:count]
 
     # -- the response --------------------------------------------------------------------------
 
