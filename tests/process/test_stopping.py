@@ -245,7 +245,7 @@ async def test_an_app_may_clean_up_when_it_is_cancelled(log: LogCapture) -> None
 async def test_an_app_that_ignores_its_cancellation(
     log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "LAST_WORD", 0.01)
+    monkeypatch.setattr(lifecycle, "CANCEL_TIMEOUT", 0.01)
     called, released = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -99,7 +99,7 @@ def test_which_addresses_count_as_one(host: str, other: str, is_one: bool) -> No
     assert admission.enter((other, 1)) is not is_one
     admission.leave((host, 1), was_admitted=True)
     admission.leave((other, 1), was_admitted=not is_one)
-    assert not admission._of, "an address that has left takes no memory"
+    assert not admission._per_address, "an address that has left takes no memory"
 
 
 _CLIENTS: st.SearchStrategy[Address | None] = st.none() | st.tuples(
@@ -128,4 +128,4 @@ def test_counts_hold_for_any_order_of_connects_and_disconnects(
         assert admission.refused == sum(not is_in for _, is_in in inside)
     for client, was_in in inside:
         admission.leave(client, was_admitted=was_in)
-    assert (admission._total, admission.refused, admission._of) == (0, 0, Counter())
+    assert (admission._total, admission.refused, admission._per_address) == (0, 0, Counter())

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 from hypothesis import given, settings, strategies as st
 
-from wsgate.server.deadlines import _TURN, TICK, Deadlines
+from wsgate.server.deadlines import _MAX_CHECKS, TICK, Deadlines
 
 
 class Item:
@@ -117,19 +117,19 @@ def test_earlier_buckets_come_first() -> None:
 
 
 def test_a_sweep_leaves_what_exceeds_one_loop_iteration() -> None:
-    deadlines, items = Deadlines(), [Item() for _ in range(2 * _TURN + 1)]
+    deadlines, items = Deadlines(), [Item() for _ in range(2 * _MAX_CHECKS + 1)]
     for item in items:
         deadlines.arm(item, 1.0)
     turns = []
     while deadlines.sweep(1.0):
         turns.append(sum(len(item.checked) for item in items))
-    assert turns == [_TURN, 2 * _TURN]
+    assert turns == [_MAX_CHECKS, 2 * _MAX_CHECKS]
     assert all(item.checked == [1.0] for item in items)
 
 
 def test_the_limit_of_an_iteration_spans_buckets() -> None:
     deadlines = Deadlines()
-    first, second = [Item() for _ in range(_TURN)], [Item()]
+    first, second = [Item() for _ in range(_MAX_CHECKS)], [Item()]
     for item in first:
         deadlines.arm(item, 1.0)
     deadlines.arm(second[0], 2.0)

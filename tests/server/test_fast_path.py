@@ -127,7 +127,7 @@ def path_on(base: Any) -> Any:
             return self.others_to_receive.pop(0)
 
         async def wait_for_reader(self) -> None:
-            await self.gate.passed()
+            await self.gate.wait_until_open()
 
     return Path
 
