@@ -85,7 +85,7 @@ def test_the_kernel_watches_over_the_connections(send_timeout: float, user_timeo
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             tcp = {
                 name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
-                for name in (*sockets._KEEP_ALIVE, "TCP_USER_TIMEOUT")
+                for name in (*sockets._KEEPALIVE, "TCP_USER_TIMEOUT")
             }
     assert tcp == {
         "TCP_KEEPIDLE": 60,
@@ -351,16 +351,16 @@ def test_an_inherited_socket_may_have_an_abstract_name() -> None:
 
 def test_what_is_not_open_is_no_socket() -> None:
     fd = 2**31 - 1
-    assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.EBADF)}"
+    assert told(fd=fd) == f"--fd {fd} is not a socket: {os.strerror(errno.EBADF)}"
 
 
 def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         fd = file.fileno()
-        assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.ENOTSOCK)}"
+        assert told(fd=fd) == f"--fd {fd} is not a socket: {os.strerror(errno.ENOTSOCK)}"
         file.write("still")
 
 
 def test_a_datagram_socket_does_not_listen() -> None:
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
-    assert told(fd=fd) == f"--fd {fd} is no stream socket"
+    assert told(fd=fd) == f"--fd {fd} is not a stream socket"
