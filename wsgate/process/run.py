@@ -180,7 +180,7 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 def _is_late_retry(error: object, context: dict[str, Any]) -> bool:
-    """Return whether asyncio retried to accept on a socket that was closed meanwhile.
+    """Return whether asyncio tried again to accept on a socket that had been closed.
 
     It does so a second after an accept failed for lack of a file descriptor.
     """

@@ -134,7 +134,8 @@ class Exchange:
 
         Raises:
             ClientDisconnected: The client has disconnected.
-            InvalidMessage: The message is malformed or not allowed now.
+            IllegalMessage: The message is not allowed in this state.
+            InvalidMessage: The message is malformed.
         """
         wire, response = self._wire, self._response
         gate = wire.gate

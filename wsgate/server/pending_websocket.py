@@ -141,7 +141,8 @@ class PendingWebSocket:
         """Send a part of the app's denial response; wait while the write buffer is full.
 
         Raises:
-            InvalidMessage: The message is malformed or not allowed now.
+            IllegalMessage: The message is not allowed in this state.
+            InvalidMessage: The message is malformed.
         """
         gate = self._wire.gate
         if self._denial is None:

@@ -191,7 +191,7 @@ class Http1Connection(ABC):
         return self._upgrade_request(request)
 
     def _upgrade_request(self, request: Request) -> UpgradeRequest:
-        """Return the request with all that came after its head, which is not HTTP."""
+        """Return the request and all bytes after its head, which are not HTTP."""
         self._over = True
         trailing = b""
         if self.buffer:
