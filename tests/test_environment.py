@@ -66,7 +66,7 @@ def test_the_variables_are_the_declared_ones(setting: Setting) -> None:
     assert tuple(parameter.variables) == setting.variables
 
 
-def test_an_alias_in_the_environment_gives_way_to_the_name(options: Options) -> None:
+def test_the_name_takes_precedence_over_an_alias_in_the_environment(options: Options) -> None:
     invoke("main:app", WSGATE_WS_FAST_LANE="false")
     assert options["ws_fast_path"] is False
     invoke("main:app", WSGATE_WS_FAST_LANE="false", WSGATE_WS_FAST_PATH="true")

@@ -13,7 +13,7 @@ async def within_reason(awaitable: Awaitable[None]) -> None:
 async def until(holds: Callable[[], bool]) -> None:
     """Let the loop turn until something holds."""
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  # what holds is looked at from outside
+        while not holds():  # noqa: ASYNC110  # the test changes what it checks
             await asyncio.sleep(0)
 
 
@@ -74,7 +74,7 @@ async def test_a_waiter_woken_and_then_cancelled_is_cancelled() -> None:
     assert not waiters
 
 
-async def test_an_open_gate_is_passed_at_once() -> None:
+async def test_an_open_gate_does_not_wait() -> None:
     gate = Gate()
     assert (gate.is_shut, gate.shut_since) == (False, None)
     await within_reason(gate.wait_until_open())

@@ -42,7 +42,7 @@ async def test_a_request_without_a_body_has_one_empty_message() -> None:
 
 async def test_a_chunked_body() -> None:
     async with requested(CHUNKED + b"2\r\nab\r\n3;ext=1\r\ncd") as (client, app, call):
-        # What is there comes at once, whatever the client's chunks.
+        # Data that has arrived is received at once, however it is chunked.
         assert await call.receive() == {"type": "http.request", "body": b"abcd", "more_body": True}
         client.send(b"e\r\n0\r\nTrailer: x\r\n\r\n" + GET)
         assert await call.receive() == {"type": "http.request", "body": b"e", "more_body": False}

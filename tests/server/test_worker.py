@@ -139,7 +139,7 @@ def test_the_configured_server_header_stays_if_ours_is_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "error"),
     [
         (("a b", "c"), "--header: b'a b' is no header name (RFC 9110 section 5.1)"),
         (("", "c"), "--header: b'' is no header name (RFC 9110 section 5.1)"),
@@ -154,10 +154,10 @@ def test_the_configured_server_header_stays_if_ours_is_off() -> None:
         (("Upgrade", "h2c"), "--header: upgrade is set by the server"),
     ],
 )
-def test_a_header_that_would_break_every_response(header: tuple[str, str], told: str) -> None:
+def test_a_header_that_would_break_every_response(header: tuple[str, str], error: str) -> None:
     with pytest.raises(ConfigError) as raised:
         context(headers=[header])
-    assert str(raised.value) == told
+    assert str(raised.value) == error
 
 
 def test_a_header_that_cannot_be_encoded() -> None:

@@ -56,7 +56,7 @@ async def test_waiting_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
                 await waiting
 
 
-def test_clock_stands_still() -> None:
+def test_clock_does_not_advance_by_itself() -> None:
     clock = ManualClock()
     assert clock() == clock() == clock.now
 
