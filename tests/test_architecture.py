@@ -42,7 +42,7 @@ def test_a_file_exists(path: str) -> None:
     assert file_of(path).is_file()
 
 
-@pytest.mark.parametrize(("path", "name"), NAMES, ids="::".join)
+@pytest.mark.parametrize(("path", "name"), NAMES, ids=map("::".join, NAMES))
 def test_a_name_exists_in_its_file(path: str, name: str) -> None:
     body = ast.parse(file_of(path).read_text()).body
     for part in name.split("."):
@@ -137,7 +137,7 @@ def test_every_path_has_its_table() -> None:
     assert [name for name, _, _ in TABLES] == list(calls())
 
 
-@pytest.mark.parametrize(("name", "count", "rows"), TABLES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("name", "count", "rows"), TABLES, ids=[name for name, *_ in TABLES])
 def test_data_passes_the_stations_in_order(name: str, count: str, rows: str) -> None:
     stations = re.findall(r"^\| (\d+) \| `([^`]+)` \|", rows, re.MULTILINE)
     assert [int(number) for number, _ in stations] == list(range(1, int(count) + 1))
