@@ -2,9 +2,9 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from wsgate.ws.encoded import Encoded
 
 from wsgate.topics.outlet import Outlet, OutletLimits, Policy
+from wsgate.ws.encoded import Encoded
 
 
 def payloads(outlet: Outlet) -> list[str | bytes]:
