@@ -132,7 +132,7 @@ class WebSocket(MessageReader):
 
     def _write_message(self, frame: bytes) -> None:
         self.sent_messages += 1
-        self.write_control(frame)
+        self.write_frames(frame)
 
     # -- messages that wait for a slow client: the outlet ------------------------------------------
 
@@ -293,7 +293,7 @@ class WebSocket(MessageReader):
         if not frame:
             return
         self._closed_by = "server" if has_fault else by
-        self.write_control(frame)
+        self.write_frames(frame)
         self._set_deadline(self.worker.config.ws_close_timeout)
         self._wake_all()
         if self.session.state is CLOSED:

@@ -33,7 +33,7 @@ def new_codec(
 ) -> FrameCodec:
     """Return the codec of a new connection.
 
-    agreement: on permessage-deflate, None without it. is_fast: the setting ws_fast_lane.
+    agreement: on permessage-deflate, None without it. is_fast: the setting ws_fast_path.
     """
     choose = fast_codec if is_fast else wsproto_codec
     return choose(limits, agreement, compressors)
