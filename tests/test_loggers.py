@@ -97,3 +97,71 @@ def test_records_name_their_caller(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.funcName for record in caplog.records] == ["test_records_name_their_caller"] * 4
     assert caplog.records[0].lineno == expected
     assert caplog.records[2].exc_info is not None
+
+
+class Kept(logging.Handler):
+    """Keeps the records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    handler, logger = Kept(), loggers.access.logger
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def log_both(kept: Kept) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the attributes of a record without a caller, and of one that logging has made."""
+    loggers.access.log_without_caller(logging.INFO, "a %s", "b")
+    logger = loggers.access.logger
+    standard = logger.makeRecord(
+        logger.name, logging.INFO, loggers.__file__, 0, "a %s", ("b",), None
+    )
+    (record,) = kept.records
+    assert record.getMessage() == "a b"
+    own = dict(vars(record))
+    own.pop("message", None)  # set by the formatter of another handler
+    return own, dict(vars(standard))
+
+
+TIMES = ("created", "msecs", "relativeCreated")
+
+
+def test_a_record_without_a_caller_is_like_every_other(kept: Kept) -> None:
+    own, standard = log_both(kept)
+    for name in TIMES:
+        assert type(own[name]) is type(standard[name])
+        assert abs(own.pop(name) - standard.pop(name)) < 1_000
+    assert own == standard
+
+
+async def test_a_record_knows_its_task_and_thread(kept: Kept) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.set_name("this one")
+    own, standard = await asyncio.to_thread(log_both, kept)
+    assert own["threadName"] == standard["threadName"] != "MainThread"
+    kept.records.clear()
+    own, standard = log_both(kept)
+    assert own.get("taskName") == standard.get("taskName")
+
+
+def test_records_of_the_host_program_are_used(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(logging.LogRecord):
+        pass
+
+    factory = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(Own)
+    try:
+        loggers.access.log_without_caller(logging.INFO, "a")
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert type(kept.records[0]) is Own

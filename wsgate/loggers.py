@@ -1,10 +1,63 @@
 """The loggers `wsgate.error` and `wsgate.access`, which never raise into their callers."""
 
+import asyncio
 import logging
+import os
+import sys
+import threading
+import time
 from typing import Any
 
 from wsgate import streams
 from wsgate.diagnosis import error_line
+
+
+class _CallerlessRecord(logging.LogRecord):
+    """A record with the attributes of every other, made in half the time: its caller is fixed.
+
+    A line of the access log is written for each request, and the standard constructor takes the
+    path of the calling file to pieces each time.
+    """
+
+    def __init__(self, name: str, level: int, msg: str, args: tuple[object, ...]) -> None:
+        created = time.time()
+        # Not by super(), which is what takes the time.
+        self.__dict__.update(
+            _CALLER,
+            name=name,
+            msg=msg,
+            args=args,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            created=created,
+            msecs=int((created % 1) * 1_000) + 0.0,
+            relativeCreated=(created - _START) * 1_000,
+            thread=threading.get_ident(),
+            threadName=threading.current_thread().name,
+            process=os.getpid(),
+            processName=_process_name(),
+        )
+        if _HAS_TASK_NAME:
+            self.taskName = _task_name()
+
+
+def _process_name() -> str:
+    multiprocessing = sys.modules.get("multiprocessing")
+    return "MainProcess" if multiprocessing is None else multiprocessing.current_process().name
+
+
+def _task_name() -> str | None:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
+    return None if task is None else task.get_name()
+
+
+_TEMPLATE = logging.LogRecord("", 0, __file__, 0, "", None, None)
+_START = _TEMPLATE.created - _TEMPLATE.relativeCreated / 1_000
+_CALLER = dict(vars(_TEMPLATE))
+_HAS_TASK_NAME = "taskName" in _CALLER  # since Python 3.12
 
 
 class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
@@ -32,7 +85,10 @@ class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
         """
         logger = self.logger
         try:
-            logger.handle(logger.makeRecord(logger.name, level, __file__, 0, msg, args, None))
+            if logging.getLogRecordFactory() is logging.LogRecord:
+                logger.handle(_CallerlessRecord(logger.name, level, msg, args))
+            else:  # the host program makes its own records
+                logger.handle(logger.makeRecord(logger.name, level, __file__, 0, msg, args, None))
         except Exception as failure:  # noqa: BLE001  # a handler may raise anything
             self._report(failure)
 

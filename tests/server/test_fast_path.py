@@ -482,6 +482,26 @@ async def test_a_broken_transport_is_reported(twin: Twin, size: int) -> None:
     twin.stream.transport.is_broken = True
     twin.stream.write(b"x" * size)
     assert (twin.stream.failures, twin.written) == (1, [])
+    await asyncio.sleep(0)
+    assert twin.written == []
+
+
+async def test_a_transport_is_asked_again_after_it_had_to_take_bytes(
+    twin: Twin, ends: "Ends"
+) -> None:
+    twin.stream.descriptor = ends[0].fileno()
+    twin.stream.fd = UNKNOWN
+    twin.stream.write(b"a")
+    await asyncio.sleep(0)
+    assert twin.stream.is_clear
+    twin.stream.transport.unsent = 9  # which nobody has to ask about
+    twin.stream.write(b"b")
+    await asyncio.sleep(0)
+    assert (ends[1].recv(9), twin.written) == (b"ab", [])
+    twin.stream.write(b"c" * MAX_DELAYED)
+    assert not twin.stream.is_clear
+    twin.stream.write(b"d")
+    assert twin.written == [b"c" * MAX_DELAYED, b"d"]
 
 
 async def test_a_lost_stream_takes_nothing(twin: Twin) -> None:

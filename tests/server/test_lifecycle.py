@@ -1,10 +1,17 @@
-"""The end of a worker: how its WebSockets are drained."""
+"""The life of a worker: its events, how its WebSockets are drained, what the log says meanwhile."""
 
+import asyncio
+import logging
+import socket
 from typing import Any, cast
 
 import pytest
 
+from tests.harness.log import capture_log
+from tests.harness.waiting import until
 from wsgate.config import Config
+from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
+from wsgate.observe.observers import Observers
 from wsgate.server import lifecycle as module
 from wsgate.server.lifecycle import Lifecycle
 from wsgate.server.worker import Worker
@@ -88,3 +95,58 @@ async def test_a_drain_ends_with_the_last_connection(monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     assert clock.sleeps == 1
     assert sum(len(websocket.drained) for websocket in websockets) == 1
+
+
+# -- events, and the log of a stop -----------------------------------------------------------------
+
+
+class Owner:
+    """Owns the socket of a test."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.calls: list[str] = []
+
+    def withdraw(self) -> None:
+        self.calls.append("withdraw")
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self.sock.close()
+
+
+async def test_observers_see_the_start_and_the_stop() -> None:
+    events: list[Any] = []
+    worker = Worker(app, Config(lifespan="off"))
+    worker.observers = Observers([events.append])
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    life, owner = Lifecycle(worker), Owner(sock)
+    await life.start([sock])
+    assert events == [ServerStarted((address,))]
+    await life.stop(owner, takes_backlog=True)
+    assert events[1:] == [ServerStopping((address,)), ServerStopped((address,))]
+    assert owner.calls == ["withdraw", "close"]
+
+
+async def test_a_stop_that_takes_long_says_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_REPORT", 0.0)
+    monkeypatch.setattr(module, "REPORT_INTERVAL", 1_000.0)
+    worker = Worker(app, Config())
+    worker.connections = cast("Any", {object(), object()})
+    life = Lifecycle(worker)
+    with capture_log() as log:
+        ending = asyncio.create_task(life._wait_until_idle(100.0))
+        await until(lambda: log.messages(logging.INFO))
+        worker.connections.clear()
+        worker.ended.wake()
+        assert await ending is True
+    assert log.messages(logging.INFO) == ["Waiting for 2 connections, at most 100 s"]
+
+
+async def test_a_stop_does_not_wait_longer_than_it_may() -> None:
+    worker = Worker(app, Config())
+    worker.connections = cast("Any", {object()})
+    assert await Lifecycle(worker)._wait_until_idle(0.01) is False

@@ -188,6 +188,7 @@ async def test_a_full_queue_pauses_reading(app: App) -> None:
         await asyncio.sleep(0)
     assert stream.paused_since is not None
     stream.gate.open()
+    stream.driver.writable()
     await until(lambda: stream.paused_since is None and len(stream.written) >= 12)
     stream.driver.data(frames.close(1000))
     await asyncio.wait(worker.tasks)

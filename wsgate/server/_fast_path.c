@@ -18,7 +18,7 @@ enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 #define NAMES(F) \
     F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
     F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
-    F(put) F(put_other) F(schedule) F(write_failed) F(find_descriptor) F(feed_other) F(give_back) \
+    F(put_other) F(schedule) F(write_failed) F(find_descriptor) F(feed_other) F(give_back) \
     F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
 
 static struct {
@@ -71,6 +71,7 @@ typedef struct {
     PyObject *pending;
     int fd;
     char is_lost;
+    char is_clear; /* the transport has nothing unsent, for all was sent past it */
 } Stream;
 
 /* -- what a worker writes and encodes during one loop iteration -------------------------------- */
@@ -108,7 +109,7 @@ keep(WriteBatch *self, Stream *stream, PyObject *data)
         PyBytes_GET_SIZE(data) >= MAX_DELAYED)
         return 0;
     is_open = is_false(stream->transport, names.is_closing);
-    if (is_open == 1)
+    if (is_open == 1 && !stream->is_clear)
         is_open = is_false(stream->transport, names.get_write_buffer_size);
     if (is_open != 1)
         return is_open;
@@ -237,6 +238,7 @@ write_rest(Stream *stream, PyObject *data, Py_ssize_t sent)
 {
     PyObject *rest, *done;
 
+    stream->is_clear = 0;
     rest = sent ? PySequence_GetSlice(data, sent, PY_SSIZE_T_MAX) : Py_NewRef(data);
     if (rest == NULL)
         return -1;
@@ -263,6 +265,7 @@ flush_stream(Stream *stream)
         start = PyBytes_Check(data) ? PyBytes_AS_STRING(data) : PyByteArray_AS_STRING(data);
         size = Py_SIZE(data);
         sent = send_directly(stream, start, size);
+        stream->is_clear = sent == size;
         failed = sent < size ? write_rest(stream, data, sent) : 0;
     }
     Py_DECREF(data);
@@ -386,35 +389,43 @@ data_received(Stream *self, PyObject *data)
     return done;
 }
 
-static PyObject *
-stream_write(Stream *self, PyObject *data)
+/* Send bytes: 1 if they leave at the end of this iteration, 0 if they were written in another way or
+ * not at all, -1 with an exception set. */
+static int
+write_bytes(Stream *self, PyObject *data)
 {
     PyObject *arguments[3] = {self->batch, (PyObject *)self, data};
     PyObject *done;
     int kept, is_empty = PyObject_Not(data);
 
-    if (is_empty < 0)
-        return NULL;
     if (is_empty || self->is_lost)
-        Py_RETURN_NONE;
+        return is_empty < 0 ? -1 : 0;
     if (self->batch == NULL || self->transport == NULL) {
         PyErr_SetString(PyExc_AttributeError, self->batch == NULL ? "batch" : "transport");
-        return NULL;
+        return -1;
     }
-    if (PyObject_TypeCheck(self->batch, write_batch_type)) {
-        kept = keep((WriteBatch *)self->batch, self, data);
-        if (kept != 0)
-            return kept < 0 ? NULL : Py_NewRef(Py_None);
-        done = PyObject_VectorcallMethod(names.put_other, arguments, 3, NULL);
+    if (!PyObject_TypeCheck(self->batch, write_batch_type)) {
+        PyErr_SetString(PyExc_TypeError, "batch is a WriteBatch");
+        return -1;
     }
-    else
-        done = PyObject_VectorcallMethod(names.put, arguments, 3, NULL);
+    kept = keep((WriteBatch *)self->batch, self, data);
+    if (kept != 0)
+        return kept;
+    done = PyObject_VectorcallMethod(names.put_other, arguments, 3, NULL);
     if (done == Py_False) {
         Py_DECREF(done);
-        return PyObject_CallMethodNoArgs((PyObject *)self, names.write_failed);
+        done = PyObject_CallMethodNoArgs((PyObject *)self, names.write_failed);
     }
     Py_XDECREF(done);
-    return done == NULL ? NULL : Py_NewRef(Py_None);
+    return done == NULL ? -1 : 0;
+}
+
+static PyObject *
+stream_write(Stream *self, PyObject *data)
+{
+    if (write_bytes(self, data) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -496,6 +507,7 @@ static PyMemberDef stream_members[] = {
     {"batch", T_OBJECT_EX, offsetof(Stream, batch), 0, NULL},
     {"fd", T_INT, offsetof(Stream, fd), 0, NULL},
     {"is_lost", T_BOOL, offsetof(Stream, is_lost), 0, NULL},
+    {"is_clear", T_BOOL, offsetof(Stream, is_clear), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -654,27 +666,44 @@ framed(MessagePath *self, PyObject *message)
     return frame;
 }
 
-/* Send a message: 1 if it was, 0 if it is to be sent in another way, -1 with an exception set. */
-static int
+/* What became of a message. DELAYED: it leaves at the end of this iteration, and the gate is open. */
+typedef enum { FAILED = -1, LEFT = 0, WRITTEN = 1, DELAYED = 2 } Sent;
+
+static Sent
+write_frame(PyObject *wire, PyObject *frame)
+{
+    PyObject *done;
+    int delayed;
+
+    if (PyObject_TypeCheck(wire, stream_type)) { /* which has no other `write` than that above */
+        delayed = write_bytes((Stream *)wire, frame);
+        return delayed < 0 ? FAILED : delayed ? DELAYED : WRITTEN;
+    }
+    done = PyObject_CallMethodOneArg(wire, names.write, frame);
+    Py_XDECREF(done);
+    return done == NULL ? FAILED : WRITTEN;
+}
+
+static Sent
 put(MessagePath *self, PyObject *message)
 {
-    PyObject *done, *frame = framed(self, message);
+    PyObject *frame = framed(self, message);
+    Sent sent;
 
     if (frame == NULL)
-        return PyErr_Occurred() ? -1 : 0;
+        return PyErr_Occurred() ? FAILED : LEFT;
     self->sent_messages++;
     self->sent_bytes += PyBytes_GET_SIZE(frame);
-    done = PyObject_CallMethodOneArg(self->wire, names.write, frame);
+    sent = write_frame(self->wire, frame);
     Py_DECREF(frame);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 1;
+    return sent;
 }
 
 static PyObject *
 path_put(MessagePath *self, PyObject *message)
 {
-    int done = put(self, message);
-    return done < 0 ? NULL : PyBool_FromLong(done);
+    Sent sent = put(self, message);
+    return sent == FAILED ? NULL : PyBool_FromLong(sent != LEFT);
 }
 
 /* -- what the app awaits ----------------------------------------------------------------------- */
@@ -730,20 +759,21 @@ static int
 start_send(Awaited *self)
 {
     PyObject *message = self->input, *path = (PyObject *)self->path;
-    int done = put(self->path, message), is_shut;
+    Sent sent = put(self->path, message);
+    int failed = sent == FAILED ? -1 : 0, is_shut;
 
-    if (done == 1) {
+    if (sent == WRITTEN) {
         is_shut = holds(self->path->gate, names.is_shut, Py_True);
         if (is_shut == 1 &&
             (self->inner = PyObject_CallMethodNoArgs(path, names.wait_for_reader)) == NULL)
             is_shut = -1;
-        done = is_shut < 0 ? -1 : 0;
+        failed = is_shut < 0 ? -1 : 0;
     }
-    else if (done == 0 &&
+    else if (sent == LEFT &&
              (self->inner = PyObject_CallMethodOneArg(path, names.send_other, message)) == NULL)
-        done = -1;
+        failed = -1;
     Py_CLEAR(self->input);
-    return done;
+    return failed;
 }
 
 static int

@@ -36,10 +36,13 @@ class PlainStream:
 
     driver: takes what comes in. transport: the event loop's. batch: the worker's. pending: bytes
     that leave at the end of this loop iteration, None without any. fd: the transport's descriptor,
-    or one of FIRST_WRITE, UNKNOWN and NONE. is_lost: the connection is gone.
+    or one of FIRST_WRITE, UNKNOWN and NONE. is_lost: the connection is gone. is_clear: the
+    transport has nothing unsent, because everything was sent past it.
+
+    Subclasses do not override `write`: the compiled message path calls it directly.
     """
 
-    __slots__ = ("batch", "driver", "fd", "is_lost", "pending", "transport")
+    __slots__ = ("batch", "driver", "fd", "is_clear", "is_lost", "pending", "transport")
 
     driver: "Driver"
     transport: asyncio.Transport
@@ -47,13 +50,14 @@ class PlainStream:
     pending: bytes | bytearray | None
     fd: int
     is_lost: bool
+    is_clear: bool
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
         """Create a stream whose fields are all there, as the compiled twin does."""
         self = super().__new__(cls)
         self.pending = None
         self.fd = FIRST_WRITE
-        self.is_lost = False
+        self.is_lost = self.is_clear = False
         return self
 
     def data_received(self, data: bytes) -> None:
@@ -96,13 +100,12 @@ class PlainWriteBatch:
 
     def put(self, stream: PlainStream, data: bytes) -> bool:
         """Send bytes at the end of this iteration; returns False if the transport is broken."""
-        transport = stream.transport
         if (
             stream.pending is not None
             or type(data) is not bytes
             or len(data) >= MAX_DELAYED
-            or transport.is_closing()
-            or transport.get_write_buffer_size()
+            or stream.transport.is_closing()
+            or (not stream.is_clear and stream.transport.get_write_buffer_size())
         ):
             return self.put_other(stream, data)
         stream.pending = data
@@ -156,6 +159,7 @@ def _send(stream: PlainStream, data: bytes | bytearray) -> None:
         sent = _send_directly(stream.fd, data)
     elif stream.fd == FIRST_WRITE:
         stream.fd = UNKNOWN
+    stream.is_clear = sent == len(data)
     if sent < len(data):
         stream.transport.write(data[sent:])
 

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from wsgate import loggers
 from wsgate.errors import ConfigError
+from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
+from wsgate.observe.shutdown_log import FIRST_REPORT, REPORT_INTERVAL, progress_report
 from wsgate.server.deadlines import TICK
 from wsgate.server.lifespan import Lifespan
 from wsgate.server.listener import Listener
@@ -40,6 +42,7 @@ class Lifecycle:
         self._lifespan = Lifespan(worker.app, worker.config.lifespan, worker.state)
         self._watchdog = Watchdog()
         self._timer: asyncio.TimerHandle | None = None
+        self._names: tuple[str, ...] = ()  # of the addresses, once it listens
 
     @property
     def _app_timeout(self) -> float:
@@ -69,8 +72,14 @@ class Lifecycle:
             await _listen(listener, worker.config.backlog)
         self._watchdog.start()
         self._tick()
-        for listener in self.listeners:
-            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", listener.name)
+        self._names = tuple(listener.name for listener in self.listeners)
+        for name in self._names:
+            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", name)
+        self._notify(ServerStarted)
+
+    def _notify(self, kind: type[ServerStarted | ServerStopping | ServerStopped]) -> None:
+        if observers := self.worker.observers:
+            observers.notify(kind(self._names))
 
     def close_listeners(self) -> None:
         """Stop listening."""
@@ -101,6 +110,7 @@ class Lifecycle:
                 socket: another process that has it will accept them.
         """
         loggers.error.info("Shutting down")
+        self._notify(ServerStopping)
         await self._stop_accepting(owner, takes_backlog=takes_backlog)
         worker = self.worker
         worker.stopping = True
@@ -114,6 +124,7 @@ class Lifecycle:
         self._watchdog.stop()
         await self._lifespan.stop(self._app_timeout)
         loggers.error.info("Stopped")
+        self._notify(ServerStopped)
 
     async def _stop_accepting(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
         """Stop accepting; serve the connections of the backlog and the requests already sent."""
@@ -145,12 +156,23 @@ class Lifecycle:
                 await asyncio.sleep(DRAIN_STEP)
 
     async def _wait_until_idle(self, seconds: float) -> bool:
-        """Wait for all connections and app calls to end; return whether they did."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self.worker.is_idle:
-                    await self.worker.ended.wait()
-        return self.worker.is_idle
+        """Wait for all connections and app calls to end; return whether they did.
+
+        From time to time what is still running is logged.
+        """
+        worker = self.worker
+        now = worker.loop.time()
+        deadline, report_at = now + seconds, now + FIRST_REPORT
+        while not worker.is_idle and now < deadline:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(deadline, report_at)):
+                    await worker.ended.wait()
+            now = worker.loop.time()
+            if report_at <= now < deadline and not worker.is_idle:
+                report_at = now + REPORT_INTERVAL
+                connections, calls = len(worker.connections), len(worker.tasks)
+                loggers.error.info(progress_report(connections, calls, deadline - now))
+        return worker.is_idle
 
     async def _cancel_rest(self) -> None:
         """Cancel the app calls and abort the connections that are left."""

@@ -31,8 +31,8 @@ class Watched(Protocol):
     received_bytes: int
     sent_messages: int
 
-    def write_control(self, data: bytes) -> None:
-        """Send control frames."""
+    def write_frames(self, data: bytes) -> None:
+        """Send frames that do not pass the message path."""
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close frame and wait for the client's."""
@@ -147,7 +147,7 @@ class Liveness(Keepalive):
             paused=websocket.wire.paused_since is not None,
         )
         if step.action is Action.PING:
-            websocket.write_control(websocket.session.ping(b""))
+            websocket.write_frames(websocket.session.ping(b""))
         elif step.action is Action.FAIL:
             websocket.give_up(INTERNAL_ERROR, "keepalive ping timeout")
         return step.next_at

@@ -178,14 +178,15 @@ class MessageReader(MessagePath):
     def _is_within(self, rate: MessageRate, messages: int) -> bool:
         return rate.allows(messages, self.worker.clock())
 
-    def write_control(self, data: bytes) -> None:
-        """Send frames that are no messages of the app."""
+    def write_frames(self, data: bytes) -> None:
+        """Send frames that do not pass the message path, and count their bytes."""
         self.sent_bytes += len(data)
         self.wire.write(data)
 
     def write_replies(self) -> None:
         """Answer Pings and the peer's Close; above the write mark the latest Ping has to wait."""
-        self.write_control(self.session.replies(hold_pongs=self.gate.is_shut))
+        if frames := self.session.replies(hold_pongs=self.gate.is_shut):
+            self.write_frames(frames)
 
     def _pace_reading(self) -> None:
         """Read on, or pause while the queue is full; what is left is parsed later."""

@@ -9,12 +9,22 @@ from wsgate.asgi.scope import websocket_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
+from wsgate.server.backpressure import Waiters
 from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Liveness
 from wsgate.server.message_reader import MessageReader
 from wsgate.server.pending_websocket import PendingWebSocket
+from wsgate.topics.outlet import Outlet, OutletLimits
 from wsgate.types import Message, WebSocketEvent
-from wsgate.ws.codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
+from wsgate.ws.codes import (
+    ABNORMAL,
+    INTERNAL_ERROR,
+    NORMAL,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+)
+from wsgate.ws.encoded import Encoded
 from wsgate.ws.session import CLOSED, FAILING, OPEN, Session
 
 if TYPE_CHECKING:
@@ -35,6 +45,7 @@ class WebSocket(MessageReader):
         "_conversation",
         "_deadline",
         "_liveness",
+        "_outlet",
         "_peer",
         "_pending",
         "_target",
@@ -49,6 +60,7 @@ class WebSocket(MessageReader):
         self._target: bytes | None = None  # until observers are notified of the end
         self._closed_by: ClosedBy | None = None  # who had our Close sent, if it was the first
         self._liveness: Liveness  # from the accept on
+        self._outlet: Outlet | None = None  # while messages wait for the gate to open
 
     def start(self) -> None:
         """Take the wire over and call the app."""
@@ -111,13 +123,69 @@ class WebSocket(MessageReader):
             await self.wait_for_reader()
 
     async def _send_payload(self, payload: str | bytes) -> None:
-        await self.wait_for_reader()
-        try:
-            frame = self.session.write_message(payload)
-        except UnicodeEncodeError:
-            raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None
+        if isinstance(payload, str):
+            _check_text(payload)
+        if self.gate.is_shut:
+            await self._send_from_outlet(payload)
+        else:
+            self._write_message(self.session.write_message(payload))
+
+    def _write_message(self, frame: bytes) -> None:
         self.sent_messages += 1
-        self.write_control(frame)
+        self.write_frames(frame)
+
+    # -- messages that wait for a slow client: the outlet ------------------------------------------
+
+    def publish(self, encoded: Encoded, limits: OutletLimits) -> None:
+        """Send a message after all that was given before, or queue it while the client is slow.
+
+        Nothing is sent before the app has accepted, and after the end. A client for which more
+        waits than the limits allow is disconnected with 1013, if their policy says so.
+        Raises InvalidMessage for text with a lone surrogate.
+        """
+        if isinstance(encoded.payload, str):
+            _check_text(encoded.payload)
+        if not self.is_open or not self.session.can_send:
+            return
+        if not self.gate.is_shut:
+            self._write_message(self.session.write_encoded(encoded))
+        elif not self._open_outlet().publish(encoded, limits):
+            self.give_up(TRY_AGAIN_LATER, "slow consumer")
+
+    async def _send_from_outlet(self, payload: str | bytes) -> None:
+        """Send a message in its turn, after those that wait already."""
+        sent = Waiters()
+        outlet = self._open_outlet()
+        waiting = outlet.add(Encoded(payload), sent.wake)
+        try:
+            await sent.wait()
+        except asyncio.CancelledError:
+            outlet.remove(waiting)
+            raise
+        if waiting in outlet:  # it can no longer be sent
+            outlet.remove(waiting)
+            raise ClientDisconnected("the client has left")
+
+    def _open_outlet(self) -> Outlet:
+        self._outlet = self._outlet or Outlet()
+        return self._outlet
+
+    def _flush_outlet(self) -> None:
+        """Send what waits, as long as the client keeps up."""
+        outlet = self._outlet
+        while outlet and not self.gate.is_shut and self.session.can_send:
+            waiting = outlet.pop()
+            self._write_message(self.session.write_encoded(waiting.encoded))
+            if waiting.on_sent is not None:
+                waiting.on_sent()
+        if not outlet:
+            self._outlet = None
+
+    def _close_outlet(self) -> None:
+        """Resume the senders of messages that can no longer be sent."""
+        if self._outlet is not None and not self.session.can_send:
+            self._outlet.release()
+            self._outlet = None
 
     async def wait_for_reader(self) -> None:
         """Wait until the client has read enough, or will read nothing more."""
@@ -178,13 +246,19 @@ class WebSocket(MessageReader):
         self._notify_end()
 
     def writable(self) -> None:
-        """Answer the Ping that had to wait."""
+        """Answer the Ping that had to wait, and send the messages that did."""
         self.write_replies()
+        self._flush_outlet()
 
     def _end_input(self) -> None:
         self.session.feed_eof()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        """Have receivers and senders check the session's state."""
         self.wake_receivers()
         self.gate.wake()
+        self._close_outlet()
 
     def session_changed(self) -> None:
         """Do what the session's state asks for, and have the app check it."""
@@ -192,8 +266,7 @@ class WebSocket(MessageReader):
             self.close(POLICY_VIOLATION, "message rate exceeded")
         if self.session.state is not OPEN:
             self._act_on_state()
-            self.gate.wake()
-            self.wake_receivers()
+            self._wake_all()
 
     def _act_on_state(self) -> None:
         """Do what the session's state asks of the wire."""
@@ -220,10 +293,9 @@ class WebSocket(MessageReader):
         if not frame:
             return
         self._closed_by = "server" if has_fault else by
-        self.write_control(frame)
+        self.write_frames(frame)
         self._set_deadline(self.worker.config.ws_close_timeout)
-        self.wake_receivers()
-        self.gate.wake()
+        self._wake_all()
         if self.session.state is CLOSED:
             self._act_on_state()
         else:
@@ -311,3 +383,10 @@ class WebSocket(MessageReader):
             self.close(self.session.close_code, self.session.close_reason)
         else:
             self.wire.abort()
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidMessage("text has a lone surrogate, which UTF-8 cannot hold") from None

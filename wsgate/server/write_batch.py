@@ -45,7 +45,7 @@ class WriteBatch(WriteBatchBase):
             return False
         joined = _join(stream.pending, data)
         if len(joined) >= MAX_DELAYED or transport.get_write_buffer_size():
-            stream.pending = None
+            stream.pending, stream.is_clear = None, False
             self._run_outside_app(transport.write, joined)
             return not transport.is_closing()
         if stream.pending is None:
@@ -64,6 +64,7 @@ class WriteBatch(WriteBatchBase):
         """Send what is pending for one connection now."""
         data, stream.pending = stream.pending, None
         if data is not None and not stream.transport.is_closing():
+            stream.is_clear = False
             self._run_outside_app(stream.transport.write, data)
 
 

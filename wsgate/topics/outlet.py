@@ -50,7 +50,8 @@ class Sender(Protocol):
 class Waiting:
     """A message that waits in an outlet.
 
-    encoded: the message. on_sent: called when it was written, None for a published one.
+    encoded: the message. on_sent: called when it was written, and when it cannot be any more; None
+    for a published one.
     """
 
     __slots__ = ("encoded", "on_sent", "size")
@@ -107,6 +108,16 @@ class Outlet:
         if message in self._messages:
             self._messages.remove(message)
             self._discount(message)
+
+    def __contains__(self, message: object) -> bool:
+        """Return whether a message still waits."""
+        return message in self._messages
+
+    def release(self) -> None:
+        """Resume all senders that wait: nothing is sent any more."""
+        for message in self._messages:
+            if message.on_sent is not None:
+                message.on_sent()
 
     def pop(self) -> Waiting:
         """Remove the first message and return it."""

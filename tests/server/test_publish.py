@@ -1,0 +1,152 @@
+"""Publishing to a WebSocket: order, and what happens while its client does not read."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from tests.harness.app import text
+from tests.harness.memory import Peer, opened
+from tests.harness.waiting import turns, until
+from wsgate.errors import ClientDisconnected, InvalidMessage
+from wsgate.server.websocket import WebSocket
+from wsgate.topics.outlet import OutletLimits, Policy
+from wsgate.ws.encoded import Encoded
+
+LARGE = "x" * 100_000  # above the mark of the write buffer
+LIMITS = OutletLimits(max_messages=3)
+
+
+def websocket_of(ws: Peer) -> WebSocket:
+    (websocket,) = ws.client.worker.websockets.values()
+    return websocket
+
+
+async def stall(ws: Peer) -> WebSocket:
+    """Have the client stop reading, with the write buffer above its mark."""
+    websocket = websocket_of(ws)
+    ws.client.stall()
+    sending = ws.call.start_send(text(LARGE))
+    await until(lambda: websocket.gate.is_shut)
+    assert not sending.done()
+    return websocket
+
+
+async def resume(ws: Peer) -> list[str]:
+    """Have the client read on; return the texts after the large one."""
+    ws.client.read_on()
+    assert (await ws.read_texts(1))[0] == LARGE
+    await turns()
+    texts = []
+    while ws.client.received:
+        texts += await ws.read_texts(1)
+    return texts
+
+
+async def test_a_published_message_is_sent_at_once() -> None:
+    async with opened() as ws:
+        websocket = websocket_of(ws)
+        websocket.publish(Encoded("one"), LIMITS)
+        await ws.call.send(text("two"))
+        websocket.publish(Encoded("three"), LIMITS)
+        assert await ws.read_texts(3) == ["one", "two", "three"]
+        assert websocket.sent_messages == 3
+
+
+async def test_messages_leave_in_the_order_in_which_they_were_given() -> None:
+    async with opened() as ws:
+        websocket = await stall(ws)
+        websocket.publish(Encoded("one"), LIMITS)
+        second = ws.call.start_send(text("two"))
+        await turns()
+        websocket.publish(Encoded("three"), LIMITS)
+        fourth = ws.call.start_send(text("four"))
+        await turns()
+        assert not second.done()
+        assert await resume(ws) == ["one", "two", "three", "four"]
+        await asyncio.gather(second, fourth)
+        websocket.publish(Encoded("five"), LIMITS)
+        assert await ws.read_texts(1) == ["five"]
+
+
+async def test_one_frame_serves_all_sockets() -> None:
+    encoded = Encoded("shared")
+    async with opened() as one, opened() as other:
+        for ws in (one, other):
+            websocket_of(ws).publish(encoded, LIMITS)
+        assert await one.read_texts(1) == await other.read_texts(1) == ["shared"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [(Policy.DROP_OLDEST, ["2", "3", "4"]), (Policy.DROP_NEWEST, ["1", "2", "3"])],
+)
+async def test_above_the_limits_messages_are_dropped(policy: Policy, kept: list[str]) -> None:
+    async with opened() as ws:
+        websocket = await stall(ws)
+        limits = OutletLimits(max_messages=3, policy=policy)
+        for number in "1234":
+            websocket.publish(Encoded(number), limits)
+        assert await resume(ws) == kept
+
+
+async def test_above_the_limits_a_client_may_be_disconnected() -> None:
+    async with opened() as ws:
+        websocket = await stall(ws)
+        waiting = ws.call.start_send(text("late"))
+        await turns()
+        for _ in range(4):
+            websocket.publish(Encoded("x"), LIMITS)
+        assert await ws.receive_disconnect() == (1013, "slow consumer")
+        with pytest.raises(ClientDisconnected):
+            await waiting
+
+
+async def test_a_cancelled_send_leaves_no_message() -> None:
+    async with opened() as ws:
+        websocket = await stall(ws)
+        cancelled = ws.call.start_send(text("cancelled"))
+        await turns()
+        websocket.publish(Encoded("kept"), LIMITS)
+        cancelled.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled
+        assert await resume(ws) == ["kept"]
+
+
+@pytest.mark.parametrize("end", ["drop", "close"])
+async def test_the_end_resumes_waiting_senders(end: str) -> None:
+    async with opened() as ws:
+        websocket = await stall(ws)
+        websocket.publish(Encoded("lost"), LIMITS)
+        waiting = ws.call.start_send(text("late"))
+        await turns()
+        if end == "drop":
+            ws.client.drop()
+        else:
+            websocket.close(1000, "")
+        with pytest.raises(ClientDisconnected):
+            await waiting
+        websocket.publish(Encoded("after the end"), LIMITS)
+
+
+async def test_nothing_is_published_before_the_app_accepts() -> None:
+    async with opened() as ws:
+        websocket = websocket_of(ws)
+        websocket.is_open = False
+        websocket.publish(Encoded("early"), LIMITS)
+        websocket.is_open = True
+        websocket.publish(Encoded("on time"), LIMITS)
+        assert await ws.read_texts(1) == ["on time"]
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_a_lone_surrogate_is_refused(is_slow: bool) -> None:
+    async with opened() as ws:
+        websocket = await stall(ws) if is_slow else websocket_of(ws)
+        with pytest.raises(InvalidMessage, match="surrogate"):
+            websocket.publish(Encoded("\ud800"), LIMITS)
+        sending: Any = ws.call.start_send(text("\ud800"))
+        with pytest.raises(InvalidMessage, match="surrogate"):
+            await sending
