@@ -35,11 +35,11 @@ the Ping left, which can be up to a second later. `make reliability` repeats the
 rewrites this page.
 
 {tables}
-## Answers
+## Responses
 
-These tests measure nothing. They check that the server gives the right answer.
+These tests measure nothing. They check that the server responds as specified.
 
-| Abuse | Answer |
+| Abuse | Response |
 | --- | --- |
 | Sec-WebSocket-Key missing, sent twice, too short, or not base64 | 400 |
 | Sec-WebSocket-Version missing, 8, or sent twice | 426, with `Sec-WebSocket-Version: 13` |
@@ -61,15 +61,15 @@ These tests measure nothing. They check that the server gives the right answer.
 | The app raises; returns; fails before it accepts | 1011; 1000; 500 |
 | SIGTERM | 1012 |
 
-## The worst faults that were found
+## The worst faults found
 
 1. A request pipelined after a body could skip all checks. h11 was given slices that reached into the
    next request, and parsed the bytes that it had kept without wsgate's limits. h11 now never
    receives a byte of the next request.
 2. A chunk line with a few dozen quoted extensions took exponential time in one of wsgate's regular
    expressions. The expression is possessive now: 8,000 extensions take one millisecond.
-3. On asyncio's event loop, a client that sent a Close, read the answer and then reset the connection
-   left its app waiting forever: closing the sending half raised an exception, and the code that
+3. On asyncio's event loop, a client that sent a Close, read the server's Close and then reset the
+   connection left its app waiting forever: closing the sending half raised an exception, and the code that
    wakes the app was skipped.
 """
 

@@ -1,4 +1,4 @@
-"""What all tests share, and two options: which codec servers have, and what is compiled."""
+"""Fixtures of all tests, and two options: --fast-path and --compiled."""
 
 import dataclasses
 import importlib.util
@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# On a loaded machine an example may take any time. CI runs the same examples each time, so that it
-# is reproducible; elsewhere each run looks for new examples.
+# On a loaded machine an example may take any time. CI runs the same examples each time, to be
+# reproducible; elsewhere each run generates new examples.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
 EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._fast_path")
-# Tests whose servers speak WebSocket, by the beginning of their paths: `--fast-lane both` runs them
-# with both codecs. The tests of the protocol itself run with every codec anyway.
+# Prefixes of the paths of tests whose servers speak WebSocket: `--fast-path both` runs these with
+# both codecs. The tests of the protocol itself always run with every codec.
 WEBSOCKETS = (
     *("e2e", "examples", "testing", "test_autobahn.py"),
     *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
@@ -85,7 +85,7 @@ def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 
 def _switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Config's default is not changed: there are tests of it.
+    # The default of Config is not changed, because it is tested.
 
     from wsgate.server.worker import Worker  # noqa: PLC0415  # not before --compiled is handled
 

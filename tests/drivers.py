@@ -1,4 +1,4 @@
-"""The two HTTP/1.1 parsers, over each of which the tests run, and short ways to send a response."""
+"""The two HTTP/1.1 parsers, with which each test runs, and helpers to send a response."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ PARSERS: dict[str, type[Http1Connection]] = {
 
 
 class Chosen:
-    """The parser that a module's tests run over now."""
+    """The parser of the current test."""
 
     parser: type[Http1Connection] = H11Http1Connection
 

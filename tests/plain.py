@@ -1,4 +1,4 @@
-"""The fast codecs over the plain twin of the compiled functions, as without a compiler."""
+"""The fast codecs with the Python twins of the compiled functions, as without a compiler."""
 
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement

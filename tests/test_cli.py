@@ -492,7 +492,7 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
         ),
         (["apps:app", "--uds", "apps.py"], r"--uds apps\.py exists and is not a socket"),
         (["apps:app", "--uds-perms", "1000"], r"--uds-perms must be octal, 0 to 777"),
-        (["apps:app", "--fd", "0"], r"--fd 0 is no socket: .+"),
+        (["apps:app", "--fd", "0"], r"--fd 0 is not a socket: .+"),
         (["apps:app", "--fd", "-1"], r"--fd must be 0 to 2147483647"),
         (["apps:app", "--port", "65536"], r"--port must be 0 to 65535"),
         (["apps:app", "--ws-max-size", "0"], r"--ws-max-size must be greater than 0"),
@@ -513,7 +513,7 @@ def test_an_error_is_one_line(folder: Path, args: list[str], line: str) -> None:
         ("WSGATE_APP", "nowhere:app", 'could not import module "nowhere": no such module'),
         ("WSGATE_APP", "apps:number", '"apps:number" is 7, not an ASGI app'),
         ("WSGATE_APP_DIR", "nowhere", "nowhere: No such file or directory"),
-        ("WSGATE_FD", "0", "0 is no socket: Socket operation on non-socket"),
+        ("WSGATE_FD", "0", "0 is not a socket: Socket operation on non-socket"),
     ],
 )
 def test_an_error_names_its_variable(folder: Path, variable: str, value: str, line: str) -> None:

@@ -141,7 +141,7 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
 }
 
 
-def test_every_number_has_its_edges_here() -> None:
+def test_every_number_has_its_bounds_in_this_file() -> None:
     numbers = {Kind.WHOLE_NUMBER, Kind.PERMISSIONS, Kind.NUMBER}
     assert {setting.name for setting in SETTINGS if setting.kind in numbers} == set(EDGES)
 
@@ -245,7 +245,7 @@ def test_a_value_of_another_type_names_its_option(name: str, value: Any) -> None
 
 
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS if not setting.is_optional])
-def test_none_is_no_value_where_the_default_is_another(name: str) -> None:
+def test_none_is_refused_if_it_is_not_the_default(name: str) -> None:
     with pytest.raises(ConfigError):
         config_of(**{name: None})
 
@@ -302,11 +302,11 @@ def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
         ("ws_maxsize", "ws_max_size"),
         ("ws_ping_intervall", "ws_ping_interval"),
         ("header", "headers"),
-        ("h11_max_incomplete_size", "limit_request_head"),  # the name behind the alias
+        ("h11_max_incomplete_size", "limit_request_head"),  # the option of the alias
         ("ws_fastlane", "ws_fast_path"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_closest_one(name: str, closest: str) -> None:
+def test_an_error_of_an_unknown_name_suggests_the_closest_one(name: str, closest: str) -> None:
     with pytest.raises(ConfigError) as raised:
         config_of(**{name: 1})
     assert str(raised.value) == f"there is no setting {name}; did you mean {closest}?"

@@ -1,4 +1,4 @@
-"""The pages that are made from the code: complete, and as fresh as the code."""
+"""The generated pages: complete and up to date."""
 
 import re
 from enum import Enum
@@ -17,7 +17,7 @@ PAGE = generate.settings_page()
 
 
 def entry(setting: Setting) -> str:
-    """Return what the reference says about a setting."""
+    """Return the section of a setting in the reference."""
     _, found, rest = PAGE.partition(f"\n### `{setting.option}`")
     assert found, f"{setting.option} has no heading"
     return rest.split("\n##", maxsplit=1)[0]

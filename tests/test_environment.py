@@ -66,7 +66,7 @@ def test_the_variables_are_the_declared_ones(setting: Setting) -> None:
     assert tuple(parameter.variables) == setting.variables
 
 
-def test_an_alias_in_the_environment_gives_way_to_the_name(options: Options) -> None:
+def test_the_name_takes_precedence_over_an_alias_in_the_environment(options: Options) -> None:
     invoke("main:app", WSGATE_WS_FAST_LANE="false")
     assert options["ws_fast_path"] is False
     invoke("main:app", WSGATE_WS_FAST_LANE="false", WSGATE_WS_FAST_PATH="true")
@@ -115,7 +115,7 @@ def test_a_value_that_cannot_be_parsed_names_its_variable(
         ("WSGATE_H11_MAX_INCOMPLETE_EVENT_SIZE", "0", "must be greater than 0"),
         ("WSGATE_ROOT_PATH", "api", "must be /like/this, or empty"),
         ("WSGATE_HEADER", "a b:c", "b'a b' is no header name (RFC 9110 section 5.1)"),
-        ("WSGATE_HEADER", "Upgrade:c", "upgrade is the server's own"),
+        ("WSGATE_HEADER", "Upgrade:c", "upgrade is set by the server"),
         ("WSGATE_WS_ORIGINS", "example.com", "'example.com' is not an origin"),
     ],
 )

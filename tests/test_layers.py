@@ -1,4 +1,4 @@
-"""Imports run one way, and what speaks a protocol knows no asyncio, no socket and no clock."""
+"""Imports run one way, and protocol code imports no asyncio, socket or clock."""
 
 import ast
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_folders_of_a_room_import_one_way(path: Path) -> None:
     place = place_of(path)
     room, folder = room_of(place), folder_of(place)
     folders = {folder_of(other) for other in places_imported(path) if room_of(other) == room}
-    # Where a room has no folders of its own, or at its door, everything may be put together.
+    # Modules that are not in a subfolder may import from all subfolders of the room.
     assert folders <= {folder} | FOLDERS.get(folder, {folder, *FOLDERS})
 
 

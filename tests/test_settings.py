@@ -193,4 +193,4 @@ def test_a_declaration_is_complete(one: Setting) -> None:
     if "Seconds" in one.help:
         assert one.unit == "seconds"
     if one.is_optional and one.kind is not Kind.TEXT and one.name != "fd":
-        assert one.default_text, "None does not say what applies"
+        assert one.default_text, "default_text is missing for None"

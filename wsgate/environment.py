@@ -1,4 +1,4 @@
-"""Options from environment variables; an error in such a value names the variable."""
+"""Command-line options that environment variables can set; errors name the variable."""
 
 import copy
 import os
@@ -11,8 +11,8 @@ from click.core import ParameterSource
 from wsgate.errors import ConfigError
 from wsgate.settings import variable_of
 
-# Kubernetes (and links of Docker) set <NAME>_PORT to this in the containers beside a service, so a
-# service named wsgate sets WSGATE_PORT.
+# Kubernetes and Docker links set <NAME>_PORT to such a value for each service. So a service named
+# wsgate sets WSGATE_PORT in all containers of its namespace.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 
@@ -21,11 +21,11 @@ class Parameter(click.Parameter):
 
     @property
     def variables(self) -> list[str]:
-        """The variables that can set it, one for each of its names."""
+        """The variables that can set it, one for each name of the parameter."""
         return list(dict.fromkeys(map(variable_of, (*self.opts, str(self.name)))))
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:  # noqa: ARG002  # click's
-        """Return the variable's value; click calls this if the command line gives none."""
+        """Return the value of the variable. Called by click if the command line has none."""
         for link in filter(_is_service_link, self.variables):
             click.echo(
                 f"Warning: {link}={os.environ[link]} is ignored: it is the address of a service, "
@@ -36,7 +36,7 @@ class Parameter(click.Parameter):
         return os.environ[variable] if variable else None
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Return the name that an error in the value gives: the option, or its variable."""
+        """Return what an error message calls the parameter: the variable if it set the value."""
         if ctx is not None and _is_from_environment(ctx, str(self.name)):
             return str(self._variable())
         if isinstance(self, click.Option):
@@ -44,7 +44,7 @@ class Parameter(click.Parameter):
         return super().get_error_hint(ctx)
 
     def _variable(self) -> str | None:
-        """Return the first variable that has a value for it."""
+        """Return the first variable that has a usable value."""
         usable = (v for v in self.variables if os.environ.get(v) and not _is_service_link(v))
         return next(usable, None)
 
@@ -52,8 +52,7 @@ class Parameter(click.Parameter):
 class Option(Parameter, click.Option):
     """An option that an environment variable can set.
 
-    group: the heading under which help lists it. Help shows the first of its names; the others are
-    aliases.
+    group: its heading in the help. The help shows only the first name; the others are aliases.
     """
 
     def __init__(self, *args: Any, group: str, **attributes: Any) -> None:
@@ -61,7 +60,7 @@ class Option(Parameter, click.Option):
         self.group = group
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return its line of the help."""
+        """Return the option's line of the help, without aliases."""
         shown = copy.copy(self)
         shown.opts, shown.secondary_opts = self.opts[:1], self.secondary_opts[:1]
         return super(Option, shown).get_help_record(ctx)
@@ -72,7 +71,7 @@ class Argument(Parameter, click.Argument):
 
 
 def message(error: ConfigError, context: click.Context) -> str:
-    """Return an error's text, in which the variable that set the value replaces its option."""
+    """Return an error's text; the variable, if it set the value, replaces the option's name."""
     text = str(error)
     for parameter in context.command.params:
         if parameter.name == error.setting and _is_from_environment(context, error.setting):

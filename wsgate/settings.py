@@ -58,9 +58,9 @@ class Setting:
 
     Args:
         group: the heading under which help and reference list it.
-        help: full sentences that say what it does, with units, in Markdown.
+        help: full sentences that describe its effect, with units, in Markdown.
         unit: what a number counts, in the plural: "seconds".
-        default_text: what applies by default, where the default value does not say it.
+        default_text: what applies by default, if the default value does not show it.
         minimum, above, maximum: bounds on a number; `above` itself is not allowed.
         check: a bound that the others cannot express.
         option: its option on the command line.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.abuse.harness import Target, targeted
+from tests.abuse.harness import Target, run_target
 
 Measured = Callable[[str, object, object], None]
 
@@ -33,19 +33,19 @@ async def server(
     """Run the module's app in one process for all its tests."""
     app = getattr(request.module, "APP", "tests.apps.abuse:app")
     options = getattr(request.module, "OPTIONS", ())
-    async with targeted(loop_name, *options, app=app) as target:
+    async with run_target(loop_name, *options, app=app) as target:
         yield target
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def calm(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+async def released(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Check the server after each test: everything released, well-behaved clients served."""
     if "server" not in request.fixturenames:
         yield
         return
     target: Target = request.getfixturevalue("server")
     yield
-    await target.calm()
+    await target.check_released()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""What the tests of liveness and floods share: a socket that nobody reads, and what the app says.
+"""Helpers of the liveness and flood tests: a socket without read-ahead, and the app's counts.
 
-The streams of the harness read ahead; here not a byte leaves the kernel before a test asks for it.
+The streams of the harness read ahead; `Socket` reads from the kernel only when a test asks for it.
 """
 
 import asyncio
@@ -12,46 +12,48 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tests import frames
-from tests.abuse.harness import Target, targeted
+from tests.abuse.harness import Target, run_target
 from tests.frames import ServerFrame
 from tests.harness.client import handshake
 from tests.harness.tcp import PATIENCE
 from tests.harness.waiting import soon
 
 APP = "tests.apps.abuse_flow:app"
-WINDOW = 4_096  # bytes that the kernel is to keep for a client that does not read
-SEGMENT = (
-    1_000  # bytes of a TCP segment to it: with small ones, the server's kernel keeps less, too
-)
+WINDOW = 4_096  # bytes of receive buffer of a client that does not read
+SEGMENT = 1_000  # bytes of a TCP segment to it: small ones also keep the send buffer small
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the app knows of its calls of one name.
+class Counts:
+    """What the app has counted in its calls of one name.
 
-    begun, ended: calls. received: messages. most_sent: messages that one call has sent, at most.
-    codes: of the disconnects, with their counts. again: calls that had the same disconnect again.
+    started, ended: calls. received: messages. max_sent: maximum number of messages that one call
+    has sent. codes: count of disconnects for each code. repeated: calls whose second disconnect was
+    equal to the first.
     """
 
-    begun: int
+    started: int
     ended: int
     received: int
-    most_sent: int
+    max_sent: int
     codes: dict[int, int]
-    again: int
+    repeated: int
 
 
-async def told(target: Target, what: str, name: str, count: int) -> Told:
-    """Wait until the app has so much of a name (see tests/apps/abuse_flow.py)."""
+async def wait_for_calls(target: Target, what: str, name: str, count: int) -> Counts:
+    """Wait until `count` calls of a name have "started" or "ended", or "sent" that many messages.
+
+    See tests/apps/abuse_flow.py.
+    """
     found = {
         key: int(value) for key, value in (await target.ask(f"/{what}/{name}/{count}")).items()
     }
     codes = {int(key): found.pop(key) for key in list(found) if key.isdigit()}
-    return Told(**found, codes=codes)
+    return Counts(**found, codes=codes)
 
 
 class Socket:
-    """A client that reads when it is told to, and no byte earlier."""
+    """A client that reads only when a test asks for it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -59,7 +61,7 @@ class Socket:
         self._read = bytearray()
 
     async def send(self, data: bytes) -> None:
-        """Send bytes; the kernel has them all behind it."""
+        """Send bytes; return when the kernel has all of them."""
         await soon(self._loop.sock_sendall(self.sock, data), PATIENCE)
 
     async def _more(self) -> None:
@@ -69,7 +71,7 @@ class Socket:
         self._read += data
 
     async def read_head(self) -> int:
-        """Return the status of the answer; its body, if any, is left to `read_end`."""
+        """Return the status of the response; its body, if any, is left to `read_end`."""
         while (end := self._read.find(b"\r\n\r\n")) < 0:
             await self._more()
         status = int(self._read.split(b" ", 2)[1])
@@ -93,26 +95,26 @@ class Socket:
         return frame
 
     async def read_until(self, opcode: int) -> ServerFrame:
-        """Return the next frame of a kind, whatever comes before it."""
+        """Return the next frame with this opcode; skip frames before it."""
         while (frame := await self.read_frame()).opcode != opcode:
             pass
         return frame
 
     async def read_end(self) -> None:
-        """Read and throw away until the server ends the connection, by a reset or not."""
+        """Read and discard until the server ends the connection, with or without a reset."""
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
                 await self._more()
                 self._read.clear()
 
     def reset(self) -> None:
-        """Break off with a TCP reset."""
+        """Close with a TCP reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
 
 async def connected(target: Target, *, window: int = 0, source: str = "127.0.0.1") -> Socket:
-    """Connect. window: bytes that the kernel keeps for us. source: our address."""
+    """Connect. window: size of the receive buffer in bytes. source: the local address."""
     sock = socket.socket()
     try:
         sock.setblocking(False)
@@ -132,7 +134,7 @@ async def connected(target: Target, *, window: int = 0, source: str = "127.0.0.1
 async def connecting(
     target: Target, *, window: int = 0, source: str = "127.0.0.1"
 ) -> AsyncIterator[Socket]:
-    """Connect, as `connected`; closed behind it."""
+    """Connect as `connected`; close at the end."""
     client = await connected(target, window=window, source=source)
     try:
         yield client
@@ -142,7 +144,7 @@ async def connecting(
 
 @contextlib.asynccontextmanager
 async def opened(target: Target, path: str, *, window: int = 0) -> AsyncIterator[Socket]:
-    """Open a WebSocket; closed behind it."""
+    """Open a WebSocket; close TCP at the end."""
     async with connecting(target, window=window) as client:
         await client.send(handshake(target=path))
         assert await client.read_head() == 101
@@ -151,16 +153,16 @@ async def opened(target: Target, path: str, *, window: int = 0) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def serving(loop: str, *options: str, hasty: bool = False) -> AsyncIterator[Target]:
-    """Run a server of its own for one test, looked at behind it.
+    """Run a separate server for one test; check at the end that it has released everything.
 
-    hasty: with what no option shortens shortened, too.
+    hasty: also shorten the timeouts that have no option.
     """
     app = ("tests.apps.abuse_flow:hasty", "--factory") if hasty else (APP,)
-    async with targeted(loop, *app[1:], *options, app=app[0]) as target:
+    async with run_target(loop, *app[1:], *options, app=app[0]) as target:
         yield target
-        await target.calm()
+        await target.check_released()
 
 
 def percentile(times: list[float], share: float) -> float:
-    """Return the time below which a share of them lies."""
+    """Return the percentile of times. share: 0.99 for the 99th."""
     return sorted(times)[math.ceil(len(times) * share) - 1]

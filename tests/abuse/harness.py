@@ -1,8 +1,8 @@
-"""A server process that tests attack, and what it holds: tasks, files, memory.
+"""A server process that tests attack, with its tasks, open files and memory.
 
 A test module sets `pytestmark = pytest.mark.asyncio(loop_scope="module")` and uses the fixture
-`server`, a `Target`. Connections of `server.connect()` are aborted at the end. `Target.calm`, which
-runs after each test, finds what a test left in the server.
+`server`, a `Target`. Connections of `server.connect()` are aborted at the end.
+`Target.check_released` runs after each test.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Target:
         self.process = process
         self.loop = loop
         self._tasks = self._files = 0
-        self._looked_at = 0  # lines of the log that were checked
+        self._checked_lines = 0  # of the log
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[TcpClient]:
@@ -151,7 +151,7 @@ class Target:
         self._tasks = (await self.stats()).tasks
         self._files = len(self.files())
 
-    async def calm(self) -> None:
+    async def check_released(self) -> None:
         """Check that clients are served, and that the server has released everything."""
         tries = [await self.echo()]
         while tries[-1] > PROMPT and len(tries) < 5:  # other processes may have had the CPU
@@ -161,8 +161,8 @@ class Target:
         while left := await self._left():
             assert time.monotonic() < deadline, left
             await pause(0.05)
-        lines = self.process.log[self._looked_at :]
-        self._looked_at = len(self.process.log)
+        lines = self.process.log[self._checked_lines :]
+        self._checked_lines = len(self.process.log)
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
 
     async def _left(self) -> str:
@@ -175,7 +175,7 @@ class Target:
 
 
 @contextlib.asynccontextmanager
-async def targeted(
+async def run_target(
     loop: str, *options: str, app: str = "tests.apps.abuse:app"
 ) -> AsyncIterator[Target]:
     """Run a server process; check at the end that it has released everything."""
@@ -183,4 +183,4 @@ async def targeted(
         target = Target(process, loop)
         await target.settled()
         yield target
-        await target.calm()
+        await target.check_released()

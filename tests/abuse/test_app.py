@@ -1,4 +1,4 @@
-"""Abuse by the app: mistakes of each kind hurt nobody but its own connection."""
+"""Abuse by the app: its errors affect only its own connection."""
 
 import asyncio
 import re
@@ -19,13 +19,13 @@ APP = "tests.apps.abuse_app:app"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def raised(server: Target, stage: str) -> None:
-    """See what the app has raised in the log, where nothing else of the kind may be."""
+async def check_logged_error(server: Target, stage: str) -> None:
+    """Check that the log has the app's exception, and no other."""
     await server.process.logged(f"Tired: {stage}$", PATIENCE)
-    lines = server.process.log[server._looked_at :]
+    lines = server.process.log[server._checked_lines :]
     assert sum("Traceback" in line for line in lines) == 1
     assert sum("Exception in ASGI application" in line for line in lines) == 1
-    server._looked_at = len(server.process.log)
+    server._checked_lines = len(server.process.log)
 
 
 # -- an end at each stage --------------------------------------------------------------------------
@@ -39,12 +39,12 @@ async def test_an_app_that_ends_before_its_accept(server: Target, how: str, stag
         assert response.status == 500
         assert await client.read_rest_or_reset() == b""
     if how == "raise":
-        await raised(server, stage)
+        await check_logged_error(server, stage)
 
 
 @pytest.mark.parametrize("stage", ["accepted", "received", "sent", "closed"])
 @pytest.mark.parametrize(("how", "code"), [("raise", 1011), ("return", 1000)])
-async def test_an_app_that_ends_behind_its_accept(
+async def test_an_app_that_ends_after_its_accept(
     server: Target, how: str, code: int, stage: str
 ) -> None:
     async with server.opened(target=f"/{how}/{stage}") as client:
@@ -55,7 +55,7 @@ async def test_an_app_that_ends_behind_its_accept(
         client.send(frames.close(code))
         assert await client.read_rest_or_reset() == b""
     if how == "raise":
-        await raised(server, stage)
+        await check_logged_error(server, stage)
 
 
 # -- messages out of order -------------------------------------------------------------------------
@@ -63,28 +63,28 @@ async def test_an_app_that_ends_behind_its_accept(
 
 async def test_an_app_that_sends_before_its_accept(server: Target) -> None:
     async with server.opened(target="/early") as client:
-        told = "IllegalMessage: 'websocket.send' cannot be sent in the state connecting"
-        assert await client.read_text() == told
+        found = "IllegalMessage: 'websocket.send' cannot be sent in the state connecting"
+        assert await client.read_text() == found
         assert await client.read_close() == (1000, "")
 
 
 async def test_an_app_that_accepts_twice(server: Target) -> None:
     async with server.opened(target="/twice") as client:
-        told = "IllegalMessage: 'websocket.accept' cannot be sent in the state open"
-        assert await client.read_text() == told
+        found = "IllegalMessage: 'websocket.accept' cannot be sent in the state open"
+        assert await client.read_text() == found
         assert await client.read_close() == (1000, "")
 
 
-async def test_an_app_that_sends_behind_its_close(server: Target) -> None:
+async def test_an_app_that_sends_after_its_close(server: Target) -> None:
     async with server.opened(target="/late") as client:
         assert await client.read_close() == (4000, "")
         client.send(frames.close(4000))
         assert await client.read_rest_or_reset() == b""
     async with server.connect() as client:
-        client.send(b"GET /told HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        told = (await client.read_rest_or_reset()).decode()
+        client.send(b"GET /errors HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        found = (await client.read_rest_or_reset()).decode()
     for kind in ("send", "close"):
-        assert f"IllegalMessage: 'websocket.{kind}' cannot be sent in the state closed" in told
+        assert f"IllegalMessage: 'websocket.{kind}' cannot be sent in the state closed" in found
 
 
 # -- headers ---------------------------------------------------------------------------------------
@@ -115,14 +115,14 @@ async def test_a_line_break_in_a_header_of_a_response(server: Target, value: byt
         assert b"InvalidMessage: the value of the header" in await client.read_rest_or_reset()
 
 
-# -- apps that do not do their part ----------------------------------------------------------------
+# -- apps that do not receive, block, or ignore cancellation ---------------------------------------
 
 
 async def test_an_app_that_never_receives(server: Target, measured: Measured) -> None:
     before = server.watch_memory()
     async with server.opened(target="/deaf") as client:
         client.send(text_frame("x" * 1_000) * 20_000)
-        # What does not fit into the kernel's buffers stays with the client.
+        # Data that does not fit into the kernel's buffers stays in the client.
         seen = -1
         while (size := client.writer.transport.get_write_buffer_size()) != seen:
             seen = size
@@ -136,26 +136,28 @@ async def test_an_app_that_never_receives(server: Target, measured: Measured) ->
 
 
 async def test_an_app_that_blocks_the_loop(loop_name: str, measured: Measured) -> None:
-    """It is named while it blocks, and nobody else is held to have been silent meanwhile."""
+    """The blocking call is logged while it blocks, and no other client times out."""
     options = ("--loop", loop_name, "--ws-ping-interval", "0.5", "--ws-ping-timeout", "1")
     async with running(APP, *options) as process, asyncio.TaskGroup() as group:
         connecting = [
             ws_connect(process.ws_url, proxy=None, ping_interval=None, open_timeout=PATIENCE)
             for _ in range(50)
         ]
-        clients = [await group.create_task(_entered(client)) for client in connecting]
+        clients = [await group.create_task(_connected(client)) for client in connecting]
         blocker = ws_connect(process.ws_url + "/block", proxy=None, ping_interval=None)
         async with blocker as ws:
             await ws.send("5")
             began = time.monotonic()
-            told = await process.logged(
+            found = await process.logged(
                 r"WARNING: +The event loop has been blocked for (\S+) s by "
                 r"_block \(abuse_app\.py, line \d+\)"
             )
             after = time.monotonic() - began
             assert await soon(ws.recv(), PATIENCE) == "awake"
-            await process.logged(r"The event loop stood still for [45]\.\d s; deadlines wait")
-            # Two times the interval and the timeout: a ping that was held against anyone is told.
+            await process.logged(
+                r"The event loop was blocked for [45]\.\d s; deadlines are extended"
+            )
+            # Twice the interval plus the timeout: a wrong timeout would show by now.
             await pause(3)
             for client in clients:
                 await client.send("alive")
@@ -163,8 +165,8 @@ async def test_an_app_that_blocks_the_loop(loop_name: str, measured: Measured) -
         assert alive == ["alive"] * 50
         measured(
             "an app blocks the loop for 5 s, pings every 0.5 s with a timeout of 1 s",
-            "named within 2.5 s of real time, 50 of 50 clients live",
-            f"named after {after:.1f} s, at {told[1]} s; 50 of 50 live",
+            "logged within 2.5 s, 50 of 50 clients stay connected",
+            f"logged after {after:.1f} s, reporting {found[1]} s; 50 of 50 stay connected",
         )
         assert after < 2.5
         assert not any("ping timeout" in line for line in process.log)
@@ -173,7 +175,7 @@ async def test_an_app_that_blocks_the_loop(loop_name: str, measured: Measured) -
             group.create_task(client.close())
 
 
-async def _entered(client: ws_connect) -> ClientConnection:
+async def _connected(client: ws_connect) -> ClientConnection:
     return await client
 
 
@@ -187,7 +189,7 @@ async def test_an_app_that_ignores_its_cancellation(loop_name: str, measured: Me
             assert await client.read_close() == (1012, "service restart")
             assert await process.ended() == 0
             took = time.monotonic() - began
-        bound = 0.5 + 4 * 1.0  # for the app's end, twice, and twice for the loop's
+        bound = 0.5 + 4 * 1.0  # four timeouts: two to end the app, two to end the loop
         measured("an app ignores its cancellation", f"{bound} s to exit", f"{took:.1f} s")
         assert took < bound + 2
         assert any(re.search("1 app calls ignore their cancellation", line) for line in process.log)

@@ -1,7 +1,7 @@
 """Floods: of Pings, of tiny frames, of reconnects, and of connections over the limits.
 
-The floods are sent by threads, in chunks of bytes made before, so that what is measured is the
-server and not its client.
+Threads send the floods from prepared chunks of bytes, so that the tests measure the server and not
+the client.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import pytest
 
 from tests import frames
 from tests.abuse.conftest import Measured
-from tests.abuse.flow import WINDOW, Socket, connecting, opened, percentile, serving, told
+from tests.abuse.flow import WINDOW, Socket, connecting, opened, percentile, serving, wait_for_calls
 from tests.abuse.harness import Target
 from tests.harness.client import handshake, text_frame
 from tests.harness.tcp import PATIENCE, TcpClient
@@ -34,7 +34,7 @@ FLOOD = 500  # connections over a limit
 
 @pytest.fixture(scope="module")
 def loop_name() -> str:
-    """Flood the loop that is used by default: floods take long."""
+    """Use only the default loop: floods take long."""
     return "uvloop"
 
 
@@ -45,9 +45,9 @@ async def test_a_hundred_thousand_pings_from_a_client_that_reads_no_pong(
     async with opened(server, "/", window=WINDOW) as client:
         before = server.watch_memory()
         await client.send(flood)
-        await client.send(text_frame("behind them all"))
+        await client.send(text_frame("after them all"))
         await server.echo()
-        # Now it reads: Pongs in order, none of them twice, some left out, but never the last.
+        # Now it reads the Pongs: in order, none twice, some omitted, but not the last.
         last = pongs = 0
         while last < PINGS - 1:
             number = int((await client.read_until(frames.PONG)).payload)
@@ -56,7 +56,7 @@ async def test_a_hundred_thousand_pings_from_a_client_that_reads_no_pong(
             pongs += 1
         grown = server.memory().peak - before
         echo = await client.read_until(frames.TEXT)
-    assert echo.payload == b"behind them all"
+    assert echo.payload == b"after them all"
     assert pongs < PINGS
     assert grown < 2 * MIB
     measured(
@@ -66,60 +66,60 @@ async def test_a_hundred_thousand_pings_from_a_client_that_reads_no_pong(
     )
 
 
-async def _echoes(client: TcpClient, enough: asyncio.Event) -> list[float]:
-    """Measure round trips until it is enough, and at least a hundred."""
+async def _echoes(client: TcpClient, is_over: asyncio.Event) -> list[float]:
+    """Measure round trips in seconds until the event is set, at least a hundred."""
     times: list[float] = []
-    while not enough.is_set() or len(times) < 100:
+    while not is_over.is_set() or len(times) < 100:
         began = time.monotonic()
         await client.echoes()
         times.append(time.monotonic() - began)
     return times
 
 
-async def _round_trips(clients: list[TcpClient], enough: asyncio.Event) -> list[float]:
-    found = await asyncio.gather(*(_echoes(client, enough) for client in clients))
+async def _round_trips(clients: list[TcpClient], is_over: asyncio.Event) -> list[float]:
+    found = await asyncio.gather(*(_echoes(client, is_over) for client in clients))
     return [took for times in found for took in times]
 
 
-async def test_a_million_two_byte_messages_leave_the_others_their_pace(
+async def test_a_million_two_byte_messages_do_not_slow_down_others(
     server: Target, measured: Measured
 ) -> None:
     flood = frames.frame(frames.BINARY, b"xy") * FRAMES
-    enough = asyncio.Event()
+    is_over = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         good = [await stack.enter_async_context(server.opened()) for _ in range(GOOD)]
-        calm = asyncio.create_task(_round_trips(good, enough))
+        baseline = asyncio.create_task(_round_trips(good, is_over))
         await server.echo()
-        enough.set()
-        unhurt = percentile(await calm, 0.99)
-        enough.clear()
+        is_over.set()
+        without_flood = percentile(await baseline, 0.99)
+        is_over.clear()
         before = server.watch_memory()
-        trips = asyncio.create_task(_round_trips(good, enough))
+        trips = asyncio.create_task(_round_trips(good, is_over))
         async with opened(server, "/take/flood") as client:
             began = time.monotonic()
             for _ in range(BATCHES):
                 await client.send(flood)
             await client.send(frames.close(1000))
-            found = await told(server, "ended", "flood", 1)
+            found = await wait_for_calls(server, "ended", "flood", 1)
             took = time.monotonic() - began
         grown = server.memory().peak - before
-        enough.set()
+        is_over.set()
         times = await trips
     assert found.received == BATCHES * FRAMES
-    hurt = percentile(times, 0.99)
-    bound = max(PROMPT, 10 * unhurt)  # on a machine that is slow without a flood, too
-    assert hurt < bound
+    with_flood = percentile(times, 0.99)
+    bound = max(PROMPT, 10 * without_flood)  # for a machine that is slow without a flood, too
+    assert with_flood < bound
     assert grown < 8 * MIB
     measured(
         f"{BATCHES * FRAMES} messages of 2 bytes from one client",
-        f"99 of 100 echoes of {GOOD} others within {bound:.2f} s",
-        f"{hurt * 1e3:.1f} ms of {len(times)} ({unhurt * 1e3:.1f} ms without); the flood took "
-        f"{took:.1f} s, {grown / 1024:.0f} KiB",
+        f"99% of the echoes of {GOOD} other clients within {bound:.2f} s",
+        f"{with_flood * 1e3:.1f} ms, {len(times)} echoes ({without_flood * 1e3:.1f} ms without the "
+        f"flood); the flood took {took:.1f} s, {grown / 1024:.0f} KiB",
     )
 
 
 def _reconnect(port: int, source: str, times: int) -> None:
-    """Open a WebSocket, have one echo, and close it; so many times, one behind the other."""
+    """Open a WebSocket, check one echo, and close it, several times in sequence."""
     head, text, close = handshake(), text_frame("hello"), frames.close(1000)
     for _ in range(times):
         with socket.socket() as sock:
@@ -137,9 +137,7 @@ def _reconnect(port: int, source: str, times: int) -> None:
             assert answer == b"\x88\x02\x03\xe8"
 
 
-async def test_twenty_thousand_reconnects_leave_nothing_behind(
-    server: Target, measured: Measured
-) -> None:
+async def test_twenty_thousand_reconnects_leak_nothing(server: Target, measured: Measured) -> None:
     sizes: list[int] = []
     began = time.monotonic()
     for _ in range(ROUNDS):
@@ -166,30 +164,30 @@ async def test_twenty_thousand_reconnects_leave_nothing_behind(
 # -- limits ------------------------------------------------------------------------------------
 
 
-async def _asks(client: Socket, target: str = "/") -> int:
-    """Ask for a WebSocket and return the answer's status."""
+async def _handshake_status(client: Socket, target: str = "/") -> int:
+    """Send a handshake and return the status of the response."""
     await client.send(handshake(target=target))
     return await client.read_head()
 
 
-async def _refused(server: Target, source: str = "127.0.0.1") -> None:
+async def _check_refused(server: Target, source: str = "127.0.0.1") -> None:
     async with connecting(server, source=source) as client:
-        assert await _asks(client) == 503
+        assert await _handshake_status(client) == 503
         await client.read_end()
 
 
-async def _admitted(server: Target, source: str = "127.0.0.1") -> None:
-    """Ask until there is room: the server hears of another's end only soon."""
+async def _wait_until_admitted(server: Target, source: str = "127.0.0.1") -> None:
+    """Send handshakes until one is accepted: the server may learn of another's end later."""
     async with asyncio.timeout(PATIENCE):
         while True:
             async with connecting(server, source=source) as client:
-                if await _asks(client) == 101:
+                if await _handshake_status(client) == 101:
                     return
                 await client.read_end()
 
 
 @pytest.mark.parametrize("option", ["--limit-connections", "--limit-concurrency"])
-async def test_those_over_a_limit_get_503_and_harm_nobody(
+async def test_connections_over_a_limit_get_503_and_others_are_served(
     option: str, loop_name: str, measured: Measured
 ) -> None:
     async with serving(loop_name, option, "10") as server:
@@ -197,11 +195,11 @@ async def test_those_over_a_limit_get_503_and_harm_nobody(
             good = [await stack.enter_async_context(server.opened()) for _ in range(10)]
             began = time.monotonic()
             for _ in range(FLOOD):
-                await _refused(server)
+                await _check_refused(server)
             took = time.monotonic() - began
             for client in good:
                 await client.echoes()
-        await _admitted(server)
+        await _wait_until_admitted(server)
     measured(f"500 connections over {option}", "503 each", f"503 each, in {took:.2f} s")
 
 
@@ -212,14 +210,14 @@ async def test_connections_over_the_limit_of_an_address_get_503_and_others_are_s
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(10):
                 greedy = await stack.enter_async_context(connecting(server, source="127.0.0.2"))
-                assert await _asks(greedy) == 101
+                assert await _handshake_status(greedy) == 101
             began = time.monotonic()
             for number in range(FLOOD):
-                await _refused(server, source="127.0.0.2")
+                await _check_refused(server, source="127.0.0.2")
                 if number % 50 == 0:
-                    await _admitted(server, source=f"127.0.1.{number // 50 + 1}")
+                    await _wait_until_admitted(server, source=f"127.0.1.{number // 50 + 1}")
             took = time.monotonic() - began
-        await _admitted(server, source="127.0.0.2")
+        await _wait_until_admitted(server, source="127.0.0.2")
     measured("500 connections over --limit-connections-per-ip", "503 each", f"{took:.2f} s")
 
 
@@ -230,8 +228,10 @@ async def test_an_address_over_its_limit_does_not_use_up_the_limit_of_all(
     async with serving(loop_name, *options) as server, contextlib.AsyncExitStack() as stack:
         for number in range(100):
             greedy = await stack.enter_async_context(connecting(server, source="127.0.0.2"))
-            assert await _asks(greedy) == (101 if number < 10 else 503)  # and it stays
+            assert await _handshake_status(greedy) == (
+                101 if number < 10 else 503
+            )  # and stays open
         async with connecting(server, source="127.0.0.3") as other:
-            status = await _asks(other)
+            status = await _handshake_status(other)
     measured("100 connections from one address", "another is served: 101", status)
     assert status == 101

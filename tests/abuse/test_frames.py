@@ -1,4 +1,4 @@
-"""Frames that no client should send, and messages that cost more than they look."""
+"""Invalid frames, and messages that are expensive for their size."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import Pulse, Target, targeted
+from tests.abuse.harness import Pulse, Target, run_target
 from tests.frames import (
     BINARY,
     CLOSE,
@@ -34,20 +34,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MIB = 1 << 20
 LIMIT = 16 * MIB  # --ws-max-size by default
-SLACK = 2 * MIB  # by which a process grows for reasons of its own
+SLACK = 2 * MIB  # by which a process may grow for other reasons
 
 
 async def refused(server: Target, data: bytes | list[bytes], *headers: str) -> tuple[int, str]:
-    """Send bytes between two good messages; return the Close that answers them.
+    """Send bytes between two valid messages; return the code and reason of the server's Close.
 
-    The message in front must be echoed, the one behind not, and the connection must end.
+    Check that the first message is echoed, the second is not, and the connection ends.
     """
     pieces = [data] if isinstance(data, bytes) else data
     async with server.opened(*headers) as client:
         client.send(frame(TEXT, "before"))
         for piece in pieces:
             client.send(piece)
-        client.send(frame(TEXT, "behind"))
+        client.send(frame(TEXT, "after"))
         assert await client.read_text() == "before"
         found = await client.read_close()
         client.send(close(1000))
@@ -55,7 +55,7 @@ async def refused(server: Target, data: bytes | list[bytes], *headers: str) -> t
         return found
 
 
-# -- 1002: what the framing forbids ---------------------------------------------------------------
+# -- 1002: invalid framing ------------------------------------------------------------------------
 
 VIOLATIONS = {
     "unmasked text": frame(TEXT, "x", mask=None),
@@ -92,12 +92,12 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
-async def test_what_the_framing_forbids_is_1002(server: Target, name: str) -> None:
+async def test_a_framing_violation_is_1002(server: Target, name: str) -> None:
     assert await refused(server, VIOLATIONS[name]) == (1002, "protocol error")
 
 
 @pytest.mark.parametrize("name", ["unmasked text", "bit 63 of the length", "Close 1005"])
-async def test_a_violation_in_pieces_is_one_too(server: Target, name: str) -> None:
+async def test_a_violation_sent_in_pieces_is_1002(server: Target, name: str) -> None:
     for pieces in ways(VIOLATIONS[name]):
         assert await refused(server, pieces) == (1002, "protocol error")
 
@@ -112,17 +112,17 @@ async def test_a_violation_in_pieces_is_one_too(server: Target, name: str) -> No
     ],
     ids=["continuation", "Ping", "stray", "with RSV2"],
 )
-async def test_a_misplaced_bit_of_deflate_is_1002(server: Target, data: bytes) -> None:
+async def test_a_misplaced_rsv1_is_1002(server: Target, data: bytes) -> None:
     assert await refused(server, data, DEFLATE) == (1002, "protocol error")
 
 
-# -- 1007: what the payload must not be -----------------------------------------------------------
+# -- 1007: invalid payloads -----------------------------------------------------------------------
 
 BAD_TEXTS = {
     "surrogate": b"ab\xed\xa0\x80cd",
     "overlong": b"ab\xc0\x80cd",
     "over U+10FFFF": b"ab\xf4\x90\x80\x80cd",
-    "no such byte": b"ab\xffcd",
+    "byte 0xff": b"ab\xffcd",
     "lone continuation": b"ab\x80cd",
     "cut short": "ab\N{GRINNING FACE}".encode()[:-1],
 }
@@ -140,7 +140,7 @@ async def test_invalid_utf_8_split_at_every_byte_is_1007(server: Target, name: s
     )
 
 
-async def test_utf_8_split_at_every_byte_passes(server: Target) -> None:
+async def test_utf_8_split_at_every_byte_is_accepted(server: Target) -> None:
     good = "κόσμε \N{GRINNING FACE} 東京".encode()
     async with server.opened() as client:
         for at in range(len(good) + 1):
@@ -165,22 +165,22 @@ async def test_bad_deflate_data_is_1007(server: Target, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD_TEXTS)
-async def test_a_close_reason_that_is_no_utf_8_is_1007(server: Target, name: str) -> None:
+async def test_a_close_reason_that_is_not_utf_8_is_1007(server: Target, name: str) -> None:
     assert await refused(server, close(1000, BAD_TEXTS[name])) == (1007, "invalid payload")
 
 
-# -- 1009: what is too big ------------------------------------------------------------------------
+# -- 1009: messages over the limit ----------------------------------------------------------------
 
 
 def grown(server: Target, before: int) -> int:
-    """Return by how many bytes the process has grown at the most."""
+    """Return the maximum growth of the process in bytes."""
     return max(0, server.memory().peak - before)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def fresh(loop_name: str) -> AsyncIterator[Target]:
-    """Run a process in which no memory is free yet that another test has used."""
-    async with targeted(loop_name) as target:
+    """Run a new process, without memory freed by another test."""
+    async with run_target(loop_name) as target:
         yield target
 
 
@@ -189,7 +189,7 @@ def mib(size: int) -> str:
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 1 << 32, (1 << 63) - 1])
-async def test_a_length_over_the_limit_is_refused_by_its_header(
+async def test_a_declared_length_over_the_limit_is_refused_at_the_header(
     server: Target, size: int, measured: Measured
 ) -> None:
     before = server.watch_memory()
@@ -210,7 +210,7 @@ async def test_fragments_are_refused_at_the_byte_over_the_limit(
             client.send(frame(CONT, bytes(MIB), fin=False))
         client.send(frame(PING, "still open"))
         assert (await client.read_frame()).opcode == PONG
-        client.send(frame(CONT, declared=1))  # the byte itself never comes
+        client.send(frame(CONT, declared=1))  # the byte itself is never sent
         assert await client.read_close() == (1009, "message too big")
     assert grown(fresh, before) <= 2 * LIMIT
     measured("16 MiB and a byte in fragments", mib(2 * LIMIT), mib(grown(fresh, before)))
@@ -232,7 +232,7 @@ EXACTLY: dict[str, tuple[bool, Callable[[], list[bytes]]]] = {
 
 
 @pytest.mark.parametrize("name", EXACTLY)
-async def test_exactly_the_limit_passes(server: Target, name: str) -> None:
+async def test_a_message_of_exactly_the_limit_is_accepted(server: Target, name: str) -> None:
     compressed, make = EXACTLY[name]
     async with server.opened(*[DEFLATE] * compressed, target="/count") as client:
         for piece in make():
@@ -240,7 +240,9 @@ async def test_exactly_the_limit_passes(server: Target, name: str) -> None:
         assert await client.read_text() == str(LIMIT)
 
 
-async def test_a_bomb_costs_at_most_twice_the_limit(fresh: Target, measured: Measured) -> None:
+async def test_a_compression_bomb_uses_at_most_twice_the_limit(
+    fresh: Target, measured: Measured
+) -> None:
     bomb = frame(BINARY, deflated(bytes(4 * LIMIT), level=9), rsv=RSV1)
     before = fresh.watch_memory()
     async with fresh.opened(DEFLATE) as client:
@@ -252,9 +254,9 @@ async def test_a_bomb_costs_at_most_twice_the_limit(fresh: Target, measured: Mea
     )
 
 
-# -- the loop's turns -----------------------------------------------------------------------------
+# -- loop iterations ------------------------------------------------------------------------------
 
-TURN = 0.050  # seconds that one connection's input may take the loop for
+MAX_ITERATION = 0.050  # seconds for which input of one connection may block the loop
 LONGEST: dict[str, Callable[[], bytes]] = {
     "16 MiB of zeros, inflated": lambda: frame(BINARY, deflated(bytes(LIMIT)), rsv=RSV1),
     "16 MiB of text, inflated": lambda: frame(TEXT, deflated(b"a" * LIMIT), rsv=RSV1),
@@ -270,63 +272,63 @@ LONGEST: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", LONGEST)
-async def test_no_input_holds_the_loop(server: Target, name: str, measured: Measured) -> None:
+async def test_no_input_blocks_the_loop(server: Target, name: str, measured: Measured) -> None:
     data = LONGEST[name]()
     pulses: list[Pulse] = []
     async with server.opened(DEFLATE, target="/count") as client:
-        # The shortest of some is what the server needs; what is more comes of a loaded machine.
-        while not pulses or (pulses[-1].busy > TURN and len(pulses) < 5):
+        # The minimum of some runs is the server's time; more than that is load of the machine.
+        while not pulses or (pulses[-1].busy > MAX_ITERATION and len(pulses) < 5):
             async with server.pulse() as pulse:
                 client.send(data)
                 await client.read_text()
             pulses.append(pulse)
     best = min(pulses, key=lambda pulse: pulse.busy)
-    assert best.busy <= TURN, pulses
-    assert best.turns > 4  # it was done in parts
-    value = f"{best.busy * 1000:.0f} ms of the processor, {best.gap * 1000:.0f} ms by the clock"
-    measured(f"the loop's longest turn: {name}", f"{TURN * 1000:.0f} ms", value)
+    assert best.busy <= MAX_ITERATION, pulses
+    assert best.turns > 4  # it was processed in parts
+    value = f"{best.busy * 1000:.0f} ms CPU time, {best.gap * 1000:.0f} ms wall time"
+    measured(f"longest loop iteration: {name}", f"{MAX_ITERATION * 1000:.0f} ms", value)
 
 
 # -- many small pieces ----------------------------------------------------------------------------
 
 
-def one_by_one(sock: socket.socket, data: bytes) -> None:
-    """Write each byte by itself."""
+def send_byte_by_byte(sock: socket.socket, data: bytes) -> None:
+    """Send each byte in a separate call."""
     for at in range(len(data)):
         sock.send(data[at : at + 1])
 
 
-async def test_a_megabyte_in_writes_of_a_byte(measured: Measured) -> None:
+async def test_a_megabyte_in_one_byte_writes(measured: Measured) -> None:
     data = frame(BINARY, bytes(1_000_000))
-    async with targeted("asyncio") as server:
+    async with run_target("asyncio") as server:
         before, began = server.watch_memory(), time.monotonic()
         async with server.opened(target="/count") as client:
             sock = client.writer.get_extra_info("socket").dup()
             sock.setblocking(True)
             try:
-                await asyncio.to_thread(one_by_one, sock, data)
+                await asyncio.to_thread(send_byte_by_byte, sock, data)
             finally:
                 sock.close()
             assert await client.read_text() == "1000000"
         took, size = time.monotonic() - began, grown(server, before)
     assert size <= 3 * MIB + SLACK
     measured("1 MB in writes of one byte", mib(3 * MIB + SLACK), mib(size))
-    measured("1 MB in writes of one byte, the time", f"{PATIENCE:.0f} s", f"{took:.1f} s")
+    measured("1 MB in writes of one byte, time", f"{PATIENCE:.0f} s", f"{took:.1f} s")
 
 
 async def test_100_000_empty_continuations(measured: Measured) -> None:
     data = frame(TEXT, "x", fin=False) + frame(CONT, fin=False) * 100_000 + frame(CONT, "y")
-    await many(data, "2", "100,000 empty fragments", measured)
+    await check_fragments(data, "2", "100,000 empty fragments", measured)
 
 
-async def test_131_000_fragments_of_a_byte(measured: Measured) -> None:
+async def test_131_000_one_byte_fragments(measured: Measured) -> None:
     data = b"".join(fragments(BINARY, [b"x"] * 131_000))
-    await many(data, "131000", "131,000 fragments of a byte", measured)
+    await check_fragments(data, "131000", "131,000 one-byte fragments", measured)
 
 
-async def many(data: bytes, length: str, what: str, measured: Measured) -> None:
-    """See that a message in many fragments passes, and costs little but its time."""
-    async with targeted("asyncio") as server:
+async def check_fragments(data: bytes, length: str, what: str, measured: Measured) -> None:
+    """Check that a message in many fragments is accepted and needs little memory."""
+    async with run_target("asyncio") as server:
         before, began = server.watch_memory(), time.monotonic()
         async with server.opened(target="/count") as client:
             client.send(data)
@@ -334,17 +336,17 @@ async def many(data: bytes, length: str, what: str, measured: Measured) -> None:
         took, size = time.monotonic() - began, grown(server, before)
     assert size <= SLACK
     measured(what, mib(SLACK), mib(size))
-    measured(f"{what}, the time", f"{PATIENCE:.0f} s", f"{took:.1f} s")
+    measured(f"{what}, time", f"{PATIENCE:.0f} s", f"{took:.1f} s")
 
 
 @pytest.mark.parametrize("payload", ["", "x"])
-async def test_a_fragment_too_many_is_1009(loop_name: str, payload: str) -> None:
+async def test_one_fragment_over_the_limit_is_1009(loop_name: str, payload: str) -> None:
     first, more = frame(TEXT, "x", fin=False), frame(CONT, payload, fin=False)
     async with (
-        targeted(loop_name, "--ws-max-fragments", "1000") as server,
+        run_target(loop_name, "--ws-max-fragments", "1000") as server,
         server.opened(target="/count") as client,
     ):
         client.send(first + more * 998 + frame(CONT))
         assert await client.read_text() == str(1 + 998 * len(payload))
-        client.send(first + more * 999)  # of which none can be the last
+        client.send(first + more * 999)  # the limit is reached before the last fragment
         assert await client.read_close() == (1009, "message too big")

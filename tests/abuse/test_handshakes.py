@@ -1,4 +1,4 @@
-"""Handshakes that no client should send, those that only look so, and what comes too early."""
+"""Handshakes: invalid ones, unusual but valid ones, slow ones, and data sent before the accept."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from tests import frames
 from tests.abuse.conftest import Measured
-from tests.abuse.harness import Target, targeted
+from tests.abuse.harness import Target, run_target
 from tests.frames import BINARY, CONT, PING, PONG, RSV1, TEXT, Deflater, ServerFrame, frame
 from tests.harness.client import DEFLATE, KEY
 from tests.harness.tcp import PATIENCE, Response, TcpClient
@@ -29,19 +29,19 @@ REQUIRED = (
 def head(
     *headers: str, without: str = "-", method: str = "GET", target: str = "/", version: str = "1.1"
 ) -> bytes:
-    """Return a handshake with more headers, a character a byte; without: the one left out."""
+    """Return a handshake with more headers in latin-1. without: the name of a header to omit."""
     lines = [line for line in REQUIRED if not line.startswith(without + ":")]
     lines = [f"{method} {target} HTTP/{version}", *lines, *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
-def instead(*headers: str) -> bytes:
-    """Return a handshake with headers in the place of the one of their name."""
+def replacing(*headers: str) -> bytes:
+    """Return a handshake in which the headers replace the one of the same name."""
     return head(*headers, without=headers[0].partition(":")[0])
 
 
-async def answered(server: Target, data: bytes) -> Response:
-    """Send a handshake that is refused and return the answer, behind which the connection ends."""
+async def refusal(server: Target, data: bytes) -> Response:
+    """Send a handshake that is refused; check that the connection ends; return the response."""
     async with server.connect() as client:
         response = await client.ask(data)
         assert response.status != 101
@@ -50,8 +50,8 @@ async def answered(server: Target, data: bytes) -> Response:
         return response
 
 
-async def accepted(server: Target, data: bytes) -> Response:
-    """Send a handshake that is accepted, and see that the WebSocket speaks."""
+async def acceptance(server: Target, data: bytes) -> Response:
+    """Send a handshake that is accepted; check an echo; return the response."""
     async with server.connect() as client:
         response = await client.ask(data)
         assert response.status == 101, response
@@ -68,34 +68,34 @@ BAD = {
     "no key": head(without="Sec-WebSocket-Key"),
     "two keys": head(K + KEY),
     "two different keys": head(K + "x3JJHMbDL1EzLkh9GBhXDw=="),
-    "an empty key": instead(K),
-    "a short key": instead(K + "AAAA"),
-    "a key of 15 bytes": instead(K + "dGhlIHNhbXBsZSBub25j"),
-    "a key of 17 bytes": instead(K + "dGhlIHNhbXBsZSBub25jZSE="),
-    "a long key": instead(K + "A" * 60_000),
-    "a key that is no base64": instead(K + "!" * 24),
-    "a key without padding": instead(K + KEY.rstrip("=")),
-    "a key with a blank": instead(K + KEY[:10] + " " + KEY[10:]),
-    "two keys in one": instead(K + f"{KEY}, {KEY}"),
+    "an empty key": replacing(K),
+    "a short key": replacing(K + "AAAA"),
+    "a key of 15 bytes": replacing(K + "dGhlIHNhbXBsZSBub25j"),
+    "a key of 17 bytes": replacing(K + "dGhlIHNhbXBsZSBub25jZSE="),
+    "a long key": replacing(K + "A" * 60_000),
+    "a key that is not base64": replacing(K + "!" * 24),
+    "a key without padding": replacing(K + KEY.rstrip("=")),
+    "a key with a blank": replacing(K + KEY[:10] + " " + KEY[10:]),
+    "two keys in one": replacing(K + f"{KEY}, {KEY}"),
     "POST": head(method="POST"),
     "PUT with a body": head("Content-Length: 2", method="PUT") + b"ok",
     "OPTIONS": head(method="OPTIONS"),
     "no Connection": head(without="Connection"),
-    "Connection without Upgrade": instead("Connection: keep-alive"),
+    "Connection without Upgrade": replacing("Connection: keep-alive"),
     "a body": head("Content-Length: 5") + b"hello",
-    "a body to come": head("Content-Length: 5000000"),
+    "a body that is not sent": head("Content-Length: 5000000"),
     "Transfer-Encoding": head("Transfer-Encoding: chunked") + b"0\r\n\r\n",
     "Transfer-Encoding and a length": head("Transfer-Encoding: chunked", "Content-Length: 5"),
-    "a length that is none": head("Content-Length: -1"),
+    "an invalid length": head("Content-Length: -1"),
     "two lengths": head("Content-Length: 1", "Content-Length: 2") + b"ab",
     "no Host": head(without="Host"),
     "two Hosts": head("Host: test"),
     **{
-        f"Host {host!r}": instead(f"Host: {host}")
+        f"Host {host!r}": replacing(f"Host: {host}")
         for host in ("", "a b", "a/b", "[::1", "test:99999", "a@b", "te\\st", "test:x")
     },
     **{
-        f"bytes above 0x7f in {name}": instead(f"{name}: {value}{HIGH}")
+        f"bytes above 0x7f in {name}": replacing(f"{name}: {value}{HIGH}")
         for name, value in (
             ("Host", "test"),
             ("Connection", "Upgrade, "),
@@ -116,7 +116,7 @@ BAD = {
     "no subprotocol in its header": head("Sec-WebSocket-Protocol:"),
     "empty subprotocols": head("Sec-WebSocket-Protocol: , ,"),
     "no extension in its header": head("Sec-WebSocket-Extensions:"),
-    "extensions that are no list": head("Sec-WebSocket-Extensions: ,;,;=,"),
+    "extensions that are not a list": head("Sec-WebSocket-Extensions: ,;,;=,"),
     "an extension without a value": head(
         "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits="
     ),
@@ -140,7 +140,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 async def test_a_bad_handshake_is_400(server: Target, name: str) -> None:
-    assert (await answered(server, BAD[name])).status == 400
+    assert (await refusal(server, BAD[name])).status == 400
 
 
 async def test_HEAD_is_400_without_a_body(server: Target) -> None:  # noqa: N802  # the method
@@ -154,20 +154,20 @@ async def test_HEAD_is_400_without_a_body(server: Target) -> None:  # noqa: N802
 V = "Sec-WebSocket-Version: "
 VERSIONS = {
     "none": head(without="Sec-WebSocket-Version"),
-    "8": instead(V + "8"),
-    "14": instead(V + "14"),
-    "013": instead(V + "013"),
-    "empty": instead(V),
+    "8": replacing(V + "8"),
+    "14": replacing(V + "14"),
+    "013": replacing(V + "013"),
+    "empty": replacing(V),
     "13 twice": head(V + "13"),
-    "8 and 13": instead(V + "8", V + "13"),
-    "13 in a list": instead(V + "13, 8"),
-    "a long number": instead(V + "13" * 20_000),
+    "8 and 13": replacing(V + "8", V + "13"),
+    "13 in a list": replacing(V + "13, 8"),
+    "a long number": replacing(V + "13" * 20_000),
 }
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-async def test_another_version_is_426_with_the_one_spoken(server: Target, name: str) -> None:
-    response = await answered(server, VERSIONS[name])
+async def test_another_version_is_426_with_the_supported_one(server: Target, name: str) -> None:
+    response = await refusal(server, VERSIONS[name])
     assert response.status == 426
     assert response.get("sec-websocket-version") == "13"
     assert response.get("upgrade") == "websocket"
@@ -175,67 +175,67 @@ async def test_another_version_is_426_with_the_one_spoken(server: Target, name: 
 
 async def test_an_upgrade_in_HTTP_1_0_is_ignored(server: Target) -> None:  # noqa: N802  # its name
     # RFC 9110 section 7.8
-    response = await answered(server, head(version="1.0"))
+    response = await refusal(server, head(version="1.0"))
     assert (response.status, response.body) == (200, b"0")
 
 
 async def test_an_upgrade_to_something_else_is_ignored(server: Target) -> None:
     async with server.connect() as client:
         for name in ("h2c", "websockets", "web socket"):
-            response = await client.ask(instead(f"Upgrade: {name}"))
+            response = await client.ask(replacing(f"Upgrade: {name}"))
             assert (response.status, response.body) == (200, b"0")
 
 
-async def test_bounds_of_a_head(server: Target) -> None:
+async def test_limits_of_a_head(server: Target) -> None:
     fill = [f"X-{number}: a" for number in range(100)]
-    await accepted(server, head(*fill[:95]))
-    assert (await answered(server, head(*fill[:96]))).status == 431
+    await acceptance(server, head(*fill[:95]))
+    assert (await refusal(server, head(*fill[:96]))).status == 431
 
     spare = 65_536 - len(head("X-A: "))
-    await accepted(server, head("X-A: " + "a" * spare))
-    assert (await answered(server, head("X-A: " + "a" * (spare + 1)))).status == 431
+    await acceptance(server, head("X-A: " + "a" * spare))
+    assert (await refusal(server, head("X-A: " + "a" * (spare + 1)))).status == 431
 
-    await accepted(server, head(target="/?" + "a" * 8_190))
-    assert (await answered(server, head(target="/?" + "a" * 8_191))).status == 414
+    await acceptance(server, head(target="/?" + "a" * 8_190))
+    assert (await refusal(server, head(target="/?" + "a" * 8_191))).status == 414
 
 
-async def test_a_head_without_end_costs_its_bound(server: Target, measured: Measured) -> None:
-    """1 MB of a header, of many headers, and of a target, of which no more than a head is kept."""
+async def test_an_endless_head_uses_bounded_memory(server: Target, measured: Measured) -> None:
+    """1 MB in one header, in many headers, or in the target: only the maximum head is buffered."""
     before = server.watch_memory()
     endless = [b"X-A: " + b"a" * MIB, b"X: a\r\n" * (MIB // 6), b"\r\n" * (MIB // 2)]
     starts = [b"GET / HTTP/1.1\r\n" + data for data in endless[:2]] + [b"GET /" + b"a" * MIB]
     for data, status in zip(starts, (431, 431, 414), strict=True):
-        assert (await answered(server, data)).status == status
+        assert (await refusal(server, data)).status == status
     async with server.connect() as client:
         client.send(endless[2])  # empty lines in front of a request are skipped
         assert (await client.ask(head())).status == 101
         await client.echoes()
     grown = max(0, server.memory().peak - before)
     assert grown <= 2 * MIB
-    measured("heads of 1 MB", "2.0 MiB", f"{grown / MIB:.1f} MiB")
+    measured("request heads of 1 MB", "2.0 MiB", f"{grown / MIB:.1f} MiB")
 
 
-# -- odd, and accepted ----------------------------------------------------------------------------
+# -- unusual, and accepted ------------------------------------------------------------------------
 
 ODD = {
     "absolute-form": head(target="http://other.example/?a=b"),
     "absolute-form of another scheme": head(target="wss://other.example:443"),
     "an empty line in front": b"\r\n\r\n" + head(),
-    "blanks around a value": instead("Host: \t test \t "),
-    "no blank before a value": instead("Upgrade:websocket"),
+    "blanks around a value": replacing("Host: \t test \t "),
+    "no blank before a value": replacing("Upgrade:websocket"),
     "names in any case": head().replace(b"Upgrade:", b"uPGRADE:").replace(b"Sec-", b"SEC-"),
-    "tokens in any case": instead("Upgrade: WebSocket").replace(b": Upgrade", b": upGRADE"),
-    "other tokens beside it": instead("Connection: keep-alive, Upgrade, x"),
-    "empty tokens": instead("Connection: , ,\tUpgrade ,,"),
-    "tokens over several lines": instead("Connection: keep-alive", "Connection: Upgrade"),
-    "another protocol beside it": instead("Upgrade: h2c, websocket"),
-    "other protocols on lines": instead("Upgrade: h2c/1", "Upgrade: websocket"),
+    "tokens in any case": replacing("Upgrade: WebSocket").replace(b": Upgrade", b": upGRADE"),
+    "other tokens beside it": replacing("Connection: keep-alive, Upgrade, x"),
+    "empty tokens": replacing("Connection: , ,\tUpgrade ,,"),
+    "tokens over several lines": replacing("Connection: keep-alive", "Connection: Upgrade"),
+    "another protocol beside it": replacing("Upgrade: h2c, websocket"),
+    "other protocols on lines": replacing("Upgrade: h2c/1", "Upgrade: websocket"),
     "subprotocols over several lines": head(
         "Sec-WebSocket-Protocol: a, ,b", "Sec-WebSocket-Protocol: c"
     ),
     "a length of 0": head("Content-Length: 0"),
-    "Host with an empty port": instead("Host: test:"),
-    "an IPv6 Host": instead("Host: [::1]:8000"),
+    "Host with an empty port": replacing("Host: test:"),
+    "an IPv6 Host": replacing("Host: [::1]:8000"),
     "bytes above 0x7f in other headers": head(
         f"Cookie: a={HIGH}", f"User-Agent: {HIGH}", f"Origin: {HIGH}", f"X-A: {HIGH}"
     ),
@@ -244,8 +244,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_what_is_odd_and_legal_is_accepted(server: Target, name: str) -> None:
-    response = await accepted(server, ODD[name])
+async def test_an_unusual_but_valid_handshake_is_accepted(server: Target, name: str) -> None:
+    response = await acceptance(server, ODD[name])
     assert response.get("sec-websocket-protocol") is None
 
 
@@ -280,9 +280,9 @@ UNFIT = (
 
 async def test_extension_offers_that_do_not_fit_are_declined(server: Target) -> None:
     for offer in UNFIT:
-        response = await accepted(server, head(X + offer))
+        response = await acceptance(server, head(X + offer))
         assert response.get("sec-websocket-extensions") is None, offer
-        response = await accepted(server, head(X + offer, DEFLATE))
+        response = await acceptance(server, head(X + offer, DEFLATE))
         agreed = response.get("sec-websocket-extensions") or ""
         assert agreed.startswith("permessage-deflate"), offer
 
@@ -300,13 +300,13 @@ async def test_a_ping_between_the_fragments_of_a_compressed_message(server: Targ
             assert await client.read_text() == text
 
 
-# -- too slow, and too early ----------------------------------------------------------------------
+# -- slow clients, and data before the accept -----------------------------------------------------
 
 DRIPPING, SILENT, DEADLINE = 200, 50, 2.0
 
 
 async def drip(server: Target, data: bytes) -> tuple[Response, float]:
-    """Send a byte a second until there is an answer; return it, and when it came."""
+    """Send a byte per second until the response; return it and the seconds it took."""
     async with server.connect() as client:
         began = time.monotonic()
         answer = asyncio.ensure_future(client.response())
@@ -321,13 +321,13 @@ async def drip(server: Target, data: bytes) -> tuple[Response, float]:
 
 
 async def silence(server: Target) -> bytes:
-    """Send nothing; return what came until the server ended the connection."""
+    """Send nothing; return what the server sends before it closes the connection."""
     async with server.connect() as client:
         return await client.read_rest_or_reset()
 
 
 async def good(server: Target, until: asyncio.Event) -> list[float]:
-    """Echo with one fresh client after the other; return how long each took."""
+    """Connect one client after another for an echo; return the seconds that each took."""
     took = []
     while not until.is_set():
         took.append(await server.echo())
@@ -335,8 +335,10 @@ async def good(server: Target, until: asyncio.Event) -> list[float]:
     return took
 
 
-async def test_200_dripping_clients_harm_no_other(loop_name: str, measured: Measured) -> None:
-    async with targeted(loop_name, "--ws-handshake-timeout", f"{DEADLINE}") as server:
+async def test_200_dripping_clients_do_not_slow_down_others(
+    loop_name: str, measured: Measured
+) -> None:
+    async with run_target(loop_name, "--ws-handshake-timeout", f"{DEADLINE}") as server:
         over = asyncio.Event()
         others = asyncio.ensure_future(good(server, over))
         try:
@@ -352,18 +354,26 @@ async def test_200_dripping_clients_harm_no_other(loop_name: str, measured: Meas
     last = max(took for _, took in answers)
     assert last < DEADLINE + 10  # a whole handshake would have dripped for minutes
     assert sorted(echoes)[len(echoes) // 2] < 1.0
-    measured(f"{DRIPPING} clients of a byte a second", f"408 after {DEADLINE} s", f"{last:.1f} s")
-    measured(f"the slowest of {len(echoes)} echoes meanwhile", "1 s", f"{max(echoes):.3f} s")
+    measured(
+        f"{DRIPPING} clients that send one byte per second",
+        f"408 after {DEADLINE} s",
+        f"{last:.1f} s",
+    )
+    measured(
+        f"slowest of {len(echoes)} echoes of another client during this",
+        "1 s",
+        f"{max(echoes):.3f} s",
+    )
 
 
-async def test_frames_sent_with_the_handshake_come_once_and_in_order(server: Target) -> None:
+async def test_frames_sent_with_the_handshake_arrive_once_and_in_order(server: Target) -> None:
     texts = [f"{number} " * (number % 50) for number in range(2_000)]
-    behind = b"".join(frame(TEXT, text) for text in texts)
+    rest = b"".join(frame(TEXT, text) for text in texts)
     async with server.connect() as client:
-        client.send(head() + behind)
+        client.send(head() + rest)
         assert (await client.response()).status == 101
         assert [await client.read_text() for _ in texts] == texts
-        await client.echoes()  # and nothing comes in between
+        await client.echoes()  # no other frame arrives before
 
 
 def unread(server: Target, client: TcpClient) -> int:
@@ -380,18 +390,18 @@ def unread(server: Target, client: TcpClient) -> int:
     return total
 
 
-EARLY = 65_536  # bytes that a server keeps before the accept
-READ = 262_144  # bytes that an event loop reads in one go
+EARLY = 65_536  # bytes that a server buffers before the accept
+READ = 262_144  # bytes that an event loop reads in one call
 EAGER = 20  # clients
 
 
-async def test_a_megabyte_before_the_accept_waits_outside(
+async def test_a_megabyte_before_the_accept_stays_in_the_kernel(
     loop_name: str, measured: Measured
 ) -> None:
     messages = [bytes([number]) * 65_536 for number in range(16)]
     data = b"".join(frame(BINARY, message) for message in messages)
     kept: list[int] = []
-    async with targeted(loop_name, "--ws-handshake-timeout", "60") as server:
+    async with run_target(loop_name, "--ws-handshake-timeout", "60") as server:
         before = server.watch_memory()
         async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE):
             for _ in range(EAGER):
@@ -404,17 +414,25 @@ async def test_a_megabyte_before_the_accept_waits_outside(
     assert max(kept) <= EARLY + READ
     assert grown <= EAGER * (EARLY + READ) + MIB
     bound = f"{(EARLY + READ) / 1024:.0f} KiB"
-    measured(f"1 MB before the accept, kept of each of {EAGER}", bound, f"{max(kept):,} bytes")
-    measured(f"{EAGER} MB before the accept", f"{EAGER} times {bound}", f"{grown / MIB:.1f} MiB")
+    measured(
+        f"1 MB sent before the accept, buffered for each of {EAGER} clients",
+        bound,
+        f"{max(kept):,} bytes",
+    )
+    measured(
+        f"{EAGER} MB sent before the accept, total memory",
+        f"{EAGER} times {bound}",
+        f"{grown / MIB:.1f} MiB",
+    )
 
 
 async def eager(server: Target, data: bytes, messages: list[bytes], kept: list[int]) -> None:
-    """Send all before the accept, note how much of it the server has, and read it back."""
+    """Send everything before the accept, record how much the server buffers, and read it back."""
     async with server.connect() as client:
         client.send(head(target="/hold") + data)
         size = len(head(target="/hold") + data)
         last, taken = -1, 0
-        while taken != last or not taken:  # until it takes no more
+        while taken != last or not taken:  # until the server reads no more
             await pause(0.2)
             waiting = client.writer.transport.get_write_buffer_size() + unread(server, client)
             last, taken = taken, size - waiting

@@ -1,4 +1,4 @@
-"""Abuse of the process: many clients at its end, no file descriptors, lines for its log."""
+"""Abuse of the process: shutdown with many clients, no file descriptors, log injection."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @contextlib.asynccontextmanager
 async def started(loop_name: str, *options: str) -> AsyncIterator[Target]:
-    """Run a server of its own for a test that ends it; its log has no traceback."""
+    """Run a separate server for a test that ends it; check that its log has no traceback."""
     async with running(APP, "--loop", loop_name, *options) as process:
         yield Target(process, loop_name)
     assert not any("Traceback" in line for line in process.log), "\n".join(process.log)
@@ -43,8 +43,8 @@ async def opened(target: Target, stack: contextlib.AsyncExitStack, count: int) -
     return clients
 
 
-async def until_the_end(client: TcpClient) -> tuple[int, int]:
-    """Read to the server's Close; return how many texts came before it, and its code."""
+async def read_to_close(client: TcpClient) -> tuple[int, int]:
+    """Read up to the server's Close; return the number of texts before it, and its code."""
     texts = 0
     while (found := await client.read_frame()).opcode != frames.CLOSE:
         assert found.opcode == TEXT
@@ -53,7 +53,7 @@ async def until_the_end(client: TcpClient) -> tuple[int, int]:
     return texts, close_code(found)[0]
 
 
-# -- the end ---------------------------------------------------------------------------------------
+# -- shutdown --------------------------------------------------------------------------------------
 
 
 async def test_a_thousand_clients_in_the_middle_of_a_message(
@@ -64,16 +64,16 @@ async def test_a_thousand_clients_in_the_middle_of_a_message(
         clients = await opened(target, stack, 1_000)
         whole = frame(TEXT, "y" * 50)
         for at, client in enumerate(clients):
-            # One half is between two fragments, the other in the middle of a frame.
-            begun = frame(TEXT, "begun", fin=False) if at % 2 else whole[:20]
-            client.send(text_frame("go") + begun)
+            # Half of them are between two fragments, the others in the middle of a frame.
+            first = frame(TEXT, "begun", fin=False) if at % 2 else whole[:20]
+            client.send(text_frame("go") + first)
         deadline = time.monotonic() + PATIENCE
         while (sent := await target.ask("/bursts"))["bursts"] < 1_000:
             assert time.monotonic() < deadline, sent
             await pause(0.05)
         began = time.monotonic()
         target.process.signal()
-        seen = await asyncio.gather(*map(until_the_end, clients))
+        seen = await asyncio.gather(*map(read_to_close, clients))
         for at, client in enumerate(clients):
             rest = frame(CONT, "and ended") if at % 2 else whole[20:]
             client.send(rest + frames.close(1012))
@@ -117,12 +117,12 @@ async def test_a_second_signal_ends_at_once(loop_name: str, measured: Measured) 
         target.process.signal()
         assert await target.process.ended() == 128 + 15
         took = time.monotonic() - began
-        measured("a second SIGTERM, 10 s of grace under way", "at once", f"{took:.2f} s")
+        measured("a second SIGTERM during a shutdown timeout of 10 s", "at once", f"{took:.2f} s")
         assert took < 2
         assert any("Second signal: ending at once" in line for line in target.process.log)
 
 
-async def test_streams_under_way_may_end(loop_name: str) -> None:
+async def test_running_streams_may_end(loop_name: str) -> None:
     async with started(loop_name) as target, target.connect() as client:
         client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         client.send(b"3\r\none\r\n")
@@ -138,7 +138,7 @@ async def test_streams_under_way_may_end(loop_name: str) -> None:
         assert await target.process.ended() == 0
 
 
-async def test_streams_without_an_end_are_cut(loop_name: str, measured: Measured) -> None:
+async def test_endless_streams_are_cancelled(loop_name: str, measured: Measured) -> None:
     grace = 0.5
     options = ("--timeout-graceful-shutdown", str(grace))
     async with started(loop_name, *options) as target, contextlib.AsyncExitStack() as stack:
@@ -165,7 +165,7 @@ async def test_streams_without_an_end_are_cut(loop_name: str, measured: Measured
 # -- draining --------------------------------------------------------------------------------------
 
 
-async def test_a_drain_is_even_and_those_left_are_served(
+async def test_a_drain_is_even_and_remaining_clients_are_served(
     loop_name: str, measured: Measured
 ) -> None:
     seconds, count = 4.0, 500
@@ -198,14 +198,14 @@ async def test_a_drain_is_even_and_those_left_are_served(
         await asyncio.gather(*living)
         assert await target.process.ended() == 0
     quarters = [
-        sum(begun <= at - began < begun + seconds / 4 for at in times) / count
-        for begun in (0, seconds / 4, seconds / 2, seconds * 3 / 4)
+        sum(start <= at - began < start + seconds / 4 for at in times) / count
+        for start in (0, seconds / 4, seconds / 2, seconds * 3 / 4)
     ]
     served = len(answers) / 5 / (count * 4 / 5)
     measured(
         f"SIGTERM with --drain-seconds {seconds:.0f} and {count} clients",
         "15 to 35% of the closes in each quarter, the rest served",
-        f"{', '.join(f'{share:.0%}' for share in quarters)}; {served:.0%} answered meanwhile",
+        f"{', '.join(f'{share:.0%}' for share in quarters)}; {served:.0%} of the echoes answered",
     )
     assert len(times) == count
     assert all(0.15 <= share <= 0.35 for share in quarters), quarters
@@ -216,7 +216,7 @@ async def test_a_drain_is_even_and_those_left_are_served(
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
+    """Return the CPU time in seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -226,8 +226,10 @@ def highest_file(pid: int) -> int:
     return max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir())
 
 
-async def test_no_file_descriptor_is_left(loop_name: str, measured: Measured) -> None:
-    # Those who wait are fewer than the room, for asyncio lets in so many in a second.
+async def test_the_server_runs_out_of_file_descriptors_and_recovers(
+    loop_name: str, measured: Measured
+) -> None:
+    # Fewer clients wait than there is room: asyncio accepts about as many per second.
     window, room, crowd = 3.0, 40, 60
     async with started(loop_name, "--limit-connections", "100000", "--no-access-log") as target:
         pid = target.process.pid
@@ -238,12 +240,12 @@ async def test_no_file_descriptor_is_left(loop_name: str, measured: Measured) ->
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
         async with contextlib.AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(target.connect()) for _ in range(crowd)]
-            await until_full(target, open_now + room // 2)
+            await wait_until_full(target, open_now + room // 2)
             lines, cpu = len(target.process.log), cpu_seconds(pid)
-            for client in clients:  # of those that were let in each begins a request
+            for client in clients:  # each accepted one starts a request
                 client.send(b"GET / ")
             await pause(window)
-            told = len(target.process.log) - lines
+            logged = len(target.process.log) - lines
             used = cpu_seconds(pid) - cpu
         relieved = time.monotonic()
         while True:
@@ -256,24 +258,25 @@ async def test_no_file_descriptor_is_left(loop_name: str, measured: Measured) ->
         took = time.monotonic() - relieved
         measured(
             f"{crowd} connections with file descriptors for {room}",
-            f"a line a second, {window / 3} s of the processor in {window} s, accepting in 2 s",
-            f"{told} lines and {used:.2f} s in {window} s; accepting after {took:.2f} s",
+            f"one line per second, {window / 3} s of CPU time in {window} s, "
+            "accepting again within 2 s",
+            f"{logged} lines and {used:.2f} s in {window} s; accepting after {took:.2f} s",
         )
-        assert told <= window + 1, "\n".join(target.process.log[-30:])
+        assert logged <= window + 1, "\n".join(target.process.log[-30:])
         assert used < window / 3
         assert took < 2 + 1  # a second for a loaded machine
         target.process.signal()
         assert await target.process.ended() == 0
 
 
-async def until_full(target: Target, count: int) -> None:
+async def wait_until_full(target: Target, count: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while len(target.files()) < count:
         assert time.monotonic() < deadline, target.files()
         await pause(0.02)
 
 
-async def test_the_end_comes_without_file_descriptors_too(loop_name: str) -> None:
+async def test_shutdown_without_free_file_descriptors(loop_name: str) -> None:
     async with started(loop_name, "--limit-connections", "100000") as target:
         pid = target.process.pid
         await target.echo()
@@ -317,7 +320,11 @@ async def test_control_characters_in_the_log_are_escaped(measured: Measured) -> 
         assert await target.process.ended() == 0
     lines = target.process.log
     bad = [line for line in lines if not _LINE.fullmatch(line) or line.startswith("INFO:     forg")]
-    measured("control characters in all that a client says", "0 raw", f"{len(bad)} of {len(lines)}")
+    measured(
+        "control characters in everything that a client sends",
+        "0 raw",
+        f"{len(bad)} of {len(lines)}",
+    )
     assert bad == []
 
 

@@ -1,10 +1,10 @@
-"""The app behind the abuse suite: echo, what holds and counts, and a look inside the process.
+"""The app of the abuse suite: echoes, counts, and reports the state of its process.
 
-WebSockets: `/` echoes; `/count` answers each message with its length; `/quiet` receives and says
-nothing; `/hold` accepts only after `POST /release`, then echoes.
-HTTP: `GET /stats` answers with JSON (`Stats` in the harness names its fields); `POST /release` lets
-all that `/hold` go on; `POST /pulse` begins to count the loop's turns, `DELETE /pulse` ends it and
-answers with JSON; any other path answers with the length of the request's body.
+WebSockets: `/` echoes; `/count` answers each message with its length; `/quiet` only receives;
+`/hold` accepts after `POST /release`, then echoes.
+HTTP: `GET /stats` responds with JSON (the fields are those of `Stats` in the harness); `POST
+/release` resumes all calls of `/hold`; `POST /pulse` starts to count the loop's iterations, `DELETE
+/pulse` stops and responds with JSON; any other path responds with the length of the request's body.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from typing import Any
 
 
 class Pulse:
-    """Counts the loop's turns in a task of its own, and notes how long they take.
+    """Counts the iterations of the loop in a task, and measures them.
 
-    gap: the longest, in seconds; busy: the longest in seconds of the processor's time, which tells
-    what one turn does whoever else has the machine; long: how many took over LONG of it.
+    turns: number of iterations. gap: the longest, in seconds. busy: the longest, in seconds of CPU
+    time, which does not depend on the load of the machine. long: how many took more than LONG
+    seconds of CPU time.
     """
 
     LONG = 0.005
@@ -45,10 +46,10 @@ class Pulse:
 
 
 class Site:
-    """One process's app, with what it has seen so far.
+    """The app of one process, with its counts.
 
-    websockets: calls that are under way. messages, size: received on all WebSockets, and their
-    bytes or characters.
+    websockets: running calls. messages: received on all WebSockets. size: of these in bytes or
+    characters.
     """
 
     def __init__(self) -> None:

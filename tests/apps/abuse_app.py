@@ -1,13 +1,13 @@
-"""Apps that misbehave, beside those of tests/apps/abuse.py, which has all other paths.
+"""Apps that misbehave; all other paths are those of tests/apps/abuse.py.
 
 WebSockets: `/raise/STAGE` and `/return/STAGE` end their call at a stage; `/early` sends before its
-accept, `/twice` accepts twice, `/late` sends behind its close, and each tells its client, or
-`GET /told`, what came of it; `/deaf` never receives until `POST /hear`; `/block` blocks the loop
-for as many seconds as a message says; `/stubborn` ignores its cancellation; `/slow` never accepts;
-`/burst` answers a message with five of 1,000 bytes; `/push` sends for ever; `/header/HEX` puts
-the value into a header of its accept.
-HTTP: `/echo` streams the request's body back as it comes; `/endless` streams for ever;
-`/header/HEX` as above; `GET /bursts` tells how many were sent.
+accept and `/twice` accepts twice, and both send the error to the client; `/late` sends after its
+close, and `GET /errors` returns the errors; `/deaf` receives nothing until `POST /hear`; `/block`
+blocks the loop for the number of seconds in a message; `/stubborn` ignores its cancellation;
+`/slow` never accepts; `/burst` answers a message with five of 1,000 bytes; `/push` sends forever;
+`/header/HEX` puts the value into a header of its accept.
+HTTP: `/echo` streams the request's body back; `/endless` streams forever; `/header/HEX` as above;
+`GET /bursts` returns how many bursts were sent.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tests.apps.abuse import app as plain
 
 ACCEPT = {"type": "websocket.accept"}
 BURST = [f"{number:02}" + "x" * 998 for number in range(5)]
-_told: list[str] = []
+_errors: list[str] = []
 _bursts: list[int] = []
 _may_hear = asyncio.Event()
 
@@ -31,7 +31,7 @@ def text(payload: str) -> dict[str, str]:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Do what the path says."""
+    """Run the app that the path names."""
     _, name, *more = scope.get("path", "/").split("/")
     actors = _WEBSOCKETS if scope["type"] == "websocket" else _HTTP
     if name in actors:
@@ -77,9 +77,9 @@ async def _reach(stage: str, receive: Any, send: Any) -> None:
 
 async def _early(receive: Any, send: Any) -> None:
     await receive()
-    told = await _attempt(send, text("too early"))
+    result = await _attempt(send, text("too early"))
     await send(ACCEPT)
-    await send(text(told))
+    await send(text(result))
 
 
 async def _twice(receive: Any, send: Any) -> None:
@@ -92,8 +92,8 @@ async def _late(receive: Any, send: Any) -> None:
     await receive()
     await send(ACCEPT)
     await send({"type": "websocket.close", "code": 4000})
-    _told.append(await _attempt(send, text("too late")))
-    _told.append(await _attempt(send, {"type": "websocket.close"}))
+    _errors.append(await _attempt(send, text("too late")))
+    _errors.append(await _attempt(send, {"type": "websocket.close"}))
 
 
 async def _attempt(send: Any, message: Any) -> str:
@@ -104,8 +104,8 @@ async def _attempt(send: Any, message: Any) -> str:
     return "fine"
 
 
-async def _tell(_: Any, send: Any) -> None:
-    await _json(send, _told)
+async def _send_errors(_: Any, send: Any) -> None:
+    await _json(send, _errors)
 
 
 async def _json(send: Any, what: object) -> None:
@@ -119,24 +119,24 @@ async def _json(send: Any, what: object) -> None:
 async def _header(value: str, receive: Any, send: Any) -> None:
     await receive()
     headers = [(b"x-of-the-app", bytes.fromhex(value))]
-    told = await _attempt(send, {**ACCEPT, "headers": headers})
-    if told == "fine":
+    result = await _attempt(send, {**ACCEPT, "headers": headers})
+    if result == "fine":
         return
     await send(ACCEPT)
-    await send(text(told))
+    await send(text(result))
 
 
 async def _http_header(value: str, receive: Any, send: Any) -> None:
     await receive()
     headers = [(b"x-of-the-app", bytes.fromhex(value))]
     start = {"type": "http.response.start", "status": 200}
-    told = await _attempt(send, {**start, "headers": headers})
-    if told == "fine":
+    result = await _attempt(send, {**start, "headers": headers})
+    if result == "fine":
         return
-    await _json(send, told)
+    await _json(send, result)
 
 
-# -- apps that do not do their part ----------------------------------------------------------------
+# -- apps that do not receive, block, or ignore cancellation ---------------------------------------
 
 
 async def _deaf(receive: Any, send: Any) -> None:
@@ -167,7 +167,7 @@ async def _block(receive: Any, send: Any) -> None:
     await receive()
     await send(ACCEPT)
     while (message := await receive())["type"] == "websocket.receive":
-        time.sleep(float(message["text"]))  # noqa: ASYNC251  # that is what it is for
+        time.sleep(float(message["text"]))  # noqa: ASYNC251  # on purpose
         await send(text("awake"))
 
 
@@ -228,7 +228,7 @@ _WEBSOCKETS: dict[str, Any] = {
     "push": _push,
 }
 _HTTP: dict[str, Any] = {
-    "told": _tell,
+    "errors": _send_errors,
     "header": _http_header,
     "hear": _hear,
     "bursts": _count_bursts,

@@ -1,10 +1,10 @@
-"""An app that writes down what is imported and opened in its process once it has started.
+"""An app that logs what its process imports and opens after the startup.
 
-Each such event is a line `AUDIT event argument` on stderr, until the process ends. What Python
-opens to show the source lines of a traceback is left out: a traceback does without them.
-HTTP: `/raise/NAME` raises an error of its own kind, `/half` raises within its response, `/nothing`
-returns without one, `/import` imports a module for the first time. WebSocket: `/deny` answers the
-handshake with a response. All other paths are those of tests/apps/abuse_app.py.
+Each such event is a line `AUDIT event argument` on stderr, until the process ends. Files that
+Python opens to show the source lines of a traceback are not logged: they are optional.
+HTTP: `/raise/NAME` raises the error NAME, `/half` raises during its response, `/nothing` returns
+without one, `/import` imports a module for the first time. WebSocket: `/deny` sends a denial
+response. All other paths are those of tests/apps/abuse_app.py.
 """
 
 import atexit
@@ -19,7 +19,7 @@ _is_over: list[bool] = []
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Do what the path says."""
+    """Run the app that the path names."""
     _, name, *more = scope.get("path", "/").split("/")
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
@@ -31,7 +31,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
-    # At the interpreter's end Python imports and opens as it likes.
+    # Python itself imports and opens files when the interpreter exits.
     atexit.register(lambda: _is_over.append(True))
     sys.addaudithook(_note)
     await send({"type": "lifespan.startup.complete"})
@@ -56,7 +56,7 @@ def _is_within(*modules: str) -> bool:
     return False
 
 
-# -- what apps do ----------------------------------------------------------------------------------
+# -- apps ------------------------------------------------------------------------------------------
 
 
 async def _raise(name: str, receive: Any, send: Any) -> None:
@@ -137,7 +137,7 @@ async def _nothing(receive: Any, send: Any) -> None:
 
 
 async def _import(receive: Any, send: Any) -> None:
-    import this  # noqa: F401, PLC0415  # nothing else does
+    import this  # noqa: F401, PLC0415  # not imported elsewhere
 
     await _answer(send)
 

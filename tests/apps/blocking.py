@@ -1,11 +1,11 @@
-"""An app that blocks the event loop for as long as the test wants."""
+"""An app that blocks the event loop until the test writes a line to its stdin."""
 
 import sys
 from typing import Any
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer; on /block not before a line comes on stdin."""
+    """Respond; on /block wait for a line on stdin first."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     if scope["path"] == "/block":

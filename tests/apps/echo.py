@@ -1,10 +1,10 @@
-"""An echo app for the Autobahn Testsuite and whoever else wants its messages back."""
+"""An echo app, for the Autobahn Testsuite and other tests."""
 
 from typing import Any
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Accept every WebSocket and send back each message as it came."""
+    """Accept every WebSocket and send each message back."""
     if scope["type"] != "websocket":
         raise NotImplementedError(scope["type"])
     await receive()

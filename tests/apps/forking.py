@@ -1,4 +1,4 @@
-"""An app that forks, and whose child leaves its call in the way that the path names."""
+"""An app that forks; the path names how the child ends its call."""
 
 import os
 import sys

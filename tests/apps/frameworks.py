@@ -1,4 +1,4 @@
-"""The same small site in Starlette and in FastAPI: what their users lean on in a server."""
+"""The same small site in Starlette and in FastAPI, with the features that their users need."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,12 +13,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 @contextlib.asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[dict[str, str]]:
-    """Leave something in the state that every request and WebSocket finds again."""
+    """Set a state that every request and WebSocket reads."""
     yield {"greeting": "hello from the lifespan"}
 
 
 async def state(request: Request) -> JSONResponse:
-    """Show what the lifespan left."""
+    """Respond with the state of the lifespan."""
     return JSONResponse({"greeting": request.state.greeting})
 
 
@@ -38,7 +38,7 @@ async def upload(request: Request) -> JSONResponse:
 
 
 async def talk(websocket: WebSocket) -> None:
-    """Accept with a subprotocol and answer until the client leaves."""
+    """Accept with a subprotocol and answer until the client disconnects."""
     await websocket.accept(subprotocol="chat.v2", headers=[(b"x-app", b"framework")])
     await websocket.send_text(websocket.state.greeting)
     with contextlib.suppress(WebSocketDisconnect):
@@ -52,7 +52,7 @@ async def refuse(websocket: WebSocket) -> None:
 
 
 async def deny(websocket: WebSocket) -> None:
-    """Refuse with a response of one's own."""
+    """Refuse with a denial response."""
     await websocket.send_denial_response(JSONResponse({"why": "no ticket"}, status_code=401))
 
 
@@ -76,7 +76,7 @@ fastapi_app.websocket("/deny")(deny)
 
 @fastapi_app.get("/state")
 async def fast_state(request: FastRequest) -> dict[str, str]:
-    """Show what the lifespan left."""
+    """Respond with the state of the lifespan."""
     return {"greeting": request.state.greeting}
 
 

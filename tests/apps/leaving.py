@@ -1,4 +1,4 @@
-"""A FastAPI site whose handlers never end by themselves, and take no care of clients that leave."""
+"""A FastAPI site whose handlers never end and do not handle disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ site = FastAPI()
 
 
 async def endless() -> AsyncIterator[bytes]:
-    """Yield pieces for ever."""
+    """Yield data forever."""
     while True:
         yield b"x" * 1_000
         await asyncio.sleep(0)
@@ -20,7 +20,7 @@ async def endless() -> AsyncIterator[bytes]:
 
 @site.get("/stream")
 async def stream() -> StreamingResponse:
-    """Stream for ever."""
+    """Stream forever."""
     return StreamingResponse(endless())
 
 
@@ -32,7 +32,7 @@ async def upload(request: Request) -> int:
 
 @site.websocket("/talk")
 async def talk(websocket: WebSocket) -> None:
-    """Send for ever."""
+    """Send forever."""
     await websocket.accept()
     while True:
         await websocket.send_text("x" * 1_000)
@@ -41,7 +41,7 @@ async def talk(websocket: WebSocket) -> None:
 
 @site.websocket("/listen")
 async def listen(websocket: WebSocket) -> None:
-    """Receive for ever."""
+    """Receive forever."""
     await websocket.accept()
     while True:
         await websocket.receive_text()
@@ -49,7 +49,7 @@ async def listen(websocket: WebSocket) -> None:
 
 @site.websocket("/both")
 async def both(websocket: WebSocket) -> None:
-    """Send and receive for ever, in tasks of one group."""
+    """Send and receive forever, in tasks of one group."""
     await websocket.accept()
 
     async def sends() -> None:
@@ -67,7 +67,7 @@ async def both(websocket: WebSocket) -> None:
 
 
 class PassingOn(BaseHTTPMiddleware):
-    """Middleware as most sites have some."""
+    """A middleware that changes nothing."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Pass the request on."""

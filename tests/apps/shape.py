@@ -1,11 +1,11 @@
-"""An app that answers with the shape of what it was asked: method, size of the target, headers."""
+"""An app that responds with properties of the request: method, size of the target, headers."""
 
 import json
 from typing import Any
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a request, or accept a WebSocket and send its one message."""
+    """Respond to a request, or accept a WebSocket and send one message."""
     if scope["type"] == "lifespan":
         raise NotImplementedError(scope["type"])
     target = scope["raw_path"] + b"?" * bool(scope["query_string"]) + scope["query_string"]

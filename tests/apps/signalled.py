@@ -1,4 +1,4 @@
-"""An app that says what becomes of it, blocks the loop and forks, for the tests of signals."""
+"""The app of the signal tests: prints its state, blocks the loop, and forks."""
 
 import asyncio
 import contextvars
@@ -45,7 +45,7 @@ async def live(receive: Any, send: Any) -> None:
 
 
 async def hangs(scope: Any, receive: Any, send: Any) -> None:
-    """Never come up."""
+    """Never complete the startup."""
     say("starting")
     try:
         await asyncio.Event().wait()
@@ -54,7 +54,7 @@ async def hangs(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def refuses(scope: Any, receive: Any, send: Any) -> None:
-    """Refuse to start, as Starlette does: with a traceback for a message."""
+    """Fail the startup as Starlette does: with a traceback as the message."""
     message = "Traceback:\n  line 1\nno \x1b[31mdatabase\n"
     await send({"type": "lifespan.startup.failed", "message": message})
 
@@ -71,7 +71,7 @@ async def echo(receive: Any, send: Any) -> None:
 
 async def sleep() -> None:
     say("blocked")
-    time.sleep(60)  # noqa: ASYNC251  # what many an app does
+    time.sleep(60)  # noqa: ASYNC251  # as many apps do
 
 
 async def count() -> None:
@@ -81,14 +81,14 @@ async def count() -> None:
 
 
 async def fill_stderr() -> None:
-    """Write to stderr until nobody could without waiting."""
+    """Fill the pipe of stderr until a write would block."""
     while select.select([], [2], [], 0)[1]:
         os.write(2, b"x" * 4096)
     await sleep()
 
 
 async def wait() -> None:
-    """Answer when a child of the test's choice, a signal, has come."""
+    """Respond when the process has received SIGUSR1."""
     say("waiting")
     woken = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, woken.set)
@@ -129,7 +129,7 @@ async def terminated(_: int) -> int | None:
 
 
 async def terminate_many() -> int:
-    """Terminate children as soon as they are there; return how many that ended."""
+    """Terminate children right after their fork; return how many of them SIGTERM ended."""
     ended = 0
     for _ in range(200):
         pid = os.fork()
@@ -151,7 +151,7 @@ def serve_alone() -> None:
 
 
 async def signal_amid() -> None:
-    """Get a signal while this call's context is current."""
+    """Receive a signal in the context of this call."""
     WHO.set("a request")
     signal.raise_signal(signal.SIGTERM)
 

@@ -1,11 +1,11 @@
-"""Apps for the tests of Unix sockets: what they do to their process while they start."""
+"""Apps for the tests of Unix sockets: one changes the working directory, one fails to start."""
 
 import os
 from typing import Any
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a request with the process's id, or go through the lifespan."""
+    """Respond with the process id; support lifespan."""
     if scope["type"] == "lifespan":
         for stage in ("startup", "shutdown"):
             await receive()
@@ -16,7 +16,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def moves(scope: Any, receive: Any, send: Any) -> None:
-    """Leave the folder that the server was started in."""
+    """Change the working directory in the startup."""
     if scope["type"] == "lifespan":
         os.chdir("/")
         print("the app is in", os.getcwd(), flush=True)  # noqa: PTH109, T201  # for the test
@@ -24,6 +24,6 @@ async def moves(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def refuses(scope: Any, receive: Any, send: Any) -> None:
-    """Refuse to start."""
+    """Fail the startup."""
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database"})

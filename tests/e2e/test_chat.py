@@ -1,4 +1,4 @@
-"""The chat as people use it: a process, thirty clients in three rooms, real sentences, SIGTERM."""
+"""The example chat in a process: thirty clients in three rooms, real sentences, SIGTERM."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ SENTENCES = (
     "नमस्ते, आज मौसम कैसा है?",
     "👩‍👩‍👧‍👦 family, 🇯🇵 flag, e\u0301 combining, 𐍈 and 𠜎 beyond the BMP",
     "<script>alert('not here')</script> & \"quotes\" \\ backslash",
-    "one line\nand another\n\n  and one behind a blank line",
+    "one line\nand another\n\n  and one after a blank line",
 )
 LONGEST = "long " * 399 + "line!"
 
 
 class Person:
-    """One client of the chat, with all that it was told."""
+    """One client of the chat, with all messages it has received."""
 
     def __init__(self, socket: ClientConnection, name: str, room: str) -> None:
         self.socket = socket
@@ -41,16 +41,16 @@ class Person:
         self.said: list[tuple[int, str, str]] = []
         self.errors: list[str] = []
 
-    async def tell(self, **message: str) -> None:
+    async def send_json(self, **message: str) -> None:
         await self.socket.send(json.dumps(message))
 
     async def join(self) -> dict[str, Any]:
-        await self.tell(type="join", room=self.room, name=self.name)
+        await self.send_json(type="join", room=self.room, name=self.name)
         while (message := json.loads(await self.socket.recv()))["type"] != "welcome":
             pass
         return dict(message)
 
-    async def hear(self, *, said: int, errors: int) -> None:
+    async def receive(self, *, said: int, errors: int) -> None:
         while len(self.said) < said or len(self.errors) < errors:
             message = json.loads(await self.socket.recv())
             if message["type"] == "said":
@@ -59,12 +59,12 @@ class Person:
                 self.errors.append(message["code"])
 
     async def closed(self) -> websockets.ConnectionClosed:
-        """Read to the end; keep what is said on the way."""
+        """Read until the connection is closed, and keep the messages."""
         try:
-            await self.hear(said=10_000, errors=0)
+            await self.receive(said=10_000, errors=0)
         except websockets.ConnectionClosed as closed:
             return closed
-        raise AssertionError("the room is endless")
+        raise AssertionError("the connection was not closed")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -73,8 +73,8 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[ServerProcess]
         yield process
 
 
-async def entered(stack: AsyncExitStack, url: str) -> list[Person]:
-    """Bring everyone into their rooms."""
+async def join_all(stack: AsyncExitStack, url: str) -> list[Person]:
+    """Connect all clients and join their rooms."""
     people = []
     for number in range(CLIENTS):
         socket = await stack.enter_async_context(connect(f"{url}/ws", close_timeout=PATIENCE))
@@ -87,32 +87,32 @@ async def entered(stack: AsyncExitStack, url: str) -> list[Person]:
 
 
 async def talk(person: Person) -> None:
-    """Say everything there is to say, empty and blank messages among it."""
+    """Send all sentences, and two messages that are invalid: empty and blank."""
     for sentence in SENTENCES:
-        await person.tell(type="say", text=sentence)
-    await person.tell(type="say", text=LONGEST)
-    await person.tell(type="say", text="")
-    await person.tell(type="say", text=" \n ")
+        await person.send_json(type="say", text=sentence)
+    await person.send_json(type="say", text=LONGEST)
+    await person.send_json(type="say", text="")
+    await person.send_json(type="say", text=" \n ")
 
 
-async def test_rooms_hear_everything_once_and_in_order(server: ServerProcess) -> None:
+async def test_every_room_receives_each_message_once_and_in_order(server: ServerProcess) -> None:
     per_room = CLIENTS // len(ROOMS) * (len(SENTENCES) + 1)
     async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
-        people = await entered(stack, server.ws_url)
+        people = await join_all(stack, server.ws_url)
         await asyncio.gather(*map(talk, people))
-        await asyncio.gather(*(person.hear(said=per_room, errors=2) for person in people))
+        await asyncio.gather(*(person.receive(said=per_room, errors=2) for person in people))
         server.signal()
         closings = await asyncio.gather(*(person.closed() for person in people))
         status = await server.ended()
 
     for room in ROOMS:
         members = [person for person in people if person.room == room]
-        told = members[0].said
-        assert [number for number, _, _ in told] == list(range(1, per_room + 1))
-        assert all(person.said == told for person in members)
-        # Nothing of another room is in it, and each speaker's words kept their order.
+        said = members[0].said
+        assert [number for number, _, _ in said] == list(range(1, per_room + 1))
+        assert all(person.said == said for person in members)
+        # There is nothing of another room, and the messages of each client are in order.
         for person in members:
-            own = [text for _, name, text in told if name == person.name]
+            own = [text for _, name, text in said if name == person.name]
             assert own == [*SENTENCES, LONGEST]
     assert all(person.errors == ["empty", "empty"] for person in people)
 

@@ -1,4 +1,4 @@
-"""An app that forks: its child ends where it comes back to the server, and serves nobody."""
+"""An app that forks: the child exits when its call returns to the server, and serves no one."""
 
 import httpx
 import pytest
@@ -9,7 +9,7 @@ STATUSES = {"/exit": "3", "/message": "1", "/raise": "1", "/return": "0"}
 
 
 @pytest.mark.parametrize("path", STATUSES)
-async def test_a_child_ends_where_it_leaves_its_call(loop_name: str, path: str) -> None:
+async def test_a_child_exits_at_the_end_of_its_call(loop_name: str, path: str) -> None:
     async with running("tests.apps.forking:app", "--loop", loop_name) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             for _ in range(2):

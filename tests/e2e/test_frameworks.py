@@ -1,4 +1,4 @@
-"""A Starlette and a FastAPI app, served by a process and used through clients of others."""
+"""A Starlette and a FastAPI app in a server process, used by third-party clients."""
 
 import json
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[ServerProcess]
         assert not [line for line in process.log if "Traceback" in line or "ERROR" in line]
 
 
-async def test_a_site(server: ServerProcess) -> None:
+async def test_a_framework_s_site(server: ServerProcess) -> None:
     async with httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/state")).json() == {"greeting": "hello from the lifespan"}
 

@@ -1,4 +1,4 @@
-"""A stop while clients connect: all that the server or the kernel has accepted are answered."""
+"""A stop while clients connect: every accepted connection gets its response."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ EXPECTED_LINES = ("INFO", "WARNING", "blocked", "Executing <")
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-async def asking(port: int, path: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def send_request(port: int, path: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(GET % path)
     await writer.drain()
@@ -29,9 +29,9 @@ async def test_connections_waiting_when_the_server_stops_are_answered(
         program("-X", "dev", *command, stdin=asyncio.subprocess.PIPE) as server,
     ):
         await server.serves()
-        clients = [await asking(server.port, b"/block")]
+        clients = [await send_request(server.port, b"/block")]
         await server.logged("^blocked$")
-        clients += [await asking(server.port, b"/") for _ in range(count)]
+        clients += [await send_request(server.port, b"/") for _ in range(count)]
         server.signal()
         assert server.process.stdin is not None
         server.process.stdin.write(b"go on\n")

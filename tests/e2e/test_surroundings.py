@@ -1,4 +1,4 @@
-"""The server where programs put it: strict interpreters, other runners, threads, pytest plugins."""
+"""The server in other environments: strict interpreters, runners, threads, pytest plugins."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ async def echoes(url: str) -> None:
 
 
 class Threaded:
-    """A server in a thread of its own, with a runner of Python's."""
+    """A server in a thread, run by `asyncio.Runner`."""
 
     def __init__(self, factory: Any) -> None:
         self._factory = factory
@@ -73,7 +73,7 @@ STRICT = {
 
 
 @pytest.mark.parametrize("mode", STRICT)
-async def test_a_strict_interpreter_has_nothing_to_say(mode: str, loop_name: str) -> None:
+async def test_a_strict_interpreter_reports_no_warning(mode: str, loop_name: str) -> None:
     arguments, environment = STRICT[mode]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments, "-m", "wsgate", "tests.apps.echo:app"),

@@ -1,4 +1,4 @@
-"""An app whose calls are scripted by the test: it receives, sends and ends as the test says."""
+"""An app whose calls are controlled by the test: it receives, sends and ends on demand."""
 
 import asyncio
 from typing import Any
@@ -39,7 +39,7 @@ def denial_body(body: bytes = b"", **fields: Any) -> Message:
 
 
 class AppCall:
-    """One call of the app, which does only what the test does with it."""
+    """One call of the app, controlled by the test."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -48,7 +48,7 @@ class AppCall:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def receive(self) -> Any:
-        """Receive a message that is there, or arrives within PATIENCE."""
+        """Receive a message; fail if none arrives within PATIENCE."""
         return await soon(self._receive())
 
     def start_receive(self) -> "asyncio.Task[Any]":

@@ -82,7 +82,7 @@ async def read_response(client: MemoryClient) -> Response:
 
 
 def stop(client: MemoryClient) -> Connection:
-    """Stop the client's connection as a server does that shuts down."""
+    """Stop the client's connection as in a shutdown of the server."""
     client.worker.stopping = True
     connection = client.transport.get_protocol()
     assert isinstance(connection, Connection)
@@ -93,7 +93,10 @@ def stop(client: MemoryClient) -> Connection:
 
 
 class Peer:
-    """A WebSocket in memory. client: the bytes; app, call: the server's side; log."""
+    """A WebSocket in memory.
+
+    client: the client's bytes. app, call: the server's side. log: what the server logs.
+    """
 
     call: AppCall  # once the app is called
 

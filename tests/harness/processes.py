@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-START = 30.0  # seconds for an interpreter to come up on a loaded machine
+START = 30.0  # seconds for an interpreter to start on a loaded machine
 STOP = 30.0
 
 

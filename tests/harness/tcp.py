@@ -1,4 +1,4 @@
-"""A client on a TCP connection that sends any bytes; none of its reads waits without a limit."""
+"""A TCP client that sends any bytes; each of its reads has a timeout."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from tests.frames import ServerFrame
 from tests.harness.client import close_code, handshake
 from tests.harness.waiting import soon
 
-PATIENCE = 60.0  # seconds until a test fails that waits for another process, on a loaded machine
+PATIENCE = 60.0  # timeout in seconds for another process on a loaded machine
 
 
 @dataclass(frozen=True, slots=True)

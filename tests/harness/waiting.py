@@ -1,11 +1,11 @@
-"""Waiting in tests: for a result, for a condition, for the loop; nothing waits without a limit."""
+"""Waiting in tests: for a result, a condition, or loop iterations; always with a timeout."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-PATIENCE = 10.0  # seconds until a test fails that waits for something in its own process
+PATIENCE = 10.0  # timeout in seconds for something in the same process
 _T = TypeVar("_T")
 
 
@@ -16,7 +16,7 @@ async def turns(count: int = 20) -> None:
 
 
 async def soon(awaitable: Awaitable[_T], seconds: float = PATIENCE) -> _T:
-    """Return the result of something that takes no time, or never happens.
+    """Return a result that is expected at once.
 
     Raises:
         TimeoutError: after so many seconds.

@@ -137,8 +137,8 @@ def test_a_valid_body_is_passed_to_its_end(body: bytes, max_size: int) -> None:
 )
 def test_a_malformed_chunk_line_is_refused(line: bytes) -> None:
     assert refused_in_all_ways(line + b"\r\nabc") == (400, "a chunk's line is malformed")
-    behind_a_good_one = b"2\r\nab\r\n" + line + b"\r\nabc"
-    assert refused_in_all_ways(behind_a_good_one) == (400, "a chunk's line is malformed")
+    after_a_valid_one = b"2\r\nab\r\n" + line + b"\r\nabc"
+    assert refused_in_all_ways(after_a_valid_one) == (400, "a chunk's line is malformed")
 
 
 @pytest.mark.parametrize(

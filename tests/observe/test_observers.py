@@ -48,7 +48,7 @@ def test_each_observer_gets_each_event_in_order() -> None:
     assert first == second == events
 
 
-def test_failing_observer_is_logged_once_and_disturbs_nobody(
+def test_failing_observer_is_logged_once_and_does_not_affect_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(event: Event) -> None:

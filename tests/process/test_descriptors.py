@@ -45,7 +45,7 @@ def audit(log: list[str]) -> list[str]:
     return [line for line in log if line.startswith("AUDIT")]
 
 
-PARSERS = {"fast": ("fast", "--ws-fast-lane"), "reference": ("h11", "--no-ws-fast-lane")}
+PARSERS = {"fast": ("fast", "--ws-fast-path"), "reference": ("h11", "--no-ws-fast-path")}
 
 
 @pytest.fixture(params=PARSERS)

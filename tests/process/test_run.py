@@ -76,7 +76,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
         pass
 
     monkeypatch.setattr(module, "Server", Fresh)
-    monkeypatch.setattr(module, "LAST_WORD", 0.001)
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.001)
     return Fresh
 
 
@@ -418,7 +418,7 @@ def test_run_does_not_wait_for_a_blocked_thread_which_later_ends_silently(
 
 
 def test_async_generators_are_closed(stub: type[Stub], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LAST_WORD", 10)
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT", 10)
     kept: list[AsyncIterator[int]] = []
     ends: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A server's start and stop: what may come in between."""
+"""Start and stop of a server, and what may interrupt them."""
 
 import asyncio
 import contextlib
@@ -37,8 +37,8 @@ async def _nothing_left() -> AsyncIterator[None]:
         yield
 
 
-class Lived:
-    """An app whose lifespan is led by the test. seen: the lifespan's events and its ends."""
+class ControlledApp:
+    """An app whose lifespan is controlled by the test. seen: its events, and "cancelled"."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -47,12 +47,12 @@ class Lived:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         except asyncio.CancelledError:
             self.seen.append("cancelled")
             raise
 
-    async def _live(self, receive: Any, send: Any) -> None:
+    async def _run_lifespan(self, receive: Any, send: Any) -> None:
         self.seen.append((await receive())["type"])
         self.entered.set()
         await self.may_start.wait()
@@ -65,7 +65,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
     """Do nothing."""
 
 
-def made(app: App, **options: Any) -> Server:
+def new_server(app: App, **options: Any) -> Server:
     return Server(app, Config(**{"port": 0, **options}))
 
 
@@ -81,9 +81,9 @@ async def is_refused(address: tuple[str, int]) -> bool:
 # -- a stop during the start -----------------------------------------------------------------------
 
 
-async def test_a_stop_that_is_asked_for_during_a_startup_that_hangs(log: LogCapture) -> None:
-    app = Lived()
-    server = made(app)
+async def test_a_stop_during_a_startup_that_hangs(log: LogCapture) -> None:
+    app = ControlledApp()
+    server = new_server(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
     await app.entered.wait()
     address = server.sockets[0].getsockname()
@@ -92,20 +92,20 @@ async def test_a_stop_that_is_asked_for_during_a_startup_that_hangs(log: LogCapt
     assert app.seen == ["lifespan.startup", "cancelled"]
     assert await is_refused(address)
     assert not log.errors
-    assert not log.messages(20), "it neither ran nor stopped"
+    assert not log.messages(20), "it has run or stopped"
 
 
-async def test_a_stop_that_is_asked_for_before_the_start() -> None:
-    app = Lived()
-    server = made(app)
+async def test_a_stop_before_the_start() -> None:
+    app = ControlledApp()
+    server = new_server(app)
     server.ask_to_stop()
     await server.serve(handle_signals=False)
     assert app.seen in ([], ["lifespan.startup", "cancelled"])
 
 
-async def test_a_stop_that_comes_together_with_the_start(log: LogCapture) -> None:
-    app = Lived()
-    server = made(app)
+async def test_a_stop_at_the_same_time_as_the_start(log: LogCapture) -> None:
+    app = ControlledApp()
+    server = new_server(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
     await app.entered.wait()
     app.may_start.set()
@@ -116,23 +116,23 @@ async def test_a_stop_that_comes_together_with_the_start(log: LogCapture) -> Non
     assert log.messages(20)[-1] == "Stopped"
 
 
-async def test_a_startup_that_fails_is_told_and_leaves_nothing() -> None:
+async def test_a_failed_startup_raises_and_closes_the_sockets() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    server = made(app)
+    server = new_server(app)
     with pytest.raises(StartupFailed, match="no database"):
         await server.serve(handle_signals=False)
     assert all(sock.fileno() < 0 for sock in server.sockets)
 
 
-# -- cancelling ------------------------------------------------------------------------------------
+# -- cancellation ----------------------------------------------------------------------------------
 
 
 async def test_serving_may_be_cancelled(log: LogCapture) -> None:
-    app = Lived()
+    app = ControlledApp()
     app.may_start.set()
-    server = made(app)
+    server = new_server(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
     await until(lambda: server._is_running)
     address = server.sockets[0].getsockname()
@@ -145,8 +145,8 @@ async def test_serving_may_be_cancelled(log: LogCapture) -> None:
 
 
 async def test_serving_may_be_cancelled_during_the_startup() -> None:
-    app = Lived()
-    server = made(app)
+    app = ControlledApp()
+    server = new_server(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
     await app.entered.wait()
     serving.cancel()
@@ -156,21 +156,21 @@ async def test_serving_may_be_cancelled_during_the_startup() -> None:
     assert all(sock.fileno() < 0 for sock in server.sockets)
 
 
-async def test_a_server_that_does_not_run_has_nothing_to_stop(log: LogCapture) -> None:
-    await made(nothing).stop()
+async def test_to_stop_a_server_that_was_not_started_does_nothing(log: LogCapture) -> None:
+    await new_server(nothing).stop()
     assert not log.records
 
 
 # -- the socket ------------------------------------------------------------------------------------
 
 
-async def test_another_server_was_quicker() -> None:
-    app, second = Lived(), Lived()
-    server = made(app)
+async def test_a_port_taken_by_another_server_during_the_startup() -> None:
+    app, second = ControlledApp(), ControlledApp()
+    server = new_server(app)
     serving = asyncio.create_task(server.serve(handle_signals=False))
     await app.entered.wait()
     port = server.sockets[0].getsockname()[1]
-    late = asyncio.create_task(made(second, port=port).serve(handle_signals=False))
+    late = asyncio.create_task(new_server(second, port=port).serve(handle_signals=False))
     await second.entered.wait()  # both have bound; neither listens yet
     app.may_start.set()
     await until(lambda: server._is_running)
@@ -184,20 +184,20 @@ async def test_another_server_was_quicker() -> None:
     await serving
 
 
-async def test_a_connected_socket_is_none_to_listen_on() -> None:
+async def test_a_connected_socket_cannot_listen() -> None:
     near, far = socket.create_server(("127.0.0.1", 0)), socket.socket()
     with near, far:
         far.connect(near.getsockname())
         accepted, _ = near.accept()
         with pytest.raises(ConfigError, match=r"^cannot listen on http://127\.0\.0\.1:\d+: .+"):
-            await made(nothing, fd=accepted.detach()).serve(handle_signals=False)
+            await new_server(nothing, fd=accepted.detach()).serve(handle_signals=False)
 
 
-async def test_a_unix_socket_is_removed_before_its_inode_is_free(
+async def test_a_unix_socket_file_is_removed_before_the_socket_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s"
-    server = made(nothing, uds=str(path))
+    server = new_server(nothing, uds=str(path))
     await server.start()
     open_then: list[bool] = []
     unlink = os.unlink
@@ -214,26 +214,26 @@ async def test_a_unix_socket_is_removed_before_its_inode_is_free(
 
 
 async def test_clients_of_a_unix_socket_wait_while_the_app_starts(tmp_path: Path) -> None:
-    lived = Lived()
+    controlled = ControlledApp()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await lived(scope, receive, send)
+            await controlled(scope, receive, send)
         else:
             await send({"type": "http.response.start", "status": 204})
             await send({"type": "http.response.body"})
 
     path = str(tmp_path / "s")
-    server = made(app, uds=path)
+    server = new_server(app, uds=path)
     serving = asyncio.create_task(server.serve(handle_signals=False))
-    await lived.entered.wait()
+    await controlled.entered.wait()
     with pytest.raises(ConfigError, match="is in use by another server"):
-        await made(nothing, uds=path).serve(handle_signals=False)
+        await new_server(nothing, uds=path).serve(handle_signals=False)
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     await turns()
     assert not server.worker.connections, "it accepts before the app has started"
-    lived.may_start.set()
+    controlled.may_start.set()
     assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
     writer.close()
     await writer.wait_closed()
@@ -242,9 +242,9 @@ async def test_clients_of_a_unix_socket_wait_while_the_app_starts(tmp_path: Path
     assert not (tmp_path / "s").exists()
 
 
-async def test_a_startup_that_is_given_up_leaves_no_unix_socket(tmp_path: Path) -> None:
-    app = Lived()
-    server = made(app, uds=str(tmp_path / "s"))
+async def test_an_abandoned_startup_leaves_no_unix_socket(tmp_path: Path) -> None:
+    app = ControlledApp()
+    server = new_server(app, uds=str(tmp_path / "s"))
     serving = asyncio.create_task(server.serve(handle_signals=False))
     await app.entered.wait()
     assert (tmp_path / "s").is_socket()
@@ -258,8 +258,8 @@ async def test_an_inherited_unix_socket_is_not_removed(tmp_path: Path, is_served
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as given:
         given.bind(path)
-        app = Lived()
-        server = made(app, fd=os.dup(given.fileno()))
+        app = ControlledApp()
+        server = new_server(app, fd=os.dup(given.fileno()))
         serving = asyncio.create_task(server.serve(handle_signals=False))
         await app.entered.wait()
         if is_served:
@@ -271,14 +271,14 @@ async def test_an_inherited_unix_socket_is_not_removed(tmp_path: Path, is_served
             assert client.connect_ex(path) == (0 if is_served else errno.ECONNREFUSED)
 
 
-# -- connections that come too late ----------------------------------------------------------------
+# -- late connections ------------------------------------------------------------------------------
 
 
 async def test_a_connection_that_was_accepted_while_the_server_stops_is_closed() -> None:
     app = ScriptedApp()
-    server = made(app, lifespan="off")
+    server = new_server(app, lifespan="off")
     await server.start()
-    server.worker.stopping = True  # as if the kernel had accepted it before, in the same turn
+    server.worker.stopping = True  # as if it had been accepted before, in the same iteration
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     async with asyncio.timeout(PATIENCE):
         assert await reader.read() == b""
@@ -289,9 +289,9 @@ async def test_a_connection_that_was_accepted_while_the_server_stops_is_closed()
     assert app.calls.empty()
 
 
-async def test_one_too_many_is_answered_whatever_it_asks_for(log: LogCapture) -> None:
+async def test_a_connection_over_the_limit_gets_503(log: LogCapture) -> None:
     app = ScriptedApp()
-    server = made(app, lifespan="off", limit_connections=1)
+    server = new_server(app, lifespan="off", limit_connections=1)
     await server.start()
     address = server.sockets[0].getsockname()
     _, first = await asyncio.open_connection(*address)
@@ -307,14 +307,14 @@ async def test_one_too_many_is_answered_whatever_it_asks_for(log: LogCapture) ->
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
     await until(lambda: not server.worker.connections)
-    assert server.worker.admission.enter(None), "both have left"
+    assert server.worker.admission.enter(None), "a connection is still counted"
     await server.stop()
     await turns()
     assert app.calls.empty()
     assert log.warnings in ([], ["A limit of connections is reached: answering with 503"])
 
 
-async def test_one_deadline_that_raises_does_not_end_the_others(log: LogCapture) -> None:
+async def test_an_exception_in_a_deadline_does_not_stop_the_others(log: LogCapture) -> None:
     server = Server(ScriptedApp(), Config(port=0, lifespan="off"))
     await server.start()
     ticked = asyncio.Event()
@@ -334,7 +334,7 @@ async def test_one_deadline_that_raises_does_not_end_the_others(log: LogCapture)
     assert [r.exc_info is not None for r in log.records if r.levelname == "ERROR"] == [True]
 
 
-async def test_a_server_in_a_thread_leaves_the_signals_alone() -> None:
+async def test_a_server_in_a_thread_does_not_change_signal_handlers() -> None:
     server = Server(ScriptedApp(), Config(port=0, lifespan="off"))
     before = signal.getsignal(signal.SIGTERM)
 

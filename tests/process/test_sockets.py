@@ -44,8 +44,8 @@ def listening(**options: Any) -> Iterator[list[socket.socket]]:
         opened.close()
 
 
-def told(**options: Any) -> str:
-    """Return what `listen` says of a place where it cannot."""
+def listen_error(**options: Any) -> str:
+    """Return the error of sockets that cannot be opened."""
     with pytest.raises(ConfigError) as raised, listening(**options):
         pass
     assert "\n" not in str(raised.value)
@@ -85,7 +85,7 @@ def test_the_kernel_watches_over_the_connections(send_timeout: float, user_timeo
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             tcp = {
                 name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
-                for name in (*sockets._KEEP_ALIVE, "TCP_USER_TIMEOUT")
+                for name in (*sockets._KEEPALIVE, "TCP_USER_TIMEOUT")
             }
     assert tcp == {
         "TCP_KEEPIDLE": 60,
@@ -107,14 +107,14 @@ def test_other_systems_keep_their_own_times(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert told(port=port) == (
+        assert listen_error(port=port) == (
             f"cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}"
         )
 
 
 def test_a_host_that_cannot_be_one() -> None:
     host = "a" * 70 + ".example"
-    assert told(host=host, port=0).startswith(f"cannot listen on {host}:0: ")
+    assert listen_error(host=host, port=0).startswith(f"cannot listen on {host}:0: ")
 
 
 def test_a_host_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +122,14 @@ def test_a_host_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", not_found)
-    assert told(host="nowhere.example", port=80) == (
+    assert listen_error(host="nowhere.example", port=80) == (
         "cannot listen on nowhere.example:80: Name or service not known"
     )
 
 
 def test_a_host_that_is_not_ours() -> None:
     # RFC 5737: 192.0.2.0/24 is for documentation, so no machine has it.
-    assert told(host=ABSENT, port=0) == (
+    assert listen_error(host=ABSENT, port=0) == (
         f"cannot listen on 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}"
     )
 
@@ -232,17 +232,17 @@ def test_all_addresses_without_ipv6(monkeypatch: pytest.MonkeyPatch, log: LogCap
 def test_no_address_is_there(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
     resolve_to(monkeypatch, "::1", ABSENT)
     without_ipv6(monkeypatch)
-    assert told(host="localhost", port=8000) == (
+    assert listen_error(host="localhost", port=8000) == (
         f"cannot listen on [::1]:8000 (localhost): {os.strerror(errno.EAFNOSUPPORT)}; "
         f"192.0.2.1:8000 (localhost): {os.strerror(errno.EADDRNOTAVAIL)}"
     )
     assert not log.records
 
 
-def test_an_ipv6_host_is_told_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ipv6_host_is_shown_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     without_ipv6(monkeypatch)
     resolve_to(monkeypatch, "::1")
-    assert told(host="::1", port=8000) == (
+    assert listen_error(host="::1", port=8000) == (
         f"cannot listen on [::1]:8000: {os.strerror(errno.EAFNOSUPPORT)}"
     )
 
@@ -256,7 +256,7 @@ def test_any_other_error_ends_the_start(
     resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
     fail_to_bind(monkeypatch, "127.0.0.1", number)
     asked = fail_to_bind(monkeypatch, "127.0.0.2", number)
-    assert told(host="several.example", port=8000) == (
+    assert listen_error(host="several.example", port=8000) == (
         f"cannot listen on 127.0.0.1:8000 (several.example): {os.strerror(number)}"
     )
     assert (asked, log.records) == ([], [])
@@ -272,7 +272,7 @@ def test_no_socket_stays_open_where_one_cannot_be(monkeypatch: pytest.MonkeyPatc
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(socket.socket, "bind", bind)
-    told(host="several.example", port=0)
+    listen_error(host="several.example", port=0)
     assert [sock.fileno() for sock in made] == [-1, -1]
 
 
@@ -294,7 +294,7 @@ def test_a_free_port_that_is_in_use_elsewhere_is_another(monkeypatch: pytest.Mon
 def test_few_free_ports_are_tried(monkeypatch: pytest.MonkeyPatch, log: LogCapture) -> None:
     resolve_to(monkeypatch, ABSENT, "127.0.0.1", "127.0.0.2")
     asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE)
-    line = told(host="several.example", port=0)
+    line = listen_error(host="several.example", port=0)
     assert len(asked) == sockets.PORT_ATTEMPTS
     assert line == (
         f"cannot listen on 127.0.0.2:{asked[-1]} (several.example): {os.strerror(errno.EADDRINUSE)}"
@@ -305,7 +305,7 @@ def test_few_free_ports_are_tried(monkeypatch: pytest.MonkeyPatch, log: LogCaptu
 def test_a_given_port_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "127.0.0.1")
     asked = fail_to_bind(monkeypatch, "127.0.0.1", errno.EADDRINUSE)
-    told(host="localhost", port=8000)
+    listen_error(host="localhost", port=8000)
     assert asked == [8000]
 
 
@@ -351,16 +351,16 @@ def test_an_inherited_socket_may_have_an_abstract_name() -> None:
 
 def test_what_is_not_open_is_no_socket() -> None:
     fd = 2**31 - 1
-    assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.EBADF)}"
+    assert listen_error(fd=fd) == f"--fd {fd} is not a socket: {os.strerror(errno.EBADF)}"
 
 
 def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         fd = file.fileno()
-        assert told(fd=fd) == f"--fd {fd} is no socket: {os.strerror(errno.ENOTSOCK)}"
+        assert listen_error(fd=fd) == f"--fd {fd} is not a socket: {os.strerror(errno.ENOTSOCK)}"
         file.write("still")
 
 
 def test_a_datagram_socket_does_not_listen() -> None:
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
-    assert told(fd=fd) == f"--fd {fd} is no stream socket"
+    assert listen_error(fd=fd) == f"--fd {fd} is not a stream socket"

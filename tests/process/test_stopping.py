@@ -1,4 +1,4 @@
-"""How a server that speaks HTTP stops: what is under way ends, and nothing new begins."""
+"""Graceful stop of an HTTP server: running requests end, and no new ones start."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ class Client:
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def rest(self) -> bytes:
-        """Return what comes until the server ends its half."""
+        """Return all bytes until the server closes its half."""
         async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
 
@@ -68,7 +68,7 @@ async def client_of(server: LiveServer) -> AsyncIterator[Client]:
 
 @contextlib.asynccontextmanager
 async def serving(app: App, **options: Any) -> AsyncIterator[LiveServer]:
-    """Serve without a lifespan, and see that nothing is left behind."""
+    """Serve without a lifespan; check at the end that nothing is left."""
     async with serve(app, lifespan="off", **options) as server:
         yield server
     assert (server.connections, server.tasks) == (0, 0)
@@ -79,7 +79,7 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
     await send(piece(b"fine", more=False))
 
 
-async def test_a_connection_that_waits_for_requests_is_closed_at_once(log: LogCapture) -> None:
+async def test_an_idle_connection_is_closed_at_once(log: LogCapture) -> None:
     async with serving(answer) as server, client_of(server) as client, client_of(server) as other:
         client.send(GET)
         await client.head()
@@ -94,7 +94,7 @@ async def test_a_connection_that_waits_for_requests_is_closed_at_once(log: LogCa
         assert not log.warnings
 
 
-async def test_a_request_under_way_is_answered_and_is_the_last(log: LogCapture) -> None:
+async def test_a_running_request_gets_its_response_and_is_the_last(log: LogCapture) -> None:
     app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET * 2)
@@ -111,7 +111,7 @@ async def test_a_request_under_way_is_answered_and_is_the_last(log: LogCapture) 
         assert not log.warnings
 
 
-async def test_a_stream_under_way_may_end() -> None:
+async def test_a_running_stream_may_end() -> None:
     app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET * 2)
@@ -130,7 +130,7 @@ async def test_a_stream_under_way_may_end() -> None:
         assert app.calls.empty()
 
 
-async def test_a_request_body_under_way_may_come() -> None:
+async def test_a_request_body_is_read_to_its_end() -> None:
     app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
@@ -148,7 +148,7 @@ async def test_a_request_body_under_way_may_come() -> None:
         await stopping
 
 
-async def test_a_body_that_is_drained_does_not_hold_up_the_stop() -> None:
+async def test_a_body_that_is_discarded_does_not_delay_the_stop() -> None:
     async with serving(answer) as server, client_of(server) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
         await client.head()
@@ -158,7 +158,7 @@ async def test_a_body_that_is_drained_does_not_hold_up_the_stop() -> None:
         await stopping
 
 
-async def test_nobody_new_is_accepted() -> None:
+async def test_new_connections_are_refused() -> None:
     app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET)
@@ -174,7 +174,7 @@ async def test_nobody_new_is_accepted() -> None:
         await stopping
 
 
-async def test_the_work_behind_a_response_may_end(log: LogCapture) -> None:
+async def test_work_after_a_response_may_end(log: LogCapture) -> None:
     app = ScriptedApp()
     async with serving(app) as server, client_of(server) as client:
         client.send(GET)
@@ -208,14 +208,16 @@ async def test_an_app_that_does_not_end_is_cancelled(log: LogCapture) -> None:
         await server.stop()
         assert cancelled.is_set()
         assert server.tasks == server.connections == 0
-        with contextlib.suppress(ConnectionResetError):  # the connection is cut, as is the response
+        with contextlib.suppress(
+            ConnectionResetError
+        ):  # the connection is aborted, and the response is truncated
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
         assert "cancelling 1 app calls, dropping 1 connections" in log.warnings[0]
         assert log.warnings[1:] == ["An app's call was cancelled before it ended"]
         assert not log.errors
 
 
-async def test_a_call_without_a_response_is_answered_when_it_is_cancelled(log: LogCapture) -> None:
+async def test_a_cancelled_call_without_a_response_gets_500(log: LogCapture) -> None:
     app = ScriptedApp()
     async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
         client.send(GET)
@@ -245,7 +247,7 @@ async def test_an_app_may_clean_up_when_it_is_cancelled(log: LogCapture) -> None
 async def test_an_app_that_ignores_its_cancellation(
     log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "LAST_WORD", 0.01)
+    monkeypatch.setattr(lifecycle, "CANCEL_TIMEOUT", 0.01)
     called, released = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -275,7 +277,7 @@ async def test_a_client_that_does_not_read_its_last_response_is_dropped(log: Log
         call.finish()
         await server.stop()
         await sending
-        # On a loaded machine a line about the loop that stood still may come before.
+        # On a loaded machine a warning about a blocked loop may be logged before.
         assert any("dropping 1 connections" in line for line in log.messages(logging.WARNING))
 
 

@@ -29,7 +29,7 @@ async def serving(
 
 
 async def pid_of_server(path: Path) -> int:
-    """Return the id of the process that answers at a path."""
+    """Return the id of the process that serves a Unix socket."""
     async with asyncio.timeout(STOP):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -60,7 +60,7 @@ async def test_file_of_an_inherited_socket_is_kept(
 ) -> None:
     path = tmp_path / "s"
     inode = path.stat().st_ino
-    for _ in range(2):  # its owner may start a server on it again
+    for _ in range(2):  # the file's owner may start another server with it
         async with serving(tmp_path, loop_name, "--fd", str(inherited.fileno())) as server:
             await server.logged(RUNNING)
             assert await pid_of_server(path) == server.pid
@@ -115,7 +115,7 @@ async def test_file_is_removed_from_the_folder_where_the_server_started(
     assert not (tmp_path / "s").exists()
 
 
-async def test_missing_file_does_not_disturb_the_stop(tmp_path: Path, loop_name: str) -> None:
+async def test_stop_works_if_the_file_is_missing(tmp_path: Path, loop_name: str) -> None:
     async with serving(tmp_path, loop_name) as server:
         await server.logged(RUNNING)
         (tmp_path / "s").unlink()

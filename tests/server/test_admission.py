@@ -99,7 +99,7 @@ def test_which_addresses_count_as_one(host: str, other: str, is_one: bool) -> No
     assert admission.enter((other, 1)) is not is_one
     admission.leave((host, 1), was_admitted=True)
     admission.leave((other, 1), was_admitted=not is_one)
-    assert not admission._of, "an address that has left takes no memory"
+    assert not admission._per_address, "an address that has left takes no memory"
 
 
 _CLIENTS: st.SearchStrategy[Address | None] = st.none() | st.tuples(
@@ -109,16 +109,18 @@ _CLIENTS: st.SearchStrategy[Address | None] = st.none() | st.tuples(
 
 @given(st.integers(1, 5), st.none() | st.integers(1, 3), st.lists(_CLIENTS, max_size=20))
 def test_counts_hold_for_any_order_of_connects_and_disconnects(
-    most: int, each: int | None, clients: list[Address | None]
+    max_total: int, max_per_address: int | None, clients: list[Address | None]
 ) -> None:
-    admission = Admission(most, each)
+    admission = Admission(max_total, max_per_address)
     inside: list[tuple[Address | None, bool]] = []
     for at, client in enumerate(clients):
         admitted = [other for other, is_in in inside if is_in]
         of_one = sum(
             other is not None and client is not None and other[0] == client[0] for other in admitted
         )
-        fits = len(admitted) < most and (client is None or each is None or of_one < each)
+        fits = len(admitted) < max_total and (
+            client is None or max_per_address is None or of_one < max_per_address
+        )
         assert admission.enter(client) is fits
         inside.append((client, fits))
         if at % 3 == 2:
@@ -128,4 +130,4 @@ def test_counts_hold_for_any_order_of_connects_and_disconnects(
         assert admission.refused == sum(not is_in for _, is_in in inside)
     for client, was_in in inside:
         admission.leave(client, was_admitted=was_in)
-    assert (admission._total, admission.refused, admission._of) == (0, 0, Counter())
+    assert (admission._total, admission.refused, admission._per_address) == (0, 0, Counter())

@@ -50,7 +50,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 # -- start -----------------------------------------------------------------------------------------
 
 
-async def test_an_app_is_called_in_a_task_that_the_context_keeps() -> None:
+async def test_an_app_is_called_in_a_task_that_the_worker_keeps() -> None:
     given: list[Any] = []
     may_end = asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_a_call_that_ends_at_once_is_not_kept() -> None:
     assert call.worker.tasks == set()
 
 
-async def test_a_task_factory_need_not_know_contexts() -> None:
+async def test_a_task_factory_without_a_context_argument() -> None:
     async def app(*_: Any) -> None:
         """Return at once."""
 
@@ -124,7 +124,7 @@ async def test_a_cancelled_call_reports_its_cancellation() -> None:
     assert isinstance(error, asyncio.CancelledError)
 
 
-async def test_a_call_whose_loop_is_closed_notifies_nobody() -> None:
+async def test_a_call_whose_loop_is_closed_is_not_reported() -> None:
     class Forever:
         def __await__(self) -> Any:
             yield

@@ -13,7 +13,7 @@ async def within_reason(awaitable: Awaitable[None]) -> None:
 async def until(holds: Callable[[], bool]) -> None:
     """Let the loop turn until something holds."""
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  # what holds is looked at from outside
+        while not holds():  # noqa: ASYNC110  # the test changes what it checks
             await asyncio.sleep(0)
 
 
@@ -74,17 +74,17 @@ async def test_a_waiter_woken_and_then_cancelled_is_cancelled() -> None:
     assert not waiters
 
 
-async def test_an_open_gate_is_passed_at_once() -> None:
+async def test_an_open_gate_does_not_wait() -> None:
     gate = Gate()
     assert (gate.is_shut, gate.shut_since) == (False, None)
-    await within_reason(gate.passed())
+    await within_reason(gate.wait_until_open())
 
 
 async def test_a_closed_gate_keeps_its_time_and_its_waiters() -> None:
     gate = Gate()
     gate.shut(7.0)
     assert (gate.is_shut, gate.shut_since) == (True, 7.0)
-    task = asyncio.create_task(gate.passed())
+    task = asyncio.create_task(gate.wait_until_open())
     await until(lambda: bool(gate))
     gate.open()
     assert (gate.is_shut, gate.shut_since) == (False, None)
@@ -100,7 +100,7 @@ async def test_a_gate_closed_at_time_zero_is_closed() -> None:
 async def test_a_gate_that_closes_again_keeps_its_waiters() -> None:
     gate = Gate()
     gate.shut(1.0)
-    task = asyncio.create_task(gate.passed())
+    task = asyncio.create_task(gate.wait_until_open())
     await until(lambda: bool(gate))
     gate.open()
     gate.shut(2.0)
@@ -113,7 +113,7 @@ async def test_a_gate_that_closes_again_keeps_its_waiters() -> None:
 async def test_a_wake_alone_does_not_open_a_gate() -> None:
     gate = Gate()
     gate.shut(1.0)
-    task = asyncio.create_task(gate.passed())
+    task = asyncio.create_task(gate.wait_until_open())
     await until(lambda: bool(gate))
     gate.wake()
     await until(lambda: bool(gate))

@@ -1,4 +1,4 @@
-"""The connection below every protocol: its start, its end, its addresses."""
+"""The TCP connection: its start, its end, its addresses."""
 
 import asyncio
 import socket

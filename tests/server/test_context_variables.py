@@ -49,7 +49,7 @@ async def answer(scope: Any, receive: Any, send: Any, seen: str) -> None:
 
 async def receive_body(receive: Any) -> None:
     while (await receive())["more_body"]:
-        pass  # reading has paused meanwhile, and is resumed from here
+        pass  # reading was paused before, and is resumed here
 
 
 async def converse(scope: Any, receive: Any, send: Any, seen: str) -> None:
@@ -96,7 +96,7 @@ def post(path: str, size: int) -> bytes:
     return head.encode() + b"x" * size
 
 
-# -- one call after the other ----------------------------------------------------------------------
+# -- consecutive calls -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("http", ["fast", "h11"])
@@ -145,7 +145,7 @@ async def text(reader: asyncio.StreamReader) -> str:
     return (await reader.readexactly(head[1])).decode()
 
 
-# -- what a call starts with -----------------------------------------------------------------------
+# -- the initial context of a call -----------------------------------------------------------------
 
 
 async def test_a_call_may_start_with_an_empty_context() -> None:
@@ -175,7 +175,7 @@ async def test_the_variables_of_the_program_do_not_change() -> None:
         assert (user.get(), database.get()) == ("nobody", "none")
 
 
-# -- the server's own callbacks --------------------------------------------------------------------
+# -- callbacks of the server -----------------------------------------------------------------------
 
 
 class Users(logging.Handler):

@@ -3,11 +3,11 @@ from collections.abc import Callable
 
 from hypothesis import given, settings, strategies as st
 
-from wsgate.server.deadlines import _TURN, TICK, Deadlines
+from wsgate.server.deadlines import _MAX_CHECKS, TICK, Deadlines
 
 
 class Item:
-    """Has a deadline and notes when it is looked at."""
+    """Has a deadline and records when it is checked."""
 
     def __init__(self, *answers: float, then: Callable[[], None] = lambda: None) -> None:
         self.bucket: int | None = None
@@ -59,7 +59,7 @@ def test_an_earlier_deadline_moves_an_item_and_a_later_one_does_not() -> None:
     assert item.checked == [30.0]
 
 
-def test_a_forgotten_item_is_not_checked() -> None:
+def test_a_disarmed_item_is_not_checked() -> None:
     deadlines, item = Deadlines(), Item()
     deadlines.disarm(item)
     deadlines.arm(item, 10.0)
@@ -71,7 +71,7 @@ def test_a_forgotten_item_is_not_checked() -> None:
     assert deadlines._buckets == {}
 
 
-def test_an_item_may_be_forgotten_while_it_is_checked() -> None:
+def test_an_item_may_be_disarmed_while_it_is_checked() -> None:
     deadlines = Deadlines()
     item = Item(then=lambda: deadlines.disarm(item))
     deadlines.arm(item, 1.0)
@@ -88,7 +88,7 @@ def test_an_item_that_arms_itself_while_it_is_checked_keeps_the_earlier_time() -
     assert item.checked == [1.0, 5.0]
 
 
-def test_a_check_may_forget_and_move_others_of_its_bucket() -> None:
+def test_a_check_may_disarm_and_move_others_of_its_bucket() -> None:
     deadlines = Deadlines()
 
     def change_the_others() -> None:
@@ -117,19 +117,19 @@ def test_earlier_buckets_come_first() -> None:
 
 
 def test_a_sweep_leaves_what_exceeds_one_loop_iteration() -> None:
-    deadlines, items = Deadlines(), [Item() for _ in range(2 * _TURN + 1)]
+    deadlines, items = Deadlines(), [Item() for _ in range(2 * _MAX_CHECKS + 1)]
     for item in items:
         deadlines.arm(item, 1.0)
     turns = []
     while deadlines.sweep(1.0):
         turns.append(sum(len(item.checked) for item in items))
-    assert turns == [_TURN, 2 * _TURN]
+    assert turns == [_MAX_CHECKS, 2 * _MAX_CHECKS]
     assert all(item.checked == [1.0] for item in items)
 
 
 def test_the_limit_of_an_iteration_spans_buckets() -> None:
     deadlines = Deadlines()
-    first, second = [Item() for _ in range(_TURN)], [Item()]
+    first, second = [Item() for _ in range(_MAX_CHECKS)], [Item()]
     for item in first:
         deadlines.arm(item, 1.0)
     deadlines.arm(second[0], 2.0)

@@ -197,7 +197,7 @@ async def test_a_status_without_a_reason_phrase() -> None:
         assert await client.until(b"\r\n") == b"HTTP/1.1 299 \r\n"
 
 
-# -- the server's own headers ----------------------------------------------------------------------
+# -- headers of the server -------------------------------------------------------------------------
 
 
 async def headers_with(*own: Any, **options: Any) -> dict[bytes, bytes]:

@@ -10,7 +10,7 @@ from tests.harness.log import LogCapture
 from tests.harness.memory import read_head, read_response, requested
 from tests.harness.waiting import is_waiting, turns
 from wsgate.errors import ClientDisconnected
-from wsgate.server.exchange import PIECES
+from wsgate.server.exchange import MAX_BODY_CHUNKS
 
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
 
@@ -42,7 +42,7 @@ async def test_a_request_without_a_body_has_one_empty_message() -> None:
 
 async def test_a_chunked_body() -> None:
     async with requested(CHUNKED + b"2\r\nab\r\n3;ext=1\r\ncd") as (client, app, call):
-        # What is there comes at once, whatever the client's chunks.
+        # Data that has arrived is received at once, however it is chunked.
         assert await call.receive() == {"type": "http.request", "body": b"abcd", "more_body": True}
         client.send(b"e\r\n0\r\nTrailer: x\r\n\r\n" + GET)
         assert await call.receive() == {"type": "http.request", "body": b"e", "more_body": False}
@@ -51,7 +51,7 @@ async def test_a_chunked_body() -> None:
 
 
 async def test_a_body_in_tiny_chunks_yields_to_the_loop() -> None:
-    count = 10 * PIECES
+    count = 10 * MAX_BODY_CHUNKS
     async with requested(CHUNKED + b"1\r\nx\r\n" * count + b"0\r\n\r\n") as (_, _, call):
         turned: list[int] = []
         asyncio.get_running_loop().call_soon(turned.append, 0)

@@ -1,4 +1,4 @@
-"""Apps that fail or send wrong messages in an HTTP exchange, in memory."""
+"""Apps that fail or send invalid messages in an HTTP exchange, in memory."""
 
 import asyncio
 import logging
@@ -129,7 +129,7 @@ async def test_a_failure_with_a_half_closed_client_gets_500(log: LogCapture) -> 
         assert log.errors == ["Exception in ASGI application"]
 
 
-# -- messages that are illegal or malformed --------------------------------------------------------
+# -- illegal and malformed messages ----------------------------------------------------------------
 
 
 async def test_illegal_messages_name_the_message_and_the_state(log: LogCapture) -> None:
@@ -218,7 +218,7 @@ async def test_a_wrong_content_length_truncates_a_started_response() -> None:
 
 async def test_a_content_length_that_is_not_a_number_raises() -> None:
     async with requested(GET) as (client, _, call):
-        wrong = {**START, "headers": [(b"content-length", b"x")]}
-        await call.send_raises(wrong, InvalidMessage, "Content-Length")
+        invalid = {**START, "headers": [(b"content-length", b"x")]}
+        await call.send_raises(invalid, InvalidMessage, "Content-Length")
         call.finish()
         assert (await read_response(client)).status == 500

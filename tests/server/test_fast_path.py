@@ -37,7 +37,7 @@ from wsgate.ws.limits import MessageLimits
 from wsgate.ws.session import Session
 
 PLAIN = (PlainStream, PlainWriteBatch, PlainMessagePath)
-# The bases that the server stands on, which are compiled where there was a compiler.
+# The base classes that the server uses: compiled if there was a compiler.
 USED = (Connection.__mro__[1], WriteBatch.__mro__[1], MessageReader.__mro__[1])
 TWINS = {bases[0].__module__: bases for bases in (PLAIN, USED)}
 
@@ -127,7 +127,7 @@ def path_on(base: Any) -> Any:
             return self.others_to_receive.pop(0)
 
         async def wait_for_reader(self) -> None:
-            await self.gate.passed()
+            await self.gate.wait_until_open()
 
     return Path
 
@@ -510,7 +510,7 @@ async def test_a_lost_stream_takes_nothing(twin: Twin) -> None:
     assert (twin.stream.failures, twin.batch.streams) == (0, [])
 
 
-async def test_a_transport_that_closes_meanwhile_gets_nothing(twin: Twin) -> None:
+async def test_a_transport_that_is_closed_before_the_flush_gets_nothing(twin: Twin) -> None:
     other = twin.stream_type(twin.batch)
     twin.stream.write(b"a")
     other.write(b"b")

@@ -100,7 +100,7 @@ async def test_a_slow_body_truncates_a_started_response() -> None:
         assert await client.ended() == b"1\r\na\r\n"
 
 
-async def test_the_body_timeout_is_suspended_while_nobody_receives() -> None:
+async def test_the_body_timeout_is_suspended_while_the_app_does_not_receive() -> None:
     async with requested(POST % 4) as (client, _, call):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):

@@ -177,8 +177,8 @@ async def test_an_app_may_still_fail_with_a_500_after_an_early_hint(
 
 async def test_a_link_with_a_line_break_is_refused(parser: str) -> None:
     async with played(parser) as (client, call):
-        wrong = {**HINT, "links": [b"</a>\r\nset-cookie: a=b"]}
-        await call.send_raises(wrong, InvalidMessage, "control character")
+        invalid = {**HINT, "links": [b"</a>\r\nset-cookie: a=b"]}
+        await call.send_raises(invalid, InvalidMessage, "control character")
         await call.respond()
         assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
         call.finish()

@@ -62,7 +62,7 @@ def connection_of(server: LiveServer) -> Connection:
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the body, piece by piece as it comes."""
+    """Respond with the body, part by part as it arrives."""
     await send({**START, "headers": [(b"x-method", scope["method"].encode())]})
     more = True
     while more:

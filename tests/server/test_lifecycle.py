@@ -138,7 +138,7 @@ async def test_a_stop_that_takes_long_says_what_it_waits_for(
     worker.connections = cast("Any", {object(), object()})
     life = Lifecycle(worker)
     with capture_log() as log:
-        ending = asyncio.create_task(life._ended_within(100.0))
+        ending = asyncio.create_task(life._wait_until_idle(100.0))
         await until(lambda: log.messages(logging.INFO))
         worker.connections.clear()
         worker.ended.wake()
@@ -149,4 +149,4 @@ async def test_a_stop_that_takes_long_says_what_it_waits_for(
 async def test_a_stop_does_not_wait_longer_than_it_may() -> None:
     worker = Worker(app, Config())
     worker.connections = cast("Any", {object()})
-    assert await Lifecycle(worker)._ended_within(0.01) is False
+    assert await Lifecycle(worker)._wait_until_idle(0.01) is False

@@ -209,25 +209,25 @@ async def test_on_refuses_an_app_whose_lifespan_returns(caplog: pytest.LogCaptur
     assert lines(caplog) == []
 
 
-# -- what goes wrong -------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "reason"),
     [
         ({"message": "no database"}, "no database"),
         ({}, "the application's startup failed"),
     ],
 )
 async def test_a_startup_that_fails(
-    mode: Literal["auto", "on"], message: dict[str, Any], told: str
+    mode: Literal["auto", "on"], message: dict[str, Any], reason: str
 ) -> None:
     app = WholeApp({"type": "lifespan.startup.failed", **message})
     life = lifespan(app, mode)
     with pytest.raises(StartupFailed) as raised:
         await within_reason(life.start())
-    assert str(raised.value) == told
+    assert str(raised.value) == reason
     assert app.ended == "cancelled"  # nothing of it is left
     assert life._task is not None
     assert life._task.done()

@@ -163,7 +163,7 @@ async def test_an_app_that_does_not_receive_is_disconnected() -> None:
     async with opened(ws_max_queue=1) as ws:
         ws.client.send(text_frame("a") + text_frame("b"))
         assert ws.client.transport.is_paused
-        ws.client.send(frames.frame(frames.PONG))  # it is not looked at
+        ws.client.send(frames.frame(frames.PONG))  # it is not read
         await ws.client.advance(MAX_PAUSE - 1)
         while ws.client.received:
             assert (await ws.read_frame()).opcode == frames.PING

@@ -52,5 +52,5 @@ async def test_an_ended_websocket_is_freed(uncollected: None, ending: str) -> No
         else:
             client.transport.abort()
         async with asyncio.timeout(10):
-            while alive() > before:  # noqa: ASYNC110  # objects tell nobody when they go
+            while alive() > before:  # noqa: ASYNC110  # objects do not notify when they are freed
                 await asyncio.sleep(0)

@@ -71,7 +71,7 @@ async def test_subprotocol_is_none_unless_the_app_names_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"subprotocol": "c"},
         {"subprotocol": ""},
@@ -96,11 +96,11 @@ async def test_subprotocol_is_none_unless_the_app_names_one() -> None:
         {"headers": [(b"x-a",)]},
     ],
 )
-async def test_invalid_accept_raises_and_does_not_change_the_state(wrong: dict[str, Any]) -> None:
+async def test_invalid_accept_raises_and_does_not_change_the_state(invalid: dict[str, Any]) -> None:
     async with peer() as ws:
         await ws.request("Sec-WebSocket-Protocol: a, b")
         with pytest.raises(InvalidMessage):
-            await ws.call.send({"type": "websocket.accept", **wrong})
+            await ws.call.send({"type": "websocket.accept", **invalid})
         assert not ws.client.received
         await ws.call.accept(subprotocol="a")
         assert (await ws.client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -293,16 +293,16 @@ async def test_app_that_ends_within_the_body_of_its_denial_truncates_it(
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [denial(101), denial(1000), denial(cast("int", "401")), denial(headers=[(b"a b", b"")])],
     ids=str,
 )
-async def test_malformed_denial_does_not_change_the_state(wrong: Message) -> None:
+async def test_malformed_denial_does_not_change_the_state(invalid: Message) -> None:
     for then, status in ([{"type": "websocket.accept"}], 101), ([denial(), denial_body()], 401):
         async with peer() as ws:
             await ws.request()
             with pytest.raises(InvalidMessage):
-                await ws.call.send(wrong)
+                await ws.call.send(invalid)
             with pytest.raises(IllegalMessage):
                 await ws.call.send(denial_body())
             for message in then:

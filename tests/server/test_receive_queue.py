@@ -56,9 +56,9 @@ def test_an_empty_queue_accepts_a_message_larger_than_the_limit() -> None:
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(), st.binary())), st.integers(1, 5))
 def test_room_in_a_queue_is_the_limit_minus_its_messages(
-    steps: list[str | bytes | None], most: int
+    steps: list[str | bytes | None], max_messages: int
 ) -> None:
-    queue, kept = ReceiveQueue(most, 200), list[str | bytes]()
+    queue, kept = ReceiveQueue(max_messages, 200), list[str | bytes]()
     for step in steps:
         if step is not None and queue.room:
             queue.put(step)
@@ -66,4 +66,4 @@ def test_room_in_a_queue_is_the_limit_minus_its_messages(
         elif kept:
             assert queue.pop() == kept.pop(0)
         size = sum(map(getsizeof, kept))
-        assert queue.room == (most - len(kept) if size < 200 else 0)
+        assert queue.room == (max_messages - len(kept) if size < 200 else 0)

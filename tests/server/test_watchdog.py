@@ -18,12 +18,12 @@ PATIENCE = 30.0
 def test_a_missing_heartbeat_is_logged_once(log: LogCapture) -> None:
     watchdog = Watchdog()
     last = watchdog._beat
-    watchdog.look(last + BLOCKED - 0.01)
+    watchdog.check(last + BLOCKED - 0.01)
     assert log.warnings == []
-    watchdog.look(last + 1.25)
-    watchdog.look(last + 2)
+    watchdog.check(last + 1.25)
+    watchdog.check(last + 2)
     (line,) = log.warnings
-    assert line.startswith("The event loop has been blocked for 1.2 s by look (watchdog.py, line ")
+    assert line.startswith("The event loop has been blocked for 1.2 s by check (watchdog.py, line ")
     # Three calls, the innermost first.
     assert line.count(" < ") == 2
     assert " < test_a_missing_heartbeat_is_logged_once (test_watchdog.py, line " in line
@@ -31,18 +31,18 @@ def test_a_missing_heartbeat_is_logged_once(log: LogCapture) -> None:
 
 def test_a_heartbeat_starts_a_new_interval(log: LogCapture) -> None:
     watchdog = Watchdog()
-    watchdog.look(watchdog._beat + 1)
+    watchdog.check(watchdog._beat + 1)
     watchdog.beat()
-    watchdog.look(watchdog._beat + 0.9)
+    watchdog.check(watchdog._beat + 0.9)
     assert len(log.warnings) == 1
-    watchdog.look(watchdog._beat + 1)
+    watchdog.check(watchdog._beat + 1)
     assert len(log.warnings) == 2
 
 
 def test_a_thread_without_a_stack(log: LogCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "_current_frames", dict)
     watchdog = Watchdog()
-    watchdog.look(watchdog._beat + 3)
+    watchdog.check(watchdog._beat + 3)
     assert log.warnings == ["The event loop has been blocked for 3.0 s by an unknown call"]
 
 
@@ -74,24 +74,24 @@ def test_it_reports_the_stack_of_the_thread_that_started_it(
 ) -> None:
     monkeypatch.setattr(module, "BLOCKED", 0.0)
     monkeypatch.setattr(module, "_PERIOD", 0.05)
-    told = threading.Event()
+    logged = threading.Event()
     watchdog = Watchdog()
 
     def blocks() -> None:
         watchdog.start()
-        assert told.wait(PATIENCE)
+        assert logged.wait(PATIENCE)
 
-    class Ears:
+    class FakeLogger:
         def warning(self, text: str, *more: object) -> None:
             log.records[:] = []
             lines.append(text % more)
-            told.set()
+            logged.set()
 
     lines: list[str] = []
-    monkeypatch.setattr(module, "loggers", SimpleNamespace(error=Ears()))
+    monkeypatch.setattr(module, "loggers", SimpleNamespace(error=FakeLogger()))
     thread = threading.Thread(target=blocks)
     thread.start()
-    assert told.wait(PATIENCE)
+    assert logged.wait(PATIENCE)
     thread.join(PATIENCE)
     watchdog.stop()
     assert not watchdog._thread.is_alive()
@@ -102,15 +102,15 @@ def test_a_watchdog_that_was_late_itself_logs_nothing(
     log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([10.0, 10.25, 12.0, 12.25])
-    turned = SimpleNamespace(monotonic=lambda: next(times))
+    fake_time = SimpleNamespace(monotonic=lambda: next(times))
     watchdog = Watchdog()
-    looks: list[float] = []
+    checks: list[float] = []
     waits = iter([False, False, False, True])
-    monkeypatch.setattr(watchdog, "look", looks.append)
+    monkeypatch.setattr(watchdog, "check", checks.append)
     monkeypatch.setattr(watchdog, "_stopped", SimpleNamespace(wait=lambda _: next(waits)))
-    monkeypatch.setattr(module, "time", turned)
+    monkeypatch.setattr(module, "time", fake_time)
     watchdog._watch()
-    assert looks == [10.25, 12.25]
+    assert checks == [10.25, 12.25]
 
 
 def test_the_real_clock_is_a_monotonic_one() -> None:

@@ -64,7 +64,7 @@ async def test_send_accepts_bytes_like_objects(data: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"type": "websocket.send"},
         {"type": "websocket.send", "text": None, "bytes": None},
@@ -86,10 +86,10 @@ async def test_send_accepts_bytes_like_objects(data: Any, other: Any) -> None:
     ],
     ids=str,
 )
-async def test_malformed_message_raises_and_changes_nothing(wrong: Message) -> None:
+async def test_malformed_message_raises_and_changes_nothing(invalid: Message) -> None:
     async with opened() as ws:
         with pytest.raises(InvalidMessage):
-            await ws.call.send(wrong)
+            await ws.call.send(invalid)
         await ws.call.send(text("go on"))
         assert await ws.read_texts(1) == ["go on"]
 

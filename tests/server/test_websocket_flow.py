@@ -74,7 +74,7 @@ async def test_app_with_many_messages_yields_to_the_loop() -> None:
                 await asyncio.sleep(0)
 
         task = asyncio.ensure_future(other())
-        for seen in range(1, 2_001):  # noqa: B007  # the other task looks at it
+        for seen in range(1, 2_001):  # noqa: B007  # the other task reads it
             assert (await ws.call._receive())["text"] == "a"
         task.cancel()
         # One is received; as many as the queue holds come after it.
@@ -299,7 +299,7 @@ async def test_pong_waits_until_the_gate_is_open() -> None:
         sending = ws.call.start_send(text("a" * 70_000))
         await turns()
         ws.client.send(frame(PING, b"a"))
-        ws.client.send(BAD_FRAME)  # wakes those who wait, to look at the session's state
+        ws.client.send(BAD_FRAME)  # wakes the waiting senders, which check the session's state
         await turns()
         assert not sending.done()
         ws.client.read_on()
@@ -358,7 +358,7 @@ async def test_time_spent_paused_does_not_count_as_silence() -> None:
         await ws.client.advance(100)
         assert ws.client.transport.is_paused
         assert (await ws.read_frame()).opcode == PING
-        ws.client.send(frame(PONG))  # nobody takes it
+        ws.client.send(frame(PONG))  # it is not received
         await ws.client.advance(100)
         assert not ws.client.received  # one is enough until it can be answered
         assert await ws.call.receive_payloads(20) == ["a"] * 20

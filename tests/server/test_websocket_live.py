@@ -158,23 +158,23 @@ async def test_refusal_and_denial() -> None:
 
 
 async def test_close_codes_reach_both_sides() -> None:
-    told = asyncio.Queue[Any]()
+    events = asyncio.Queue[Any]()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
         if scope["path"] == "/server":
             await send({"type": "websocket.close", "code": 4001, "reason": "mine"})
-        told.put_nowait(await receive())
+        events.put_nowait(await receive())
 
     async with live(app) as server:
         async with client(server, "/client") as ws:
             await ws.close(4002, "yours")
-        event = await soon(told.get())
+        event = await soon(events.get())
         assert (event["code"], event["reason"]) == (4002, "yours")
         async with client(server, "/server") as ws:
             assert await closing(ws) == (4001, "mine")
-        event = await soon(told.get())
+        event = await soon(events.get())
         assert (event["code"], event["reason"]) == (4001, "mine")
 
 

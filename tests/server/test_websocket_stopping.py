@@ -101,7 +101,7 @@ async def test_handshake_not_yet_accepted_is_refused_with_503(held: bool) -> Non
         ws.call.finish(caught.value)
         await turns()
         assert not ws.client.received
-        assert not ws.log.problems  # nothing that the app has done wrong
+        assert not ws.log.problems  # it is not an error of the app
 
 
 @pytest.mark.parametrize("error", [None, KeyError("mine")])
@@ -168,7 +168,7 @@ class Slow:
 
     def __init__(self, *, swallows: bool = False) -> None:
         self.accepted = asyncio.Event()
-        self.told = asyncio.Event()
+        self.notified = asyncio.Event()
         self.go = asyncio.Event()
         self.cancelled = 0
         self._swallows = swallows
@@ -178,7 +178,7 @@ class Slow:
         await send({"type": "websocket.accept"})
         self.accepted.set()
         assert (await receive())["code"] == 1012
-        self.told.set()
+        self.notified.set()
         while not self.go.is_set():
             try:
                 await self.go.wait()
@@ -223,7 +223,7 @@ async def test_stop_waits_for_an_app() -> None:
         reader, writer = await raw(server)
         await soon(app.accepted.wait())
         stopping = asyncio.ensure_future(server.stop())
-        await soon(app.told.wait())
+        await soon(app.notified.wait())
         await soon(reader.readuntil(b"\r\n\r\n"))
         found = frames.parsed(await soon(reader.readexactly(19)))
         assert close_code(found[0]) == (1012, "service restart")

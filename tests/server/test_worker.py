@@ -13,7 +13,7 @@ from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
 from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
-from wsgate.server.deadlines import _TURN, TICK
+from wsgate.server.deadlines import _MAX_CHECKS, TICK
 from wsgate.server.worker import Worker
 from wsgate.ws.deflate.negotiation import DeflateSettings
 
@@ -139,7 +139,7 @@ def test_the_configured_server_header_stays_if_ours_is_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "error"),
     [
         (("a b", "c"), "--header: b'a b' is no header name (RFC 9110 section 5.1)"),
         (("", "c"), "--header: b'' is no header name (RFC 9110 section 5.1)"),
@@ -148,16 +148,16 @@ def test_the_configured_server_header_stays_if_ours_is_off() -> None:
             ("a", "b\r\nc: d"),
             "--header: the value of the header b'a' has a control character",
         ),
-        (("Content-Length", "5"), "--header: content-length is the server's own"),
-        (("Transfer-Encoding", "chunked"), "--header: transfer-encoding is the server's own"),
-        (("Connection", "close"), "--header: connection is the server's own"),
-        (("Upgrade", "h2c"), "--header: upgrade is the server's own"),
+        (("Content-Length", "5"), "--header: content-length is set by the server"),
+        (("Transfer-Encoding", "chunked"), "--header: transfer-encoding is set by the server"),
+        (("Connection", "close"), "--header: connection is set by the server"),
+        (("Upgrade", "h2c"), "--header: upgrade is set by the server"),
     ],
 )
-def test_a_header_that_would_break_every_response(header: tuple[str, str], told: str) -> None:
+def test_a_header_that_would_break_every_response(header: tuple[str, str], error: str) -> None:
     with pytest.raises(ConfigError) as raised:
         context(headers=[header])
-    assert str(raised.value) == told
+    assert str(raised.value) == error
 
 
 def test_a_header_that_cannot_be_encoded() -> None:
@@ -199,7 +199,7 @@ def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture
         made.tick()
     assert made.clock() == 100.0 + TICK
     assert item.checked == []
-    assert caplog.messages == ["The event loop stood still for 5.0 s; deadlines wait"]
+    assert caplog.messages == ["The event loop was blocked for 5.0 s; deadlines are extended"]
     turn(made, 100.0 + TICK + 5 + TICK)
     made.tick()
     assert made.clock() == 100.0 + 2 * TICK
@@ -207,7 +207,7 @@ def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture
 
 
 def test_a_tick_that_leaves_deadlines_runs_again_immediately() -> None:
-    made, items = context(), [Item() for _ in range(_TURN + 1)]
+    made, items = context(), [Item() for _ in range(_MAX_CHECKS + 1)]
     for item in items:
         made.deadlines.arm(item, 100.0)
     assert made.tick() == 0.0

@@ -56,7 +56,7 @@ async def test_waiting_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
                 await waiting
 
 
-def test_clock_stands_still() -> None:
+def test_clock_does_not_advance_by_itself() -> None:
     clock = ManualClock()
     assert clock() == clock() == clock.now
 
@@ -80,7 +80,7 @@ async def test_advance_lets_deadlines_expire() -> None:
 async def test_advance_lets_the_deadlines_of_all_connections_expire(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deadlines, "_TURN", 1)
+    monkeypatch.setattr(deadlines, "_MAX_CHECKS", 1)
     async with connect(answer, ws_handshake_timeout=3) as client:
         others = [MemoryClient(client.worker, client.clock) for _ in range(5)]
         await client.advance(3 + deadlines.TICK)

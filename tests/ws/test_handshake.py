@@ -1,4 +1,4 @@
-"""The opening handshake: which requests ask for it, which may have it, and the 101."""
+"""The opening handshake: which requests are one, which are accepted, and the 101."""
 
 import base64
 from typing import Any
@@ -68,7 +68,7 @@ def refusal_of(request: Request) -> RequestRefused:
         [b"websocket"],
         [b"WebSocket"],
         # RFC 9110 section 7.8: "The Upgrade header field [...] a list of protocol names in order of
-        # descending preference": ours may stand at any place of it.
+        # descending preference": our version may be anywhere in it.
         [b"h2c, websocket"],
         [b"websocket,h2c"],
         [b"h2c", b"websocket"],

@@ -63,7 +63,7 @@ class Case(NamedTuple):
 
 @st.composite
 def heads_of_handshakes(draw: st.DrawFn) -> bytes:
-    """Draw the head of a handshake, usually a valid one."""
+    """Draw the head of a handshake, in most cases a valid one."""
     names = [name for name in NEEDED if draw(st.integers(0, 20))]
     names += draw(st.lists(st.sampled_from(list(VALUES)), max_size=3))
     made = []

@@ -528,7 +528,7 @@ def test_the_connection_ends_with_the_answer_to_our_close_not_yet_parsed() -> No
 # -- who closed it -----------------------------------------------------------------------------
 
 
-def test_an_open_session_is_closed_by_nobody() -> None:
+def test_an_open_session_has_no_closing_side() -> None:
     assert opened().closed_by is None
 
 

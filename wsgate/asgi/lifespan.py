@@ -1,4 +1,4 @@
-"""The app's life: which lifespan message is legal when, and what each one means.
+"""The lifespan state machine: which messages of the app are legal in which state.
 
 Source: ASGI lifespan 2.0.
 """
@@ -10,7 +10,7 @@ from wsgate.types import Message
 
 
 class State(Enum):
-    """Where the app's life stands."""
+    """The state of the app's lifespan."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -28,7 +28,10 @@ _NEXT = {
 
 
 class Life:
-    """One app's life. state: where it stands; failure: the app's own message when it FAILED."""
+    """The lifespan of one app.
+
+    state: the current state. failure: the app's message if the state is FAILED.
+    """
 
     def __init__(self) -> None:
         self.state = State.STARTING
@@ -36,15 +39,19 @@ class Life:
 
     @property
     def is_running(self) -> bool:
-        """Whether the app has come up and was not asked to stop."""
+        """Whether the startup is complete and no shutdown has begun."""
         return self.state is State.RUNNING
 
     def stop(self) -> None:
-        """Note that the app is asked to shut down."""
+        """Begin the shutdown."""
         self.state = State.STOPPING
 
     def send(self, message: Message) -> None:
-        """Take a message of the app. Raises IllegalMessage where its state has no place for it."""
+        """Process a message from the app.
+
+        Raises:
+            IllegalMessage: The message is not allowed in this state.
+        """
         kind = message.get("type")
         state = _NEXT.get((self.state, str(kind)))
         if state is None:

@@ -1,4 +1,4 @@
-"""Scopes: the first argument of each call of the app.
+"""Scopes: the first argument of every call of the app.
 
 Source: ASGI HTTP & WebSocket message format 2.5, lifespan 2.0.
 """
@@ -14,13 +14,12 @@ from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 _WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
-@dataclass(slots=True)  # frozen, it would take four times as long to make, for each connection
+@dataclass(slots=True)  # not frozen: creation would take four times as long
 class Peer:
-    """Who is at both ends of a request.
+    """The addresses of both ends of a request.
 
-    client: the client's address, None for that of a Unix socket. server: the address at which it
-    arrived. scheme: "http" or "https". tls: the entry of the ASGI extension `tls`, None without
-    TLS.
+    client: None for the client of a Unix socket. server: the local address, (path, None) for a Unix
+    socket. scheme: "http" or "https". tls: the value of the ASGI extension `tls`, None without TLS.
     """
 
     client: Address | None
@@ -31,9 +30,9 @@ class Peer:
 
 @dataclass(slots=True)
 class Mount:
-    """What the scopes of all requests share.
+    """What the scopes of all requests have in common.
 
-    root_path: where the app is mounted; put before each path. state: what the lifespan left; every
+    root_path: prefix of every path, where the app is mounted. state: the lifespan state; every
     scope gets a shallow copy.
     """
 
@@ -56,7 +55,11 @@ def websocket_scope(
 ) -> WebSocketScope:
     """Return the scope of a WebSocket, with the denial response extension.
 
-    subprotocols: those that the client offers, in order.
+    Args:
+        request: The handshake.
+        peer: The addresses of both ends.
+        mount: Root path and lifespan state.
+        subprotocols: Offered by the client, in its order.
     """
     scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme])
     scope["type"] = "websocket"
@@ -67,7 +70,7 @@ def websocket_scope(
 
 def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -> dict[str, Any]:
     raw_path = request.raw_path
-    # The target `*` of OPTIONS is not a path, so it is not below the root path.
+    # The target `*` of OPTIONS is not a path, so it gets no root path.
     root = "" if raw_path == b"*" else mount.root_path
     path = raw_path.decode("ascii")
     if "%" in path:
@@ -89,7 +92,7 @@ def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -
 
 
 def lifespan_scope(state: dict[str, Any]) -> LifespanScope:
-    """Return the lifespan scope; every other scope gets a copy of what the app puts in `state`."""
+    """Return the lifespan scope. state: filled by the app, then copied into every other scope."""
     return {
         "type": "lifespan",
         "asgi": {"version": "3.0", "spec_version": "2.0"},

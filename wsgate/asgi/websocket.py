@@ -15,7 +15,7 @@ DENIAL = ("websocket.http.response.start", "websocket.http.response.body")
 
 
 class State(Enum):
-    """The state of a conversation; DENYING: the app refuses with a response of its own."""
+    """The state of a conversation; DENYING: the app sends a denial response."""
 
     CONNECTING = "connecting"
     DENYING = "denying"

@@ -106,7 +106,7 @@ class ChunkedBody:
     def _pass_chunk_end(self, buffer: bytearray) -> int:
         end = bytes(buffer[:2])
         if not b"\r\n".startswith(end):
-            raise RequestRefused(400, "a chunk is longer than it says")
+            raise RequestRefused(400, "a chunk is longer than its declared size")
         self._expects_line = len(end) == 2  # noqa: PLR2004  # CR LF
         return 2 if self._expects_line else 0
 

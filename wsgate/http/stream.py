@@ -26,7 +26,7 @@ class HttpStream(Protocol):
     def send(self, event: ResponseEvent, default_headers: list[Header]) -> bytes:
         """Return the bytes to write for a part of the response.
 
-        default_headers: the server's own; a header of the app replaces those of the same name.
+        default_headers: set by the server; a header of the app replaces those of the same name.
         Raises InvalidMessage if the event contradicts what was sent, such as a body that is longer
         or shorter than its Content-Length.
         """
@@ -35,7 +35,7 @@ class HttpStream(Protocol):
         """Return `100 Continue` if the client waits for it (RFC 9110 section 10.1.1), else b""."""
 
     def refuse(self, refused: RequestRefused, default_headers: list[Header]) -> bytes:
-        """Return a complete response of the server's own, the last one of the connection.
+        """Return a complete response made by the server, the last one of the connection.
 
         Returns b"" if the app's response has started.
         """

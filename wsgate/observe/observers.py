@@ -14,7 +14,7 @@ class Observers(tuple[Observer, ...]):  # noqa: SLOT001  # a tuple has no slots 
     """Calls each observer with each event.
 
     It is false without observers. The caller checks that before it builds an event, so that events
-    cost nothing where nobody observes them::
+    cost nothing without observers::
 
         if observers:
             observers.notify(RequestDone(...))

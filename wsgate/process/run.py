@@ -17,7 +17,7 @@ from wsgate.observe.log_format import indent
 from wsgate.observe.throttled_log import throttled
 from wsgate.process import signals
 from wsgate.process.server import Server
-from wsgate.server.lifecycle import LAST_WORD
+from wsgate.server.lifecycle import CANCEL_TIMEOUT
 from wsgate.types import App, Factory
 
 STARTUP_FAILED = 3  # the exit status
@@ -180,7 +180,7 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 def _is_late_retry(error: object, context: dict[str, Any]) -> bool:
-    """Return whether asyncio retried to accept on a socket that was closed meanwhile.
+    """Return whether asyncio tried again to accept on a socket that had been closed.
 
     It does so a second after an accept failed for lack of a file descriptor.
     """
@@ -209,7 +209,7 @@ def _close_loop(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -
         for task in tasks:
             task.cancel()
         if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_WORD))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_TIMEOUT))
         _run_with_timeout(loop, loop.shutdown_asyncgens())
         loop.run_until_complete(_shut_down(executor))
     finally:
@@ -219,11 +219,11 @@ def _close_loop(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -
 def _run_with_timeout(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
 ) -> None:
-    loop.run_until_complete(asyncio.wait([loop.create_task(coroutine)], timeout=LAST_WORD))
+    loop.run_until_complete(asyncio.wait([loop.create_task(coroutine)], timeout=CANCEL_TIMEOUT))
 
 
 async def _shut_down(executor: ThreadPoolExecutor) -> None:
-    """Wait for an executor's threads for `LAST_WORD` seconds: an app may have blocked them.
+    """Wait for an executor's threads for `CANCEL_TIMEOUT` seconds: an app may have blocked them.
 
     `loop.shutdown_default_executor` has no timeout in Python 3.11. Its thread also raises an error
     if the loop is closed before the executor's threads end.
@@ -238,5 +238,5 @@ async def _shut_down(executor: ThreadPoolExecutor) -> None:
 
     threads.daemon_thread(shut_down, "wsgate-executor-end").start()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LAST_WORD):
+        async with asyncio.timeout(CANCEL_TIMEOUT):
             await has_ended.wait()

@@ -1,4 +1,4 @@
-"""A server: owns the sockets and the signals, and runs a worker on them."""
+"""The server: opens the sockets, handles signals, and runs a worker."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,17 @@ from wsgate.types import App
 
 
 class Server:
-    """A server for one app, inside the running event loop.
+    """A server for one app in the running event loop.
 
-    `await serve()` does everything; `start` and `stop` are its parts.
+    `serve` starts, waits and stops; `start` and `stop` do it separately.
+
+    Args:
+        app: The app.
+        config: The settings, the defaults if None.
+        clock: Returns a monotonic time in seconds; tests pass a fake clock.
+
+    Raises:
+        ConfigError: A setting is invalid.
     """
 
     def __init__(
@@ -31,26 +39,30 @@ class Server:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The sockets it listens on; none before it starts."""
+        """The listening sockets; empty before `start`."""
         return self._sockets.sockets
 
     async def serve(self, *, handle_signals: bool = True) -> None:
         """Serve until SIGINT, SIGTERM or `ask_to_stop`.
 
-        handle_signals: install signal handlers, restore the previous ones at the end, and raise
-        again what arrived; this is for the main thread alone.
-        Raises ConfigError if it cannot listen, StartupFailed if the app refuses to start.
+        Args:
+            handle_signals: Install signal handlers; at the end restore the previous handlers and
+                raise the received signals again. Only in the main thread.
+
+        Raises:
+            ConfigError: A socket cannot be opened.
+            StartupFailed: The app's startup failed.
         """
         handling = signals.handle(asyncio.get_running_loop(), self.ask_to_stop)
         with handling if handle_signals else contextlib.nullcontext():
             try:
-                if await self._started():
+                if await self._start_unless_stopped():
                     await self._stop_requested.wait()
             finally:
                 await self.stop()
 
-    async def _started(self) -> bool:
-        """Start; returns False if that was given up because a stop was requested meanwhile."""
+    async def _start_unless_stopped(self) -> bool:
+        """Start; return False if a stop was requested before the start was complete."""
         start = asyncio.create_task(self.start())
         requested = asyncio.create_task(self._stop_requested.wait())
         try:
@@ -65,7 +77,12 @@ class Server:
             await asyncio.wait([start, requested])
 
     async def start(self) -> None:
-        """Bind, start the app, and accept connections. Raises as `serve`."""
+        """Open the sockets, start the app, and accept connections.
+
+        Raises:
+            ConfigError: A socket cannot be opened.
+            StartupFailed: The app's startup failed.
+        """
         self._sockets = sockets.open_sockets(self.config)
         try:
             await self._lifecycle.start(self.sockets)
@@ -79,11 +96,11 @@ class Server:
         self._is_running = True
 
     def ask_to_stop(self) -> None:
-        """Have `serve` stop gracefully."""
+        """Stop `serve` gracefully; returns at once. Not thread-safe."""
         self._stop_requested.set()
 
     async def stop(self) -> None:
-        """Accept no more, let what is under way end within its time, shut the app down."""
+        """Stop accepting, wait for running requests within the timeout, and shut the app down."""
         if self._is_running:
             self._is_running = False
             await self._lifecycle.stop(self._sockets, takes_backlog=self.config.fd is None)

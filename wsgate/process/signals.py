@@ -145,7 +145,7 @@ class _Handlers:
     def _restore_handlers(self) -> dict[int, Handler]:
         """Restore the previous handlers and return them, by signal.
 
-        A handler that others have installed meanwhile stays.
+        A handler that other code has installed since then is kept.
         """
         own = (self._on_stop, self._on_terminal_gone, self._on_hangup)
         restored = {n: old for n, old in self._previous.items() if signal.getsignal(n) in own}
@@ -163,7 +163,7 @@ class _Handlers:
         self._capture(number)
 
     def _on_terminal_gone(self, number: int, _: FrameType | None) -> None:
-        """Stop gracefully, however often it comes: the shell and the kernel send one each."""
+        """Stop gracefully, also when received again: the shell and the kernel send one each."""
         self._capture(number)
 
     def _capture(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""One call of the app: its task, and what is done at its end."""
+"""One call of the app: creates its task and reports its end."""
 
 import asyncio
 import os
@@ -12,21 +12,25 @@ from wsgate.errors import ClientDisconnected
 from wsgate.server.worker import Worker
 from wsgate.types import Message
 
-_NAME = "wsgate app"  # one for all: asyncio would create one for each
+_NAME = "wsgate app"  # of all tasks: asyncio would create a name for each
 _getpid = os.getpid
 
 
 class Call(Protocol):
-    """One call of the app, as the server runs it."""
+    """The server's side of one call of the app."""
 
     async def receive(self) -> Any:
-        """Return the app's next message."""
+        """Return the next event for the app."""
 
     async def send(self, message: Message) -> None:
-        """Take a message of the app."""
+        """Process a message from the app."""
 
     def done(self, error: BaseException | None) -> None:
-        """Process the app's end: None when it returned, else what it raised."""
+        """Process the end of the call.
+
+        Args:
+            error: What the app raised, None if it returned.
+        """
 
 
 AnyCall = TypeVar("AnyCall", bound=Call)
@@ -38,16 +42,20 @@ def start(
     call: AnyCall,
     registry: dict[asyncio.Task[None], AnyCall],
 ) -> None:
-    """Call the app in a task of its own.
+    """Call the app in a new task.
 
-    registry: the worker's exchanges or its websockets, which holds the call until it ends.
+    Args:
+        worker: Its app is called, with a copy of its context variables.
+        scope: The scope of the request.
+        call: Provides `receive` and `send`; its `done` is called at the end.
+        registry: The worker's exchanges or websockets; holds the call until its task has ended.
     """
     loop, variables = worker.loop, worker.app_variables.copy()
     work = _run(worker, scope, call)
     task: asyncio.Task[None]
     if loop.get_task_factory() is None:
         task = loop.create_task(work, name=_NAME, context=variables)
-    else:  # which may not know `context`; but a task copies the context that it is created in
+    else:  # a factory may not accept `context`, but a task copies the current context
         task = variables.run(loop.create_task, work, name=_NAME)
     registry[task] = call
     task.add_done_callback(worker.on_task_end, context=worker.variables)
@@ -56,9 +64,9 @@ def start(
 async def _run(worker: Worker, scope: Mapping[str, Any], call: Call) -> None:
     try:
         await worker.app(cast("dict[str, Any]", scope), call.receive, call.send)
-    except GeneratorExit:  # the loop is gone, and with it everything that could be reported
+    except GeneratorExit:  # the loop was closed: nothing can be reported any more
         raise
-    except BaseException as error:  # noqa: BLE001  # whatever an app raises ends its call alone
+    except BaseException as error:  # noqa: BLE001  # whatever an app raises ends only its call
         if _getpid() != worker.process:
             _end_child(error)
         call.done(error)
@@ -69,9 +77,9 @@ async def _run(worker: Worker, scope: Mapping[str, Any], call: Call) -> None:
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
-    """End a process that the app has forked and that comes back to the server, as Python would.
+    """Exit from a process that the app has forked, with the status that Python would use.
 
-    It shares the sockets and the selector with its parent: it must neither answer nor close.
+    It shares the sockets and the selector with its parent, so it must not write to or close them.
     """
     status = 0
     try:
@@ -89,7 +97,13 @@ def _end_child(error: BaseException | None) -> NoReturn:
 
 
 def report(error: BaseException, *, client_left: bool) -> None:
-    """Log what an app raised; at debug level if it only says that its client has left."""
+    """Log what an app raised.
+
+    Args:
+        error: The exception.
+        client_left: The client has disconnected; an exception caused by that is logged at debug
+            level.
+    """
     if client_left and _is_caused_by_disconnect(error):
         loggers.error.debug("The client left during the app's call", exc_info=error)
         return
@@ -102,15 +116,15 @@ def report(error: BaseException, *, client_left: bool) -> None:
 def _is_caused_by_disconnect(error: BaseException) -> bool:
     """Return whether the client's disconnect is anywhere in an exception's chain.
 
-    Frameworks turn our ClientDisconnected into an exception of their own, or make one of the
-    disconnect message that they received.
+    Frameworks convert our ClientDisconnected to their own exception, or raise one when they receive
+    a disconnect event.
     """
     waiting, seen = [error], set[int]()
     while waiting:
         found = waiting.pop()
         if isinstance(found, ClientDisconnected) or _name_of(found) in _DISCONNECTS:
             return True
-        if id(found) not in seen:  # a chain may be a ring
+        if id(found) not in seen:  # a chain can be circular
             seen.add(id(found))
             waiting += [e for e in (found.__cause__, found.__context__) if e is not None]
             if isinstance(found, BaseExceptionGroup):
@@ -122,7 +136,7 @@ def _name_of(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
-# What Starlette and FastAPI raise once they have received a disconnect message.
+# What Starlette and FastAPI raise after they have received a disconnect event.
 _DISCONNECTS = frozenset(
     {"starlette.requests.ClientDisconnect", "starlette.websockets.WebSocketDisconnect"}
 )

@@ -1,4 +1,4 @@
-"""Backpressure: the gate at which senders wait while a client reads too slowly."""
+"""Backpressure: senders wait while a client reads too slowly."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -8,7 +8,10 @@ if TYPE_CHECKING:
 
 
 class Waiters:
-    """Tasks that wait until something may have changed, and then check for themselves."""
+    """Tasks that wait for a change; once resumed, each checks its condition again.
+
+    True if there are any.
+    """
 
     __slots__ = ("_futures",)
 
@@ -19,7 +22,7 @@ class Waiters:
         return bool(self._futures)
 
     def wake(self) -> None:
-        """Resume all that wait."""
+        """Resume all waiting tasks."""
         futures = self._futures
         if not futures:
             return
@@ -40,29 +43,29 @@ class Waiters:
 
 
 class Gate(Waiters):
-    """Open while the write buffer is below its mark; senders wait while it is shut.
+    """Open while the write buffer is below its high-water mark; senders wait while it is shut.
 
-    is_shut: a sender has to wait. shut_since: when it was shut, in seconds of the worker's clock;
-    None while it is open.
+    is_shut: senders have to wait. shut_since: time of the worker's clock in seconds, None while it
+    is open.
     """
 
     __slots__ = ("is_shut", "shut_since")
 
     def __init__(self) -> None:
         self._futures = ()
-        self.is_shut = False  # beside the time, because each message asks for it
+        self.is_shut = False  # redundant, but faster to read for each message
         self.shut_since: float | None = None
 
     def shut(self, now: float) -> None:
-        """Make senders wait from now on."""
+        """Make senders wait. now: time of the worker's clock in seconds."""
         self.is_shut, self.shut_since = True, now
 
     def open(self) -> None:
-        """Let all senders go on."""
+        """Resume all senders."""
         self.is_shut, self.shut_since = False, None
         self.wake()
 
-    async def passed(self) -> None:
-        """Wait until it is open."""
+    async def wait_until_open(self) -> None:
+        """Wait while the gate is shut."""
         while self.is_shut:
             await self.wait()

@@ -1,65 +1,88 @@
-"""All deadlines of a worker in coarse buckets, looked at by one sweep."""
+"""All deadlines of a worker, kept in coarse time buckets and checked by one sweep."""
 
 import math
 from itertools import islice
 from typing import Protocol
 
 NEVER = math.inf
-TICK = 0.25  # seconds that a bucket spans, so a deadline is late by at most that
-LINGER = 2.0  # seconds for a client to close after we have closed our half of the connection
-_TURN = 100  # connections that one sweep looks at before the loop gets its turn
+TICK = 0.25  # seconds that a bucket spans: the most by which a deadline is late
+LINGER = 2.0  # seconds to wait for a client to close after our half is closed
+_MAX_CHECKS = 100  # items that one sweep checks before it yields to the event loop
 
 
 class Checked(Protocol):
     """Something that has deadlines.
 
-    bucket: where it is filed, None while it is not; kept by `Deadlines`.
+    bucket: the number of its bucket, None while it has none; set by `Deadlines`.
     """
 
     bucket: int | None
 
     def check(self, now: float) -> float:
-        """Do what is due at `now` and return when to ask again, infinity for never."""
+        """Enforce the deadlines that have passed.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            When to check again, infinity for never.
+        """
 
 
 class Deadlines:
-    """Files everything under its earliest deadline; to file it later than it stands is free."""
+    """Items to check, each in the bucket of its earliest deadline.
+
+    To move a deadline to a later time costs nothing: the item stays in its bucket, is checked early
+    and returns its new time then.
+    """
 
     def __init__(self) -> None:
         self._buckets: dict[int, tuple[int, set[Checked]]] = {}
 
     def arm(self, item: Checked, at: float) -> None:
-        """See that `item` is checked at `at`, or earlier."""
-        filed = item.bucket
-        if filed is not None:
-            if at > (filed - 1) * TICK:
-                return  # it is looked at before, or then, and says itself when next
+        """Check `item` at the given time or earlier, and at most `TICK` seconds later.
+
+        Args:
+            item: What to check.
+            at: Time of the worker's clock in seconds, infinity for never.
+        """
+        current = item.bucket
+        if current is not None:
+            if at > (current - 1) * TICK:
+                return  # it is checked in time, and returns then when to check it next
             self.disarm(item)
         elif at == NEVER:
             return
         bucket = math.ceil(at / TICK)
-        place = self._buckets.get(bucket)
-        if place is None:
-            place = self._buckets[bucket] = (bucket, set())
-        item.bucket, items = place  # one number for all of them
+        entry = self._buckets.get(bucket)
+        if entry is None:
+            entry = self._buckets[bucket] = (bucket, set())
+        item.bucket, items = entry  # all items share one int object
         items.add(item)
 
     def disarm(self, item: Checked) -> None:
-        """Forget `item`."""
+        """Do not check `item` any more."""
         if item.bucket is None:
             return
         self._buckets[item.bucket][1].discard(item)
         item.bucket = None
 
     def sweep(self, now: float) -> bool:
-        """Check what is due; True when some of it is left for the loop's next turn."""
+        """Check the items whose time has come, `_MAX_CHECKS` of them at most.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            Whether some are left for the next iteration of the event loop.
+        """
         last = math.floor(now / TICK)
-        room = _TURN
+        room = _MAX_CHECKS
         for bucket in sorted(b for b in self._buckets if b <= last):
             _, items = self._buckets[bucket]
             for item in list(islice(items, room)):
                 if item not in items:
-                    continue  # another's check has filed it elsewhere
+                    continue  # the check of another item has moved or removed it
                 items.discard(item)
                 item.bucket = None
                 self.arm(item, max(item.check(now), now))

@@ -1,4 +1,4 @@
-"""One HTTP request and its response: what the app awaits."""
+"""One HTTP exchange: the app's `receive` and `send` for a request and its response."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
     from wsgate.http.stream import HttpStream
     from wsgate.server.http1_driver import Http1Driver
 
-PIECE = 65_536  # bytes of a body that the app gets at once,
-PIECES = 64  # of so many of the client's chunks
+MAX_BODY_SIZE = 65_536  # bytes of body in one http.request event
+MAX_BODY_CHUNKS = 64  # chunks of the client joined in one http.request event
 
 
 class Exchange:
     """One request, from its head to the end of the app's call.
 
-    is_answered: its response is complete, or never will be.
+    is_answered: the response is complete, or no more of it is sent.
     """
 
     __slots__ = (
-        "_came",
         "_driver",
         "_has_left",
         "_has_received",
@@ -40,6 +39,7 @@ class Exchange:
         "_request_ended",
         "_response",
         "_stream",
+        "_waiters",
         "_wire",
         "_worker",
         "is_answered",
@@ -53,7 +53,7 @@ class Exchange:
         self._peer = peer
         self._request = request
         self._response = Response(request.method, Response.HTTP)
-        self._came: Waiters | None = None  # for an app that waits, which many never do
+        self._waiters: Waiters | None = None  # created by the first `receive` that has to wait
         self._peeked: RequestEvent | None = None
         self._request_ended = False
         self._has_received = False
@@ -69,27 +69,30 @@ class Exchange:
     # -- the app awaits ----------------------------------------------------------------------------
 
     async def receive(self) -> HTTPEvent:
-        """Return the next piece of the body, then, once it has come, the end of the client."""
+        """Return the next http.request event, or http.disconnect after the body.
+
+        Waits until the client sends more or disconnects.
+        """
         if self._has_received and not self._request_ended:
-            # A body in a thousand tiny chunks is there at once: others have their turn in between.
+            # A body of many tiny chunks may have arrived whole: let other tasks run in between.
             await asyncio.sleep(0)
         self._has_received = True
         while True:
             if self._has_left or self.is_answered:
                 return {"type": "http.disconnect"}
             self._wire.write(self._stream.send_continue())
-            message = self._next_piece()
+            message = self._next_body_event()
             if message is not None:
                 return message
             if not self._request_ended:
                 self._driver.wait_for_body()
-            self._came = self._came or Waiters()
-            await self._came.wait()
+            self._waiters = self._waiters or Waiters()
+            await self._waiters.wait()
 
-    def _next_piece(self) -> HTTPEvent | None:
-        event = self._take()
+    def _next_body_event(self) -> HTTPEvent | None:
+        event = self._next_event()
         if isinstance(event, RequestBody):
-            data = self._joined(event)
+            data = self._join_available(event)
             self._driver.body_arrived()
             if isinstance(self._peeked, RequestEnd):
                 self._peeked, self._request_ended = None, True
@@ -103,18 +106,18 @@ class Exchange:
             return {"type": "http.disconnect"}
         return None
 
-    def _joined(self, first: RequestBody) -> bytes:
-        """Return a piece with those that are there behind it, and peek at what comes next."""
-        pieces, size = [first.data], len(first.data)
-        while isinstance(event := self._take(), RequestBody):
-            if size + len(event.data) > PIECE or len(pieces) == PIECES:
+    def _join_available(self, first: RequestBody) -> bytes:
+        """Join body data with the chunks already received; keep the first event after them."""
+        chunks, size = [first.data], len(first.data)
+        while isinstance(event := self._next_event(), RequestBody):
+            if size + len(event.data) > MAX_BODY_SIZE or len(chunks) == MAX_BODY_CHUNKS:
                 break
-            pieces.append(event.data)
+            chunks.append(event.data)
             size += len(event.data)
         self._peeked = event
-        return b"".join(pieces)
+        return b"".join(chunks)
 
-    def _take(self) -> RequestEvent | None:
+    def _next_event(self) -> RequestEvent | None:
         if self._peeked is not None:
             event, self._peeked = self._peeked, None
             return event
@@ -127,54 +130,60 @@ class Exchange:
             return ClientClosed()
 
     async def send(self, message: Message) -> None:
-        """Send a piece of the response; return once the client keeps up with it."""
+        """Send a part of the response; wait while the write buffer is full.
+
+        Raises:
+            ClientDisconnected: The client has disconnected.
+            IllegalMessage: The message is not allowed in this state.
+            InvalidMessage: The message is malformed.
+        """
         wire, response = self._wire, self._response
         gate = wire.gate
         if gate.is_shut:
-            await gate.passed()
-        # A client that only ended its half may still read: `_has_left` alone does not end sending.
+            await gate.wait_until_open()
+        # After a half-close the client may still read: `_has_left` alone does not end sending.
         if wire.is_lost or (self.is_answered and response.state is not COMPLETE):
             raise ClientDisconnected("the client has left")
         event = response.send(message)
         if event is None:
-            return  # the head waits for the body, or trailers for more of them
+            return  # the head waits for the body; trailers wait for the last of them
         wire.write(self._stream.send(event, self._worker.default_headers))
         if response.state is COMPLETE:
-            self._answered()
+            self._complete_response()
         if gate.is_shut:
-            await gate.passed()
+            await gate.wait_until_open()
 
-    # -- the driver tells --------------------------------------------------------------------------
+    # -- what the driver reports -------------------------------------------------------------------
 
-    def more_came(self) -> None:
-        """Have the app look: bytes, or the client's end."""
+    def data_arrived(self) -> None:
+        """Resume the waiting `receive`: bytes or an EOF arrived."""
         self._wake()
 
     def _wake(self) -> None:
-        if self._came is not None:
-            self._came.wake()
+        if self._waiters is not None:
+            self._waiters.wake()
 
     def lost(self) -> None:
-        """Tell the app that its client is gone."""
+        """Notify the app that its client has disconnected."""
         self._has_left = True
         self._wake()
 
     def end_slow_body(self) -> None:
-        """End a request whose body does not come, though the app waits for it or has answered."""
-        if self._came or self.is_answered:
+        """Fail a request whose body is late while the app waits for it or after the response."""
+        if self._waiters or self.is_answered:
             self._fail(RequestRefused(408, "the request's body took too long"))
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _answered(self) -> None:
-        self._end()
+    def _complete_response(self) -> None:
+        self._mark_answered()
         self._log(self._response.status)
-        self._driver.answered()
+        self._driver.response_sent()
 
-    def _end(self) -> None:
+    def _mark_answered(self) -> None:
         self.is_answered = True
-        if self._came is not None:
-            self._came.wake()
+        if self._waiters is not None:
+            self._waiters.wake()
 
     def _log(self, status: int) -> None:
         if observers := self._worker.observers:
@@ -185,29 +194,33 @@ class Exchange:
 
     def _fail(self, refused: RequestRefused) -> None:
         self._has_left = True
-        self._end()
+        self._mark_answered()
         if self._response.has_started:
             self._wire.close()
         else:
             self._driver.refuse(refused)
 
     def done(self, error: BaseException | None) -> None:
-        """Answer for an app that has ended without a whole response."""
+        """Handle the end of the app's call: send 500 or close if the response is incomplete.
+
+        Args:
+            error: What the app raised, None if it returned.
+        """
         left = self._has_left or self._wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)
         if self.is_answered:
             return
-        self._end()
+        self._mark_answered()
         if error is None and not left:
             loggers.error.error("ASGI callable returned without completing its response")
         if self._response.has_started:
             self._log(self._response.status)
         elif error is not None or not left:
-            self._answer_500()
+            self._send_500()
         self._wire.close()
 
-    def _answer_500(self) -> None:
+    def _send_500(self) -> None:
         if not self._wire.is_lost:
             refused = RequestRefused(500, "the application failed")
             defaults = self._worker.default_headers

@@ -1,4 +1,4 @@
-"""The driver of a wire that speaks HTTP/1.1: requests in order, and the deadlines between."""
+"""The HTTP/1.1 driver of a wire: serves requests in order and enforces their deadlines."""
 
 import math
 from typing import TYPE_CHECKING
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
-READ_AHEAD = 65_536  # bytes that may wait to be parsed before reading is paused
-DRAIN = 65_536  # bytes of an unread body that are discarded so that the connection can go on
+READ_AHEAD = 65_536  # bytes buffered for the parser at which reading is paused
+DRAIN = 65_536  # bytes of an unread body that are discarded to keep the connection open
 
 
 class Http1Driver:
-    """The HTTP phase of a connection: it ends with the connection, or in a WebSocket."""
+    """The HTTP phase of a connection. It ends with the connection or with a WebSocket upgrade.
+
+    http1: the parser and serializer of this connection. wire: the connection to the client.
+    """
 
     __slots__ = (
         "_deadline",
@@ -45,10 +48,10 @@ class Http1Driver:
         self._drained = 0
         self._is_idle = True  # no byte of the next request has arrived
         self._deadline = math.inf
-        self._next_check = math.inf  # when the wire calls `check` at the latest
+        self._next_check = math.inf  # the latest time at which the wire calls `check`
 
     def start(self) -> None:
-        """Wait for the first request, which has the time of a head; later ones wait longer."""
+        """Wait for the first request; its timeout is that of a head, not the keep-alive timeout."""
         self._set_deadline(self.worker.config.ws_handshake_timeout)
 
     def _set_deadline(self, seconds: float) -> None:
@@ -65,20 +68,27 @@ class Http1Driver:
         self._read()
 
     def eof(self) -> None:
-        """Accept no further request; the current response is still sent."""
+        """Handle the client's half-close: no request follows, but the current response is sent."""
         self.http1.feed_eof()
         self._read()
 
     def lost(self) -> None:
-        """Notify the app that its client is gone."""
+        """Notify the app that its client has disconnected."""
         if self._exchange is not None:
             self._exchange.lost()
 
     def writable(self) -> None:
-        """Do nothing: senders wait at the gate."""
+        """Do nothing: senders wait on the gate."""
 
     def check(self, now: float) -> float:
-        """End what takes too long; return when to check again."""
+        """Enforce the deadlines.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            When to check again, infinity for never.
+        """
         self._next_check = next_check = self._check(now)
         return next_check
 
@@ -95,7 +105,7 @@ class Http1Driver:
         return self._deadline
 
     def stop(self) -> None:
-        """Make the current response the last one; without one, close."""
+        """Close after the current response, or at once if there is none."""
         if self._exchange is None or self._exchange.is_answered:
             self.wire.close()
         else:
@@ -105,18 +115,18 @@ class Http1Driver:
 
     def _read(self) -> None:
         if self._exchange is None:
-            self._next()
+            self._process_next_event()
         elif self._exchange.is_answered:
             self._drain()
         else:
-            self._exchange.more_came()
+            self._exchange.data_arrived()
             self._pause_if_full()
 
     def _pause_if_full(self) -> None:
         if len(self.http1.buffer) >= READ_AHEAD:
             self.wire.pause_reading()
 
-    def _next(self) -> None:
+    def _process_next_event(self) -> None:
         try:
             event = self.http1.take()
             self._handle(event)
@@ -125,7 +135,7 @@ class Http1Driver:
 
     def _handle(self, event: RequestEvent | None) -> None:
         if isinstance(event, Request):
-            self._begin(event)
+            self._start_exchange(event)
         elif isinstance(event, UpgradeRequest):
             self._upgrade(event)
         elif isinstance(event, ClientClosed):
@@ -134,12 +144,12 @@ class Http1Driver:
             self._is_idle = False
             self._set_deadline(self.worker.config.ws_handshake_timeout)
 
-    def _begin(self, request: Request) -> None:
+    def _start_exchange(self, request: Request) -> None:
         if self.worker.is_full:
             if observers := self.worker.observers:
                 client, method, target = self.wire.peer.client, request.method, request.target
                 observers.notify(RequestDone(client, method, target, request.version, 503))
-            self._answer(_full())
+            self._send_refusal(_service_unavailable())
             return
         self._deadline = math.inf
         self._exchange = Exchange(self, request, self.wire.peer)
@@ -148,12 +158,12 @@ class Http1Driver:
         self._exchange.start()  # an eager task may end it here
 
     def _upgrade(self, upgrade: UpgradeRequest) -> None:
-        # What follows a handshake that fails may be frames: the connection ends after the answer.
+        # After a failed handshake frames may follow: the connection ends after the response.
         self.http1.close_after_response()
         worker, peer = self.worker, self.wire.peer
         try:
             if worker.is_full:
-                raise _full()
+                raise _service_unavailable()
             agreed = handshake.check_handshake(upgrade.request, worker.deflate, worker.origins)
         except RequestRefused as refused:
             if worker.observers:
@@ -161,28 +171,28 @@ class Http1Driver:
                 worker.observers.notify(
                     HandshakeRefused(peer.client, target, refused.status, refused.detail)
                 )
-            self._answer(refused)
+            self._send_refusal(refused)
             return
         offer = Offer(upgrade.request, peer, agreed, upgrade.trailing)
         pending = PendingWebSocket(worker, self.wire, self.http1, offer)
         WebSocket(worker, self.wire, pending).start()
 
     def turn_away(self) -> None:
-        """Answer a connection above a limit with 503, whatever it asks for."""
+        """Reject a connection above a connection limit: send 503 without reading a request."""
         throttled.warning("A limit of connections is reached: answering with 503")
-        self._answer(_full())
+        self._send_refusal(_service_unavailable())
 
     def refuse(self, refused: RequestRefused) -> None:
-        """Answer a request that must not be served, log it, and close."""
+        """Send an error response to a request that is not served, log it, and close."""
         loggers.error.warning(
             "%s - Invalid HTTP request received: %d %s",
             format_address(self.wire.peer.client),
             refused.status,
             escape(refused.detail),
         )
-        self._answer(refused)
+        self._send_refusal(refused)
 
-    def _answer(self, refused: RequestRefused) -> None:
+    def _send_refusal(self, refused: RequestRefused) -> None:
         defaults = self.worker.default_headers
         self.wire.write(self.http1.refuse(refused, defaults))
         self.wire.close()
@@ -191,25 +201,25 @@ class Http1Driver:
         if self._exchange is not None:
             self._exchange.end_slow_body()
         elif self._is_idle:
-            self.wire.close()  # nothing was asked, so there is nothing to answer
+            self.wire.close()  # no request has begun, so there is none to respond to
         else:
             self.refuse(RequestRefused(408, "the request took too long"))
 
     # -- what the current exchange reports ---------------------------------------------------------
 
     def wait_for_body(self) -> None:
-        """Read on: the app waits for its body, and the client has its time for the next bytes."""
+        """Resume reading and start the body timeout: the app waits for more of the body."""
         self.wire.resume_reading()
         self._set_deadline(self.worker.config.timeout_request_body)
 
     def body_arrived(self) -> None:
-        """Stop the client's time, and read ahead again if there is room."""
+        """Stop the body timeout, and read ahead again if there is room."""
         self._deadline = math.inf
         if len(self.http1.buffer) < READ_AHEAD:
             self.wire.resume_reading()
 
-    def answered(self) -> None:
-        """Go on to what is pipelined after a complete response, or close."""
+    def response_sent(self) -> None:
+        """Continue with the next request after a complete response, or close."""
         if not self.http1.keeps_alive or self.worker.stopping:
             self._finish()
         else:
@@ -217,7 +227,7 @@ class Http1Driver:
             self.wire.resume_reading()
             exchange = self._exchange
             self._drain()
-            if self._exchange is exchange:  # the rest of its body is yet to come
+            if self._exchange is exchange:  # the rest of its body has not arrived yet
                 self._set_deadline(self.worker.config.ws_handshake_timeout)
 
     def _finish(self) -> None:
@@ -225,7 +235,7 @@ class Http1Driver:
         self.wire.close()
 
     def _drain(self) -> None:
-        """Discard the rest of a body that the app did not read, within a bound."""
+        """Discard the rest of a body that the app did not read; close if it exceeds `DRAIN`."""
         try:
             while isinstance(event := self.http1.take(), RequestBody):
                 self._drained += len(event.data)
@@ -238,21 +248,21 @@ class Http1Driver:
         if isinstance(event, ClientClosed):
             self._finish()
         elif self.http1.next_request():
-            self._renew()
+            self._await_next_request()
 
-    def _renew(self) -> None:
+    def _await_next_request(self) -> None:
         self._exchange = None
         self._is_idle = True
         self._set_deadline(self.worker.config.timeout_keep_alive)
         if self.http1.buffer or self.wire.has_eof:
-            # Not here: this runs within the app's `send`. The next call would have its context,
-            # and with eager tasks as many calls as were pipelined would be nested in each other.
-            self.worker.call_soon(self._next_pipelined)
+            # Not here: this runs within the app's `send`. The next call would get its context, and
+            # with eager tasks the calls of all pipelined requests would be nested in each other.
+            self.worker.call_soon(self._process_pipelined)
 
-    def _next_pipelined(self) -> None:
+    def _process_pipelined(self) -> None:
         if self._exchange is None and self.wire.driver is self:
-            self._next()
+            self._process_next_event()
 
 
-def _full() -> RequestRefused:
+def _service_unavailable() -> RequestRefused:
     return RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])

@@ -1,4 +1,4 @@
-"""The life of one worker: start its app, accept connections, and stop without losing any."""
+"""The lifecycle of one worker: start the app, accept connections, stop gracefully."""
 
 import asyncio
 import contextlib
@@ -17,17 +17,17 @@ from wsgate.server.listener import Listener
 from wsgate.server.watchdog import Watchdog
 from wsgate.server.worker import Worker
 
-# Iterations of the loop from an accept to the first bytes of the connection, and some more.
+# Loop iterations from an accept to the first read of the connection, with a margin.
 ACCEPT_ITERATIONS = 6
-DRAIN_STEP = 0.02  # seconds between the closings of a drain
-LAST_WORD = 1.0  # seconds for tasks that were cancelled, and for transports that were aborted
+DRAIN_STEP = 0.02  # seconds between two groups of WebSockets that a drain closes
+CANCEL_TIMEOUT = 1.0  # seconds to wait for cancelled tasks, and for aborted transports
 
 
 class SocketOwner(Protocol):
-    """Who opened the sockets that a worker listens on, and closes them."""
+    """The owner of a worker's listening sockets."""
 
     def withdraw(self) -> None:
-        """Remove what leads new clients to the sockets."""
+        """Remove the file of a Unix socket, so that new clients do not find it."""
 
     def close(self) -> None:
         """Close the sockets."""
@@ -46,15 +46,21 @@ class Lifecycle:
 
     @property
     def _app_timeout(self) -> float:
-        return max(self.worker.config.timeout_graceful_shutdown, LAST_WORD)
+        return max(self.worker.config.timeout_graceful_shutdown, CANCEL_TIMEOUT)
 
     # -- start -------------------------------------------------------------------------------------
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Start the app, and accept connections on sockets that someone else owns.
+        """Start the app, then accept connections.
 
-        Raises ConfigError where it cannot listen, StartupFailed where the app refuses to start;
-        `abandon` is to be called then.
+        Args:
+            sockets: Bound sockets. The caller owns and closes them.
+
+        Raises:
+            ConfigError: A socket cannot listen.
+            StartupFailed: The app's startup failed.
+
+        After an exception call `abandon`.
         """
         worker = self.worker
         worker.process = os.getpid()  # it may have been created before a fork
@@ -81,7 +87,7 @@ class Lifecycle:
             listener.close()
 
     async def abandon(self) -> None:
-        """Shut the app down after a start that failed."""
+        """Shut the app down after a failed start."""
         await self._lifespan.stop(self._app_timeout)
 
     def _tick(self) -> None:
@@ -89,17 +95,19 @@ class Lifecycle:
         pause = TICK
         try:
             pause = self.worker.tick()
-        except Exception:  # noqa: BLE001  # one connection's fault is not everyone's
+        except Exception:  # noqa: BLE001  # the other connections must go on
             loggers.error.exception("A deadline could not be processed; the others go on")
         self._timer = self.worker.loop.call_later(pause, self._tick)
 
     # -- stop --------------------------------------------------------------------------------------
 
     async def stop(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
-        """Accept no more, let what is under way end within its time, shut the app down.
+        """Stop gracefully: stop accepting, drain, cancel what is left, and shut the app down.
 
-        owner: of the sockets. takes_backlog: serve the connections that wait to be accepted; those
-        of an inherited socket are for whoever else has that.
+        Args:
+            owner: Closes the listening sockets.
+            takes_backlog: Serve the connections that wait in the backlog. False for an inherited
+                socket: another process that has it will accept them.
         """
         loggers.error.info("Shutting down")
         self._notify(ServerStopping)
@@ -109,8 +117,8 @@ class Lifecycle:
         for connection in list(worker.connections):
             connection.driver.stop()
         await self._drain(worker.config.drain_seconds)
-        if not await self._ended_within(worker.config.timeout_graceful_shutdown):
-            await self._cut()
+        if not await self._wait_until_idle(worker.config.timeout_graceful_shutdown):
+            await self._cancel_rest()
         assert self._timer is not None  # a worker that runs has one
         self._timer.cancel()
         self._watchdog.stop()
@@ -119,12 +127,12 @@ class Lifecycle:
         self._notify(ServerStopped)
 
     async def _stop_accepting(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
-        """Accept no more; serve those that the kernel has accepted, with the requests they sent."""
+        """Stop accepting; serve the connections of the backlog and the requests already sent."""
         for listener in self.listeners:
             listener.stop_accepting()
         await _set_up_accepted()
-        waiting = [(one, one.take_backlog()) for one in self.listeners if takes_backlog]
-        # Without an iteration of the loop in between, in which more could arrive.
+        waiting = [(item, item.take_backlog()) for item in self.listeners if takes_backlog]
+        # No loop iteration from here to the close: more connections could arrive in it.
         owner.withdraw()
         self.close_listeners()
         owner.close()
@@ -134,12 +142,12 @@ class Lifecycle:
         await _set_up_accepted()
 
     async def _drain(self, seconds: float) -> None:
-        """Close the WebSockets evenly over some seconds, so that not all reconnect at once."""
+        """Close the WebSockets spread over some seconds, so that they do not reconnect together."""
         waiting = list(self.worker.websockets.values())
         loop = self.worker.loop
-        begun, closed = loop.time(), 0
+        started_at, closed = loop.time(), 0
         while closed < len(waiting) and self.worker.connections:
-            share = (loop.time() - begun) / seconds if seconds else 1.0
+            share = (loop.time() - started_at) / seconds if seconds else 1.0
             due = min(len(waiting), int(len(waiting) * share) + 1)
             for websocket in waiting[closed:due]:
                 websocket.drain()
@@ -147,10 +155,10 @@ class Lifecycle:
             if closed < len(waiting):
                 await asyncio.sleep(DRAIN_STEP)
 
-    async def _ended_within(self, seconds: float) -> bool:
-        """Wait for all connections and calls of the app to end; returns whether they did.
+    async def _wait_until_idle(self, seconds: float) -> bool:
+        """Wait for all connections and app calls to end; return whether they did.
 
-        The log says now and then what is waited for.
+        From time to time what is still running is logged.
         """
         worker = self.worker
         now = worker.loop.time()
@@ -166,8 +174,8 @@ class Lifecycle:
                 loggers.error.info(progress_report(connections, calls, deadline - now))
         return worker.is_idle
 
-    async def _cut(self) -> None:
-        """End by force what did not end in time."""
+    async def _cancel_rest(self) -> None:
+        """Cancel the app calls and abort the connections that are left."""
         worker, tasks = self.worker, self.worker.tasks
         loggers.error.warning(
             "Timeout graceful shutdown exceeded: cancelling %d app calls, dropping %d connections",
@@ -177,10 +185,10 @@ class Lifecycle:
         for task in tasks:
             task.cancel("the server stops")
         if tasks:
-            await asyncio.wait(tasks, timeout=LAST_WORD)
+            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
         for connection in list(worker.connections):
             connection.abort()
-        await self._ended_within(LAST_WORD)
+        await self._wait_until_idle(CANCEL_TIMEOUT)
         if left := len(worker.tasks):
             loggers.error.error("%d app calls ignore their cancellation", left)
 
@@ -188,12 +196,12 @@ class Lifecycle:
 async def _listen(listener: Listener, backlog: int) -> None:
     try:
         await listener.start(backlog)
-    except OSError as error:  # another process was quicker, or an inherited socket is in use
+    except OSError as error:  # the address has been taken, or an inherited socket is in use
         reason = error.strerror or error
         raise ConfigError(f"cannot listen on {listener.name}: {reason}") from None
 
 
 async def _set_up_accepted() -> None:
-    """Have the loop set up what it has accepted, and read what arrived on it."""
+    """Let the loop set up accepted connections and read their first bytes."""
     for _ in range(ACCEPT_ITERATIONS):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The task of the app's lifespan: started before the first connection, ended after the last."""
+"""The task of the app's lifespan: starts before the first connection, ends after the last."""
 
 import asyncio
 import contextvars
@@ -17,9 +17,9 @@ from wsgate.types import App, Message
 class Lifespan:
     """One app's lifespan.
 
-    mode: "off" calls nothing; "on" takes an app without lifespan for one that failed; "auto" goes
-    on without. state: what the app puts there reaches the scope of every connection. variables: the
-    context variables with which the app's startup was complete, None without a lifespan.
+    mode: "off" does not call the app; "on" requires lifespan support; "auto" serves an app without
+    it, too. state: filled by the app, copied into the scope of every connection. variables: the
+    context variables that the app's startup has set, None if the startup is not complete.
     """
 
     def __init__(self, app: App, mode: Mode, state: dict[str, Any]) -> None:
@@ -35,14 +35,18 @@ class Lifespan:
         self.variables: contextvars.Context | None = None
 
     async def start(self) -> None:
-        """Start the app. Raises StartupFailed with the app's own message."""
+        """Run the app's startup.
+
+        Raises:
+            StartupFailed: With the app's message, or the reason why there is none.
+        """
         if self._mode == "off":
             return
         self._events.put_nowait("lifespan.startup")
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda _: self._changed.set())
         try:
-            await self._change(State.STARTING)
+            await self._wait_while(State.STARTING)
         except asyncio.CancelledError:
             await self.abandon()
             raise
@@ -50,10 +54,14 @@ class Lifespan:
             await self.abandon()
             raise StartupFailed(self._life.failure or "the application's startup failed")
         if self._life.state is State.STARTING:
-            self._continue_without()
+            self._report_missing()
 
-    def _continue_without(self) -> None:
-        """Say once that the app has no lifespan, or that it broke off. Raises StartupFailed."""
+    def _report_missing(self) -> None:
+        """Log that the app has no lifespan, or that it ended during startup.
+
+        Raises:
+            StartupFailed: The mode is "on".
+        """
         error = self._error
         if self._mode == "on":
             if error is not None:
@@ -63,7 +71,7 @@ class Lifespan:
             raise StartupFailed("the application has no lifespan, which --lifespan on asks for")
         if error is None:
             return
-        if self._has_received:  # an app that asks what is wanted has a lifespan
+        if self._has_received:  # an app that calls `receive` supports lifespan
             reason = error_line(error)
             loggers.error.warning(
                 "The application's lifespan ended during startup (%s); serving without it",
@@ -74,14 +82,18 @@ class Lifespan:
             loggers.error.info("ASGI 'lifespan' protocol appears unsupported.")
 
     async def stop(self, seconds: float) -> None:
-        """Shut the app down, if it came up, and give it some seconds for it."""
+        """Run the app's shutdown, if its startup was complete.
+
+        Args:
+            seconds: Time for the shutdown; then an error is logged and the task is cancelled.
+        """
         if self._task is None or self._task.done() or not self._life.is_running:
             return
         self._life.stop()
         self._events.put_nowait("lifespan.shutdown")
         try:
             async with asyncio.timeout(seconds):
-                await self._change(State.STOPPING)
+                await self._wait_while(State.STOPPING)
         except TimeoutError:
             loggers.error.error("Application shutdown did not end within %.1f s", seconds)
         if self._life.state is State.FAILED:
@@ -89,14 +101,14 @@ class Lifespan:
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Cancel what is left of the task."""
+        """Cancel the task if it has not ended."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=1.0)
 
-    async def _change(self, state: State) -> None:
-        """Wait until the app's life leaves a state, or its task ends."""
-        assert self._task is not None  # start has made it
+    async def _wait_while(self, state: State) -> None:
+        """Wait until the lifespan has left a state, or the task has ended."""
+        assert self._task is not None  # `start` has created it
         while self._life.state is state and not self._task.done():
             self._changed.clear()
             await self._changed.wait()
@@ -106,9 +118,9 @@ class Lifespan:
             await self._app(
                 cast("dict[str, Any]", lifespan_scope(self._state)), self._receive, self._send
             )
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # it ends alone
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # of the app
             if self._life.state is State.STARTING:
-                self._error = error  # start() decides what it means
+                self._error = error  # handled in `start`
             elif not isinstance(error, asyncio.CancelledError):
                 loggers.error.error("Exception in 'lifespan' protocol", exc_info=error)
 

@@ -1,4 +1,4 @@
-"""A listener: accepts the connections of one listening socket for a worker."""
+"""A listener: accepts connections on one listening socket for a worker."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from wsgate.server.admission import Admission
     from wsgate.server.worker import Worker
 
-ACCEPT_AT_ONCE = 16  # connections that are accepted in one iteration of the loop
-MAX_WAITING = 4_096  # connections that are taken out of a backlog before its socket is closed
+ACCEPT_AT_ONCE = 16  # connections accepted in one loop iteration
+MAX_WAITING = 4_096  # connections taken from the backlog before the socket is closed
 
 
 class Listener:
-    """Accepts connections on a socket that it does not own: who opened it closes it.
+    """Accepts connections on a socket, which its opener closes.
 
-    worker: serves the connections. admission: how many may be open, over all listeners of the
-    worker. scheme: "http" or "https". sock: None for connections that are made in another way.
+    worker: serves the connections. admission: the connection limits, shared by all listeners of the
+    worker. scheme: "http" or "https". sock: None if connections come from elsewhere, as in tests.
     """
 
     def __init__(self, worker: "Worker", sock: socket.socket | None, scheme: str = "http") -> None:
@@ -37,38 +37,47 @@ class Listener:
         self._address: Address | None = None
 
     def peer(self, client: Address | None, sockname: object) -> Peer:
-        """Return who is at both ends of a connection.
+        """Return the addresses of both ends of a connection.
 
-        client: None for the client of a Unix socket. sockname: the address at which it arrived.
+        Args:
+            client: None for the client of a Unix socket.
+            sockname: The local address of the connection, as `getsockname` returns it.
         """
-        if sockname != self._sockname:  # nearly always it is that of the connection before
+        if sockname != self._sockname:  # rare: most connections have the same local address
             self._sockname = sockname
             self._address = _address_of(sockname)
         return Peer(client, self._address, self.scheme)
 
     @property
     def name(self) -> str:
-        """Where clients find the socket, as in the line that reports it."""
+        """The address of the socket, as logged at startup."""
         assert self.sock is not None  # only a listener in memory has none
         return name_of(self.sock, self.scheme)
 
     async def start(self, backlog: int) -> None:
-        """Accept connections. Raises OSError where the socket cannot listen."""
+        """Listen and accept connections.
+
+        Args:
+            backlog: Connections that may wait in the kernel to be accepted.
+
+        Raises:
+            OSError: The socket cannot listen.
+        """
         sock = self.sock
         assert sock is not None  # only a listener in memory has none
         sock.setblocking(False)
-        sock.listen(backlog)  # here, because uvloop reports to nobody that it fails
+        sock.listen(backlog)  # here, because uvloop ignores an error of it
         for handle in self._handles(sock):
             self._servers.append(await self._serve(handle))
-        # For the kernel it is the backlog; for asyncio also how many it accepts in one iteration,
-        # and how often it complains in one when there are no more file descriptors.
+        # Again, because `_serve` has set it to ACCEPT_AT_ONCE: asyncio accepts as many connections
+        # in one iteration, and logs as many errors when there are no free file descriptors.
         sock.listen(backlog)
 
     def _handles(self, sock: socket.socket) -> Iterator[socket.socket]:
-        """Yield a socket as often as it takes to accept many connections in one iteration.
+        """Yield as many handles of a socket as needed to accept many connections per iteration.
 
-        uvloop accepts one in an iteration on each handle. When everybody reconnects at once, an
-        iteration that accepts sixteen of them costs little more than one that accepts one.
+        uvloop accepts one connection per handle and iteration. When all clients reconnect together,
+        an iteration that accepts sixteen costs little more than one that accepts one.
         """
         yield sock
         if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
@@ -81,31 +90,31 @@ class Listener:
             return await loop.create_server(self.connection, sock=sock, backlog=ACCEPT_AT_ONCE)
         create = functools.partial(loop.create_unix_server, self.connection, sock=sock)
         try:
-            # The loop must not remove the file: only its owner knows whose it is.
+            # The loop must not remove the file: its owner does, if it is still the same file.
             return await create(backlog=ACCEPT_AT_ONCE, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
-        except TypeError:  # before Python 3.13 a loop has no such argument, and removes nothing
+        except TypeError:  # before Python 3.13 there is no such argument, and no removal
             return await create(backlog=ACCEPT_AT_ONCE)
 
     def connection(self) -> Connection:
-        """Return a new connection, for the loop to report to."""
+        """Return a new connection: the loop's protocol factory."""
         return Connection(self)
 
     # -- stop --------------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
-        """Have the loop accept no more, as far as that is possible before `close`.
+        """Stop accepting, if the loop can do that before `close`.
 
-        asyncio sets up what it has accepted over some iterations, for which its server must be
-        open.
+        asyncio needs some more iterations to set up what it has accepted, and its server must be
+        open until then.
         """
         loop = asyncio.get_running_loop()
         if isinstance(loop, asyncio.SelectorEventLoop) and self.sock is not None:
             loop.remove_reader(self.sock)
 
     def take_backlog(self) -> list[socket.socket]:
-        """Return the connections that wait in the backlog, which closing the socket would reset."""
+        """Accept and return the connections in the backlog: closing the socket would reset them."""
         accepted: list[socket.socket] = []
-        with contextlib.suppress(OSError):  # there are no more, or no more file descriptors
+        with contextlib.suppress(OSError):  # no more connections, or no free file descriptors
             while self.sock is not None and len(accepted) < MAX_WAITING:
                 accepted.append(self.sock.accept()[0])
         return accepted
@@ -117,24 +126,24 @@ class Listener:
         self._servers.clear()
 
     async def serve_accepted(self, sock: socket.socket) -> None:
-        """Serve a connection that was accepted elsewhere."""
-        with contextlib.suppress(OSError):  # the client has left already
+        """Serve a connection that `take_backlog` has accepted."""
+        with contextlib.suppress(OSError):  # the client has already disconnected
             await asyncio.get_running_loop().connect_accepted_socket(self.connection, sock)
 
 
 def _address_of(sockname: object) -> Address | None:
     if isinstance(sockname, tuple):
-        return sockname if len(sockname) == 2 else sockname[:2]  # noqa: PLR2004  # IPv6 has more
+        return sockname if len(sockname) == 2 else sockname[:2]  # noqa: PLR2004  # IPv6: 4 items
     if sockname and isinstance(sockname, str):
         return sockname, None  # ASGI: the path of a Unix socket, and None
-    return None  # or an unnamed one
+    return None  # an unnamed Unix socket
 
 
 def name_of(sock: socket.socket, scheme: str = "http") -> str:
-    """Return where clients find a listening socket, as in the line that reports it."""
+    """Return the address of a listening socket, as logged at startup."""
     address = sock.getsockname()
     if sock.family == getattr(socket, "AF_UNIX", None):
-        if isinstance(address, bytes):  # abstract: its name begins with a zero byte
+        if isinstance(address, bytes):  # an abstract socket: its name starts with a zero byte
             address = "@" + os.fsdecode(address[1:])
         return f"unix socket {address or '(unnamed)'}"
     host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]

@@ -1,4 +1,4 @@
-"""The deadlines of one open WebSocket: signs of life, a slow reader, idle time, age."""
+"""The timeouts of one open WebSocket: keepalive, slow reader, stuck app, idle time, lifetime."""
 
 import math
 import random
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
-MAX_PAUSE = 300.0  # seconds that an app may leave its queue full
-_SOONEST = 0.5  # of the interval of Pings, from which on the first may be sent
-_SHORTEST = 0.9  # of a lifetime
-_CHECKS = 8  # checks in a time without progress, so that it is exact to an eighth
+MAX_PAUSE = 300.0  # seconds that an app may leave its receive queue full
+_MIN_FIRST_PING = 0.5  # earliest first Ping, as a fraction of the interval
+_MIN_LIFETIME, _MAX_LIFETIME = 0.9, 1.1  # random range, as a fraction of the setting
+_CHECKS = 8  # checks per timeout, so that it is late by an eighth at most
 
 
 class Watched(Protocol):
-    """An open WebSocket, as far as its deadlines depend on it."""
+    """What `Liveness` needs of an open WebSocket."""
 
     worker: "Worker"
     wire: "Wire"
@@ -35,35 +35,37 @@ class Watched(Protocol):
         """Send frames that do not pass the message path."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send our Close and wait for the client's."""
+        """Send a Close frame and wait for the client's."""
 
     def give_up(self, code: int, reason: str) -> None:
-        """Send our Close to a client that gives no sign of life, and end TCP soon after."""
+        """Send a Close frame to a client that has timed out, and end TCP soon after."""
 
 
 def first_check(config: Config) -> float:
-    """Return the seconds from a WebSocket's opening until something may be due."""
+    """Return the seconds from the opening of a WebSocket to its first check."""
     return min(
-        config.ws_ping_interval * _SOONEST or math.inf,
+        config.ws_ping_interval * _MIN_FIRST_PING or math.inf,
         MAX_PAUSE / _CHECKS,
         (config.ws_idle_timeout or math.inf) / _CHECKS,
-        config.ws_max_lifetime * _SHORTEST or math.inf,
+        config.ws_max_lifetime * _MIN_LIFETIME or math.inf,
     )
 
 
 class Liveness(Keepalive):
-    """Checks one WebSocket while it is open. opened_at: in seconds of the worker's clock.
+    """The timeouts of one open WebSocket.
 
-    Its fields are set at the first check, which many WebSockets do not live to see, but the object
-    is there from the start, and is its own keepalive: Python's collector visits every object when
-    there are a quarter more of them than before. With tens of thousands of connections that takes
-    a tenth of a second, and must not be caused by time passing.
+    opened_at: time of the worker's clock in seconds.
+
+    Its fields are set at the first check, because many WebSockets end before it. But the object is
+    created with the WebSocket, and is a Keepalive instead of having one: Python's garbage collector
+    runs a full collection when the number of objects has grown by a quarter. With tens of thousands
+    of connections that takes a tenth of a second, so timers must not create objects.
     """
 
     __slots__ = (
         "_active_at",
+        "_ends_at",
         "_is_new",
-        "_life_ends",
         "_messages",
         "_received_bytes",
         "_received_messages",
@@ -75,9 +77,9 @@ class Liveness(Keepalive):
         self.opened_at = opened_at
         self._is_new = True
 
-    def _begin(self, now: float, config: Config) -> None:
-        # Connections that were opened together do not ping together.
-        first = _between(_SOONEST, 1.0)
+    def _initialize(self, now: float, config: Config) -> None:
+        # Random, so that connections opened together do not ping together.
+        first = _between(_MIN_FIRST_PING, 1.0)
         super().__init__(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
         self._is_new = False
         self._received_bytes = 0
@@ -85,14 +87,22 @@ class Liveness(Keepalive):
         self._received_messages = 0
         self._stuck_since = now
         self._active_at = now
-        lifetime = config.ws_max_lifetime
-        # Nor do they end together.
-        self._life_ends = now + lifetime * _between(_SHORTEST, 1.1) if lifetime else math.inf
+        lifetime = config.ws_max_lifetime * _between(_MIN_LIFETIME, _MAX_LIFETIME)
+        # Random, so that they do not end together either.
+        self._ends_at = now + lifetime if lifetime else math.inf
 
     def check(self, now: float, websocket: Watched) -> float:
-        """Do what is due; return when to check again."""
+        """Enforce all timeouts.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+            websocket: The WebSocket, always the same one.
+
+        Returns:
+            When to check again, infinity for never.
+        """
         if self._is_new:
-            self._begin(self.opened_at, websocket.worker.config)
+            self._initialize(self.opened_at, websocket.worker.config)
         checks = (
             self._check_reader,
             self._check_app,
@@ -106,7 +116,7 @@ class Liveness(Keepalive):
         )
 
     def _check_reader(self, now: float, websocket: Watched) -> float:
-        """Give up a client that does not read what it is sent."""
+        """Close if the client has not read for --ws-send-timeout."""
         shut_since = websocket.gate.shut_since
         if shut_since is None:
             return math.inf
@@ -116,7 +126,7 @@ class Liveness(Keepalive):
         return until
 
     def _check_app(self, now: float, websocket: Watched) -> float:
-        """Close for an app that does not receive: it hides its client's end, too."""
+        """Close if the app has not called `receive`: its full queue hides a disconnect, too."""
         received = websocket.received_messages
         if websocket.wire.paused_since is None or received != self._received_messages:
             self._received_messages, self._stuck_since = received, now
@@ -125,7 +135,7 @@ class Liveness(Keepalive):
         return min(self._stuck_since + MAX_PAUSE, now + MAX_PAUSE / _CHECKS)
 
     def _check_peer(self, now: float, websocket: Watched) -> float:
-        """Send a Ping, and give up a client that gives no sign of life."""
+        """Send Pings; close if no data arrives after one for --ws-ping-timeout."""
         if not websocket.worker.config.ws_ping_interval:
             return math.inf
         if websocket.received_bytes != self._received_bytes:
@@ -143,7 +153,7 @@ class Liveness(Keepalive):
         return step.next_at
 
     def _check_idle(self, now: float, websocket: Watched) -> float:
-        """Close a WebSocket on which neither side has sent a message for --ws-idle-timeout."""
+        """Close if neither side has sent a message for --ws-idle-timeout."""
         timeout = websocket.worker.config.ws_idle_timeout
         if not timeout:
             return math.inf
@@ -156,11 +166,11 @@ class Liveness(Keepalive):
         return min(until, now + timeout / _CHECKS)
 
     def _check_age(self, now: float, websocket: Watched) -> float:
-        """Close a WebSocket that is old enough, so that its client reconnects elsewhere."""
-        if now >= self._life_ends:
+        """Close after --ws-max-lifetime, so that the client reconnects elsewhere."""
+        if now >= self._ends_at:
             websocket.close(SERVICE_RESTART, "lifetime reached")
-        return self._life_ends
+        return self._ends_at
 
 
 def _between(low: float, high: float) -> float:
-    return random.uniform(low, high)  # noqa: S311  # no secret
+    return random.uniform(low, high)  # noqa: S311  # not for a secret

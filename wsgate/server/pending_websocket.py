@@ -1,4 +1,4 @@
-"""A WebSocket that its app has neither accepted nor refused yet: the wire's driver until then."""
+"""A WebSocket that its app has neither accepted nor refused yet."""
 
 import math
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
-EARLY = 65_536  # bytes that may arrive before the app accepts until reading is paused
+EARLY = 65_536  # bytes received before the app accepts at which reading is paused
 
 
 @dataclass(slots=True)
 class Offer:
     """A checked handshake that its app may accept.
 
-    peer: who is at both ends, as the request's headers say. trailing: bytes after the request.
+    peer: the addresses of both ends. trailing: bytes that arrived after the request.
     """
 
     request: Request
@@ -40,9 +40,9 @@ class Offer:
 class PendingWebSocket:
     """The wire's driver from the handshake until the app's decision.
 
-    offer: what the client asks for. conversation: the app's side of it. end: the code and
-    reason of the app's disconnect, None while there is none. All of it is dropped once the
-    WebSocket is open.
+    offer: the handshake. conversation: the state of the app's ASGI messages. end: the code and
+    reason of the app's disconnect event, None until there is one. The whole object is dropped once
+    the WebSocket is open.
     """
 
     __slots__ = (
@@ -67,30 +67,34 @@ class PendingWebSocket:
         self._denial: Response | None = None
         self._early = offer.trailing
         self._waiters: Waiters | None = None
-        self._has_connected = False  # the app has had its websocket.connect
+        self._has_connected = False  # the app has received its websocket.connect
         self.conversation = asgi.Conversation(offer.handshake)
         self.end: tuple[int, str] | None = None
         self._deadline = math.inf
 
     def start(self) -> None:
-        """Give the app its time to decide; end at once if the client has ended its half."""
+        """Start the app's timeout; end at once if the client has half-closed the connection."""
         worker = self._worker
         self._deadline = worker.clock() + worker.config.ws_handshake_timeout
         self._wire.check_at(self._deadline)
         if self._early:
             self._pause_if_full()
-        if self._wire.has_eof:  # it arrived while a request before was being answered
+        if self._wire.has_eof:  # it arrived during the response to an earlier request
             self.eof()
 
     # -- the app's decision ------------------------------------------------------------------------
 
     def take_connect(self) -> bool:
-        """Return True once: the app is to receive its websocket.connect."""
-        had_it, self._has_connected = self._has_connected, True
-        return not had_it
+        """Return True at the first call: the app has not received its websocket.connect yet."""
+        was_connected, self._has_connected = self._has_connected, True
+        return not was_connected
 
     async def receive(self) -> WebSocketEvent | None:
-        """Return the disconnect, again and again; None if the WebSocket was accepted."""
+        """Wait for the end of the handshake.
+
+        Returns:
+            The disconnect event, at every call; None if the WebSocket was accepted.
+        """
         while self.end is None:
             if self.conversation.state is asgi.OPEN:
                 return None
@@ -102,33 +106,50 @@ class PendingWebSocket:
         if self._waiters is not None:
             self._waiters.wake()
 
-    def accept(self, wish: asgi.Accept) -> bytes:
-        """Send the 101; return what came early."""
+    def accept(self, accept: asgi.Accept) -> bytes:
+        """Send the 101 response.
+
+        Args:
+            accept: The app's subprotocol and headers; its headers replace default ones.
+
+        Returns:
+            The bytes that arrived before, to be parsed as frames.
+        """
         worker = self._worker
         lines = worker.default_lines
-        if wish.headers:
-            names = {name for name, _ in wish.headers}
-            own = [header for header in worker.default_headers if header[0] not in names]
-            lines = lines_of([*own, *wish.headers])
-        self._wire.write(switching_protocols(self.offer.handshake, wish.subprotocol, lines))
+        if accept.headers:
+            names = {name for name, _ in accept.headers}
+            defaults = [header for header in worker.default_headers if header[0] not in names]
+            lines = lines_of([*defaults, *accept.headers])
+        self._wire.write(switching_protocols(self.offer.handshake, accept.subprotocol, lines))
         self._wake()
         return self._early
 
     def refuse(self, refused: RequestRefused, end: tuple[int, str] = (ABNORMAL, "")) -> None:
-        """Answer the handshake with a response of the server's own."""
+        """Reject the handshake with a response made by the server, and close.
+
+        Args:
+            refused: The response.
+            end: The code and reason of the app's disconnect event.
+        """
         self._finish(refused.status, refused.detail, end)
         defaults = self._worker.default_headers
         self._wire.write(self._stream.refuse(refused, defaults))
         self._wire.close()
 
     async def deny(self, message: Message) -> None:
-        """Send a piece of the app's own response to the handshake."""
+        """Send a part of the app's denial response; wait while the write buffer is full.
+
+        Raises:
+            IllegalMessage: The message is not allowed in this state.
+            InvalidMessage: The message is malformed.
+        """
         gate = self._wire.gate
         if self._denial is None:
-            self._deadline = math.inf  # it has decided in time
+            self._deadline = math.inf  # the app has decided in time
             self._denial = Response("GET", Response.DENIAL)
         if gate.is_shut:
-            await gate.passed()
+            await gate.wait_until_open()
         try:
             event = self._denial.send(message)
         except InvalidMessage:
@@ -139,11 +160,11 @@ class PendingWebSocket:
             return  # the head waits for the body
         self._wire.write(self._stream.send(event, self._worker.default_headers))
         if self._denial.state is ResponseState.COMPLETE:
-            self._denied(self._denial)
+            self._finish_denial(self._denial)
         if gate.is_shut:
-            await gate.passed()
+            await gate.wait_until_open()
 
-    def _denied(self, denial: Response) -> None:
+    def _finish_denial(self, denial: Response) -> None:
         self.conversation.end_denial()
         reason = "the application sent its own response"
         self._finish(denial.status, reason, (ABNORMAL, ""))
@@ -160,9 +181,13 @@ class PendingWebSocket:
         self._wake()
 
     def answer_for_app(self, error: BaseException | None) -> None:
-        """Answer for an app that has ended without a decision, or within its response."""
+        """End the handshake after the app's call ended without a decision or a whole response.
+
+        Args:
+            error: What the app raised, None if it returned.
+        """
         if self._denial is not None and self._denial.has_started:
-            self._denied(self._denial)
+            self._finish_denial(self._denial)
             return
         if error is None:
             loggers.error.error("ASGI callable returned without accepting or refusing")
@@ -171,7 +196,7 @@ class PendingWebSocket:
     # -- what the wire reports ---------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
-        """Keep what arrives before the app has accepted."""
+        """Buffer bytes that arrive before the app accepts."""
         self._early += data
         self._pause_if_full()
 
@@ -180,28 +205,35 @@ class PendingWebSocket:
             self._wire.pause_reading()
 
     def eof(self) -> None:
-        """Take the client's half-close for its end."""
+        """Close: a client that has ended its half cannot open a WebSocket."""
         self.lost()
         self._wire.close()
 
     def lost(self) -> None:
-        """Notify the app that its client is gone."""
+        """Notify the app that its client has disconnected."""
         self.end = self.end or (ABNORMAL, "")
         self._wake()
         self._wire.gate.wake()
 
     def writable(self) -> None:
-        """Do nothing: senders wait at the gate."""
+        """Do nothing: senders wait on the gate."""
 
     def check(self, now: float) -> float:
-        """Refuse for an app that takes too long; return when to ask again."""
+        """Send 503 if the app takes too long.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            When to check again, infinity for never.
+        """
         if now >= self._deadline:
             self._deadline = math.inf
             self.refuse(RequestRefused(503, "the application did not accept in time"))
         return min(self._deadline, self._check_denial(now))
 
     def _check_denial(self, now: float) -> float:
-        """Drop a client that does not read the denial that it is sent."""
+        """Abort if the client does not read the denial response."""
         if not self._wire.gate.is_shut:
             return math.inf
         if now >= self._wire.read_deadline:
@@ -209,10 +241,10 @@ class PendingWebSocket:
         return self._wire.read_deadline
 
     def stop(self) -> None:
-        """Accept no further request, which cannot follow a handshake anyway."""
+        """Do nothing: no further request can follow a handshake."""
 
     def drain(self) -> None:
-        """Refuse with 503, unless the app's own response is being sent."""
+        """Send 503, unless the app has started a denial response."""
         if self.end is None and not (self._denial and self._denial.has_started):
             refused = RequestRefused(503, "the server stops", [(b"retry-after", b"1")])
             self.refuse(refused, (SERVICE_RESTART, "service restart"))

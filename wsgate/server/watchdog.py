@@ -1,4 +1,4 @@
-"""A thread that tells what blocks the event loop, while it does."""
+"""A watchdog thread that logs which call is blocking the event loop."""
 
 import sys
 import threading
@@ -8,65 +8,69 @@ from pathlib import Path
 
 from wsgate import loggers, threads
 
-BLOCKED = 1.0  # seconds without a beat that are worth a warning
-_PERIOD = 0.25
-_FRAMES = 3
+BLOCKED = 1.0  # seconds without a beat after which a warning is logged
+_PERIOD = 0.25  # seconds between checks
+_FRAMES = 3  # stack frames in the warning, the innermost first
 
 
 class Watchdog:
-    """Watches the beat of one event loop, which `beat` gives, from a thread of its own.
+    """Watches one event loop from a separate thread; the loop calls `beat` regularly.
 
-    A loop that is blocked cannot say so itself, and afterwards nobody knows what it was: so the
-    stack of its thread is looked at while it hangs.
+    A blocked loop cannot log anything, and once it runs again the cause is no longer on the stack:
+    so the stack is read from another thread while the loop is blocked.
     """
 
     def __init__(self) -> None:
         self._beat = time.monotonic()
-        self._told = False
+        self._has_warned = False
         self._stopped = threading.Event()
         self._watched = threading.get_ident()
         self._thread = threads.daemon_thread(self._watch, "wsgate-watchdog")
 
     def start(self) -> None:
-        """Begin; the calling thread is the one that is watched."""
+        """Start the thread. It watches the calling thread."""
         self._watched = threading.get_ident()
         self.beat()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread and wait for it to end."""
         self._stopped.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def beat(self) -> None:
-        """Note that the loop runs."""
+        """Record that the loop is running."""
         self._beat = time.monotonic()
-        self._told = False
+        self._has_warned = False
 
     def _watch(self) -> None:
         woken = time.monotonic()
         while not self._stopped.wait(_PERIOD):
             now = time.monotonic()
-            # A thread that was late itself knows nothing: the whole process stood still.
+            # If this thread was late, too, the whole process was suspended: the loop may be fine.
             if now - woken < 2 * _PERIOD:
-                self.look(now)
+                self.check(now)
             woken = now
 
-    def look(self, now: float) -> None:
-        """Warn once about a beat that is missing at `now`."""
+    def check(self, now: float) -> None:
+        """Log a warning if the last beat is too old, once until the next beat.
+
+        Args:
+            now: Time of `time.monotonic` in seconds.
+        """
         silent = now - self._beat
-        if silent < BLOCKED or self._told:
+        if silent < BLOCKED or self._has_warned:
             return
-        self._told = True
+        self._has_warned = True
         frame = sys._current_frames().get(self._watched)  # noqa: SLF001  # documented so
         stack = traceback.extract_stack(frame)[-_FRAMES:] if frame else []
         loggers.error.warning(
             "The event loop has been blocked for %.1f s by %s",
             silent,
-            " < ".join(map(_told, reversed(stack))) or "an unknown call",
+            " < ".join(map(_describe, reversed(stack))) or "an unknown call",
         )
 
 
-def _told(frame: traceback.FrameSummary) -> str:
+def _describe(frame: traceback.FrameSummary) -> str:
     return f"{frame.name} ({Path(frame.filename).name}, line {frame.lineno})"

@@ -1,7 +1,7 @@
-"""The wire: all that a driver may do with its connection to the client.
+"""The wire: the interface between a driver and its connection to the client.
 
-A TCP connection is one. So can be a TLS connection, a stream of HTTP/2, or a stream in memory:
-drivers are typed by this Protocol and reach nothing past it.
+A TCP connection implements it. A TLS connection, an HTTP/2 stream or a stream in memory can, too:
+drivers use nothing but this Protocol.
 """
 
 from typing import Protocol
@@ -11,42 +11,49 @@ from wsgate.server.backpressure import Gate
 
 
 class Receiver(Protocol):
-    """Takes the bytes that come in."""
+    """Receives bytes from the client."""
 
     def data(self, data: bytes) -> None:
         """Process bytes from the client."""
 
 
 class Driver(Receiver, Protocol):
-    """What a wire speaks: HTTP, a WebSocket, or nothing more.
+    """The protocol that a wire speaks at present: HTTP, WebSocket, or none during the close.
 
-    A wire has one driver at a time and reports everything that happens to it.
+    A wire has one driver at a time and reports all its events to it.
     """
 
     def eof(self) -> None:
-        """Process the client's end of its half: it sends no more."""
+        """Process the client's half-close: it sends no more."""
 
     def lost(self) -> None:
         """Process the end of the connection."""
 
     def writable(self) -> None:
-        """Go on with what waited for the write buffer to fall below its mark."""
+        """Resume writing: the write buffer has fallen below its low-water mark."""
 
     def check(self, now: float) -> float:
-        """Do what is due at `now`; return when to check again, infinity for never."""
+        """Enforce the deadlines that have passed.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            When to check again, infinity for never.
+        """
 
     def stop(self) -> None:
-        """Accept no further request: the server stops."""
+        """Accept no further request, because the server stops."""
 
 
 class Wire(Protocol):
-    """The way to one client, owned by one driver at a time.
+    """The connection to one client, owned by one driver at a time.
 
-    peer: who is at both ends; a request may replace it, for a proxy names another client for each.
-    gate: where senders wait while the write buffer is above its mark. driver: who owns the wire
-    now. has_eof: the client has ended its half. is_lost: the connection is gone, and all calls here
-    do nothing. paused_since: since when reading is paused, in seconds of the worker's clock; None
-    while it is not.
+    peer: the addresses of both ends. It can change with each request, because a proxy forwards
+    requests of several clients. gate: senders wait on it while the write buffer is above its
+    high-water mark. driver: the present owner. has_eof: the client has half-closed. is_lost: the
+    connection has ended, and all methods do nothing. paused_since: when reading was paused, time of
+    the worker's clock in seconds; None while it is not.
     """
 
     peer: Peer
@@ -58,35 +65,35 @@ class Wire(Protocol):
 
     @property
     def is_flushed(self) -> bool:
-        """Whether everything that was written has left for the kernel."""
+        """Whether all data written has been passed to the kernel."""
 
     @property
     def read_deadline(self) -> float:
-        """When a client that reads nothing more has had its time, in seconds of the clock."""
+        """When a client that reads nothing times out, time of the worker's clock in seconds."""
 
     def hand_to(self, driver: Driver) -> None:
-        """Make `driver` the owner from now on."""
+        """Make `driver` the owner."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes, without waiting."""
+        """Send bytes, buffered without limit; see `gate`."""
 
     def check_at(self, when: float) -> None:
-        """Have the driver's `check` called at `when` or earlier, in seconds of the clock."""
+        """Call the driver's `check` at `when` or earlier, time of the worker's clock in seconds."""
 
     def pause_reading(self) -> None:
-        """Take no more bytes from the client."""
+        """Stop reading from the client."""
 
     def resume_reading(self) -> None:
-        """Take bytes from the client again."""
+        """Read from the client again."""
 
     def close(self) -> None:
-        """End the connection after all that was written; the client has time to read and answer."""
+        """Flush, half-close, and close within LINGER seconds or when the client has closed."""
 
     def close_finished(self) -> None:
-        """End the connection after all that was written; the client sends no more."""
+        """Flush and close a connection on which the client sends no more."""
 
     def close_promptly(self) -> None:
-        """End the connection within LINGER seconds, even if what was written cannot leave."""
+        """Close as `close`, but within LINGER seconds even if not all data can be flushed."""
 
     def abort(self) -> None:
-        """End the connection now, and drop what was not sent yet."""
+        """Close at once and drop unsent data."""

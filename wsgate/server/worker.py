@@ -1,4 +1,4 @@
-"""One worker: what all its connections share, and what is open."""
+"""One worker: the state shared by its connections, and everything that is open."""
 
 import asyncio
 import contextvars
@@ -45,24 +45,28 @@ if TYPE_CHECKING:
 
 Args = TypeVarTuple("Args")
 
-# What says how a response is framed stands there by the server's own hand.
+# Headers that only the server sets: they determine how a response is framed.
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 
 
 class Worker:
     """One worker: its app, settings and clock, and everything that is open.
 
-    time: a monotonic time in seconds; a test turns its own.
-    connections: those that are open. exchanges, websockets: the app's calls under way by their
-    tasks, whatever wire they use: stopping, draining and counting go over these. `ended` wakes
-    those that wait for any of all that to end. state: the lifespan's. stopping: no new request is
-    accepted.
-    first_check: the seconds until something may be due on a WebSocket. http1: the class that speaks
-    HTTP/1.1. process: the id of the process that serves. variables: the context variables of the
-    server's own callbacks. app_variables: those that each call of the app starts with a copy of;
-    what the lifespan has set is among them. default_headers: those of every response;
-    default_lines: the same as bytes.
-    Raises ConfigError for a bad --header.
+    Args:
+        app: The app.
+        config: The settings.
+        time: Returns a monotonic time in seconds; tests pass a fake clock.
+
+    Raises:
+        ConfigError: --header is invalid.
+
+    connections: the open connections. exchanges, websockets: the running calls of the app by task,
+    over any wire; used to stop, drain and count. ended: woken when a connection or call has ended.
+    state: of the lifespan. stopping: no new request is accepted. first_check: seconds from the
+    opening of a WebSocket to its first check. http1: the class of the HTTP/1.1 parser. process: the
+    id of the serving process. variables: the context variables of the server's callbacks.
+    app_variables: each call of the app gets a copy of these, which include those that the lifespan
+    has set. default_headers: of every response; default_lines: the same, serialized.
     """
 
     def __init__(
@@ -72,13 +76,13 @@ class Worker:
         self.process = os.getpid()
         self.config = config
         self._time = time
-        self._stood_still = 0.0  # seconds that the loop was blocked, in all
-        self._next_tick = math.inf  # when it should come
+        self._blocked_time = 0.0  # seconds that the loop was blocked, in total
+        self._next_tick = math.inf  # when `tick` should be called
         self.deadlines = Deadlines()
         self.connections: set[Connection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
-        self.on_task_end = self.task_ended  # one object for all tasks, as are their variables
+        self.on_task_end = self.task_ended  # one object for all tasks
         self.variables = contextvars.copy_context()
         self.app_variables = contextvars.Context() if config.reset_contextvars else self.variables
         self.ended = Waiters()
@@ -109,36 +113,44 @@ class Worker:
         self.refresh_date()
 
     def codec(self, agreement: Agreement | None) -> FrameCodec:
-        """Return what reads and writes the frames of a connection with this agreement."""
+        """Return a new frame codec for a connection.
+
+        Args:
+            agreement: The negotiated permessage-deflate parameters, None without compression.
+        """
         is_fast = self.config.ws_fast_path
         return new_codec(self.message_limits, agreement, self.compressors, is_fast=is_fast)
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that all of it runs in; to ask for it each time costs a call of the system."""
+        """The event loop. Cached, because `get_running_loop` makes a system call."""
         return asyncio.get_running_loop()
 
     @cached_property
     def create_future(self) -> Callable[[], asyncio.Future[Any]]:
-        """The loop's: one object for all connections."""
+        """The loop's `create_future`: one bound method for all connections."""
         return self.loop.create_future
 
     def inherit(self, variables: contextvars.Context) -> None:
-        """Start each call of the app with these variables, unless --reset-contextvars is set."""
+        """Give these variables to each call of the app, unless --reset-contextvars is set."""
         if not self.config.reset_contextvars:
             self.app_variables = variables
 
     def run_outside_app(self, call: Callable[[*Args], object], *arguments: *Args) -> None:
-        """Run a call in the server's context: asyncio's callbacks capture the current one.
+        """Call a function in the server's context: asyncio callbacks capture the current one.
 
-        Much of the server runs within an app's `send` or `receive`, so in that app's context. A
-        callback that kept it would carry the app's variables to whatever it does later: another
-        request, another user.
+        Much of the server runs within an app's `send` or `receive`, that is in the app's context. A
+        callback created there would carry the app's variables to what it runs later: the request of
+        another user.
+
+        Args:
+            call: The function.
+            arguments: Its arguments.
         """
-        self.variables.copy().run(call, *arguments)  # a copy, for a context is entered only once
+        self.variables.copy().run(call, *arguments)  # a copy: a context cannot be entered twice
 
     def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle:
-        """Have the loop call back in the server's own context."""
+        """Schedule a callback for the next loop iteration, in the server's context."""
         return self.loop.call_soon(callback, context=self.variables)
 
     @property
@@ -149,52 +161,58 @@ class Worker:
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
-        """The tasks of all the app's calls under way."""
+        """The tasks of all running calls of the app."""
         return {*self.exchanges, *self.websockets}
 
     @property
     def is_idle(self) -> bool:
-        """Whether no connection is open and no call of the app is under way."""
+        """Whether no connection is open and no call of the app is running."""
         return not (self.connections or self.exchanges or self.websockets)
 
     def refresh_date(self) -> None:
-        """Set the headers of every response to this second's date."""
+        """Update the Date header of responses; cheap within the same second."""
         second = int(time.time())
         if second == self._second:
             return
         self._second = second
         date = formatdate(second, usegmt=True).encode("ascii")
-        dated = [(b"date", date)] if self.config.date_header else []
-        self.default_headers = dated + self._fixed_headers
+        date_headers = [(b"date", date)] if self.config.date_header else []
+        self.default_headers = date_headers + self._fixed_headers
         self.default_lines = lines_of(self.default_headers)
 
     def clock(self) -> float:
-        """Return the time, which stands still while the loop is blocked.
+        """Return a monotonic time in seconds that excludes the time the loop was blocked.
 
-        Deadlines are measured by it: what arrived meanwhile was not read, so no client may be
-        taken for silent.
+        All deadlines use it: data that arrived while the loop was blocked was not read, so clients
+        must not be timed out for it.
         """
-        return self._time() - self._stood_still
+        return self._time() - self._blocked_time
 
     def tick(self) -> float:
-        """Do what is due now; return the seconds until this is to be called again."""
+        """Enforce deadlines and refresh the date.
+
+        Returns:
+            Seconds until the next call.
+        """
         late = self._time() - self._next_tick
         if late > BLOCKED:
-            self._stood_still += late
-            loggers.error.warning("The event loop stood still for %.1f s; deadlines wait", late)
+            self._blocked_time += late
+            loggers.error.warning(
+                "The event loop was blocked for %.1f s; deadlines are extended", late
+            )
         self.refresh_date()
         pause = 0.0 if self.deadlines.sweep(self.clock()) else TICK
         self._next_tick = self._time() + pause
         return pause
 
     def connection_ended(self, connection: "Connection") -> None:
-        """Forget a connection."""
+        """Remove a connection that has ended."""
         self.connections.discard(connection)
         self.deadlines.disarm(connection)
         self.ended.wake()
 
     def task_ended(self, task: asyncio.Task[None]) -> None:
-        """Forget a call of the app."""
+        """Remove a call of the app that has ended."""
         self.exchanges.pop(task, None)
         self.websockets.pop(task, None)
         if self.ended:
@@ -220,7 +238,7 @@ def _fixed_headers(config: Config) -> list[Header]:
         raise ConfigError(f"--header: {error}", setting="headers") from None
     for name, _ in own:
         if name in _FRAMING:
-            reserved = f"--header: {name.decode()} is the server's own"
+            reserved = f"--header: {name.decode()} is set by the server"
             raise ConfigError(reserved, setting="headers")
     if not config.server_header or any(name == b"server" for name, _ in own):
         return own

@@ -15,7 +15,7 @@ _TIMEOUT = 5.0  # seconds of real time after which a test stops waiting and fail
 
 
 class ManualClock:
-    """A clock that stands still until a test changes `now`.
+    """A clock that only advances when a test changes `now`.
 
     Attributes:
         now: the time in seconds.
@@ -111,7 +111,7 @@ class MemoryTransport(asyncio.Transport):
         self.is_paused = True
 
     def resume_reading(self) -> None:
-        """Receive what the client has sent meanwhile, and what it sends from now on."""
+        """Deliver the bytes that the client has sent, and deliver later ones at once."""
         self.is_paused = False
         asyncio.get_running_loop().call_soon(self._client.deliver)
 
@@ -157,7 +157,7 @@ class MemoryClient:
         self.reads = True
         self.transport = MemoryTransport(self)
         self._outbox = bytearray()
-        self._has_eof = False  # the client has closed its half; the server does not know yet
+        self._has_eof = False  # the client has closed its half; not delivered to the server yet
         self._changed = asyncio.Event()
         self.connection = Listener(worker, None).connection()
         self.transport.set_protocol(self.connection)

@@ -41,7 +41,7 @@ class OutletLimits:
 
 
 class Sender(Protocol):
-    """A socket, as far as publishing to it needs to know one."""
+    """The part of a socket that publishing needs."""
 
     def publish(self, encoded: Encoded, limits: OutletLimits) -> None:
         """Send a message after all that was given before, or queue it while the client is slow."""

@@ -11,7 +11,7 @@ This server closes with these codes on its own, decided in the file named:
 1008 POLICY_VIOLATION  More messages than --ws-max-message-rate. server/websocket.py
 1009 MESSAGE_TOO_BIG   A message above --ws-max-size or --ws-max-fragments: always chosen in
                        ws/deflate/wsproto_extension.py, which reads every such message
-1011 INTERNAL_ERROR    The app raised (server/websocket.py); it does not receive, or no data came
+1011 INTERNAL_ERROR    The app raised (server/websocket.py); it does not receive, or no data arrived
                        after a Ping (server/liveness.py)
 1012 SERVICE_RESTART   The server stops (server/websocket.py), or --ws-max-lifetime is over
                        (server/liveness.py)

@@ -1,8 +1,8 @@
-"""When to send a Ping and when a peer has timed out. There is no clock here: `step` gets the time.
+"""Keepalive: when to send a Ping, and when the peer has timed out. The caller gives the time.
 
-Any data from the peer is a sign of life, since a client in the middle of a huge frame cannot send a
-Pong. The timeout starts when our Ping has left the write buffer, and starts again while reading is
-paused.
+Any data from the peer counts as an answer, because a client in the middle of a huge frame cannot
+send a Pong. The timeout starts when our Ping has left the write buffer, and restarts while reading
+is paused.
 """
 
 from enum import Enum
@@ -29,9 +29,12 @@ class Step(NamedTuple):
 class Keepalive:
     """The Pings of one connection.
 
-    interval: seconds between Pings. timeout: seconds to wait for any data after each. first: time
-    of the first Ping as a fraction of the interval, so that connections opened together do not ping
-    together. All times are of the same clock.
+    Args:
+        now: Time in seconds, of the same clock as in `step`.
+        interval: Seconds between Pings.
+        timeout: Seconds to wait for any data after a Ping.
+        first: Time of the first Ping as a fraction of the interval; random, so that connections
+            opened together do not ping together.
     """
 
     __slots__ = ("_dead_at", "_flushing", "_interval", "_ping_at", "_timeout")
@@ -51,7 +54,10 @@ class Keepalive:
     def step(self, now: float, *, flushed: bool, paused: bool) -> Step:
         """Return what to do at `now`.
 
-        flushed: the write buffer is empty. paused: reading is paused.
+        Args:
+            now: Time in seconds.
+            flushed: The write buffer is empty.
+            paused: Reading is paused.
         """
         if self._flushing and flushed:
             self._flushing, self._dead_at = False, now + self._timeout
@@ -74,5 +80,5 @@ class Keepalive:
             return now + _FLUSH_CHECK
         if self._dead_at is None:
             return self._ping_at
-        # Data may arrive before, and then the next Ping is first.
+        # Data may arrive before the timeout; then the next Ping comes first.
         return min(self._dead_at, max(self._ping_at, now + _FLUSH_CHECK))

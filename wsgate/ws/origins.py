@@ -1,4 +1,4 @@
-"""Allowed origins of pages that open a WebSocket (RFC 6455 section 10.2, RFC 6454 section 7)."""
+"""Origin check: which pages may open a WebSocket (RFC 6455 section 10.2, RFC 6454 section 7)."""
 
 import re
 from collections.abc import Sequence
@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from wsgate.errors import ConfigError
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\*\.)?[^/*?#@\s]+")
-_SPECIAL = ("none", "null")  # no Origin header; the origin of a sandboxed page
+_SPECIAL = ("none", "null")  # no Origin header; the Origin of a sandboxed page
 
 
 class Origins:
     """The allowed origins.
 
-    allowed: origins as browsers send them, `https://example.com`, with a port unless it is the
-    scheme's default; `https://*.example.com` for all subdomains; `null`; and `none` for clients
-    that send no Origin, such as programs.
-    Raises ConfigError for anything else.
+    Args:
+        allowed: Origins as browsers send them, `https://example.com`, with a port unless it is the
+            default of the scheme; `https://*.example.com` for all subdomains; `null`; `none` for
+            clients that send no Origin, such as programs.
+
+    Raises:
+        ConfigError: An entry is something else.
     """
 
     def __init__(self, allowed: Sequence[str]) -> None:
@@ -28,7 +31,7 @@ class Origins:
         self._wildcards = [tuple(origin.split("*", 1)) for origin in lower if "*" in origin]
 
     def allow(self, values: Sequence[bytes]) -> bool:
-        """Return whether a request with these values of Origin may connect."""
+        """Return whether a request may connect. values: of all its Origin headers."""
         if not values:
             return "none" in self._exact
         if len(values) > 1 or not values[0].isascii():
@@ -40,7 +43,7 @@ class Origins:
 
 
 def _is_subdomain(origin: str, before: str, after: str) -> bool:
-    """Return whether the origin has labels of a host between these two parts."""
+    """Return whether the origin consists of `before`, labels of a host name, and `after`."""
     labels = origin.removeprefix(before).removesuffix(after)
     return origin.startswith(before) and origin.endswith(after) and _are_labels(labels)
 

@@ -4,8 +4,10 @@
 class MessageRate:
     """The token bucket of one connection, full at first.
 
-    rate: tokens added per second; a message takes one. burst: size of the bucket. Times are in
-    seconds of one clock.
+    Args:
+        rate: Tokens added per second; a message takes one.
+        burst: Size of the bucket.
+        now: Time in seconds, of the same clock as in `allows`.
     """
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
@@ -17,7 +19,15 @@ class MessageRate:
         self._at = now
 
     def allows(self, messages: int, now: float) -> bool:
-        """Take one token for each message; return whether there were enough."""
+        """Take one token for each message.
+
+        Args:
+            messages: Number of messages received since the last call.
+            now: Time in seconds.
+
+        Returns:
+            Whether there were enough tokens.
+        """
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - messages
         self._at = now
         return self._tokens >= 0

@@ -91,7 +91,7 @@ def test_a_client_that_offers_to_drop_its_context_must_do_so() -> None:
 
 
 def test_without_takeover_both_sides_drop_their_contexts() -> None:
-    # RFC 7692 sections 7.1.1.1 and 7.1.1.2: either may stand in a response without an offer.
+    # RFC 7692 sections 7.1.1.1 and 7.1.1.2: either may be in a response without an offer.
     agreement = agreed("permessage-deflate", settings=DEFAULT)
     assert agreement.server_no_context_takeover
     assert agreement.client_no_context_takeover
@@ -119,7 +119,7 @@ def test_a_window_of_8_bits_is_declined_for_the_server(settings: DeflateSettings
 
 
 def test_a_small_server_window_is_in_the_response_without_a_request() -> None:
-    # RFC 7692 section 7.1.2.1: it may stand in a response "even if the extension negotiation
+    # RFC 7692 section 7.1.2.1: it may be in a response "even if the extension negotiation
     # offer being accepted by the extension negotiation response didn't include" it.
     agreement = agreed("permessage-deflate", settings=replace(KEEPING, server_max_window_bits=10))
     assert agreement.header() == b"permessage-deflate; server_max_window_bits=10"

@@ -48,7 +48,7 @@ def codec(
 
 
 def read(data: bytes, agreement: Agreement = FRESH, limits: MessageLimits = DEFAULT) -> list[Item]:
-    """Return what `data` is read as, the same in every way that it may come in."""
+    """Return what `data` is read as, which must not depend on how it is split."""
     results: list[list[Item]] = []
     for pieces in ways(data):
         one = codec(agreement, limits)

@@ -183,7 +183,7 @@ def test_windows_of_every_size_work(make: MakeCodec, bits: int, keep: bool) -> N
         assert payload == data
 
 
-def test_a_client_told_eight_bits_may_use_nine(make: MakeCodec) -> None:
+def test_a_client_may_use_nine_bits_where_eight_were_negotiated(make: MakeCodec) -> None:
     agreement = Agreement(EAGER, client_no_context_takeover=True, client_max_window_bits=8)
     data = random.Random(8).randbytes(400) * 3
     payload = deflated(data, bits=9)

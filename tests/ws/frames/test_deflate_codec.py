@@ -112,7 +112,7 @@ def test_uncommon_deflate_data_is_read_by_wsproto(
 
 
 def stored(data: bytes, *, size: int, final: bool = False) -> bytes:
-    """Return a stored block of `size` octets, of which `data` are there."""
+    """Return a stored block of `size` octets, of which only `data` is present."""
     octets = size.to_bytes(2, "little")
     return bytes([final]) + octets + bytes(octet ^ 0xFF for octet in octets) + data
 

@@ -236,7 +236,7 @@ def test_the_fast_codec_reads_and_writes_as_wsproto_does(
     ours, theirs = pair.items
     assert [codec.pending for codec in pair.codecs] == [False, False]
     if ours != theirs:
-        # A Fail with another code: one that plain wsproto gives too when it comes in other pieces.
+        # A Fail with another code, which wsproto gives, too, for other pieces of the same data.
         ends = {tuple(read(wsproto(agreement, limits), way)[-1:]) for way in all_ways(stream)}
         assert len(ends) > 1
         assert (ours[-1],) in ends
@@ -498,7 +498,7 @@ def test_a_message_in_pieces_is_limited(build: str) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_a_message_that_arrives_octet_by_octet_is_copied_once(build: str, opcode: int) -> None:
-    # What a piece costs must not grow with what is there already: so nothing but the pieces is
+    # The cost of a piece must not grow with what is buffered already: so nothing but the pieces is
     # held, each joined once with its neighbours, and once with all.
     codec = fast(build)
     data = frame(opcode, b"0123456789" * 2_000)

@@ -189,7 +189,7 @@ class BuiltinHttp1Connection(Http1Connection):
         self._remaining = None if length is None else int(length)
         if length is None and status not in STATUSES_WITHOUT_BODY:
             # RFC 9112 section 6.3: without a Content-Length, the body ends with its last chunk.
-            # A client of HTTP/1.0 does not know chunks: there it ends with the connection.
+            # HTTP/1.0 has no chunks: the body ends with the connection.
             if self._is_http_1_0:
                 closes = True
             else:

@@ -191,7 +191,7 @@ class Http1Connection(ABC):
         return self._upgrade_request(request)
 
     def _upgrade_request(self, request: Request) -> UpgradeRequest:
-        """Return the request with all that came after its head, which is not HTTP."""
+        """Return the request and all bytes after its head, which are not HTTP."""
         self._over = True
         trailing = b""
         if self.buffer:
@@ -212,7 +212,7 @@ class Http1Connection(ABC):
     def send(self, event: ResponseEvent, default_headers: list[Header]) -> bytes:
         """Return the bytes of a part of the response.
 
-        default_headers: the server's own; a header of the app replaces those of the same name.
+        default_headers: set by the server; a header of the app replaces those of the same name.
         Raises InvalidMessage if the body is longer or shorter than its Content-Length, or if the
         event is not allowed at this point.
         """
@@ -281,7 +281,7 @@ class Http1Connection(ABC):
         """
 
     def refuse(self, refused: RequestRefused, default_headers: list[Header]) -> bytes:
-        """Return a complete response of the server's own, the last one of the connection.
+        """Return a complete response made by the server, the last one of the connection.
 
         Returns b"" if the app's response has started.
         """

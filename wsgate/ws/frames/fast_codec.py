@@ -50,7 +50,7 @@ class FastCodec:
     """A `FrameCodec` that needs wsproto only for uncommon frames; it does not compress.
 
     agreement: on permessage-deflate, None without it. pending: whether `take` has anything left to
-    parse. Each connection has a codec of its own; limits and compressors are shared.
+    parse. Each connection has its own codec; limits and compressors are shared.
     """
 
     __slots__ = (

@@ -50,7 +50,7 @@ def read_header(data: bytes, start: int) -> FrameHeader | None:
     """Return the header at `start`, None while octets of its length are missing.
 
     The masking key may be incomplete: `payload_start` may be beyond the end of `data`. Most errors
-    are in the octets before it, and are to be reported as soon as these came.
+    are in the octets before it, and must be reported as soon as these have arrived.
     """
     size = len(data) - start
     if size < 2:  # noqa: PLR2004  # the two octets that every header has
