@@ -163,12 +163,14 @@ class Lifecycle:
         worker = self.worker
         now = worker.loop.time()
         deadline, report_at = now + seconds, now + FIRST_REPORT
-        while not worker.is_idle and now < deadline:
+        while not worker.is_idle:  # at least one loop iteration: apps receive their disconnect
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(min(deadline, report_at)):
                     await worker.ended.wait()
             now = worker.loop.time()
-            if report_at <= now < deadline and not worker.is_idle:
+            if now >= deadline:
+                break
+            if now >= report_at and not worker.is_idle:
                 report_at = now + REPORT_INTERVAL
                 connections, calls = len(worker.connections), len(worker.tasks)
                 loggers.error.info(progress_report(connections, calls, deadline - now))
