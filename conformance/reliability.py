@@ -48,7 +48,7 @@ These tests measure nothing. They check that the server responds as specified.
 | No Host header, two of them, or an invalid one | 400 |
 | A byte above 0x7F in Host, Connection, Upgrade or Sec-WebSocket-* | 400; in other fields it is legal |
 | A malformed Sec-WebSocket-Extensions; an empty Sec-WebSocket-Protocol | 400 |
-| Extension parameters that the server cannot use | the extension is declined and the handshake goes on |
+| Extension parameters that the server cannot use | the extension is declined; the handshake succeeds |
 | 101 header fields; a request head of 64 KiB plus one byte | 431 |
 | A request target over 8 KiB | 414 |
 | Content-Length together with Transfer-Encoding; a malformed chunk line or trailer; a framing field in a trailer | 400, and the connection is closed |

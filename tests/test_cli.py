@@ -607,7 +607,7 @@ class Running:
         self.seen: list[str] = []
 
     def wait(self) -> Self:
-        """Wait for the line that has its address."""
+        """Wait for the log line with the address."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self.seen.append(line)

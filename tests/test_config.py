@@ -101,7 +101,7 @@ POSITIVE = "greater than 0"
 NOT_NEGATIVE = "0 or greater"
 AT_MOST_SIZE = "at most 4611686018427387904"
 
-# The values at the edges of each number's bounds, and one beyond each edge with what is wanted.
+# The values at the edges of each number's bounds, and one beyond each edge with the expected bound.
 Refused = list[tuple[Any, str]]
 EDGES: dict[str, tuple[list[Any], Refused]] = {
     "port": ([0, 65535], [(-1, "0 to 65535"), (65536, "0 to 65535")]),

@@ -494,7 +494,7 @@ async def test_a_transport_is_asked_again_after_it_had_to_take_bytes(
     twin.stream.write(b"a")
     await asyncio.sleep(0)
     assert twin.stream.is_clear
-    twin.stream.transport.unsent = 9  # which nobody has to ask about
+    twin.stream.transport.unsent = 9  # must not be read
     twin.stream.write(b"b")
     await asyncio.sleep(0)
     assert (ends[1].recv(9), twin.written) == (b"ab", [])

@@ -1,4 +1,4 @@
-"""The life of a worker: its events, how its WebSockets are drained, what the log says meanwhile."""
+"""The lifecycle of a worker: its events, the drain of its WebSockets, the log during a stop."""
 
 import asyncio
 import logging

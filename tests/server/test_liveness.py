@@ -202,7 +202,7 @@ async def test_a_client_that_does_not_read_is_closed() -> None:
         assert await ws.receive_disconnect() == (1013, "slow consumer")
         await ws.client.advance(LINGER - 2 * TICK)
         assert ws.client.worker.connections
-        await ws.client.advance(2 * TICK)  # not --ws-close-timeout: it had its time
+        await ws.client.advance(2 * TICK)  # after LINGER, not after --ws-close-timeout
         assert not ws.client.worker.connections
         assert any("1013 slow consumer" in line for line in ws.log.access)
 

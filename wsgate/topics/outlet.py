@@ -18,8 +18,8 @@ from wsgate.ws.encoded import Encoded
 class Policy(Enum):
     """What happens to a message that would exceed an outlet's bounds.
 
-    DROP_OLDEST makes room for it, DROP_NEWEST drops it, DISCONNECT ends the socket: a client that
-    misses nothing, or is told to come back and catch up.
+    DROP_OLDEST makes room for it, DROP_NEWEST drops it, DISCONNECT ends the socket: the
+    client either misses no message, or has to reconnect and catch up.
     """
 
     DROP_OLDEST = "drop oldest"
