@@ -16,6 +16,7 @@ def _bare_loggers(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with bare_loggers():
         caplog.set_level(logging.DEBUG, "wsgate")
         yield
+        console_log.close()  # no thread of a log is left to the tests after this one
 
 
 # -- set-up ----------------------------------------------------------------------------------------

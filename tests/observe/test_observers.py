@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.client import text_frame
+from tests.harness.waiting import turns, until
 from wsgate.observe.events import (
     Event,
     HandshakeRefused,
@@ -14,6 +16,7 @@ from wsgate.observe.events import (
 )
 from wsgate.observe.observers import Observers
 from wsgate.testing import MemoryClient, connect
+from wsgate.types import Receive, Scope, Send
 
 REQUEST = RequestDone(("127.0.0.1", 50_000), "GET", b"/", "1.1", 200)
 CLIENT = ("127.0.0.1", 50_000)
@@ -256,6 +259,62 @@ async def test_closed_by_the_server_when_it_stops() -> None:
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
     assert (closed.code, closed.closed_by) == (1012, "server")
+
+
+async def test_a_close_that_is_not_parsed_yet_counts_though_the_connection_is_lost() -> None:
+    received: list[int] = []
+    proceed = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await proceed.wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            pass
+        received.append(message["code"])
+
+    async with connect(slow, ws_max_queue=2) as client:
+        events = observe(client)
+        client.send(HANDSHAKE)
+        await client.until(b"\r\n\r\n")
+        client.send(text_frame("a") * 6 + CLOSE)
+        client.drop()
+        await turns()
+        before = list(events)
+        proceed.set()
+        await until(lambda: received)
+    assert not any(isinstance(event, WebSocketClosed) for event in before)
+    closed = events[-1]
+    assert isinstance(closed, WebSocketClosed)
+    assert (closed.code, closed.closed_by, closed.received_messages) == (1001, "client", 6)
+    assert received == [1001]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("of the app")])
+async def test_an_app_that_ends_with_messages_left_has_lost_its_client(
+    error: Exception | None,
+) -> None:
+    proceed = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await proceed.wait()
+        if error is not None:
+            raise error
+
+    async with connect(app, ws_max_queue=1) as client:
+        events = observe(client)
+        client.send(HANDSHAKE)
+        await client.until(b"\r\n\r\n")
+        client.send(text_frame("a") * 6 + CLOSE)
+        client.drop()
+        await turns()
+        proceed.set()
+        await until(lambda: isinstance(events[-1], WebSocketClosed))
+    closed = events[-1]
+    assert isinstance(closed, WebSocketClosed)
+    assert (closed.code, closed.closed_by) == (1006, "lost")
 
 
 async def test_lost_without_a_close_frame() -> None:

@@ -540,6 +540,21 @@ async def test_an_exception_of_the_transport_is_raised(
         twin.batch.flush()
 
 
+async def test_one_failing_transport_does_not_keep_the_others_waiting(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(data: bytes) -> None:
+        raise OSError("gone")
+
+    others = [twin.stream_type(twin.batch) for _ in range(2)]
+    for stream in (others[0], twin.stream, others[1]):
+        stream.write(b"a")
+    monkeypatch.setattr(twin.stream.transport, "write", failing)
+    with pytest.raises(OSError, match="gone"):
+        twin.batch.flush()
+    assert [other.transport.written for other in others] == [[b"a"], [b"a"]]
+
+
 # -- writing to the descriptor ---------------------------------------------------------------------
 
 

@@ -126,6 +126,7 @@ class Conversation:
         if kind == "websocket.close":
             close = _close(message)
             return close if self.state is OPEN else Refuse()
+        assert kind in DENIAL  # the table has no other type
         return Deny(message)
 
 

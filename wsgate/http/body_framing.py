@@ -26,7 +26,7 @@ _TRAILER_LINE = re.compile(rb"(%b):[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 # RFC 9110 section 6.5.1: "Many fields cannot be processed outside the header section because their
 # evaluation is necessary prior to receiving the content, such as those that describe message
 # framing". A proxy that used one of these from a trailer would see another end of the message.
-_FORBIDDEN_TRAILERS = frozenset({b"content-length", b"transfer-encoding"})
+_FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class BodyFraming(Protocol):
@@ -146,7 +146,7 @@ class ChunkedBody:
         if match is None:
             raise RequestRefused(400, "a trailer is malformed")
         name = match[1].lower()
-        if name in _FORBIDDEN_TRAILERS:
+        if name in _FRAMING_FIELDS:
             raise RequestRefused(400, f"{name.decode()} is no trailer")
         self._trailer_count += 1
         if self._trailer_count > self._limits.headers:

@@ -276,7 +276,7 @@ static PyObject *
 batch_flush(WriteBatch *self, PyObject *unused)
 {
     PyObject *streams = self->streams, *fresh = PyList_New(0);
-    int failed = 0;
+    PyObject *type = NULL, *value = NULL, *traceback = NULL;
 
     (void)unused;
     if (fresh == NULL)
@@ -284,12 +284,19 @@ batch_flush(WriteBatch *self, PyObject *unused)
     self->streams = fresh;
     self->is_scheduled = 0;
     forget_recent(self);
-    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(streams); i++)
-        failed = flush_stream((Stream *)PyList_GET_ITEM(streams, i));
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(streams); i++) {
+        if (flush_stream((Stream *)PyList_GET_ITEM(streams, i)) == 0)
+            continue;
+        if (type == NULL)
+            PyErr_Fetch(&type, &value, &traceback);
+        else
+            PyErr_Clear(); /* one of them is enough to know of */
+    }
     Py_DECREF(streams);
-    if (failed)
-        return NULL;
-    Py_RETURN_NONE;
+    if (type == NULL)
+        Py_RETURN_NONE;
+    PyErr_Restore(type, value, traceback);
+    return NULL;
 }
 
 static PyObject *

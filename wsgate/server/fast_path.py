@@ -136,10 +136,16 @@ class PlainWriteBatch:
         streams, self.streams = self.streams, []
         self._recent = []
         self.is_scheduled = False
+        failures = []
         for stream in streams:
             data, stream.pending = stream.pending, None
-            if data is not None and not stream.transport.is_closing():
-                _send(stream, data)
+            try:
+                if data is not None and not stream.transport.is_closing():
+                    _send(stream, data)
+            except Exception as failure:  # noqa: BLE001  # the others are not to wait for it
+                failures.append(failure)
+        if failures:
+            raise failures[0]
 
     def put_other(self, stream: PlainStream, data: bytes) -> bool:
         """Send bytes that cannot simply wait; returns False if the transport is broken."""

@@ -17,7 +17,6 @@ from wsgate.server.pending_websocket import PendingWebSocket
 from wsgate.topics.outlet import Outlet, OutletLimits
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.codes import (
-    ABNORMAL,
     INTERNAL_ERROR,
     NORMAL,
     POLICY_VIOLATION,
@@ -25,7 +24,7 @@ from wsgate.ws.codes import (
     TRY_AGAIN_LATER,
 )
 from wsgate.ws.encoded import Encoded
-from wsgate.ws.session import CLOSED, FAILING, OPEN, Session
+from wsgate.ws.session import CLIENT, CLOSED, FAILING, OPEN, SERVER, Session
 
 if TYPE_CHECKING:
     from wsgate.server.wire import Wire
@@ -243,7 +242,8 @@ class WebSocket(MessageReader):
         """Notify the app that its client is gone, after what it sent before."""
         if self.session.state is not CLOSED:
             self._end_input()
-        self._notify_end()
+        if self.session.state is CLOSED:  # else the client's Close may be among what is not parsed
+            self._notify_end()
 
     def writable(self) -> None:
         """Answer the Ping that had to wait, and send the messages that did."""
@@ -327,6 +327,8 @@ class WebSocket(MessageReader):
         left = self._has_client_left or self.wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)
+        if self.wire.is_lost:
+            self._notify_end()  # of an app that has not received everything
         if left or self._conversation.state is asgi.CLOSED:
             return
         if self._pending is not None:
@@ -358,13 +360,10 @@ class WebSocket(MessageReader):
         )
 
     def _find_closer(self) -> ClosedBy:
-        session = self.session
-        if session.close_code == ABNORMAL:
-            return "lost"
-        if self._closed_by is not None:
-            return self._closed_by
-        # Without a Close of either side: TCP ended after a bad frame, before our Close was sent.
-        return "client" if session.is_closed_by_both else "server"
+        closer = self.session.closed_by
+        if closer is SERVER:
+            return self._closed_by or "server"
+        return "client" if closer is CLIENT else "lost"
 
     # -- deadlines ---------------------------------------------------------------------------------
 

@@ -15,7 +15,9 @@ This server closes with these codes on its own, decided in the file named:
                        after a Ping (server/liveness.py)
 1012 SERVICE_RESTART   The server stops (server/websocket.py), or --ws-max-lifetime is over
                        (server/liveness.py)
-1013 TRY_AGAIN_LATER   The client reads too slowly. server/liveness.py
+1013 TRY_AGAIN_LATER   The client reads too slowly: longer than --ws-send-timeout
+                       (server/liveness.py), or too much waits that was published to it
+                       (server/websocket.py)
 
 NO_STATUS and ABNORMAL are in no frame: the app receives 1005 after a Close without a code, and 1006
 if the connection ended without a Close. Any other code is the app's choice, or the echo of the

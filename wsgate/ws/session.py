@@ -67,6 +67,10 @@ class ClosedBy(Enum):
     SERVER = "server"
     LOST = "lost"
 
+    __hash__ = object.__hash__  # as above
+
+
+CLIENT, SERVER, LOST = ClosedBy
 
 # The server closes a session for a fault of the client.
 _CLOSED_BY = {
