@@ -214,4 +214,4 @@ def _step(session: Session, step: int) -> None:
         taken = session.take(step % 5)
         assert len(taken) <= step % 5
         assert not taken or before is State.OPEN
-        session.replies()
+        session.take_replies()

@@ -164,7 +164,7 @@ def normalize_headers(headers: object) -> list[Header]:
             raise InvalidMessage(f"a header's name and value are bytes, not {header!r}")
         lower = COMMON_NAMES.get(name) or lower_name(name)
         if lower is None:
-            raise InvalidMessage(f"{name!r} is no header name (RFC 9110 section 5.1)")
+            raise InvalidMessage(f"{name!r} is not a valid header name (RFC 9110 section 5.1)")
         if _NOT_IN_VALUE.search(value):
             raise InvalidMessage(f"the value of the header {name!r} has a control character")
         clean.append((lower, value.strip(b" \t")))

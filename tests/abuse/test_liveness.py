@@ -28,13 +28,13 @@ from tests.abuse.flow import (
     wait_for_calls,
 )
 from tests.abuse.harness import Target
-from tests.apps.abuse_flow import KERNEL, MAX_PAUSE, MESSAGES, SIZE
+from tests.apps.abuse_flow import KERNEL, MESSAGES, RECEIVE_TIMEOUT, SIZE
 from tests.harness.client import close_code, handshake, text_frame
 from tests.harness.waiting import pause
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# SEND_TIMEOUT and MAX_PAUSE are longer than a Ping's timeout: it must not fire before them.
+# SEND_TIMEOUT and RECEIVE_TIMEOUT are longer than a Ping's timeout: it must not fire before them.
 PING_INTERVAL, PING_TIMEOUT, SEND_TIMEOUT, CLOSE_TIMEOUT = 0.25, 0.5, 3.0, 1.5
 APP = "tests.apps.abuse_flow:app"
 OPTIONS = (
@@ -347,13 +347,13 @@ async def test_a_silent_peer_is_dropped_though_reading_is_paused(
             aborted = time.monotonic() - began - took
             await server.ask("/release", method="POST")
             found = await wait_for_calls(server, "ended", name, 1)
-    assert kept(took, MAX_PAUSE)
+    assert kept(took, RECEIVE_TIMEOUT)
     assert kept(aborted, CLOSE_TIMEOUT)
     assert (found.codes, found.repeated) == ({1011: 1}, 1)
     assert found.received <= 16, "messages that wait for the app"
     measured(
         "a silent peer, reading paused",
-        f"1011 after {MAX_PAUSE} s, aborted {CLOSE_TIMEOUT} s later",
+        f"1011 after {RECEIVE_TIMEOUT} s, aborted {CLOSE_TIMEOUT} s later",
         f"{took:.2f} s, {aborted:.2f} s",
     )
 
@@ -421,7 +421,7 @@ VANISHING = {
     "while sending to it": Vanishing(
         while_the_app_sends, (*OPTIONS, *NO_PINGS), 1013, SEND_TIMEOUT
     ),
-    "reading paused": Vanishing(with_reading_paused, OPTIONS, 1011, MAX_PAUSE, hasty=True),
+    "reading paused": Vanishing(with_reading_paused, OPTIONS, 1011, RECEIVE_TIMEOUT, hasty=True),
     "without Pings": Vanishing(after_the_accept, NO_PINGS, 1006, KERNEL, late=1.0, hasty=True),
 }
 

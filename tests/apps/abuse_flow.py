@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MESSAGES, SIZE = 10_000, 1_024
 # Seconds, shorter values of timeouts that have no option:
-MAX_PAUSE = 3.0  # of liveness.MAX_PAUSE
+RECEIVE_TIMEOUT = 3.0  # of liveness.RECEIVE_TIMEOUT
 KERNEL = 2.0  # of the TCP user timeout
 
 
@@ -144,7 +144,7 @@ app = Flow()
 
 def hasty() -> Flow:
     """Return the app, and shorten the server's timeouts that have no option."""
-    liveness.MAX_PAUSE = MAX_PAUSE
+    liveness.RECEIVE_TIMEOUT = RECEIVE_TIMEOUT
     open_sockets = sockets.open_sockets
 
     def shortened(config: Config) -> sockets.OpenSockets:

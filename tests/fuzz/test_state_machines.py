@@ -187,7 +187,7 @@ class SessionMachine(RuleBasedStateMachine):
         messages = self.session.take(limit)
         assert len(messages) <= limit
         assert not messages or state is State.OPEN
-        frames.parsed(self.session.replies(hold_pongs=hold))
+        frames.parsed(self.session.take_replies(hold_pongs=hold))
 
     @invariant()
     def flags_match_the_state(self) -> None:

@@ -171,7 +171,7 @@ def test_a_framing_field_in_a_trailer_is_refused(name: str, value: bytes) -> Non
     line = name.encode() + b": " + value + b"\r\n"
     for before in (b"", b"x: y\r\n"):
         expected = refused_in_all_ways(b"0\r\n" + before + line + b"\r\n")
-        assert expected == (400, f"{name.lower()} is no trailer")
+        assert expected == (400, f"{name.lower()} is not allowed as a trailer")
 
 
 @pytest.mark.parametrize("line", [b"1", b"0\r\na: b"])

@@ -78,13 +78,13 @@ def test_an_explicit_limit_applies_at_any_head_size(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "spoken"), [(b"1.0", "1.0"), (b"1.1", "1.1"), (b"1.2", "1.1"), (b"1.9", "1.1")]
+    ("version", "served_as"), [(b"1.0", "1.0"), (b"1.1", "1.1"), (b"1.2", "1.1"), (b"1.9", "1.1")]
 )
-def test_another_minor_version_is_served_as_http_1_1(version: bytes, spoken: str) -> None:
+def test_another_minor_version_is_served_as_http_1_1(version: bytes, served_as: str) -> None:
     # RFC 9110 section 6.2: "a recipient that receives a message with a major version number that
     # it implements and a minor version number higher than what it implements SHOULD process the
     # message as if it were in the highest minor version within that major version".
-    assert build_request(b"GET", b"/", version, [HOST]).version == spoken
+    assert build_request(b"GET", b"/", version, [HOST]).version == served_as
 
 
 @pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.0", b"9.9"])

@@ -23,7 +23,7 @@ class Item:
 
 def test_an_item_is_checked_when_its_deadline_is_reached() -> None:
     deadlines, item = Deadlines(), Item()
-    deadlines.arm(item, 10.0)
+    deadlines.schedule(item, 10.0)
     assert not deadlines.sweep(10.0 - TICK)
     assert item.checked == []
     assert not deadlines.sweep(10.0)
@@ -35,7 +35,7 @@ def test_an_item_is_checked_when_its_deadline_is_reached() -> None:
 
 def test_a_check_returns_the_next_deadline() -> None:
     deadlines, item = Deadlines(), Item(12.0, 11.0, math.inf)
-    deadlines.arm(item, 10.0)
+    deadlines.schedule(item, 10.0)
     for now in (10.0, 11.75, 12.0, 12.25, 50.0):
         deadlines.sweep(now)
     assert item.checked == [10.0, 12.0, 12.25]  # a time gone by is the next there is
@@ -43,17 +43,17 @@ def test_a_check_returns_the_next_deadline() -> None:
 
 def test_an_infinite_deadline_is_not_stored() -> None:
     deadlines, item = Deadlines(), Item()
-    deadlines.arm(item, math.inf)
+    deadlines.schedule(item, math.inf)
     assert item.bucket is None
     assert deadlines._buckets == {}
 
 
 def test_an_earlier_deadline_moves_an_item_and_a_later_one_does_not() -> None:
     deadlines, item = Deadlines(), Item()
-    deadlines.arm(item, 10.0)
-    deadlines.arm(item, 20.0)
+    deadlines.schedule(item, 10.0)
+    deadlines.schedule(item, 20.0)
     assert item.bucket == 10.0 / TICK
-    deadlines.arm(item, 5.0)
+    deadlines.schedule(item, 5.0)
     assert item.bucket == 5.0 / TICK
     deadlines.sweep(30.0)
     assert item.checked == [30.0]
@@ -61,10 +61,10 @@ def test_an_earlier_deadline_moves_an_item_and_a_later_one_does_not() -> None:
 
 def test_a_disarmed_item_is_not_checked() -> None:
     deadlines, item = Deadlines(), Item()
-    deadlines.disarm(item)
-    deadlines.arm(item, 10.0)
-    deadlines.disarm(item)
-    deadlines.disarm(item)
+    deadlines.cancel(item)
+    deadlines.schedule(item, 10.0)
+    deadlines.cancel(item)
+    deadlines.cancel(item)
     deadlines.sweep(10.0)
     assert item.checked == []
     assert item.bucket is None
@@ -73,16 +73,16 @@ def test_a_disarmed_item_is_not_checked() -> None:
 
 def test_an_item_may_be_disarmed_while_it_is_checked() -> None:
     deadlines = Deadlines()
-    item = Item(then=lambda: deadlines.disarm(item))
-    deadlines.arm(item, 1.0)
+    item = Item(then=lambda: deadlines.cancel(item))
+    deadlines.schedule(item, 1.0)
     assert not deadlines.sweep(1.0)
     assert item.checked == [1.0]
 
 
 def test_an_item_that_arms_itself_while_it_is_checked_keeps_the_earlier_time() -> None:
     deadlines = Deadlines()
-    item = Item(9.0, then=lambda: deadlines.arm(item, 5.0) if len(item.checked) == 1 else None)
-    deadlines.arm(item, 1.0)
+    item = Item(9.0, then=lambda: deadlines.schedule(item, 5.0) if len(item.checked) == 1 else None)
+    deadlines.schedule(item, 1.0)
     for now in (1.0, 4.75, 5.0):
         deadlines.sweep(now)
     assert item.checked == [1.0, 5.0]
@@ -94,12 +94,12 @@ def test_a_check_may_disarm_and_move_others_of_its_bucket() -> None:
     def change_the_others() -> None:
         for item in items:
             if not item.checked:
-                deadlines.disarm(item)
-                deadlines.arm(item, 3.0)
+                deadlines.cancel(item)
+                deadlines.schedule(item, 3.0)
 
     items = [Item(then=change_the_others) for _ in range(3)]
     for item in items:
-        deadlines.arm(item, 1.0)
+        deadlines.schedule(item, 1.0)
     deadlines.sweep(1.0)
     assert sorted(item.checked for item in items) == [[], [], [1.0]]
     deadlines.sweep(3.0)
@@ -110,8 +110,8 @@ def test_a_check_may_disarm_and_move_others_of_its_bucket() -> None:
 def test_earlier_buckets_come_first() -> None:
     deadlines, order = Deadlines(), list[str]()
     late, early = Item(then=lambda: order.append("late")), Item(then=lambda: order.append("early"))
-    deadlines.arm(late, 2.0)
-    deadlines.arm(early, 1.0)
+    deadlines.schedule(late, 2.0)
+    deadlines.schedule(early, 1.0)
     deadlines.sweep(3.0)
     assert order == ["early", "late"]
 
@@ -119,7 +119,7 @@ def test_earlier_buckets_come_first() -> None:
 def test_a_sweep_leaves_what_exceeds_one_loop_iteration() -> None:
     deadlines, items = Deadlines(), [Item() for _ in range(2 * _MAX_CHECKS + 1)]
     for item in items:
-        deadlines.arm(item, 1.0)
+        deadlines.schedule(item, 1.0)
     turns = []
     while deadlines.sweep(1.0):
         turns.append(sum(len(item.checked) for item in items))
@@ -131,8 +131,8 @@ def test_the_limit_of_an_iteration_spans_buckets() -> None:
     deadlines = Deadlines()
     first, second = [Item() for _ in range(_MAX_CHECKS)], [Item()]
     for item in first:
-        deadlines.arm(item, 1.0)
-    deadlines.arm(second[0], 2.0)
+        deadlines.schedule(item, 1.0)
+    deadlines.schedule(second[0], 2.0)
     assert deadlines.sweep(2.0)
     assert all(item.checked for item in first)
     assert not second[0].checked
@@ -144,7 +144,7 @@ def test_the_limit_of_an_iteration_spans_buckets() -> None:
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
 def test_a_deadline_is_never_early_and_late_by_a_tick_at_most(start: float, seconds: float) -> None:
     deadlines, item, at = Deadlines(), Item(), start + seconds
-    deadlines.arm(item, at)
+    deadlines.schedule(item, at)
     deadlines.sweep(math.nextafter(at, 0))
     assert at == 0 or not item.checked
     deadlines.sweep(at + TICK)

@@ -158,7 +158,7 @@ async def test_illegal_messages_name_the_message_and_the_state(log: LogCapture) 
         ({"status": "200"}, "200 to 999"),
         ({}, "200 to 999"),
         ({"status": 200, "headers": [(b"a", b"b\r\nevil: 1")]}, "control character"),
-        ({"status": 200, "headers": [(b"a\r\nevil", b"b")]}, "no header name"),
+        ({"status": 200, "headers": [(b"a\r\nevil", b"b")]}, "not a valid header name"),
         ({"status": 200, "headers": [("a", "b")]}, "are bytes"),
         ({"status": 200, "headers": [b"abc"]}, "pair"),
     ],

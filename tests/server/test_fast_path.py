@@ -493,13 +493,13 @@ async def test_a_transport_is_asked_again_after_it_had_to_take_bytes(
     twin.stream.fd = UNKNOWN
     twin.stream.write(b"a")
     await asyncio.sleep(0)
-    assert twin.stream.is_clear
+    assert twin.stream.is_transport_empty
     twin.stream.transport.unsent = 9  # must not be read
     twin.stream.write(b"b")
     await asyncio.sleep(0)
     assert (ends[1].recv(9), twin.written) == (b"ab", [])
     twin.stream.write(b"c" * MAX_DELAYED)
-    assert not twin.stream.is_clear
+    assert not twin.stream.is_transport_empty
     twin.stream.write(b"d")
     assert twin.written == [b"c" * MAX_DELAYED, b"d"]
 

@@ -12,7 +12,7 @@ from tests.harness.memory import Peer, opened, peer
 from tests.harness.waiting import turns
 from wsgate.server import liveness as module
 from wsgate.server.deadlines import LINGER, TICK
-from wsgate.server.liveness import _CHECKS, MAX_PAUSE
+from wsgate.server.liveness import _CHECKS_PER_TIMEOUT, RECEIVE_TIMEOUT
 
 LARGE = "x" * 50_000
 
@@ -164,10 +164,10 @@ async def test_an_app_that_does_not_receive_is_disconnected() -> None:
         ws.client.send(text_frame("a") + text_frame("b"))
         assert ws.client.transport.is_paused
         ws.client.send(frames.frame(frames.PONG))  # it is not read
-        await ws.client.advance(MAX_PAUSE - 1)
+        await ws.client.advance(RECEIVE_TIMEOUT - 1)
         while ws.client.received:
             assert (await ws.read_frame()).opcode == frames.PING
-        await ws.client.advance(1 + MAX_PAUSE / _CHECKS)
+        await ws.client.advance(1 + RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT)
         assert await ws.read_close() == (1011, "the application does not receive")
         ws.client.send(frames.close(1011))
         assert await ws.call.receive_payloads(1) == ["a"]
@@ -178,10 +178,10 @@ async def test_an_app_that_receives_in_time_is_not_disconnected() -> None:
     async with opened(ws_max_queue=1, ws_ping_interval=0) as ws:
         for _ in range(3):
             ws.client.send(text_frame("a") + text_frame("b"))
-            await ws.client.advance(MAX_PAUSE - 1)
+            await ws.client.advance(RECEIVE_TIMEOUT - 1)
             assert await ws.call.receive_payloads(2) == ["a", "b"]
             await turns()
-        await ws.client.advance(2 * MAX_PAUSE)
+        await ws.client.advance(2 * RECEIVE_TIMEOUT)
         await is_open(ws)
 
 

@@ -141,9 +141,9 @@ def test_the_configured_server_header_stays_if_ours_is_off() -> None:
 @pytest.mark.parametrize(
     ("header", "error"),
     [
-        (("a b", "c"), "--header: b'a b' is no header name (RFC 9110 section 5.1)"),
-        (("", "c"), "--header: b'' is no header name (RFC 9110 section 5.1)"),
-        (("h\xe9", "c"), "--header: b'h\\xe9' is no header name (RFC 9110 section 5.1)"),
+        (("a b", "c"), "--header: b'a b' is not a valid header name (RFC 9110 section 5.1)"),
+        (("", "c"), "--header: b'' is not a valid header name (RFC 9110 section 5.1)"),
+        (("h\xe9", "c"), "--header: b'h\\xe9' is not a valid header name (RFC 9110 section 5.1)"),
         (
             ("a", "b\r\nc: d"),
             "--header: the value of the header b'a' has a control character",
@@ -182,7 +182,7 @@ class Item:
 
 def test_a_tick_checks_expired_deadlines() -> None:
     made, item = context(), Item()
-    made.deadlines.arm(item, 101.0)
+    made.deadlines.schedule(item, 101.0)
     assert made.tick() == TICK
     assert item.checked == []
     turn(made, 101.0)
@@ -192,7 +192,7 @@ def test_a_tick_checks_expired_deadlines() -> None:
 
 def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture) -> None:
     made, item = context(), Item()
-    made.deadlines.arm(item, 102.0)
+    made.deadlines.schedule(item, 102.0)
     made.tick()
     turn(made, 100.0 + TICK + 5)
     with caplog.at_level("WARNING", "wsgate.error"):
@@ -209,7 +209,7 @@ def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture
 def test_a_tick_that_leaves_deadlines_runs_again_immediately() -> None:
     made, items = context(), [Item() for _ in range(_MAX_CHECKS + 1)]
     for item in items:
-        made.deadlines.arm(item, 100.0)
+        made.deadlines.schedule(item, 100.0)
     assert made.tick() == 0.0
     assert made.tick() == TICK
     assert all(item.checked for item in items)
@@ -219,7 +219,7 @@ async def test_an_ended_connection_is_removed_and_reported() -> None:
     made, item = context(), Item()
     connection = cast("Connection", item)
     made.connections.add(connection)
-    made.deadlines.arm(item, 200.0)
+    made.deadlines.schedule(item, 200.0)
     waiter = asyncio.create_task(made.ended.wait())
     await asyncio.sleep(0)
     made.connection_ended(connection)

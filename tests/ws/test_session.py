@@ -71,7 +71,7 @@ def fed(data: bytes) -> Iterator[tuple[Session, list[str | bytes], bytes]]:
             for piece in pieces:
                 session.feed(piece)
                 messages += taken(session)
-                replies += session.replies()
+                replies += session.take_replies()
             yield session, messages, replies
 
 
@@ -185,9 +185,9 @@ def test_take_parses_one_slice() -> None:
     session = opened(slice_size=10)
     data = frame(TEXT, "abcd") * 3  # of ten bytes each
     session.feed(data)
-    assert session.buffered == 30
+    assert session.codec.buffered == 30
     assert session.take(100) == ["abcd"]
-    assert session.buffered == 20
+    assert session.codec.buffered == 20
     assert session.take(100) == ["abcd"]
     assert session.take(100) == ["abcd"]
     assert not session.pending
@@ -204,11 +204,11 @@ def test_an_empty_result_is_not_the_end() -> None:
 def test_no_slice_is_parsed_while_the_last_one_has_more_items() -> None:
     session = opened(slice_size=16)
     session.feed(frame(TEXT, "a") + frame(TEXT, "b") + frame(TEXT, "c") * 4)
-    left = session.buffered
+    left = session.codec.buffered
     assert session.take(1) == ["a"]
-    assert session.buffered == left - 16
+    assert session.codec.buffered == left - 16
     assert session.take(1) == ["b"]
-    assert session.buffered == left - 16
+    assert session.codec.buffered == left - 16
     assert taken(session, 1) == ["c"] * 4
 
 
@@ -243,26 +243,26 @@ def test_pings_are_answered_in_order() -> None:
         assert messages == ["a"]
         answers = [ServerFrame(PONG, payload) for payload in (b"1", b"2", b"")]
         assert parsed(replies) == answers
-        assert session.replies() == b""
+        assert session.take_replies() == b""
 
 
 def test_only_the_latest_held_ping_is_answered() -> None:
     session = opened()
     session.feed(frame(PING, b"1") + frame(PING, b"2") + frame(PING, b"3"))
     assert taken(session) == []
-    assert session.replies(hold_pongs=True) == b""
+    assert session.take_replies(hold_pongs=True) == b""
     session.feed(frame(PING, b"4"))
     assert taken(session) == []
-    assert session.replies(hold_pongs=True) == b""
-    assert parsed(session.replies()) == [ServerFrame(PONG, b"4")]
-    assert session.replies() == b""
+    assert session.take_replies(hold_pongs=True) == b""
+    assert parsed(session.take_replies()) == [ServerFrame(PONG, b"4")]
+    assert session.take_replies() == b""
 
 
 def test_without_pings_there_is_nothing_to_answer() -> None:
     session = opened()
     session.feed(frame(PONG, b"unasked") + frame(TEXT, "a"))
     assert taken(session) == ["a"]
-    assert session.replies() == session.replies(hold_pongs=True) == b""
+    assert session.take_replies() == session.take_replies(hold_pongs=True) == b""
 
 
 def test_a_ping_between_fragments_is_answered() -> None:
@@ -308,7 +308,7 @@ def test_the_peers_close_is_echoed(sent: bytes, code: int, reason: str, payload:
         )
         assert not session.pending
         assert not session.can_send
-        assert session.close(1000, "") == session.ping(b"") == session.replies() == b""
+        assert session.close(1000, "") == session.ping(b"") == session.take_replies() == b""
         with pytest.raises(ClientDisconnected, match="closed"):
             session.write_message("late")
 
@@ -338,7 +338,7 @@ def test_data_after_the_peers_close_is_ignored() -> None:
     session.feed(close(1000))
     session.take(1)
     session.feed(frame(TEXT, "late"))
-    assert (session.buffered, session.pending) == (0, False)
+    assert (session.codec.buffered, session.pending) == (0, False)
     assert not session.take(1)
 
 
@@ -358,7 +358,7 @@ def test_the_server_closes() -> None:
     assert taken(session) == []
     assert session.state is State.CLOSED
     assert (session.close_code, session.close_reason) == (1001, "going away")
-    assert session.replies() == b""
+    assert session.take_replies() == b""
 
 
 def test_pings_before_our_close_are_answered_with_it() -> None:
@@ -368,7 +368,7 @@ def test_pings_before_our_close_are_answered_with_it() -> None:
     sent = session.close(1000, "")
     pongs = [ServerFrame(PONG, b"x"), ServerFrame(PONG, b"y")]
     assert parsed(sent) == [*pongs, closing_frame(1000)]
-    assert session.replies() == b""
+    assert session.take_replies() == b""
 
 
 def test_messages_after_our_close_are_discarded() -> None:
@@ -379,7 +379,7 @@ def test_messages_after_our_close_are_discarded() -> None:
     session.feed(frame(TEXT, "late") + frame(PING) + frame(PONG) + frame(TEXT, "later"))
     assert session.pending
     assert taken(session) == []
-    assert session.replies() == b""
+    assert session.take_replies() == b""
     assert session.state is State.CLOSING
 
 
@@ -396,7 +396,7 @@ def test_a_fault_after_our_close_ends_the_session() -> None:
     session = closing()
     session.feed(BAD + frame(TEXT, "x"))
     assert taken(session) == []
-    assert (session.state, session.close_code, session.replies()) == (State.CLOSED, 1000, b"")
+    assert (session.state, session.close_code, session.take_replies()) == (State.CLOSED, 1000, b"")
 
 
 # -- a fault -----------------------------------------------------------------------------------
@@ -407,7 +407,7 @@ def test_a_fault_does_not_affect_earlier_messages() -> None:
     for session, messages, replies in fed(data):
         assert messages == ["a", "b"]
         assert parsed(replies) == [ServerFrame(PONG, b"x")]
-        assert (session.state, session.pending, session.buffered) == (State.FAILING, False, 0)
+        assert (session.state, session.pending, session.codec.buffered) == (State.FAILING, False, 0)
         # The answers still leave, and then the Close with the fault, whatever is asked for.
         assert session.can_send
         assert parsed(session.write_message("answer")) == [ServerFrame(TEXT, b"answer")]
@@ -444,7 +444,7 @@ def test_each_fault_has_its_code(bad: bytes, code: int, reason: str) -> None:
 def test_data_after_a_fault_is_ignored() -> None:
     session = failing()
     session.feed(b"x" * 1_000)
-    assert (session.buffered, session.pending) == (0, False)
+    assert (session.codec.buffered, session.pending) == (0, False)
     assert not session.take(10)
 
 
@@ -482,7 +482,7 @@ def test_the_connection_ends_after_messages() -> None:
         session.write_message("late")
     assert taken(session, 1) == ["a", "b"]
     assert (session.state, session.close_code) == (State.CLOSED, 1006)
-    assert session.replies() == b""
+    assert session.take_replies() == b""
 
 
 def test_the_connection_ends_after_the_peers_close() -> None:
@@ -570,9 +570,9 @@ def test_a_ping_is_work_until_it_is_answered() -> None:
     session.feed(frame(PING, b"x"))
     taken(session)
     assert session.has_work
-    assert session.replies(hold_pongs=True) == b""
+    assert session.take_replies(hold_pongs=True) == b""
     assert session.has_work
-    assert session.replies()
+    assert session.take_replies()
     assert not session.has_work
 
 
@@ -619,7 +619,7 @@ def test_no_order_of_events_raises(
         elif act == "take" and isinstance(argument, int):
             assert len(session.take(argument)) <= argument
         elif act == "replies":
-            out += session.replies()
+            out += session.take_replies()
         elif act == "message" and session.can_send:
             out += session.write_message("out")
         elif act == "ping":
@@ -633,7 +633,7 @@ def test_no_order_of_events_raises(
         assert not (session.pending and session.state in (State.FAILING, State.CLOSED))
         assert session.can_send <= (session.state in (State.OPEN, State.FAILING))
     taken(session)
-    out += session.replies()
+    out += session.take_replies()
     sent = parsed(out)
     assert all(one.opcode != CLOSE for one in sent[:-1]), "nothing follows a Close"
     if ended:

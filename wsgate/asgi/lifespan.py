@@ -39,7 +39,7 @@ class Life:
 
     @property
     def is_running(self) -> bool:
-        """Whether the startup is complete and no shutdown has begun."""
+        """Whether the startup is complete and no shutdown has started."""
         return self.state is State.RUNNING
 
     def stop(self) -> None:

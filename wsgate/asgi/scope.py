@@ -40,6 +40,17 @@ class Mount:
     state: Mapping[str, Any]
 
 
+def host_and_port(name: object) -> Address | None:
+    """Return the host and the port of an internet socket's name, None for any other name.
+
+    Args:
+        name: As `getsockname` and `getpeername` return it. For IPv6 it has two more items.
+    """
+    if not isinstance(name, tuple):
+        return None
+    return name if len(name) == 2 else name[:2]  # noqa: PLR2004  # host and port
+
+
 def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
     """Return the scope of a request, with the extensions for trailers and early hints."""
     scope = _connection_scope(request, peer, mount, peer.scheme)

@@ -133,9 +133,8 @@ class Conversation:
 def common_payload(message: Message) -> str | bytes | None:
     """Return the payload of a common `websocket.send`; None for any other message.
 
-    Common: a dict, its payload a str or bytes, and none of a subclass. For all others `payload_of`
-    has the full rules. server/_fast_path.c has the compiled
-    twin.
+    Common: a dict with a str or bytes payload; instances of subclasses are not common. `payload_of`
+    has the rules for all messages. server/_fast_path.c has the compiled twin.
     """
     if type(message) is not dict or message.get("type") != "websocket.send":
         return None

@@ -147,7 +147,7 @@ class ChunkedBody:
             raise RequestRefused(400, "a trailer is malformed")
         name = match[1].lower()
         if name in _FRAMING_FIELDS:
-            raise RequestRefused(400, f"{name.decode()} is no trailer")
+            raise RequestRefused(400, f"{name.decode()} is not allowed as a trailer")
         self._trailer_count += 1
         if self._trailer_count > self._limits.headers:
             raise RequestRefused(431, f"more than {self._limits.headers} trailers")

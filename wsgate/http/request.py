@@ -116,7 +116,7 @@ def build_request(
     for another major version of HTTP.
     """
     if not version.startswith(b"1."):
-        raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise RequestRefused(505, "this server speaks HTTP/1.0 and HTTP/1.1")
     is_http_1_0 = version == b"1.0"
     _check_ascii(fields)
     if b"transfer-encoding" in fields:

@@ -1,8 +1,8 @@
 """The head of a response: checked, cached, and formatted as far as it is always the same.
 
-An app sends few different heads, again and again. Those that may be cached are cached by their
-exact status and headers. Each keeps its formatted bytes while the server's default headers stay the
-same, which is one second.
+An app sends the same few heads repeatedly. Those that may be cached are cached by their exact
+status and headers. Each keeps its formatted bytes while the server's default headers stay the same,
+which is one second.
 """
 
 from http import HTTPStatus

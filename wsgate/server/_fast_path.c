@@ -2,7 +2,7 @@
  * bases here, with their documentation.
  *
  * Nothing here looks into the bytes of a client: the codec's functions do, which are called by name.
- * Whatever is not common is left to the Python class that stands on the base.
+ * Whatever is not common is left to the Python subclasses.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -71,7 +71,7 @@ typedef struct {
     PyObject *pending;
     int fd;
     char is_lost;
-    char is_clear; /* the transport has nothing unsent, for all was sent past it */
+    char is_transport_empty; /* the kernel took the last bytes: the transport has none */
 } Stream;
 
 /* -- what a worker writes and encodes during one loop iteration -------------------------------- */
@@ -80,12 +80,12 @@ typedef struct {
     PyObject *payload;
     PyObject *encoding;
     PyObject *frame;
-} Encoded;
+} RememberedFrame;
 
 typedef struct {
     PyObject_HEAD
     PyObject *streams;
-    Encoded recent[RECENT];
+    RememberedFrame recent[RECENT];
     unsigned int next; /* of `recent`, the one to replace */
     char is_scheduled;
 } WriteBatch;
@@ -109,7 +109,7 @@ keep(WriteBatch *self, Stream *stream, PyObject *data)
         PyBytes_GET_SIZE(data) >= MAX_DELAYED)
         return 0;
     is_open = is_false(stream->transport, names.is_closing);
-    if (is_open == 1 && !stream->is_clear)
+    if (is_open == 1 && !stream->is_transport_empty)
         is_open = is_false(stream->transport, names.get_write_buffer_size);
     if (is_open != 1)
         return is_open;
@@ -154,7 +154,7 @@ forget_recent(WriteBatch *self)
 static int
 remember(WriteBatch *self, PyObject *payload, PyObject *encoding, PyObject *frame)
 {
-    Encoded *entry = &self->recent[self->next++ % RECENT];
+    RememberedFrame *entry = &self->recent[self->next++ % RECENT];
 
     Py_XSETREF(entry->payload, Py_NewRef(payload));
     Py_XSETREF(entry->encoding, Py_NewRef(encoding));
@@ -238,7 +238,7 @@ write_rest(Stream *stream, PyObject *data, Py_ssize_t sent)
 {
     PyObject *rest, *done;
 
-    stream->is_clear = 0;
+    stream->is_transport_empty = 0;
     rest = sent ? PySequence_GetSlice(data, sent, PY_SSIZE_T_MAX) : Py_NewRef(data);
     if (rest == NULL)
         return -1;
@@ -265,7 +265,7 @@ flush_stream(Stream *stream)
         start = PyBytes_Check(data) ? PyBytes_AS_STRING(data) : PyByteArray_AS_STRING(data);
         size = Py_SIZE(data);
         sent = send_directly(stream, start, size);
-        stream->is_clear = sent == size;
+        stream->is_transport_empty = sent == size;
         failed = sent < size ? write_rest(stream, data, sent) : 0;
     }
     Py_DECREF(data);
@@ -514,7 +514,7 @@ static PyMemberDef stream_members[] = {
     {"batch", T_OBJECT_EX, offsetof(Stream, batch), 0, NULL},
     {"fd", T_INT, offsetof(Stream, fd), 0, NULL},
     {"is_lost", T_BOOL, offsetof(Stream, is_lost), 0, NULL},
-    {"is_clear", T_BOOL, offsetof(Stream, is_clear), 0, NULL},
+    {"is_transport_empty", T_BOOL, offsetof(Stream, is_transport_empty), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

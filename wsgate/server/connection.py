@@ -4,6 +4,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+from wsgate.asgi.scope import host_and_port
 from wsgate.server.backpressure import Gate
 from wsgate.server.deadlines import LINGER
 from wsgate.server.fast_path import NONE, PlainStream
@@ -14,23 +15,24 @@ if TYPE_CHECKING:
     from wsgate.server.listener import Listener
     from wsgate.server.wire import Driver
     from wsgate.server.write_batch import WriteBatch
-    from wsgate.types import Address
 
 try:
     from wsgate.server._fast_path import Stream
 except ImportError:  # no compiler was found where wsgate was installed
     Stream = PlainStream  # type: ignore[assignment, misc]  # the same class
 
-HIGH_WATER = 65_536  # bytes in the write buffer at which senders begin to wait
-LAST_WORD = 127  # bytes of the largest control frame of ours
+HIGH_WATER = 65_536  # bytes in the write buffer above which senders wait
+MAX_CONTROL_FRAME = 127  # bytes of the largest control frame: header and 125 of payload
 _NEVER = -math.inf
 
 
 class Connection(Stream, asyncio.Protocol):
     """One connection, from accept to its end: a `Wire`.
 
-    listener: that accepted it. transport: the loop's; it is written to by way of the batch. bucket:
-    where `Deadlines` has filed it.
+    Attributes:
+        listener: The listener that accepted it.
+        transport: The event loop's transport. Bytes reach it through the write batch.
+        bucket: Number of its time bucket in `Deadlines`, None while no check is scheduled.
     """
 
     __slots__ = (
@@ -56,7 +58,7 @@ class Connection(Stream, asyncio.Protocol):
         self.paused_since: float | None = None
         self._is_admitted = False
         self._unsent = 0  # bytes in the write buffer when last checked
-        self._read_at = _NEVER  # when they were last seen to become fewer
+        self._read_at = _NEVER  # when the write buffer was last seen to shrink
         self.peer: Peer
         self.batch: WriteBatch
 
@@ -64,13 +66,13 @@ class Connection(Stream, asyncio.Protocol):
 
     def connection_made(
         self,
-        transport: asyncio.Transport,  # type: ignore[override]  # it is one, in a server's streams
+        transport: asyncio.Transport,  # type: ignore[override]  # always one here
     ) -> None:
         """Begin with HTTP."""
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
         listener = self.listener
-        client = _address(transport.get_extra_info("peername"))
+        client = host_and_port(transport.get_extra_info("peername"))
         self.peer = listener.peer(client, transport.get_extra_info("sockname"))
         self.worker.connections.add(self)
         driver = Http1Driver(self.worker, self)
@@ -80,7 +82,7 @@ class Connection(Stream, asyncio.Protocol):
         if not self._is_admitted:
             driver.turn_away()
             if listener.admission.is_swamped:
-                self.abort()  # without the time to read the answer: descriptors are short
+                self.abort()  # no time to read the 503: file descriptors are running out
         elif self.worker.stopping:
             self.driver.stop()
 
@@ -91,24 +93,27 @@ class Connection(Stream, asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
-        """End what is left; the exception says nothing that anybody could use."""
+        """Notify the driver and clean up.
+
+        The exception (such as ECONNRESET or ETIMEDOUT) is not reported yet.
+        """
         self.is_lost = True
         self.pending = None
         self.gate.open()
         self.driver.lost()
-        self.driver = _GONE  # and with that no driver is referenced
+        self.driver = _GONE  # so that the connection does not keep the old driver alive
         self.listener.admission.leave(self.peer.client, was_admitted=self._is_admitted)
         self.worker.connection_ended(self)
 
     def pause_writing(self) -> None:
-        """Make senders wait: the write buffer is above its mark."""
+        """Make senders wait: the write buffer is above its high-water mark."""
         now = self.worker.clock()
         self.gate.shut(now)
         self._restart_read_deadline(now)
         self.check_at(now)
 
     def resume_writing(self) -> None:
-        """Let senders go on."""
+        """Resume senders: the write buffer has fallen below its low-water mark."""
         self.gate.open()
         self.driver.writable()
 
@@ -126,40 +131,47 @@ class Connection(Stream, asyncio.Protocol):
             return NONE
         return int(sock.fileno())
 
-    # -- what drivers do: see Wire -----------------------------------------------------------------
+    # -- what drivers call: see Wire ---------------------------------------------------------------
 
     def hand_to(self, driver: "Driver") -> None:
-        """Make `driver` the owner from now on."""
+        """Make `driver` the owner."""
         self.driver = driver
 
     @property
     def is_flushed(self) -> bool:
-        """Whether everything that was written has left for the kernel."""
+        """Whether all data written has been passed to the kernel."""
         return self.is_lost or not (self.transport.get_write_buffer_size() or self.pending)
 
     def check_at(self, when: float) -> None:
-        """Have the driver's `check` called at `when` or earlier, in seconds of the clock."""
-        self.worker.deadlines.arm(self, when)
+        """Call the driver's `check` at `when` or earlier, time of the worker's clock in seconds."""
+        self.worker.deadlines.schedule(self, when)
 
     def pause_reading(self) -> None:
-        """Take no more bytes from the client."""
+        """Stop reading from the client."""
         if self.paused_since is None and not self.is_lost:
             self.paused_since = self.worker.clock()
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take bytes from the client again."""
+        """Read from the client again."""
         if self.paused_since is not None and not self.is_lost:
             self.paused_since = None
             self.worker.run_outside_app(self.transport.resume_reading)
 
     @property
     def read_deadline(self) -> float:
-        """When a client that reads nothing more has had its time, in seconds of the clock."""
+        """When a client that reads nothing times out, time of the worker's clock in seconds."""
         return self._read_at + self.worker.config.ws_send_timeout
 
     def check(self, now: float) -> float:
-        """Do what is due; return when to check again."""
+        """Extend the read deadline if the client has read; then run the driver's check.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            When to check again, infinity for never.
+        """
         if self.is_lost:
             return math.inf
         if self.transport.get_write_buffer_size() < self._unsent:
@@ -167,14 +179,20 @@ class Connection(Stream, asyncio.Protocol):
         return self.driver.check(now)
 
     def _restart_read_deadline(self, now: float) -> None:
-        """Give a client its time to read again: it counts from the last byte that went out."""
+        """Give the client the whole time to read again, from now."""
         self._unsent = self.transport.get_write_buffer_size()
         self._read_at = now
 
     # -- the end -----------------------------------------------------------------------------------
 
+    # close: drivers, in most cases. Flushes, half-closes and discards what the client still sends.
+    # close_promptly: `WebSocket.give_up`. The same, without a wait for a client that does not read.
+    # close_finished: a WebSocket that both sides have closed. Flushes and closes, no half-close.
+    # end: `_Lingering`, when the client's EOF arrives after ours. Flushes and closes.
+    # abort: on a timeout, when too many are refused, and at the end of a stop. Drops unsent data.
+
     def close(self) -> None:
-        """End the connection after all that was written; the client has time to read and answer.
+        """Flush, half-close, and close within LINGER seconds or when the client has closed.
 
         RFC 9112 section 9.6: to close while the client still sends can reset the connection and
         destroy what it has not read yet, so "servers typically close a connection in stages": our
@@ -188,23 +206,23 @@ class Connection(Stream, asyncio.Protocol):
             self._close_transport()
 
     def close_finished(self) -> None:
-        """End the connection after all that was written; the client sends no more."""
+        """Flush and close a connection on which the client sends no more."""
         if self.is_lost or isinstance(self.driver, _Lingering):
             return
         self.batch.flush_stream(self)
         if not self.transport.get_write_buffer_size():
-            self.driver = _GONE  # nothing has to leave, so the transport closes at once
-        elif self._linger() and self.transport.get_write_buffer_size() <= LAST_WORD:
+            self.driver = _GONE  # nothing to flush: the transport closes at once
+        elif self._linger() and self.transport.get_write_buffer_size() <= MAX_CONTROL_FRAME:
             self._stop_waiting_for_reader()
         self._close_transport()
 
     def close_promptly(self) -> None:
-        """End the connection within LINGER seconds, even if what was written cannot leave."""
+        """Close as `close`, but within LINGER seconds even if not all data can be flushed."""
         self.close()
         self._stop_waiting_for_reader()
 
     def _linger(self) -> bool:
-        """Discard what still arrives, within bounds; returns False if that is so already."""
+        """Start to discard what arrives; returns False if that has started, or TCP has ended."""
         if self.is_lost or isinstance(self.driver, _Lingering):
             return False
         self.batch.flush_stream(self)
@@ -222,30 +240,30 @@ class Connection(Stream, asyncio.Protocol):
     def _write_eof(self) -> None:
         try:
             self.transport.write_eof()
-        except OSError:  # asyncio's lets it out: the client has reset what we have just read
+        except OSError:  # asyncio does not catch it: the client has reset the connection
             self.worker.run_outside_app(self.transport.abort)
 
     def _close_transport(self) -> None:
         self.worker.run_outside_app(self.transport.close)
 
     def end(self) -> None:
-        """End the connection after all that was written, whatever the client still sends."""
+        """Flush and close, whatever the client still sends."""
         if not self.is_lost:
             self.batch.flush_stream(self)
             self._close_transport()
 
     def abort(self) -> None:
-        """End the connection now, and drop what was not sent yet."""
+        """Close at once and drop unsent data."""
         if not self.is_lost:
             self.pending = None
             self.worker.run_outside_app(self.transport.abort)
 
 
 class _Lingering:
-    """The driver of a connection whose end is written; what still arrives is discarded.
+    """The driver of a connection that is closing: discards what still arrives.
 
-    The client's seconds count from when all has left. Until then it has a reader's time, as long as
-    waits_for_reader is true.
+    Once all data is flushed, the client has LINGER seconds to close. Until then the read deadline
+    applies if waits_for_reader is true; if it is false, LINGER counts from the start.
     """
 
     __slots__ = ("_connection", "_until", "waits_for_reader")
@@ -282,7 +300,7 @@ class _Lingering:
 
 
 class _Gone:
-    """The driver of a connection that is no more."""
+    """The driver of a connection that has ended."""
 
     __slots__ = ()
 
@@ -306,9 +324,3 @@ class _Gone:
 
 
 _GONE = _Gone()
-
-
-def _address(name: object) -> "Address | None":
-    if type(name) is not tuple:
-        return None  # the client of a Unix socket has no name
-    return name if len(name) == 2 else name[:2]  # noqa: PLR2004  # of IPv6 there are two more

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Protocol
 
 NEVER = math.inf
-TICK = 0.25  # seconds that a bucket spans: the most by which a deadline is late
+TICK = 0.25  # seconds that a bucket spans; a deadline is enforced at most that late
 LINGER = 2.0  # seconds to wait for a client to close after our half is closed
 _MAX_CHECKS = 100  # items that one sweep checks before it yields to the event loop
 
@@ -13,7 +13,7 @@ _MAX_CHECKS = 100  # items that one sweep checks before it yields to the event l
 class Checked(Protocol):
     """Something that has deadlines.
 
-    bucket: the number of its bucket, None while it has none; set by `Deadlines`.
+    bucket: the number of its time bucket, None while no check is scheduled; set by `Deadlines`.
     """
 
     bucket: int | None
@@ -30,17 +30,17 @@ class Checked(Protocol):
 
 
 class Deadlines:
-    """Items to check, each in the bucket of its earliest deadline.
+    """Schedules checks of items, in time buckets.
 
-    To move a deadline to a later time costs nothing: the item stays in its bucket, is checked early
-    and returns its new time then.
+    Moving a deadline to a later time costs nothing. The item stays in its bucket and is checked
+    early; its `check` then returns the later time.
     """
 
     def __init__(self) -> None:
         self._buckets: dict[int, tuple[int, set[Checked]]] = {}
 
-    def arm(self, item: Checked, at: float) -> None:
-        """Check `item` at the given time or earlier, and at most `TICK` seconds later.
+    def schedule(self, item: Checked, at: float) -> None:
+        """Schedule a check of `item` at the given time or earlier; it is at most `TICK` s late.
 
         Args:
             item: What to check.
@@ -49,8 +49,8 @@ class Deadlines:
         current = item.bucket
         if current is not None:
             if at > (current - 1) * TICK:
-                return  # it is checked in time, and returns then when to check it next
-            self.disarm(item)
+                return  # the scheduled check is early enough, and returns the next time
+            self.cancel(item)
         elif at == NEVER:
             return
         bucket = math.ceil(at / TICK)
@@ -60,15 +60,15 @@ class Deadlines:
         item.bucket, items = entry  # all items share one int object
         items.add(item)
 
-    def disarm(self, item: Checked) -> None:
-        """Do not check `item` any more."""
+    def cancel(self, item: Checked) -> None:
+        """Cancel the scheduled check of `item`, if there is one."""
         if item.bucket is None:
             return
         self._buckets[item.bucket][1].discard(item)
         item.bucket = None
 
     def sweep(self, now: float) -> bool:
-        """Check the items whose time has come, `_MAX_CHECKS` of them at most.
+        """Check the items whose time has come, at most `_MAX_CHECKS` of them.
 
         Args:
             now: Time of the worker's clock in seconds.
@@ -85,7 +85,7 @@ class Deadlines:
                     continue  # the check of another item has moved or removed it
                 items.discard(item)
                 item.bucket = None
-                self.arm(item, max(item.check(now), now))
+                self.schedule(item, max(item.check(now), now))
                 room -= 1
             if items:
                 return True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wsgate.server.http1_driver import Http1Driver
 
 MAX_BODY_SIZE = 65_536  # bytes of body in one http.request event
-MAX_BODY_CHUNKS = 64  # chunks of the client joined in one http.request event
+MAX_BODY_CHUNKS = 64  # chunks of the body joined into one http.request event
 
 
 class Exchange:
@@ -146,7 +146,7 @@ class Exchange:
             raise ClientDisconnected("the client has left")
         event = response.send(message)
         if event is None:
-            return  # the head waits for the body; trailers wait for the last of them
+            return  # the head waits for the body, trailers for the last message of them
         wire.write(self._stream.send(event, self._worker.default_headers))
         if response.state is COMPLETE:
             self._complete_response()
@@ -155,18 +155,15 @@ class Exchange:
 
     # -- what the driver reports -------------------------------------------------------------------
 
-    def data_arrived(self) -> None:
-        """Resume the waiting `receive`: bytes or an EOF arrived."""
-        self._wake()
-
-    def _wake(self) -> None:
+    def wake_receivers(self) -> None:
+        """Resume the waiting `receive` calls; each checks again for an event."""
         if self._waiters is not None:
             self._waiters.wake()
 
     def lost(self) -> None:
         """Notify the app that its client has disconnected."""
         self._has_left = True
-        self._wake()
+        self.wake_receivers()
 
     def end_slow_body(self) -> None:
         """Fail a request whose body is late while the app waits for it or after the response."""
@@ -177,15 +174,14 @@ class Exchange:
 
     def _complete_response(self) -> None:
         self._mark_answered()
-        self._log(self._response.status)
+        self._notify_done(self._response.status)
         self._driver.response_sent()
 
     def _mark_answered(self) -> None:
         self.is_answered = True
-        if self._waiters is not None:
-            self._waiters.wake()
+        self.wake_receivers()
 
-    def _log(self, status: int) -> None:
+    def _notify_done(self, status: int) -> None:
         if observers := self._worker.observers:
             client, request = self._peer.client, self._request
             observers.notify(
@@ -215,7 +211,7 @@ class Exchange:
         if error is None and not left:
             loggers.error.error("ASGI callable returned without completing its response")
         if self._response.has_started:
-            self._log(self._response.status)
+            self._notify_done(self._response.status)
         elif error is not None or not left:
             self._send_500()
         self._wire.close()
@@ -225,4 +221,4 @@ class Exchange:
             refused = RequestRefused(500, "the application failed")
             defaults = self._worker.default_headers
             self._wire.write(self._stream.refuse(refused, defaults))
-            self._log(500)
+            self._notify_done(500)

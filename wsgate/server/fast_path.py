@@ -1,8 +1,8 @@
 """The common path of one whole message, in and out: the plain twins of _fast_path.c.
 
 Nearly every message arrives whole while the app waits for it, or is sent while its client keeps up.
-The steps that such a message takes outside the codec and the app are in the three bases here; the
-classes that stand on them do everything else. The same tests run over both twins.
+The three base classes here do what such a message needs outside the codec and the app. Their
+subclasses do everything else. The same tests run over both twins.
 """
 
 import asyncio
@@ -23,26 +23,33 @@ if TYPE_CHECKING:
 Arrival = asyncio.Future[str | bytes | None]
 """Completed with the next message, or with None when only the session's state has changed."""
 
-# Bytes of one connection that are sent at once, so that its write buffer is seen to fill up.
+# From this many bytes on, data goes to the transport at once instead of at the end of the loop
+# iteration. Otherwise the transport could not report that its write buffer is full.
 MAX_DELAYED = 65_536
-# Of a connection's descriptor: it is asked for at the second write, because most connections that
-# write once (an open WebSocket without messages) never write again, and asking keeps an object.
+# `fd` while the descriptor is not known. It is looked up at the second write, because a lookup
+# creates an object that stays. Most connections that write once never write again: an open
+# WebSocket without messages is one.
 FIRST_WRITE, UNKNOWN, NONE = -3, -2, -1
 RECENT = 4  # payloads of one loop iteration whose frames are remembered
 
 
 class PlainStream:
-    """A transport's two hot methods: bytes that come in, and bytes that go out.
-
-    driver: takes what comes in. transport: the event loop's. batch: the worker's. pending: bytes
-    that leave at the end of this loop iteration, None without any. fd: the transport's descriptor,
-    or one of FIRST_WRITE, UNKNOWN and NONE. is_lost: the connection is gone. is_clear: the
-    transport has nothing unsent, because everything was sent past it.
+    """The two hot methods of a connection: `data_received` and `write`.
 
     Subclasses do not override `write`: the compiled message path calls it directly.
+
+    Attributes:
+        driver: Receives the bytes from the client.
+        transport: The event loop's transport.
+        batch: The worker's write batch.
+        pending: Bytes to send at the end of this loop iteration, None if there are none.
+        fd: The transport's descriptor, or one of FIRST_WRITE, UNKNOWN and NONE.
+        is_lost: The connection has ended.
+        is_transport_empty: The last bytes all went directly to the kernel, so the transport's
+            write buffer is empty. If it is false, the transport has to be asked.
     """
 
-    __slots__ = ("batch", "driver", "fd", "is_clear", "is_lost", "pending", "transport")
+    __slots__ = ("batch", "driver", "fd", "is_lost", "is_transport_empty", "pending", "transport")
 
     driver: "Driver"
     transport: asyncio.Transport
@@ -50,14 +57,14 @@ class PlainStream:
     pending: bytes | bytearray | None
     fd: int
     is_lost: bool
-    is_clear: bool
+    is_transport_empty: bool
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
         """Create a stream whose fields are all there, as the compiled twin does."""
         self = super().__new__(cls)
         self.pending = None
         self.fd = FIRST_WRITE
-        self.is_lost = self.is_clear = False
+        self.is_lost = self.is_transport_empty = False
         return self
 
     def data_received(self, data: bytes) -> None:
@@ -81,7 +88,7 @@ class PlainStream:
 class PlainWriteBatch:
     """What all connections of a worker write and encode during one loop iteration.
 
-    streams: those with pending bytes. is_scheduled: the loop will call `flush`.
+    streams: the connections with pending bytes. is_scheduled: the loop will call `flush`.
     """
 
     __slots__ = ("_recent", "is_scheduled", "streams")
@@ -105,7 +112,7 @@ class PlainWriteBatch:
             or type(data) is not bytes
             or len(data) >= MAX_DELAYED
             or stream.transport.is_closing()
-            or (not stream.is_clear and stream.transport.get_write_buffer_size())
+            or (not stream.is_transport_empty and stream.transport.get_write_buffer_size())
         ):
             return self.put_other(stream, data)
         stream.pending = data
@@ -142,22 +149,22 @@ class PlainWriteBatch:
             try:
                 if data is not None and not stream.transport.is_closing():
                     _send(stream, data)
-            except Exception as failure:  # noqa: BLE001  # the others are not to wait for it
+            except Exception as failure:  # noqa: BLE001  # flush the others, too
                 failures.append(failure)
         if failures:
             raise failures[0]
 
     def put_other(self, stream: PlainStream, data: bytes) -> bool:
-        """Send bytes that cannot simply wait; returns False if the transport is broken."""
+        """Send bytes in the less common cases; returns False if the transport is broken."""
         raise NotImplementedError
 
     def schedule(self) -> None:
-        """Have the loop call `flush` at the end of this iteration."""
+        """Schedule `flush` for the end of this loop iteration."""
         raise NotImplementedError
 
 
 def _send(stream: PlainStream, data: bytes | bytearray) -> None:
-    """Send to the descriptor, and leave to the transport what it does not take."""
+    """Send to the descriptor, and hand to the transport what the kernel does not take."""
     sent = 0
     if stream.fd == UNKNOWN:
         stream.fd = stream.find_descriptor()
@@ -165,13 +172,16 @@ def _send(stream: PlainStream, data: bytes | bytearray) -> None:
         sent = _send_directly(stream.fd, data)
     elif stream.fd == FIRST_WRITE:
         stream.fd = UNKNOWN
-    stream.is_clear = sent == len(data)
+    stream.is_transport_empty = sent == len(data)
     if sent < len(data):
         stream.transport.write(data[sent:])
 
 
 def _send_directly(fd: int, data: bytes | bytearray) -> int:
-    """Return how many bytes the kernel took; 0 for an error, which the transport then meets."""
+    """Send bytes; returns how many the kernel took, 0 after an error.
+
+    The transport then gets the same error from its own write.
+    """
     try:
         return os.write(fd, data)  # the descriptors of a loop's transports never block
     except OSError:
@@ -179,7 +189,7 @@ def _send_directly(fd: int, data: bytes | bytearray) -> int:
 
 
 class Several:
-    """In place of one receiver while several wait at once, which is rare."""
+    """The value of `receiver` while several receivers wait at once, which is rare."""
 
     def done(self) -> bool:
         """Return True: no message may be handed to this."""
@@ -192,12 +202,23 @@ SEVERAL = Several()
 class PlainMessagePath:
     """What one WebSocket needs for its common messages.
 
-    is_open: the app has accepted, and there is a session. wire: where frames are written; gate: the
-    wire's. codec: the session's. batch: the worker's. create_future: the loop's. max_size: bytes of
-    an incoming message. receiver: the one that waits for a message. queue: messages that nobody
-    waited for, None without any. counts_each: each message is counted by the subclass, so none
-    passes here. received_messages, received_bytes, sent_messages, sent_bytes: the traffic of the
-    WebSocket; the bytes are those of frames.
+    Attributes:
+        is_open: The app has accepted, and there is a session.
+        session: The session, from the accept on.
+        wire: The wire to which frames are written.
+        gate: The wire's gate.
+        codec: The session's codec.
+        batch: The worker's write batch.
+        create_future: The event loop's method.
+        max_size: Bytes of the largest incoming message.
+        receiver: The arrival for which a receiver waits, None if there is none.
+        queue: Messages for which no receiver waited, None if there are none.
+        counts_each: The subclass counts each incoming message for its rate limit, so all of them
+            go to `feed_other`.
+        received_messages: Number of incoming data messages.
+        received_bytes: Bytes of incoming frames, with their headers.
+        sent_messages: Number of outgoing data messages.
+        sent_bytes: Bytes of outgoing frames, with their headers.
     """
 
     __slots__ = (
@@ -267,9 +288,9 @@ class PlainMessagePath:
         receiver.set_result(message)
 
     def expect(self) -> Arrival | None:
-        """Return the arrival of the next message.
+        """Return the arrival of the next message, None if `receive_other` has to be used.
 
-        Returns None where one may be there already, where another receiver waits, and before the
+        That is so if a message may be available already, if another receiver waits, and before the
         app has accepted.
         """
         if (
@@ -302,14 +323,18 @@ class PlainMessagePath:
     # -- out ---------------------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
-        """Take the app's message; return when its client keeps up with what it is sent."""
+        """Send the app's message; wait while the client reads too slowly."""
         if not self.put(message):
             await self.send_other(message)
         elif self.gate.is_shut:
             await self.wait_for_reader()
 
     def put(self, message: Message) -> bool:
-        """Send a common `websocket.send` if it can leave now; returns False if it cannot."""
+        """Send the message if it is a common `websocket.send` and can be sent now.
+
+        Returns:
+            False if it was not sent: use `send_other`.
+        """
         if not self.is_open or not self.session.can_send or self.gate.is_shut:
             return False
         payload = common_payload(message)
@@ -327,7 +352,7 @@ class PlainMessagePath:
     # -- the subclass's part -----------------------------------------------------------------------
 
     def feed_other(self, data: bytes) -> None:
-        """Process bytes that are anything else."""
+        """Process bytes that are not one whole message for a waiting receiver."""
         raise NotImplementedError
 
     def give_back(self, arrival: Arrival) -> None:
@@ -335,11 +360,11 @@ class PlainMessagePath:
         raise NotImplementedError
 
     async def send_other(self, message: Message) -> None:
-        """Send a message that is not common, or cannot leave now."""
+        """Handle a message that is not a common one, or that has to wait."""
         raise NotImplementedError
 
     async def receive_other(self) -> Any:
-        """Return the app's next message where it is not simply the next one to arrive."""
+        """Return the app's next event if `expect` returned None, or if the state has changed."""
         raise NotImplementedError
 
     async def wait_for_reader(self) -> None:

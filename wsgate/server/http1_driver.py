@@ -56,7 +56,7 @@ class Http1Driver:
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = deadline = self.worker.clock() + seconds
-        if deadline < self._next_check:  # nearly never: most deadlines move to a later time
+        if deadline < self._next_check:  # rare: most deadlines move to a later time
             self._next_check = deadline
             self.wire.check_at(deadline)
 
@@ -119,7 +119,7 @@ class Http1Driver:
         elif self._exchange.is_answered:
             self._drain()
         else:
-            self._exchange.data_arrived()
+            self._exchange.wake_receivers()
             self._pause_if_full()
 
     def _pause_if_full(self) -> None:
@@ -201,7 +201,7 @@ class Http1Driver:
         if self._exchange is not None:
             self._exchange.end_slow_body()
         elif self._is_idle:
-            self.wire.close()  # no request has begun, so there is none to respond to
+            self.wire.close()  # no request has started, so there is none to respond to
         else:
             self.refuse(RequestRefused(408, "the request took too long"))
 

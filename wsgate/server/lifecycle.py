@@ -42,7 +42,7 @@ class Lifecycle:
         self._lifespan = Lifespan(worker.app, worker.config.lifespan, worker.state)
         self._watchdog = Watchdog()
         self._timer: asyncio.TimerHandle | None = None
-        self._names: tuple[str, ...] = ()  # of the addresses, once it listens
+        self._names: tuple[str, ...] = ()  # of the listeners, for observers
 
     @property
     def _app_timeout(self) -> float:
@@ -63,7 +63,7 @@ class Lifecycle:
         After an exception call `abandon`.
         """
         worker = self.worker
-        worker.process = os.getpid()  # it may have been created before a fork
+        worker.process = os.getpid()  # the worker may have been created before a fork
         await self._lifespan.start()
         if self._lifespan.variables is not None:
             worker.inherit(self._lifespan.variables)
@@ -95,7 +95,7 @@ class Lifecycle:
         pause = TICK
         try:
             pause = self.worker.tick()
-        except Exception:  # noqa: BLE001  # the other connections must go on
+        except Exception:  # noqa: BLE001  # the other connections must be served
             loggers.error.exception("A deadline could not be processed; the others go on")
         self._timer = self.worker.loop.call_later(pause, self._tick)
 
@@ -148,17 +148,17 @@ class Lifecycle:
         started_at, closed = loop.time(), 0
         while closed < len(waiting) and self.worker.connections:
             share = (loop.time() - started_at) / seconds if seconds else 1.0
-            due = min(len(waiting), int(len(waiting) * share) + 1)
-            for websocket in waiting[closed:due]:
+            end = min(len(waiting), int(len(waiting) * share) + 1)
+            for websocket in waiting[closed:end]:
                 websocket.drain()
-            closed = due
+            closed = end
             if closed < len(waiting):
                 await asyncio.sleep(DRAIN_STEP)
 
     async def _wait_until_idle(self, seconds: float) -> bool:
         """Wait for all connections and app calls to end; return whether they did.
 
-        From time to time what is still running is logged.
+        Logs at intervals what is still running.
         """
         worker = self.worker
         now = worker.loop.time()

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from wsgate.asgi.scope import Peer
+from wsgate.asgi.scope import Peer, host_and_port
 from wsgate.server.connection import Connection
 from wsgate.types import Address
 
@@ -45,7 +45,7 @@ class Listener:
         """
         if sockname != self._sockname:  # rare: most connections have the same local address
             self._sockname = sockname
-            self._address = _address_of(sockname)
+            self._address = _server_address(sockname)
         return Peer(client, self._address, self.scheme)
 
     @property
@@ -131,12 +131,11 @@ class Listener:
             await asyncio.get_running_loop().connect_accepted_socket(self.connection, sock)
 
 
-def _address_of(sockname: object) -> Address | None:
-    if isinstance(sockname, tuple):
-        return sockname if len(sockname) == 2 else sockname[:2]  # noqa: PLR2004  # IPv6: 4 items
+def _server_address(sockname: object) -> Address | None:
+    """Return the value of a scope's `server`; None for an unnamed Unix socket."""
     if sockname and isinstance(sockname, str):
         return sockname, None  # ASGI: the path of a Unix socket, and None
-    return None  # an unnamed Unix socket
+    return host_and_port(sockname)
 
 
 def name_of(sock: socket.socket, scheme: str = "http") -> str:

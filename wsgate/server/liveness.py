@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
-MAX_PAUSE = 300.0  # seconds that an app may leave its receive queue full
+RECEIVE_TIMEOUT = 300.0  # seconds for the app to call `receive` while its queue is full
 _MIN_FIRST_PING = 0.5  # earliest first Ping, as a fraction of the interval
 _MIN_LIFETIME, _MAX_LIFETIME = 0.9, 1.1  # random range, as a fraction of the setting
-_CHECKS = 8  # checks per timeout, so that it is late by an eighth at most
+_CHECKS_PER_TIMEOUT = 8  # checks during one timeout: it is enforced at most 1/8 late
 
 
 class Watched(Protocol):
@@ -45,8 +45,8 @@ def first_check(config: Config) -> float:
     """Return the seconds from the opening of a WebSocket to its first check."""
     return min(
         config.ws_ping_interval * _MIN_FIRST_PING or math.inf,
-        MAX_PAUSE / _CHECKS,
-        (config.ws_idle_timeout or math.inf) / _CHECKS,
+        RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT,
+        (config.ws_idle_timeout or math.inf) / _CHECKS_PER_TIMEOUT,
         config.ws_max_lifetime * _MIN_LIFETIME or math.inf,
     )
 
@@ -54,12 +54,13 @@ def first_check(config: Config) -> float:
 class Liveness(Keepalive):
     """The timeouts of one open WebSocket.
 
-    opened_at: time of the worker's clock in seconds.
+    Timers must not create objects. Python's garbage collector runs a full collection when the
+    number of objects has grown by a quarter; with tens of thousands of connections that takes a
+    tenth of a second. So this object is created with its WebSocket, and it is a Keepalive instead
+    of holding one. Its other fields are set at the first check: many WebSockets end before it.
 
-    Its fields are set at the first check, because many WebSockets end before it. But the object is
-    created with the WebSocket, and is a Keepalive instead of having one: Python's garbage collector
-    runs a full collection when the number of objects has grown by a quarter. With tens of thousands
-    of connections that takes a tenth of a second, so timers must not create objects.
+    Attributes:
+        opened_at: Time of the worker's clock in seconds.
     """
 
     __slots__ = (
@@ -88,7 +89,7 @@ class Liveness(Keepalive):
         self._stuck_since = now
         self._active_at = now
         lifetime = config.ws_max_lifetime * _between(_MIN_LIFETIME, _MAX_LIFETIME)
-        # Random, so that they do not end together either.
+        # Random, so that connections opened together do not end together.
         self._ends_at = now + lifetime if lifetime else math.inf
 
     def check(self, now: float, websocket: Watched) -> float:
@@ -126,13 +127,16 @@ class Liveness(Keepalive):
         return until
 
     def _check_app(self, now: float, websocket: Watched) -> float:
-        """Close if the app has not called `receive`: its full queue hides a disconnect, too."""
+        """Close if the app has not called `receive` for RECEIVE_TIMEOUT seconds.
+
+        Reading is paused while its queue is full, so a disconnect would not be detected either.
+        """
         received = websocket.received_messages
         if websocket.wire.paused_since is None or received != self._received_messages:
             self._received_messages, self._stuck_since = received, now
-        if now >= self._stuck_since + MAX_PAUSE:
+        if now >= self._stuck_since + RECEIVE_TIMEOUT:
             websocket.close(INTERNAL_ERROR, "the application does not receive")
-        return min(self._stuck_since + MAX_PAUSE, now + MAX_PAUSE / _CHECKS)
+        return min(self._stuck_since + RECEIVE_TIMEOUT, now + RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT)
 
     def _check_peer(self, now: float, websocket: Watched) -> float:
         """Send Pings; close if no data arrives after one for --ws-ping-timeout."""
@@ -163,7 +167,7 @@ class Liveness(Keepalive):
         until = self._active_at + timeout
         if now >= until:
             websocket.close(GOING_AWAY, "idle timeout")
-        return min(until, now + timeout / _CHECKS)
+        return min(until, now + timeout / _CHECKS_PER_TIMEOUT)
 
     def _check_age(self, now: float, websocket: Watched) -> float:
         """Close after --ws-max-lifetime, so that the client reconnects elsewhere."""

@@ -17,12 +17,13 @@ try:
 except ImportError:  # no compiler was found where wsgate was installed
     MessagePath = PlainMessagePath  # type: ignore[assignment, misc]  # the same class
 
-MAX_PARSING = 0.005  # seconds of parsing after which the loop goes on with others,
-MAX_TAKES = 64  # or so many calls of the session's `take`
+# Limits of parsing for one connection in one loop iteration, so that others do not have to wait:
+MAX_PARSING = 0.005  # seconds
+MAX_TAKES = 64  # calls of `Session.take`
 
 
 class MessageReader(MessagePath):
-    """Reads the messages of one session; common ones pass on the message path below.
+    """Reads the messages of one session; common ones are handled by the message path.
 
     is_over_rate: the client has sent more messages than --ws-max-message-rate allows; those over it
     are dropped.
@@ -37,7 +38,7 @@ class MessageReader(MessagePath):
         self.batch = worker.batch
         self.create_future = worker.create_future
         self.max_size = worker.config.ws_max_size
-        self._receivers: Sequence[Arrival] = ()  # where several wait; then the path has none
+        self._receivers: Sequence[Arrival] = ()  # all, while several wait and `receiver` is SEVERAL
         self._is_scheduled = False
         self._rate: MessageRate | None = None
         self.is_over_rate = False
@@ -52,7 +53,7 @@ class MessageReader(MessagePath):
             self.counts_each = True
 
     def session_changed(self) -> None:
-        """Do what the session's new state asks for."""
+        """Act on a state other than OPEN, or on a rate that is exceeded."""
         raise NotImplementedError
 
     # -- the app's side ----------------------------------------------------------------------------
@@ -60,8 +61,8 @@ class MessageReader(MessagePath):
     def pop_message(self) -> str | bytes:
         """Return the next message of the queue, which is not empty.
 
-        What is still to be parsed waits for another loop iteration, so that an app which finds its
-        queue full again and again does not keep everyone else waiting.
+        Unparsed bytes wait for another loop iteration. Otherwise an app whose queue is always full
+        would keep all other connections waiting.
         """
         assert self.queue is not None  # the caller has checked
         message = self.queue.pop()
@@ -72,7 +73,7 @@ class MessageReader(MessagePath):
         return message
 
     def add_receiver(self) -> Arrival:
-        """Return the arrival of what comes next, after those that wait already."""
+        """Add a receiver after those that already wait, and return its arrival."""
         arrival = self.create_future()
         if self._receivers or (self.receiver is not None and not self.receiver.done()):
             self._receivers = [*self._waiting_receivers(), arrival]
@@ -82,7 +83,7 @@ class MessageReader(MessagePath):
         return arrival
 
     def _waiting_receivers(self) -> list[Arrival]:
-        """Return those that wait, the first of them first."""
+        """Return the waiting receivers, the oldest first."""
         first = self.receiver
         alone = () if first is None or isinstance(first, Several) else (first,)
         return [one for one in (*alone, *self._receivers) if not one.done()]
@@ -98,14 +99,14 @@ class MessageReader(MessagePath):
             self._make_queue().put_back(message)
 
     def wake_receivers(self) -> None:
-        """Have all receivers check the session's state."""
+        """Resume all receivers, so that they check the session's state."""
         while self.receiver is not None:
             receiver = self._take_receiver()
             if receiver is not None:
                 receiver.set_result(None)
 
     def _take_receiver(self) -> Arrival | None:
-        """Remove the first of those that wait and return it."""
+        """Remove the oldest waiting receiver and return it, None if there is none."""
         if self._receivers:
             first, *self._receivers = self._waiting_receivers() or (None,)
             self.receiver = SEVERAL if self._receivers else None
@@ -136,7 +137,7 @@ class MessageReader(MessagePath):
             self.pump()
 
     def pump(self) -> None:
-        """Parse what has arrived, as far as the queue has room and this iteration has time."""
+        """Parse buffered bytes, as far as the queue has room and this iteration has time."""
         session = self.session
         if session.pending:
             self._parse()
@@ -184,12 +185,12 @@ class MessageReader(MessagePath):
         self.wire.write(data)
 
     def write_replies(self) -> None:
-        """Answer Pings and the peer's Close; above the write mark the latest Ping has to wait."""
-        if frames := self.session.replies(hold_pongs=self.gate.is_shut):
+        """Answer Pings and the peer's Close; a shut gate holds the latest Ping."""
+        if frames := self.session.take_replies(hold_pongs=self.gate.is_shut):
             self.write_frames(frames)
 
     def _pace_reading(self) -> None:
-        """Read on, or pause while the queue is full; what is left is parsed later."""
+        """Resume reading if all is parsed, else pause it; parse later if there is room."""
         has_room = self._room > 0
         if has_room and not self.session.pending:
             self.wire.resume_reading()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
+from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
 from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.http.request import Request
 from wsgate.http.stream import HttpStream
@@ -96,7 +97,7 @@ class PendingWebSocket:
             The disconnect event, at every call; None if the WebSocket was accepted.
         """
         while self.end is None:
-            if self.conversation.state is asgi.OPEN:
+            if self.conversation.state is CONVERSATION_OPEN:
                 return None
             self._waiters = self._waiters or Waiters()
             await self._waiters.wait()
@@ -180,7 +181,7 @@ class PendingWebSocket:
             )
         self._wake()
 
-    def answer_for_app(self, error: BaseException | None) -> None:
+    def handle_app_end(self, error: BaseException | None) -> None:
         """End the handshake after the app's call ended without a decision or a whole response.
 
         Args:

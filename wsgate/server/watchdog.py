@@ -68,9 +68,9 @@ class Watchdog:
         loggers.error.warning(
             "The event loop has been blocked for %.1f s by %s",
             silent,
-            " < ".join(map(_describe, reversed(stack))) or "an unknown call",
+            " < ".join(map(_format_frame, reversed(stack))) or "an unknown call",
         )
 
 
-def _describe(frame: traceback.FrameSummary) -> str:
+def _format_frame(frame: traceback.FrameSummary) -> str:
     return f"{frame.name} ({Path(frame.filename).name}, line {frame.lineno})"

@@ -1,4 +1,4 @@
-"""One WebSocket: the app's call, the wire's driver once it is open, and the way it ends."""
+"""One WebSocket: the app's call, the wire's driver once it is open, and its end."""
 
 import asyncio
 import math
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
+from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
-FAULT_GRACE = 5.0  # seconds for the answers to what arrived before a bad frame
+FAULT_GRACE = 5.0  # seconds for the app to answer the messages from before a bad frame
 
 
 class WebSocket(MessageReader):
@@ -57,7 +58,7 @@ class WebSocket(MessageReader):
         self._conversation = pending.conversation
         self._deadline = math.inf
         self._target: bytes | None = None  # until observers are notified of the end
-        self._closed_by: ClosedBy | None = None  # who had our Close sent, if it was the first
+        self._closed_by: ClosedBy | None = None  # who sent our Close, if it was the first
         self._liveness: Liveness  # from the accept on
         self._outlet: Outlet | None = None  # while messages wait for the gate to open
 
@@ -72,10 +73,10 @@ class WebSocket(MessageReader):
         scope = websocket_scope(offer.request, offer.peer, self.worker.mount, subprotocols)
         app_call.start(self.worker, scope, self, self.worker.websockets)
 
-    # -- the app's receive and send, where the message path leaves them ----------------------------
+    # -- the app's receive and send, if not handled by the message path ----------------------------
 
     async def receive_other(self) -> WebSocketEvent:
-        """Return what comes next: the connect, messages, and the disconnect again and again."""
+        """Return the next event: the connect, messages, then repeatedly the disconnect."""
         if (pending := self._pending) is not None:
             if pending.take_connect():
                 return {"type": "websocket.connect"}
@@ -94,30 +95,30 @@ class WebSocket(MessageReader):
                 return asgi.receive_event(payload)
 
     def _ready_event(self) -> WebSocketEvent | None:
-        """Return what need not be waited for: a message of the queue, or the end after them."""
+        """Return an event that is available now: a queued message, or the end if there is none."""
         session = self.session
         if self.queue is not None:
             return asgi.receive_event(self.pop_message())
         if session.state is OPEN:
             return None
-        if session.state is FAILING:  # the app has asked for more than there is
+        if session.state is FAILING:  # the app has received all messages from before the bad frame
             self.close(session.close_code, session.close_reason)
         return asgi.disconnect_event(session.close_code, session.close_reason)
 
     async def send_other(self, message: Message) -> None:
-        """Take a message that is not a common one, or that has to wait."""
+        """Handle a message that is not a common one, or that has to wait."""
         if self._pending is not None:
-            if (piece := self._decide(self._pending, message)) is not None:
-                await self._pending.deny(piece.message)
+            if (denial := self._decide(self._pending, message)) is not None:
+                await self._pending.deny(denial.message)
             return
         if self._has_client_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.handle(message)
-        if isinstance(wish, asgi.Close):
-            self.close(wish.code, wish.reason, by="app")
+        action = self._conversation.handle(message)
+        if isinstance(action, asgi.Close):
+            self.close(action.code, action.reason, by="app")
         else:
-            assert isinstance(wish, (str, bytes))  # an open conversation has no other wish
-            await self._send_payload(wish)
+            assert isinstance(action, (str, bytes))  # an open conversation has no other action
+            await self._send_payload(action)
         if self.gate.is_shut:
             await self.wait_for_reader()
 
@@ -136,10 +137,10 @@ class WebSocket(MessageReader):
     # -- messages that wait for a slow client: the outlet ------------------------------------------
 
     def publish(self, encoded: Encoded, limits: OutletLimits) -> None:
-        """Send a message after all that was given before, or queue it while the client is slow.
+        """Send a message after all earlier ones, or queue it while the client is slow.
 
-        Nothing is sent before the app has accepted, and after the end. A client for which more
-        waits than the limits allow is disconnected with 1013, if their policy says so.
+        Nothing is sent before the accept and after the end. If the queue would exceed the limits
+        and their policy is DISCONNECT, the WebSocket is closed with 1013.
         Raises InvalidMessage for text with a lone surrogate.
         """
         if isinstance(encoded.payload, str):
@@ -152,7 +153,7 @@ class WebSocket(MessageReader):
             self.give_up(TRY_AGAIN_LATER, "slow consumer")
 
     async def _send_from_outlet(self, payload: str | bytes) -> None:
-        """Send a message in its turn, after those that wait already."""
+        """Queue a message after those that already wait, and wait until it is sent."""
         sent = Waiters()
         outlet = self._open_outlet()
         waiting = outlet.add(Encoded(payload), sent.wake)
@@ -170,7 +171,7 @@ class WebSocket(MessageReader):
         return self._outlet
 
     def _flush_outlet(self) -> None:
-        """Send what waits, as long as the client keeps up."""
+        """Send queued messages, as long as the client keeps up."""
         outlet = self._outlet
         while outlet and not self.gate.is_shut and self.session.can_send:
             waiting = outlet.pop()
@@ -193,8 +194,8 @@ class WebSocket(MessageReader):
 
     @property
     def _has_client_left(self) -> bool:
-        """Whether nothing reaches the client any more, and the app did not ask for that."""
-        if self._conversation.state is asgi.CLOSED:
+        """Whether the client cannot be reached any more, although the app has not closed."""
+        if self._conversation.state is CONVERSATION_CLOSED:
             return False
         if self._pending is not None:
             return self._pending.end is not None
@@ -203,23 +204,23 @@ class WebSocket(MessageReader):
     # -- the handshake -----------------------------------------------------------------------------
 
     def _decide(self, pending: PendingWebSocket, message: Message) -> asgi.Deny | None:
-        """Take the app's answer to the handshake; return a piece of the app's own response."""
+        """Apply the app's decision; returns a part of its denial response, None for others."""
         if pending.end is not None and self._has_client_left:
             raise ClientDisconnected("the client has left")
-        wish = self._conversation.handle(message)
-        if isinstance(wish, asgi.Accept):
-            self._accept(pending, wish)
+        action = self._conversation.handle(message)
+        if isinstance(action, asgi.Accept):
+            self._accept(pending, action)
             return None
-        if isinstance(wish, asgi.Refuse):
+        if isinstance(action, asgi.Refuse):
             pending.refuse(RequestRefused(403, "the application refused the WebSocket"))
             return None
-        assert isinstance(wish, asgi.Deny)  # a pending conversation has no other wish
-        return wish
+        assert isinstance(action, asgi.Deny)  # a pending conversation has no other action
+        return action
 
-    def _accept(self, pending: PendingWebSocket, wish: asgi.Accept) -> None:
+    def _accept(self, pending: PendingWebSocket, action: asgi.Accept) -> None:
         worker = self.worker
         now = worker.clock()
-        early = pending.accept(wish)
+        early = pending.accept(action)
         self._pending = None
         self.open(Session(worker.codec(pending.offer.handshake.deflate)))
         self._liveness = Liveness(now)
@@ -234,19 +235,19 @@ class WebSocket(MessageReader):
     # -- what the wire reports ---------------------------------------------------------------------
 
     def eof(self) -> None:
-        """Take the client's half-close for its end: half a WebSocket is of no use."""
+        """Handle the client's half-close as its end: a WebSocket needs both directions."""
         self._end_input()
         self._act_on_state()
 
     def lost(self) -> None:
-        """Notify the app that its client is gone, after what it sent before."""
+        """Notify the app that its client has left, after the messages that it sent before."""
         if self.session.state is not CLOSED:
             self._end_input()
-        if self.session.state is CLOSED:  # else the client's Close may be among what is not parsed
+        if self.session.state is CLOSED:  # else unparsed bytes may contain the client's Close
             self._notify_end()
 
     def writable(self) -> None:
-        """Answer the Ping that had to wait, and send the messages that did."""
+        """Answer the Ping that had to wait, and send the messages of the outlet."""
         self.write_replies()
         self._flush_outlet()
 
@@ -255,13 +256,13 @@ class WebSocket(MessageReader):
         self._wake_all()
 
     def _wake_all(self) -> None:
-        """Have receivers and senders check the session's state."""
+        """Resume receivers and senders, so that they check the session's state."""
         self.wake_receivers()
         self.gate.wake()
         self._close_outlet()
 
     def session_changed(self) -> None:
-        """Do what the session's state asks for, and have the app check it."""
+        """Act on a state other than OPEN, or on a rate that is exceeded; resume the app."""
         if self.is_over_rate:
             self.close(POLICY_VIOLATION, "message rate exceeded")
         if self.session.state is not OPEN:
@@ -269,7 +270,7 @@ class WebSocket(MessageReader):
             self._wake_all()
 
     def _act_on_state(self) -> None:
-        """Do what the session's state asks of the wire."""
+        """Close the wire or set the deadline that the session's state requires."""
         state = self.session.state
         if state is FAILING and self._deadline == math.inf:
             self._set_deadline(FAULT_GRACE)
@@ -288,7 +289,7 @@ class WebSocket(MessageReader):
 
     def close(self, code: int, reason: str, *, by: ClosedBy = "server") -> None:
         """Send our Close; the client has --ws-close-timeout seconds to answer with its own."""
-        has_fault = self.session.state is FAILING  # its Close is sent, whatever the app asks for
+        has_fault = self.session.state is FAILING  # then the session sends the code of the fault
         frame = self.session.close(code, reason)
         if not frame:
             return
@@ -299,12 +300,12 @@ class WebSocket(MessageReader):
         if self.session.state is CLOSED:
             self._act_on_state()
         else:
-            self.pump()  # the client's Close may wait behind what had no room
+            self.pump()  # the client's Close may wait after messages that had no room
 
     def give_up(self, code: int, reason: str) -> None:
-        """Send our Close to a client that does not read, or gives no sign of life.
+        """Send our Close to a client that has timed out, and close within LINGER seconds.
 
-        It is not given the time to answer: TCP ends within LINGER seconds.
+        Such a client does not read, or sends nothing, so it would not answer the Close.
         """
         self.close(code, reason)
         if self.session.state is CLOSED:
@@ -313,7 +314,7 @@ class WebSocket(MessageReader):
             self._set_deadline(min(LINGER, self.worker.config.ws_close_timeout))
 
     def stop(self) -> None:
-        """Accept no further request, which a WebSocket does not do anyway."""
+        """Do nothing: no further request can follow a WebSocket."""
 
     def drain(self) -> None:
         """Close with 1012, so that the client reconnects, or refuse the handshake with 503."""
@@ -323,16 +324,20 @@ class WebSocket(MessageReader):
             self.close(SERVICE_RESTART, "service restart")
 
     def done(self, error: BaseException | None) -> None:
-        """Answer for an app that has ended."""
+        """Handle the end of the app's call: refuse or close if the app has not done so.
+
+        Args:
+            error: What the app raised, None if it returned.
+        """
         left = self._has_client_left or self.wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)
         if self.wire.is_lost:
-            self._notify_end()  # of an app that has not received everything
-        if left or self._conversation.state is asgi.CLOSED:
+            self._notify_end()  # not notified yet if the app has not received everything
+        if left or self._conversation.state is CONVERSATION_CLOSED:
             return
         if self._pending is not None:
-            self._pending.answer_for_app(error)
+            self._pending.handle_app_end(error)
         elif error is not None:
             self.close(INTERNAL_ERROR, "internal error", by="app")
         else:
@@ -368,16 +373,23 @@ class WebSocket(MessageReader):
     # -- deadlines ---------------------------------------------------------------------------------
 
     def check(self, now: float) -> float:
-        """Do what is due; return when to check again."""
+        """Enforce the deadline of the close, or the timeouts of an open WebSocket.
+
+        Args:
+            now: Time of the worker's clock in seconds.
+
+        Returns:
+            When to check again, infinity for never.
+        """
         if now >= self._deadline:
             self._deadline = math.inf
-            self._end_in_time()
+            self._handle_late_close()
         if not self.session.can_send:
             return self._deadline
-        at = self._liveness.check(now, self)
-        return min(self._deadline, at)  # which may be new: the check may have closed
+        at = self._liveness.check(now, self)  # it may close, which sets the deadline
+        return min(self._deadline, at)
 
-    def _end_in_time(self) -> None:
+    def _handle_late_close(self) -> None:
         if self.session.state is FAILING:
             self.close(self.session.close_code, self.session.close_reason)
         else:

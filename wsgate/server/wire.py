@@ -49,11 +49,15 @@ class Driver(Receiver, Protocol):
 class Wire(Protocol):
     """The connection to one client, owned by one driver at a time.
 
-    peer: the addresses of both ends. It can change with each request, because a proxy forwards
-    requests of several clients. gate: senders wait on it while the write buffer is above its
-    high-water mark. driver: the present owner. has_eof: the client has half-closed. is_lost: the
-    connection has ended, and all methods do nothing. paused_since: when reading was paused, time of
-    the worker's clock in seconds; None while it is not.
+    Attributes:
+        peer: The addresses of both ends. Today a connection sets it once; later the headers of a
+            trusted proxy will set it for each request.
+        gate: Senders wait on it while the write buffer is above its high-water mark.
+        driver: The present owner.
+        has_eof: The client has half-closed.
+        is_lost: The connection has ended, and all methods do nothing.
+        paused_since: When reading was paused, time of the worker's clock in seconds; None while it
+            is not paused.
     """
 
     peer: Peer

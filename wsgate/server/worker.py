@@ -60,13 +60,21 @@ class Worker:
     Raises:
         ConfigError: --header is invalid.
 
-    connections: the open connections. exchanges, websockets: the running calls of the app by task,
-    over any wire; used to stop, drain and count. ended: woken when a connection or call has ended.
-    state: of the lifespan. stopping: no new request is accepted. first_check: seconds from the
-    opening of a WebSocket to its first check. http1: the class of the HTTP/1.1 parser. process: the
-    id of the serving process. variables: the context variables of the server's callbacks.
-    app_variables: each call of the app gets a copy of these, which include those that the lifespan
-    has set. default_headers: of every response; default_lines: the same, serialized.
+    Attributes:
+        connections: The open connections.
+        exchanges: The running calls of the app for HTTP requests, by task.
+        websockets: The running calls of the app for WebSockets, by task.
+        ended: Woken when a connection or a call of the app has ended.
+        state: The state of the app's lifespan.
+        stopping: No new request is accepted.
+        first_check: Seconds from the opening of a WebSocket to its first check.
+        http1: The class of the HTTP/1.1 parser.
+        process: The id of the serving process.
+        variables: The context variables of the server's callbacks.
+        app_variables: The context variables of which each call of the app gets a copy. They
+            include those that the lifespan has set.
+        default_headers: The headers of every response.
+        default_lines: The same headers, serialized.
     """
 
     def __init__(
@@ -82,7 +90,7 @@ class Worker:
         self.connections: set[Connection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
-        self.on_task_end = self.task_ended  # one object for all tasks
+        self.on_task_end = self.task_ended  # one bound method, shared by all tasks
         self.variables = contextvars.copy_context()
         self.app_variables = contextvars.Context() if config.reset_contextvars else self.variables
         self.ended = Waiters()
@@ -208,7 +216,7 @@ class Worker:
     def connection_ended(self, connection: "Connection") -> None:
         """Remove a connection that has ended."""
         self.connections.discard(connection)
-        self.deadlines.disarm(connection)
+        self.deadlines.cancel(connection)
         self.ended.wake()
 
     def task_ended(self, task: asyncio.Task[None]) -> None:

@@ -19,8 +19,8 @@ except ImportError:  # no compiler was found where wsgate was installed
 class WriteBatch(WriteBatchBase):
     """The writes of a worker's connections in this loop iteration.
 
-    call_soon: has the loop call back. run_outside_app: calls something outside the context of the
-    app that writes. Both keep that app's context variables out of what is called back later.
+    call_soon: schedules a callback. run_outside_app: calls a function outside the context of the
+    app that writes. Both keep that app's context variables out of later callbacks.
     """
 
     __slots__ = ("_call_soon", "_run_outside_app")
@@ -34,18 +34,18 @@ class WriteBatch(WriteBatchBase):
         self._run_outside_app = run_outside_app
 
     def put_other(self, stream: PlainStream, data: bytes) -> bool:
-        """Send bytes after those that are pending, at once if they are many.
+        """Send bytes after the pending ones, at once if they are many.
 
-        At once as well if the transport has not sent everything that it got before: then it only
-        keeps them, and reports when that is too much. Returns False if the transport is broken or
-        closing: an app that goes on without returning to the loop would never be notified.
+        They are sent at once as well if the transport's write buffer is not empty: the transport
+        adds them to it, and reports when it is full. Returns False if the transport is broken or
+        closing: an app that never returns to the loop would not be notified otherwise.
         """
         transport = stream.transport
         if transport.is_closing():
             return False
         joined = _join(stream.pending, data)
         if len(joined) >= MAX_DELAYED or transport.get_write_buffer_size():
-            stream.pending, stream.is_clear = None, False
+            stream.pending, stream.is_transport_empty = None, False
             self._run_outside_app(transport.write, joined)
             return not transport.is_closing()
         if stream.pending is None:
@@ -56,15 +56,15 @@ class WriteBatch(WriteBatchBase):
         return True
 
     def schedule(self) -> None:
-        """Have the loop call `flush` at the end of this iteration."""
+        """Schedule `flush` for the end of this loop iteration."""
         self.is_scheduled = True
         self._call_soon(self.flush)
 
     def flush_stream(self, stream: PlainStream) -> None:
-        """Send what is pending for one connection now."""
+        """Send the pending bytes of one connection now."""
         data, stream.pending = stream.pending, None
         if data is not None and not stream.transport.is_closing():
-            stream.is_clear = False
+            stream.is_transport_empty = False
             self._run_outside_app(stream.transport.write, data)
 
 

@@ -1,9 +1,8 @@
 """The outlet: a socket's bounded queue of outgoing messages while its client reads too slowly.
 
-Published messages and those that the app sends itself leave in the order in which they were given.
-A published message waits here, within bounds. A message of the app's `send` waits here, too, with
-its sender, which keeps the number of these as low as that of the app's tasks; so only published
-ones count towards the bounds.
+Messages are sent in the order in which they were published or given to the app's `send`. Only
+published messages count towards the limits. A message of `send` makes its sender wait, so the
+number of the app's tasks already limits these.
 """
 
 from collections import deque
@@ -16,10 +15,12 @@ from wsgate.ws.encoded import Encoded
 
 
 class Policy(Enum):
-    """What happens to a message that would exceed an outlet's bounds.
+    """What happens when a published message would exceed an outlet's limits.
 
-    DROP_OLDEST makes room for it, DROP_NEWEST drops it, DISCONNECT ends the socket: the
-    client either misses no message, or has to reconnect and catch up.
+    DROP_OLDEST: the oldest published messages are dropped until the new one has room.
+    DROP_NEWEST: the new message is dropped.
+    DISCONNECT: the client is disconnected. While it is connected it misses no message; after the
+    disconnect it has to reconnect and catch up.
     """
 
     DROP_OLDEST = "drop oldest"
@@ -31,8 +32,8 @@ class Policy(Enum):
 class OutletLimits:
     """Bounds on the published messages that wait for one socket.
 
-    max_messages: how many. max_size: bytes of their payloads; a larger single message may wait
-    alone. policy: for what exceeds one of them.
+    max_messages: how many may wait. max_size: bytes of their payloads; one larger message may wait
+    alone. policy: what happens to a message that would exceed a limit.
     """
 
     max_messages: int = 64
@@ -44,14 +45,14 @@ class Sender(Protocol):
     """The part of a socket that publishing needs."""
 
     def publish(self, encoded: Encoded, limits: OutletLimits) -> None:
-        """Send a message after all that was given before, or queue it while the client is slow."""
+        """Send a message after all earlier ones, or queue it while the client is slow."""
 
 
 class Waiting:
     """A message that waits in an outlet.
 
-    encoded: the message. on_sent: called when it was written, and when it cannot be any more; None
-    for a published one.
+    encoded: the message. on_sent: called when the message was sent, or cannot be sent any more;
+    None for a published message.
     """
 
     __slots__ = ("encoded", "on_sent", "size")
@@ -76,7 +77,7 @@ class Outlet:
         return len(self._messages)
 
     def publish(self, encoded: Encoded, limits: OutletLimits) -> bool:
-        """Queue a published message; returns False if the socket has to be ended instead."""
+        """Queue a published message; returns False if the client has to be disconnected."""
         message = Waiting(encoded)
         while self._count and self._exceeds(message, limits):
             if limits.policy is Policy.DISCONNECT:
@@ -114,7 +115,7 @@ class Outlet:
         return message in self._messages
 
     def release(self) -> None:
-        """Resume all senders that wait: nothing is sent any more."""
+        """Resume all waiting senders: nothing is sent any more."""
         for message in self._messages:
             if message.on_sent is not None:
                 message.on_sent()

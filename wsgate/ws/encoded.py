@@ -25,7 +25,7 @@ class MessageWriter(Protocol):
         """How messages are written; None if a frame depends on the messages sent before it."""
 
     def message(self, payload: str | bytes) -> bytes:
-        """Return a data message."""
+        """Return the frame of a message."""
 
 
 class Encoded:

@@ -1,6 +1,6 @@
 """One WebSocket session after its handshake: bytes in, messages out, and the closing handshake.
 
-The session answers Pings and Closes itself (`replies`) and never raises for data from the peer.
+The session answers Pings and Closes itself (`take_replies`). Bad data from the peer raises nothing.
 Source: RFC 6455 sections 5.5 (control frames) and 7 (closing).
 """
 
@@ -139,11 +139,6 @@ class Session:
         """Whether `take` has anything left to parse."""
         return self.codec.pending  # only fed in OPEN and CLOSING, and dropped after them
 
-    @property
-    def buffered(self) -> int:
-        """Number of bytes that are not parsed yet."""
-        return self.codec.buffered
-
     def take(self, limit: int, data: bytes = b"") -> Sequence[str | bytes]:
         """Add bytes, parse a bounded part of what is buffered; return at most `limit` messages.
 
@@ -221,8 +216,8 @@ class Session:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def replies(self, *, hold_pongs: bool = False) -> bytes:
-        """Return the session's own answers to the bytes taken so far, each once.
+    def take_replies(self, *, hold_pongs: bool = False) -> bytes:
+        """Remove the session's own answers to the bytes parsed so far, and return them.
 
         hold_pongs: keep the answer to the last Ping for later, and drop those before it. RFC 6455
         section 5.5.3: an endpoint "MAY elect to send a Pong frame for only the most recently
@@ -240,7 +235,7 @@ class Session:
         return out
 
     def write_message(self, payload: str | bytes) -> bytes:
-        """Return a data message.
+        """Return the frame of a message, to be sent to the peer.
 
         Raises ClientDisconnected once the session is closing, UnicodeEncodeError for a lone
         surrogate.
@@ -249,7 +244,7 @@ class Session:
         return self.codec.message(payload)
 
     def write_encoded(self, encoded: Encoded) -> bytes:
-        """Return a message that is shared with other sessions.
+        """Return the frame of a message that is shared with other sessions.
 
         Raises as `write_message`.
         """
@@ -261,11 +256,11 @@ class Session:
             raise ClientDisconnected(f"the WebSocket is {self.state.value}")
 
     def ping(self, payload: bytes) -> bytes:
-        """Return a Ping, or nothing if none can be sent any more."""
+        """Return a Ping frame, or nothing if none can be sent any more."""
         return self.codec.ping(payload) if self.can_send else b""
 
     def close(self, code: int, reason: str) -> bytes:
-        """Return our Close, after the Pongs still owed, or nothing if a Close was sent already.
+        """Return the Pongs still to be sent and our Close; nothing if a Close was sent already.
 
         In FAILING it has the code and reason of the fault, not those given.
         """
@@ -273,7 +268,7 @@ class Session:
             return b""
         if self.state is FAILING:
             code, reason = self.close_code, self.close_reason
-        pongs = self.replies()
+        pongs = self.take_replies()
         frame = self.codec.close(code, reason)
         self._change_state(_CLOSE_SENT, code, reason)
         self._update_flags()

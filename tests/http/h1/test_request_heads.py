@@ -271,7 +271,7 @@ SENTENCES = {
         "Only Transfer-Encoding: chunked is supported",
         "multiple Transfer-Encoding headers",
     },
-    505: {"only HTTP/1.0 and HTTP/1.1 are spoken here"},
+    505: {"this server speaks HTTP/1.0 and HTTP/1.1"},
 }
 
 

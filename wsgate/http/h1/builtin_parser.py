@@ -1,10 +1,10 @@
 """The built-in HTTP/1.1 parser: the common case, as strict as h11 and many times as fast.
 
-A head is split into lines. Each line is parsed by `head_lines`, or found in its cache. What one
-line alone cannot tell is checked here for a common head and by `build_request` for all others. h11
-parses each head that has an ambiguous line, so both parsers give the same answer. Bodies need no
-parser: `body_framing` has checked each line of theirs. Responses are framed with the same bytes
-that h11 would write.
+A head is split into lines. Each line is parsed by `head_lines`, or found in its cache. Rules about
+the whole head are checked here for a common head and by `build_request` for all others. h11 parses
+each head that has an ambiguous line, so both parsers give the same answer. Bodies need no parser:
+`body_framing` has checked each line of theirs. Responses are framed with the same bytes that h11
+would write.
 """
 
 import re

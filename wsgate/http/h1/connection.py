@@ -84,7 +84,7 @@ class Http1Connection(ABC):
         self.buffer += data
 
     def feed_eof(self) -> None:
-        """Note that the client sends no more bytes."""
+        """Record the client's EOF: it sends no more bytes."""
         self._eof = True
 
     def take(self) -> RequestEvent | None:

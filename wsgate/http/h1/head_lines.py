@@ -1,9 +1,9 @@
 """The lines of request heads: each is parsed by itself, and frequent lines only once.
 
-The same browsers and programs send the same lines again and again. A line that is valid whatever
-other lines there are is cached by its exact bytes, so it is looked up the next time. A client gains
-nothing from the cache that it has not sent itself. What one line alone cannot tell, such as that
-there is exactly one Host, is checked where the whole head is read.
+The same browsers and programs send the same lines repeatedly. A line that is valid whatever other
+lines there are is cached by its exact bytes, so it is looked up the next time. A client gains
+nothing from the cache that it has not sent itself. Rules about the whole head, such as that there
+is exactly one Host, are checked where the whole head is read.
 
 A line that is malformed, or may be, is ambiguous: the functions return None, and h11 parses its
 head.

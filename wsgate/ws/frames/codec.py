@@ -89,7 +89,7 @@ class FrameCodec(Protocol):
         """Discard the bytes that are not parsed yet."""
 
     def message(self, payload: str | bytes) -> bytes:
-        """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
+        """Return a message as a frame. Raises UnicodeEncodeError for text with a lone surrogate."""
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping of at most 125 bytes."""

@@ -43,7 +43,7 @@ class CompressingCodec(FastCodec):
         self.encoding = self._compression.encoding
 
     def message(self, payload: str | bytes) -> bytes:
-        """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
+        """Return a message as a frame. Raises UnicodeEncodeError for text with a lone surrogate."""
         if 4 * len(payload) >= self._compression.threshold:  # a character has up to four bytes
             data = payload.encode() if isinstance(payload, str) else payload
             compressed = self._compression.compress(data)

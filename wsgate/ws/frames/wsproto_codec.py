@@ -202,7 +202,7 @@ class WsprotoCodec:
         self._is_drained = True
 
     def message(self, payload: str | bytes) -> bytes:
-        """Return a data message. Raises UnicodeEncodeError for text with a lone surrogate."""
+        """Return a message as a frame. Raises UnicodeEncodeError for text with a lone surrogate."""
         if self._writer is None:
             self._writer = FrameProtocol(client=False, extensions=self._extension.outgoing)
         return bytes(self._writer.send_data(payload))
