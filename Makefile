@@ -6,6 +6,7 @@ VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
 # More arguments for pytest: make test TESTS=tests/ws
 TESTS ?=
+# For `make chat`.
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
 
@@ -22,8 +23,9 @@ BENCH_VENV ?= build/bench-venv
 	bench fuzz clean
 
 help:
-	@echo "make chat         serve the example chat on http://$(ADDRESS):$(PORT)"
-	@echo "make test         run all tests with coverage; PYTHON=python3.13 chooses a Python, TESTS=... tests"
+	@echo "make chat         serve the example chat on http://$(ADDRESS):$(PORT); PORT=... chooses the port"
+	@echo "make test         run all tests with coverage; PYTHON=python3.13 chooses a Python"
+	@echo "make test TESTS=tests/ws    run some tests, or pass arguments to pytest; without coverage"
 	@echo "make plain        run the tests of the Python twins of the C extensions"
 	@echo "make sanitize     run the tests of the C extensions under ASan and UBSan"
 	@echo "make check        lint, check types, and check that the generated docs are up to date"
@@ -45,13 +47,13 @@ $(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/serv
 	@touch $@
 
 chat: $(VENV)/.ready
-	@echo "The chat is at http://$(ADDRESS):$(PORT) (Ctrl+C ends it)"
 	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
 
 # Tests of servers that speak WebSocket run twice: with the fast path and without it.
+# With TESTS there is no coverage: that of some of the tests means nothing.
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-path both \
-		--cov --cov-report term $(TESTS)
+		$(or $(TESTS),--cov --cov-report term)
 
 # The Python modules that replace the C extensions where there is no compiler.
 plain: $(VENV)/.ready

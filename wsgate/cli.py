@@ -133,7 +133,7 @@ _PARAMETERS = [
         group=APPLICATION,
         default="",
         show_default="here",
-        help="Folder in which modules are looked for first.",
+        help="Folder that is searched first for modules.",
     ),
     click.Option(
         ["--version"],  # not in the environment: images use WSGATE_VERSION for their own version

@@ -51,8 +51,9 @@ class Config:
     host: str = setting(
         "127.0.0.1",
         group=LISTENING,
-        help="Address or host name to listen on; an empty one is all addresses. Addresses of the "
-        "name that this machine does not have are skipped with a warning, if another can be bound.",
+        help="Address or host name to listen on; an empty value means all addresses. Addresses of "
+        "the name that this machine does not have are skipped with a warning, if another can be "
+        "bound.",
     )
     port: int = setting(
         8000,
@@ -159,8 +160,8 @@ class Config:
     limit_connections_per_ip: int | None = setting(
         None,
         group=CONNECTIONS,
-        help="Largest number of open connections from one IPv4 address, or from one IPv6 network "
-        "of 64 bits. Further ones get a 503 response.",
+        help="Largest number of open connections from one IPv4 address, or from one IPv6 /64 "
+        "network. Further ones get a 503 response.",
         unit="connections",
         default_text="no limit",
         above=0,
@@ -248,7 +249,7 @@ class Config:
         group=SHUTDOWN,
         help="Seconds to wait on shutdown for requests, WebSockets and the app's calls to end. On "
         "expiry the calls are cancelled and the connections aborted. The app's lifespan then gets "
-        "as many seconds to shut down, at least one.",
+        "the same number of seconds to shut down, at least one.",
         unit="seconds",
         minimum=0,
     )
@@ -295,8 +296,8 @@ class Config:
     ws_max_fragments: int = setting(
         131_072,
         group=MESSAGES,
-        help="Largest number of frames in one message. A message of more closes the WebSocket with "
-        "1009.",
+        help="Largest number of frames in one message. A message with more frames closes it "
+        "with 1009.",
         unit="frames",
         above=0,
     )
@@ -313,7 +314,7 @@ class Config:
         MIB,
         group=MESSAGES,
         help="Memory that messages may take while they wait for the app. The server stops reading "
-        "from the client while they take as much or more.",
+        "from the client while they use this much or more.",
         unit="bytes",
         above=0,
         maximum=_MAX_SIZE,
@@ -379,7 +380,7 @@ class Config:
     ws_send_timeout: float = setting(
         60.0,
         group=LIVENESS,
-        help="Seconds that a client may be too slow in reading, with a full write buffer, before "
+        help="Seconds that a client may leave its write buffer full, before "
         "its WebSocket is closed with 1013 and dropped. An HTTP connection is dropped after as "
         "many seconds in which nothing could be written.",
         unit="seconds",

@@ -93,7 +93,7 @@ async def test_a_frame_that_takes_longer_than_the_ping_timeout_keeps_its_client_
         assert (await client.read_until(frames.BINARY)).payload == payload
     measured(
         "a frame that takes longer than the Ping timeout, no Pong",
-        f"stays open after {PING_TIMEOUT} s",
+        f"survives longer than {PING_TIMEOUT} s",
         f"{took:.2f} s",
     )
 
@@ -178,7 +178,7 @@ async def test_peers_that_never_complete_the_close_are_aborted_at_the_deadline(
     assert kept(silent, CLOSE_TIMEOUT)
     assert kept(talking, CLOSE_TIMEOUT)
     measured(
-        "no answer to our Close; endless data after our Close",
+        "client ignores our Close; client ignores our Close and keeps sending",
         f"aborted after {CLOSE_TIMEOUT} s",
         f"{silent:.2f} s; {talking:.2f} s",
     )
@@ -266,7 +266,7 @@ async def while_the_app_sends(server: Target, name: str) -> Socket:
     return client
 
 
-async def after_its_close(server: Target, name: str) -> Socket:
+async def after_the_close_of_the_client(server: Target, name: str) -> Socket:
     client = await _talking(server, name)
     await client.send(frames.close(3000))
     assert close_code(await client.read_until(frames.CLOSE)) == (3000, "")
@@ -294,7 +294,7 @@ async def after_our_close(server: Target, name: str) -> Socket:
         (after_the_accept, [1006]),
         (in_the_middle_of_a_frame, [1006]),
         (while_the_app_sends, [1006]),
-        (after_its_close, [3000]),
+        (after_the_close_of_the_client, [3000]),
         (after_our_close, [4000]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

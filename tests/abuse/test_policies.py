@@ -138,7 +138,7 @@ async def test_max_lifetime(measured: Measured) -> None:
             client.send(text_frame("busy") * 10)
             assert [await client.read_text() for _ in range(10)] == ["busy"] * 10
             took = await closed_after(client, began, 1012, "lifetime reached")
-        measured("a client that never disconnects", "1012 after 0.9 to 1.1 s", f"{took:.2f} s")
+        measured("a client that never leaves", "1012 after 0.9 to 1.1 s", f"{took:.2f} s")
         assert 0.9 <= took < 1.1 + LATE
 
 
