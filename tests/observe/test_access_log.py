@@ -23,7 +23,7 @@ CLIENT = ("127.0.0.1", 50_000)
 REQUEST = RequestDone(CLIENT, "GET", b"/chat?x=1", "1.1", 200)
 REFUSED = HandshakeRefused(CLIENT, b"/chat?x=1", 403, "the origin is not allowed")
 OPENED = WebSocketOpened(CLIENT, b"/a\\b")
-CLOSED = WebSocketClosed(CLIENT, b"/chat?x=1", 1001, "", "client", 2.25, 1, 20, 3, 40)
+CLOSED = WebSocketClosed(CLIENT, b"/chat?x=1", 1001, "", "client", 2.25, 1, 20, 3, 40, 0)
 LOGGED: list[Event] = [REQUEST, REFUSED, OPENED, CLOSED]
 
 

@@ -200,7 +200,7 @@ async def test_event_of_a_websocket_counts_messages_and_bytes() -> None:
     async with connect(echo) as client:
         closed = await closed_event(client, frame(0x81, b"hello"), CLOSE)
     assert closed[:6] == (CLIENT, b"/chat?x=1", 1001, "", "client", 0.0)
-    assert closed[6:] == (1, 11 + 8, 1, 7 + 4)
+    assert closed[6:] == (1, 11 + 8, 1, 7 + 4, 0)
 
 
 @pytest.mark.parametrize(

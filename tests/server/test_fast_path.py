@@ -3,10 +3,14 @@
 import asyncio
 import collections.abc
 import contextlib
+import functools
 import gc
+import inspect
 import os
 import socket
+import types
 import warnings
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -69,10 +73,14 @@ def stream_on(base: Any) -> Any:
             self.batch = batch
             self.transport = Transport()
             self.failures = 0
+            self.aborts = 0
             self.descriptor = NONE
 
         def write_failed(self) -> None:
             self.failures += 1
+
+        def abort(self) -> None:
+            self.aborts += 1
 
         def find_descriptor(self) -> int:
             return self.descriptor
@@ -553,6 +561,89 @@ async def test_one_failing_transport_does_not_keep_the_others_waiting(
     with pytest.raises(OSError, match="gone"):
         twin.batch.flush()
     assert [other.transport.written for other in others] == [[b"a"], [b"a"]]
+    assert (twin.stream.aborts, others[0].aborts) == (1, 0), "some of its bytes may be lost"
+    for other in others:
+        other.write(b"b")
+    await asyncio.sleep(0)
+    assert [other.transport.written for other in others] == [[b"a", b"b"], [b"a", b"b"]]
+
+
+async def test_an_abort_that_fails_does_not_keep_the_others_waiting(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: bytes) -> None:
+        raise OSError("gone")
+
+    other = twin.stream_type(twin.batch)
+    twin.stream.write(b"a")
+    other.write(b"a")
+    monkeypatch.setattr(twin.stream.transport, "write", failing)
+    monkeypatch.setattr(twin.stream_type, "abort", failing)
+    with pytest.raises(OSError, match="gone"):
+        twin.batch.flush()
+    assert other.transport.written == [b"a"]
+
+
+# -- an app at its recursion limit makes any call raise --------------------------------------------
+
+
+@pytest.fixture
+def unschedulable(twin: Twin) -> Iterator[Twin]:
+    """Return a twin whose loop raises when a callback is scheduled, until the fixture is undone."""
+
+    def failing(callback: Any) -> None:
+        raise RecursionError
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(twin.batch, "_call_soon", failing)
+        yield twin
+
+
+async def test_a_write_that_raises_leaves_no_bytes_and_the_next_is_flushed(
+    unschedulable: Twin,
+) -> None:
+    twin = unschedulable
+    with pytest.raises(RecursionError):
+        twin.stream.write(b"lost")
+    assert (twin.stream.pending, twin.batch.streams, twin.batch.is_scheduled) == (None, [], False)
+    twin.batch._call_soon = asyncio.get_running_loop().call_soon
+    twin.stream.write(b"sent")
+    await asyncio.sleep(0)
+    assert twin.written == [b"sent"]
+
+
+async def test_a_large_write_that_raises_can_be_repeated(twin: Twin) -> None:
+    def failing(write: Any, data: bytes) -> None:
+        raise RecursionError
+
+    usual = twin.batch._run_outside_app
+    twin.stream.write(b"first ")
+    twin.batch._run_outside_app = failing
+    with pytest.raises(RecursionError):
+        twin.stream.write(b"x" * MAX_DELAYED)
+    with pytest.raises(RecursionError):
+        twin.batch.flush_stream(twin.stream)
+    twin.batch._run_outside_app = usual
+    twin.stream.write(b"last")
+    await asyncio.sleep(0)
+    assert twin.written == [b"first last"]
+
+
+async def test_a_send_that_raises_has_not_changed_the_compressor(unschedulable: Twin) -> None:
+    twin = unschedulable
+    codec = CountingCodec(None)
+    twin.path.codec = codec
+    with pytest.raises(RecursionError):
+        await twin.path.send(text("a"))
+    assert (codec.count, twin.path.sent_messages, twin.path.sent_bytes) == (0, 0, 0)
+
+
+async def test_a_frame_is_not_remembered_if_it_cannot_be_forgotten(unschedulable: Twin) -> None:
+    batch, codec = unschedulable.batch, CountingCodec("shared")
+    with pytest.raises(RecursionError):
+        batch.frame(codec, "a")
+    batch._call_soon = asyncio.get_running_loop().call_soon
+    assert batch.frame(codec, "a") == b"2"
 
 
 # -- writing to the descriptor ---------------------------------------------------------------------
@@ -698,6 +789,128 @@ async def test_send_and_receive_are_coroutines(path: Any) -> None:
             made.send(None)
 
 
+@pytest.mark.parametrize("name", ["send", "receive"])
+async def test_they_are_coroutine_functions(path: Any, name: str) -> None:
+    for function in (getattr(path, name), getattr(type(path), name)):
+        assert inspect.iscoroutinefunction(function)
+        assert asyncio.iscoroutinefunction(function)
+        assert inspect.iscoroutinefunction(functools.partial(function, {}))
+        assert function.__name__ == name
+        assert function.__module__ == PlainMessagePath.__module__
+    expected = inspect.signature(getattr(PlainMessagePath, name))
+    assert inspect.signature(getattr(type(path), name)) == expected
+    assert name in repr(getattr(path, name))
+
+
+async def test_they_are_coroutines_for_inspection_too(path: Any) -> None:
+    """Older versions of anyio's task groups accept nothing else."""
+    for name, made in (("send", path.send(text("a"))), ("receive", path.receive())):
+        assert inspect.iscoroutine(made)
+        assert isinstance(made, types.CoroutineType)
+        assert (made.__name__, made.cr_code.co_name) == (name, name)
+        assert made.__qualname__.endswith(name)
+        assert (made.cr_running, made.cr_await, made.cr_origin) == (False, None, None)
+        assert weakref.ref(made)() is made
+        made.close()
+        assert inspect.getcoroutinestate(made) == inspect.CORO_CLOSED
+
+
+async def test_a_suspended_coroutine_says_so(path: Any) -> None:
+    made = path.receive()
+    made.send(None)
+    assert inspect.getcoroutinestate(made) == inspect.CORO_SUSPENDED
+    assert made.cr_await is not None
+    made.close()
+
+
+async def test_a_message_may_be_given_by_its_name(twin: Twin) -> None:
+    await twin.path.send(message=text("a"))
+    await asyncio.sleep(0)
+    assert twin.written == [b"\x81\x01a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("send", ()), ("send", (1, 2)), ("receive", (1,))], ids=str
+)
+async def test_wrong_arguments_are_reported_at_the_call(
+    path: Any, name: str, arguments: tuple[int, ...]
+) -> None:
+    with pytest.raises(TypeError, match=rf"{name}\(\)"):
+        getattr(path, name)(*arguments)
+
+
+async def test_a_coroutine_runs_once(path: Any) -> None:
+    made = path.receive()
+    with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
+        made.send(5)
+    made.send(None)
+    with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+        await made
+    made.close()
+    made.close()
+    for use, argument in ((made.send, None), (made.throw, KeyError())):
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            use(argument)
+
+
+@pytest.mark.parametrize("use", ["send", "throw", "close"])
+async def test_a_running_coroutine_cannot_be_used(path: Any, use: str) -> None:
+    """A key of the message runs code of the app while the message is looked at."""
+    raised: list[BaseException] = []
+
+    class Key(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            arguments = {"send": (None,), "throw": (KeyError(),), "close": ()}[use]
+            try:
+                getattr(made, use)(*arguments)
+            except ValueError as error:
+                raised.append(error)
+            return False
+
+    made = path.send({Key("type"): "websocket.send", "text": "a"})
+    await made
+    assert raised
+    assert {str(error) for error in raised} == {"coroutine already executing"}
+
+
+class EvilKey(str):
+    """A key that runs a function when it is compared."""
+
+    __slots__ = ("act",)
+    __hash__ = str.__hash__
+    act: Any
+
+    def __eq__(self, other: object) -> bool:
+        self.act()
+        return str.__eq__(self, other)
+
+
+async def test_a_message_may_change_while_it_is_read(twin: Twin) -> None:
+    """Its payload is the one that was there when it was read, and not freed memory."""
+    key = EvilKey("bytes")
+    message: dict[str, Any] = {**text("".join(["A"] * 40)), key: None}
+    key.act = lambda: message.update(text="new")
+    await twin.path.send(message)
+    await asyncio.sleep(0)
+    sent = b"".join(twin.written)
+    assert sent in (b"", b"\x81\x28" + b"A" * 40, b"\x81\x03new")
+
+
+async def test_an_exception_of_a_key_reaches_the_app(path: Any) -> None:
+    def fail() -> None:
+        raise ValueError("of the key")
+
+    for name in ("type", "text", "bytes"):
+        key = EvilKey(name)
+        message = {key: "a"} if name == "type" else {key: "a", "type": "websocket.send"}
+        key.act = fail
+        with pytest.raises(ValueError, match="of the key"):
+            await path.send(message)
+
+
 async def test_they_run_in_tasks_and_in_gather(path: Any) -> None:
     await asyncio.gather(path.send(text("a")), asyncio.create_task(path.send(text("b"))))
     receiving = asyncio.ensure_future(path.receive())
@@ -750,6 +963,72 @@ async def test_a_cancelled_receive_gives_its_arrival_back(path: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         await receiving
     assert path.given_back == [arrival]
+
+
+@pytest.mark.parametrize("has_arrived", [False, True])
+@pytest.mark.parametrize("way", ["close", "throw", "forget"])
+async def test_a_receive_that_ends_in_another_way_gives_its_arrival_back(
+    path: Any, way: str, has_arrived: bool
+) -> None:
+    receiving = path.receive()
+    receiving.send(None)
+    arrival = path.receiver
+    if has_arrived:
+        path.data(frame(TEXT, "a"))
+    if way == "close":
+        receiving.close()
+    elif way == "throw":
+        with pytest.raises(KeyError):
+            receiving.throw(KeyError("thrown"))
+    del receiving
+    gc.collect()
+    assert path.given_back == [arrival]
+
+
+async def test_a_deleted_member_raises(path: Any) -> None:
+    """What is not there is an AttributeError, never a crash."""
+    for name in ("receiver", "codec", "session", "max_size", "create_future", "queue"):
+        value = getattr(path, name)
+        delattr(path, name)
+        if name != "receiver":
+            path.receiver = path.create_future() if name == "codec" else None
+        with contextlib.suppress(AttributeError):
+            path.data(frame(TEXT, "a"))
+        with contextlib.suppress(AttributeError):
+            path.expect()
+        with contextlib.suppress(AttributeError):
+            path.put(text("a"))
+        setattr(path, name, value)
+    for name in ("gate", "batch", "wire"):
+        value = getattr(path, name)
+        delattr(path, name)
+        with pytest.raises(AttributeError, match=name):
+            path.put(text("a"))
+        setattr(path, name, value)
+
+
+async def test_a_deleted_transport_raises(twin: Twin) -> None:
+    del twin.stream.transport
+    with pytest.raises(AttributeError, match="transport"):
+        twin.stream.write(b"a")
+    twin.stream.transport = Transport()
+    twin.stream.write(b"a")
+    del twin.stream.transport
+    with pytest.raises(AttributeError, match="transport"):
+        twin.batch.flush()
+    del twin.stream.batch
+    with pytest.raises(AttributeError, match="batch"):
+        twin.stream.write(b"a")
+
+
+async def test_only_streams_are_flushed(twin: Twin) -> None:
+    if isinstance(twin.batch, PlainWriteBatch):
+        pytest.skip("mypy holds the plain twin to it")
+    twin.stream.write(b"a")
+    twin.batch.streams.insert(0, object())
+    with pytest.raises(TypeError, match="streams has only instances of Stream"):
+        twin.batch.flush()
+    assert twin.written == [b"a"]
 
 
 async def test_a_cancelled_send_stops_waiting(path: Any) -> None:

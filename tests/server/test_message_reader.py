@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.frames import TEXT, frame
 from wsgate.config import Config
 from wsgate.server.message_reader import MessageReader
@@ -74,11 +76,44 @@ async def test_a_message_given_back_is_the_next_of_the_queue() -> None:
     assert [reader.pop_message(), reader.pop_message()] == ["a", "b"]
 
 
+async def test_messages_of_several_receivers_are_given_back_in_order() -> None:
+    reader = new_reader()
+    arrivals = [reader.add_receiver() for _ in range(2)]
+    reader._deliver(["a", "b", "c"])
+    for arrival in arrivals:
+        reader.give_back(arrival)
+    assert [reader.pop_message() for _ in range(3)] == ["a", "b", "c"]
+
+
+async def test_a_receiver_that_was_closed_is_skipped() -> None:
+    reader = new_reader()
+    closed = reader.add_receiver()
+    reader.give_back(closed)
+    reader.data(frame(TEXT, "a"))
+    assert reader.pop_message() == "a"
+
+
+async def test_an_app_at_its_recursion_limit_loses_no_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(callback: object) -> None:
+        raise RecursionError
+
+    reader = new_reader()
+    reader.wire.paused_since = 0.0
+    reader._deliver(["a"])
+    with monkeypatch.context() as limited:
+        limited.setattr(reader.worker, "call_soon", failing)
+        with pytest.raises(RecursionError):
+            reader.pop_message()
+    assert reader.pop_message() == "a"
+    assert reader._is_scheduled
+
+
 async def test_only_messages_are_given_back() -> None:
     reader = new_reader()
-    waiting, cancelled, woken = reader.add_receiver(), reader.add_receiver(), reader.add_receiver()
+    cancelled, woken = reader.add_receiver(), reader.add_receiver()
     cancelled.cancel()
-    reader.give_back(waiting)
     reader.give_back(cancelled)
     reader.wake_receivers()
     assert woken.result() is None

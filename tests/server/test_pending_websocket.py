@@ -189,6 +189,18 @@ async def test_many_bytes_before_accept_pause_reading_and_arrive_in_order() -> N
         assert not ws.client.transport.is_paused
 
 
+async def test_a_large_message_that_has_begun_before_the_accept_is_read_to_its_end() -> None:
+    payload = "x" * (3 * EARLY)
+    data = text_frame(payload)
+    async with peer() as ws:
+        await ws.request()
+        for start in range(0, len(data), 4_096):
+            ws.client.send(data[start : start + 4_096])
+        assert ws.client.transport.is_paused
+        await ws.call.accept()
+        assert await ws.call.receive_payloads(1) == [payload]
+
+
 async def _forever() -> None:
     await asyncio.Event().wait()
 

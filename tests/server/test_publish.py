@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.harness.app import text
-from tests.harness.memory import Peer, opened
+from tests.harness.app import close, text
+from tests.harness.memory import Peer, opened, peer
 from tests.harness.waiting import turns, until
 from wsgate.errors import ClientDisconnected, InvalidMessage
 from wsgate.server.websocket import WebSocket
-from wsgate.topics.outlet import OutletLimits, Policy
+from wsgate.topics.outlet import OutletLimits, Policy, Sender
 from wsgate.ws.encoded import Encoded
+from wsgate.ws.frames.fast_codec import FastCodec
 
 LARGE = "x" * 100_000  # above the mark of the write buffer
 LIMITS = OutletLimits(max_messages=3)
@@ -70,12 +71,22 @@ async def test_messages_leave_in_the_order_in_which_they_were_given() -> None:
         assert await ws.read_texts(1) == ["five"]
 
 
-async def test_one_frame_serves_all_sockets() -> None:
+async def test_one_frame_serves_all_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    framed: list[str | bytes] = []
+    message = FastCodec.message
+
+    def counting(payload: str | bytes) -> bytes:
+        framed.append(payload)
+        return message(payload)
+
+    monkeypatch.setattr(FastCodec, "message", staticmethod(counting))
     encoded = Encoded("shared")
     async with opened() as one, opened() as other:
         for ws in (one, other):
-            websocket_of(ws).publish(encoded, LIMITS)
+            sender: Sender = websocket_of(ws)
+            sender.publish(encoded, LIMITS)
         assert await one.read_texts(1) == await other.read_texts(1) == ["shared"]
+    assert framed == ["shared"]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +100,7 @@ async def test_above_the_limits_messages_are_dropped(policy: Policy, kept: list[
         for number in "1234":
             websocket.publish(Encoded(number), limits)
         assert await resume(ws) == kept
+        assert websocket.dropped_messages == 1
 
 
 async def test_above_the_limits_a_client_may_be_disconnected() -> None:
@@ -115,8 +127,10 @@ async def test_a_cancelled_send_leaves_no_message() -> None:
         assert await resume(ws) == ["kept"]
 
 
-@pytest.mark.parametrize("end", ["drop", "close"])
-async def test_the_end_resumes_waiting_senders(end: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "reason"), [("drop", "the client has left"), ("close", "the WebSocket was closed")]
+)
+async def test_the_end_resumes_waiting_senders(end: str, reason: str) -> None:
     async with opened() as ws:
         websocket = await stall(ws)
         websocket.publish(Encoded("lost"), LIMITS)
@@ -126,17 +140,80 @@ async def test_the_end_resumes_waiting_senders(end: str) -> None:
             ws.client.drop()
         else:
             websocket.close(1000, "")
-        with pytest.raises(ClientDisconnected):
+        with pytest.raises(ClientDisconnected, match=reason):
             await waiting
         websocket.publish(Encoded("after the end"), LIMITS)
 
 
-async def test_nothing_is_published_before_the_app_accepts() -> None:
+@pytest.mark.parametrize("way", ["app closes", "app returns", "app raises", "drain"])
+async def test_what_was_published_is_sent_before_our_close(way: str) -> None:
     async with opened() as ws:
+        websocket = await stall(ws)
+        late = ws.call.start_send(text("late"))
+        await turns()
+        websocket.publish(Encoded("published"), LIMITS)
+        if way == "app closes":
+            await ws.call.send(close(4001))
+        elif way == "drain":
+            websocket.drain()
+        else:
+            ws.call.finish(KeyError() if way == "app raises" else None)
+        await turns()
+        with pytest.raises(ClientDisconnected):
+            await late
+        ws.client.read_on()
+        assert await ws.read_texts(2) == [LARGE, "published"]
+        codes = {"app closes": 4001, "app returns": 1000, "app raises": 1011, "drain": 1012}
+        assert (await ws.read_close())[0] == codes[way]
+
+
+async def test_a_message_that_cannot_be_framed_does_not_keep_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = FastCodec.message
+
+    def failing(payload: str | bytes) -> bytes:
+        if payload in ("bad", "bad too"):
+            raise MemoryError
+        return message(payload)
+
+    async with opened() as ws:
+        websocket = await stall(ws)
+        monkeypatch.setattr(FastCodec, "message", staticmethod(failing))
+        bad = ws.call.start_send(text("bad"))
+        await turns()
+        websocket.publish(Encoded("bad too"), LIMITS)
+        good = ws.call.start_send(text("good"))
+        await turns()
+        assert await resume(ws) == ["good"]
+        await good
+        with pytest.raises(MemoryError):
+            await bad
+        assert ws.log.errors == ["A published message could not be sent"]
+
+
+async def test_a_sender_that_is_cancelled_as_its_message_leaves_disturbs_no_one() -> None:
+    async with opened() as ws:
+        websocket = await stall(ws)
+        cancelled = ws.call.start_send(text("sent"))
+        await turns()
+        websocket._flush_outlet()  # nothing: the gate is shut
+        ws.client.read_on()
+        await until(lambda: not websocket.gate.is_shut)
+        cancelled.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled
+        await ws.call.send(text("after"))
+        assert (await ws.read_texts(3))[1:] == ["sent", "after"]
+
+
+async def test_nothing_is_published_before_the_app_accepts() -> None:
+    async with peer() as ws:
+        await ws.request()
         websocket = websocket_of(ws)
-        websocket.is_open = False
         websocket.publish(Encoded("early"), LIMITS)
-        websocket.is_open = True
+        await ws.call.accept()
+        await ws.client.until(b"\r\n\r\n")
         websocket.publish(Encoded("on time"), LIMITS)
         assert await ws.read_texts(1) == ["on time"]
 

@@ -53,6 +53,18 @@ def test_an_empty_queue_accepts_a_message_larger_than_the_limit() -> None:
     assert queue.room == 2
 
 
+def test_messages_put_back_keep_their_order_and_come_first() -> None:
+    queue = ReceiveQueue(9, 1_000)
+    for message in ("one", "two", "three"):
+        queue.put(message)
+    for taken in [queue.pop(), queue.pop()]:
+        queue.put_back(taken)
+    assert [queue.pop() for _ in range(3)] == ["one", "two", "three"]
+    queue.put("four")
+    queue.put_back("three")
+    assert [queue.pop(), queue.pop()] == ["three", "four"]
+
+
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(), st.binary())), st.integers(1, 5))
 def test_room_in_a_queue_is_the_limit_minus_its_messages(

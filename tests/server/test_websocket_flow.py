@@ -165,6 +165,17 @@ async def test_cancelled_senders_leave_the_others_alone() -> None:
         assert await ws.read_texts(1) == ["go on"]
 
 
+async def test_messages_of_receivers_that_are_cancelled_together_keep_their_order() -> None:
+    async with opened() as ws:
+        waiting = [asyncio.create_task(soon(ws.call.receive())) for _ in range(2)]
+        await turns()
+        ws.client.send(text_frame("one") + text_frame("two"))
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert await ws.call.receive_payloads(2) == ["one", "two"]
+
+
 @pytest.mark.parametrize("way", ["eof", "drop", "close", "app closes"])
 async def test_waiting_senders_end_with_the_connection(way: str) -> None:
     async with opened() as ws:

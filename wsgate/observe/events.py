@@ -54,7 +54,7 @@ class WebSocketClosed(NamedTuple):
 
     code, reason: of the first Close that either side sent; 1006 without one, 1005 for a Close
     without a code. duration: seconds since it opened. received_bytes, sent_bytes: of all frames,
-    headers included.
+    headers included. dropped_messages: published messages that a slow client did not get.
     """
 
     client: Address | None
@@ -67,6 +67,7 @@ class WebSocketClosed(NamedTuple):
     received_bytes: int
     sent_messages: int
     sent_bytes: int
+    dropped_messages: int
 
 
 class ServerStarted(NamedTuple):

@@ -11,6 +11,10 @@
 #include <structmember.h>
 #include <sys/socket.h>
 
+#ifndef MSG_NOSIGNAL /* macOS; Python ignores SIGPIPE everywhere */
+#define MSG_NOSIGNAL 0
+#endif
+
 /* As in fast_path.py. */
 enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 
@@ -18,33 +22,52 @@ enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 #define NAMES(F) \
     F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
     F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
-    F(put_other) F(schedule) F(write_failed) F(find_descriptor) F(feed_other) F(give_back) \
-    F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
+    F(put_other) F(schedule) F(write_failed) F(abort) F(find_descriptor) F(feed_other) \
+    F(give_back) F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
 
 static struct {
 #define FIELD(name) PyObject *name;
     NAMES(FIELD)
-    PyObject *websocket_send, *websocket_receive, *cancelled_error;
+    PyObject *websocket_send, *websocket_receive;
 } names;
+
+/* A member as a new reference: whatever is called meanwhile may replace the member. NULL with an
+ * exception set if the member was never set, or was deleted. */
+static PyObject *
+own(PyObject *member, const char *name)
+{
+    if (member == NULL)
+        PyErr_SetString(PyExc_AttributeError, name);
+    return Py_XNewRef(member);
+}
 
 /* Whether an attribute of an object is what it should be; -1 with an exception set. */
 static int
 holds(PyObject *object, PyObject *name, PyObject *wanted)
 {
-    PyObject *value = PyObject_GetAttr(object, name);
+    PyObject *value, *owner = own(object, "session or gate");
+
+    if (owner == NULL)
+        return -1;
+    value = PyObject_GetAttr(owner, name);
+    Py_DECREF(owner);
     if (value == NULL)
         return -1;
     Py_DECREF(value);
     return value == wanted;
 }
 
-/* Whether what a method returns is false; -1 with an exception set. */
+/* Whether what a method of a transport returns is false; -1 with an exception set. */
 static int
 is_false(PyObject *object, PyObject *method)
 {
-    PyObject *value = PyObject_CallMethodNoArgs(object, method);
+    PyObject *value, *owner = own(object, "transport");
     int truth;
 
+    if (owner == NULL)
+        return -1;
+    value = PyObject_CallMethodNoArgs(owner, method);
+    Py_DECREF(owner);
     if (value == NULL)
         return -1;
     truth = PyObject_IsTrue(value);
@@ -113,10 +136,10 @@ keep(WriteBatch *self, Stream *stream, PyObject *data)
         is_open = is_false(stream->transport, names.get_write_buffer_size);
     if (is_open != 1)
         return is_open;
-    if (PyList_Append(self->streams, (PyObject *)stream) < 0)
+    if (ensure_scheduled(self) < 0 || PyList_Append(self->streams, (PyObject *)stream) < 0)
         return -1;
     Py_SETREF(stream->pending, Py_NewRef(data));
-    return ensure_scheduled(self) < 0 ? -1 : 1;
+    return 1;
 }
 
 static PyTypeObject *stream_type;
@@ -154,41 +177,38 @@ forget_recent(WriteBatch *self)
 static int
 remember(WriteBatch *self, PyObject *payload, PyObject *encoding, PyObject *frame)
 {
-    RememberedFrame *entry = &self->recent[self->next++ % RECENT];
+    RememberedFrame *entry;
 
+    if (ensure_scheduled(self) < 0)
+        return -1;
+    entry = &self->recent[self->next++ % RECENT];
     Py_XSETREF(entry->payload, Py_NewRef(payload));
     Py_XSETREF(entry->encoding, Py_NewRef(encoding));
     Py_XSETREF(entry->frame, Py_NewRef(frame));
-    return ensure_scheduled(self);
+    return 0;
 }
 
 /* A message's frame, a new reference; NULL with an exception set. */
 static PyObject *
 frame_of(WriteBatch *self, PyObject *codec, PyObject *payload)
 {
-    PyObject *encoding = NULL, *frame;
+    PyObject *frame, *encoding = PyObject_GetAttr(codec, names.encoding);
 
-    for (int i = 0; i < RECENT; i++) {
-        if (self->recent[i].payload != payload)
-            continue;
-        if (encoding == NULL && (encoding = PyObject_GetAttr(codec, names.encoding)) == NULL)
-            return NULL;
-        if (self->recent[i].encoding == encoding) {
+    if (encoding == NULL)
+        return NULL;
+    for (int i = 0; i < RECENT; i++)
+        if (self->recent[i].payload == payload && self->recent[i].encoding == encoding) {
             Py_DECREF(encoding);
             return Py_NewRef(self->recent[i].frame);
         }
-    }
     frame = PyObject_CallMethodOneArg(codec, names.message, payload);
     if (frame != NULL && !PyBytes_CheckExact(frame)) {
         PyErr_SetString(PyExc_TypeError, "a frame is bytes");
         Py_CLEAR(frame);
     }
-    if (frame != NULL && encoding == NULL &&
-        (encoding = PyObject_GetAttr(codec, names.encoding)) == NULL)
-        Py_CLEAR(frame);
     if (frame != NULL && encoding != Py_None && remember(self, payload, encoding, frame) < 0)
         Py_CLEAR(frame);
-    Py_XDECREF(encoding);
+    Py_DECREF(encoding);
     return frame;
 }
 
@@ -236,14 +256,15 @@ find_descriptor(Stream *stream)
 static int
 write_rest(Stream *stream, PyObject *data, Py_ssize_t sent)
 {
-    PyObject *rest, *done;
+    PyObject *rest, *transport, *done = NULL;
 
     stream->is_transport_empty = 0;
     rest = sent ? PySequence_GetSlice(data, sent, PY_SSIZE_T_MAX) : Py_NewRef(data);
-    if (rest == NULL)
-        return -1;
-    done = PyObject_CallMethodOneArg(stream->transport, names.write, rest);
-    Py_DECREF(rest);
+    transport = own(stream->transport, "transport");
+    if (rest != NULL && transport != NULL)
+        done = PyObject_CallMethodOneArg(transport, names.write, rest);
+    Py_XDECREF(rest);
+    Py_XDECREF(transport);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -272,6 +293,26 @@ flush_stream(Stream *stream)
     return is_open < 0 ? -1 : failed;
 }
 
+/* Flush a stream of the list; if that fails, abort it, because some of its bytes may be lost. -1 with
+ * the exception of the flush set. */
+static int
+flush_or_abort(PyObject *stream)
+{
+    PyObject *type, *value, *traceback;
+
+    if (!PyObject_TypeCheck(stream, stream_type)) {
+        PyErr_SetString(PyExc_TypeError, "streams has only instances of Stream");
+        return -1;
+    }
+    if (flush_stream((Stream *)stream) == 0)
+        return 0;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (call(stream, names.abort) < 0)
+        PyErr_Clear(); /* the first exception says enough */
+    PyErr_Restore(type, value, traceback);
+    return -1;
+}
+
 static PyObject *
 batch_flush(WriteBatch *self, PyObject *unused)
 {
@@ -285,7 +326,11 @@ batch_flush(WriteBatch *self, PyObject *unused)
     self->is_scheduled = 0;
     forget_recent(self);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(streams); i++) {
-        if (flush_stream((Stream *)PyList_GET_ITEM(streams, i)) == 0)
+        PyObject *stream = Py_NewRef(PyList_GET_ITEM(streams, i));
+        int failed = flush_or_abort(stream);
+
+        Py_DECREF(stream);
+        if (!failed)
             continue;
         if (type == NULL)
             PyErr_Fetch(&type, &value, &traceback);
@@ -384,16 +429,28 @@ static PyType_Spec batch_spec = {
 static PyObject *
 data_received(Stream *self, PyObject *data)
 {
-    PyObject *done, *driver = self->driver; /* it may hand the connection on */
+    PyObject *done, *driver = own(self->driver, "driver"); /* it may hand the connection on */
 
-    if (driver == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "driver");
+    if (driver == NULL)
         return NULL;
-    }
-    Py_INCREF(driver);
     done = PyObject_CallMethodOneArg(driver, names.data, data);
     Py_DECREF(driver);
     return done;
+}
+
+/* What put_other and write_failed do: 0, or -1 with an exception set. */
+static int
+put_other(PyObject *batch, Stream *self, PyObject *data)
+{
+    PyObject *arguments[3] = {batch, (PyObject *)self, data};
+    PyObject *done = PyObject_VectorcallMethod(names.put_other, arguments, 3, NULL);
+
+    if (done == Py_False) {
+        Py_DECREF(done);
+        done = PyObject_CallMethodNoArgs((PyObject *)self, names.write_failed);
+    }
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 /* Send bytes: 1 if they leave at the end of this iteration, 0 if they were written in another way or
@@ -401,30 +458,25 @@ data_received(Stream *self, PyObject *data)
 static int
 write_bytes(Stream *self, PyObject *data)
 {
-    PyObject *arguments[3] = {self->batch, (PyObject *)self, data};
-    PyObject *done;
+    PyObject *batch;
     int kept, is_empty = PyObject_Not(data);
 
     if (is_empty || self->is_lost)
         return is_empty < 0 ? -1 : 0;
-    if (self->batch == NULL || self->transport == NULL) {
-        PyErr_SetString(PyExc_AttributeError, self->batch == NULL ? "batch" : "transport");
+    batch = own(self->batch, "batch");
+    if (batch == NULL)
         return -1;
-    }
-    if (!PyObject_TypeCheck(self->batch, write_batch_type)) {
+    if (!PyObject_TypeCheck(batch, write_batch_type)) {
         PyErr_SetString(PyExc_TypeError, "batch is a WriteBatch");
-        return -1;
+        kept = -1;
     }
-    kept = keep((WriteBatch *)self->batch, self, data);
-    if (kept != 0)
-        return kept;
-    done = PyObject_VectorcallMethod(names.put_other, arguments, 3, NULL);
-    if (done == Py_False) {
-        Py_DECREF(done);
-        done = PyObject_CallMethodNoArgs((PyObject *)self, names.write_failed);
+    else {
+        kept = keep((WriteBatch *)batch, self, data);
+        if (kept == 0)
+            kept = put_other(batch, self, data);
     }
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    Py_DECREF(batch);
+    return kept;
 }
 
 static PyObject *
@@ -564,21 +616,26 @@ typedef struct {
     char counts_each;
 } MessagePath;
 
-/* The message that `data` is if a receiver waits for it; else NULL, without an exception. */
+/* The message that `data` is if this receiver waits for it; else NULL, without an exception. */
 static PyObject *
-read_awaited(MessagePath *self, PyObject *data)
+read_awaited(MessagePath *self, PyObject *receiver, PyObject *data)
 {
-    PyObject *arguments[3] = {self->codec, data, self->max_size};
-    PyObject *message, *done;
+    PyObject *arguments[3], *message = NULL, *done;
 
-    if (self->counts_each || self->receiver == Py_None ||
+    if (self->counts_each || receiver == Py_None ||
         holds(self->session, names.is_idle, Py_True) != 1)
         return NULL;
-    done = PyObject_CallMethodNoArgs(self->receiver, names.done);
+    done = PyObject_CallMethodNoArgs(receiver, names.done);
     Py_XDECREF(done);
     if (done != Py_False)
         return NULL;
-    message = PyObject_VectorcallMethod(names.read_message, arguments, 3, NULL);
+    arguments[0] = own(self->codec, "codec");
+    arguments[1] = data;
+    arguments[2] = own(self->max_size, "max_size");
+    if (arguments[0] != NULL && arguments[2] != NULL)
+        message = PyObject_VectorcallMethod(names.read_message, arguments, 3, NULL);
+    Py_XDECREF(arguments[0]);
+    Py_XDECREF(arguments[2]);
     if (message == Py_None)
         Py_CLEAR(message);
     return message;
@@ -587,19 +644,21 @@ read_awaited(MessagePath *self, PyObject *data)
 static PyObject *
 path_data(MessagePath *self, PyObject *data)
 {
-    PyObject *receiver, *set, *message = NULL;
+    PyObject *receiver = own(self->receiver, "receiver"), *set, *message = NULL;
 
+    if (receiver == NULL)
+        return NULL;
     if (PyBytes_CheckExact(data))
-        message = read_awaited(self, data);
+        message = read_awaited(self, receiver, data);
     if (message == NULL) {
+        Py_DECREF(receiver);
         if (PyErr_Occurred())
             return NULL;
         return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
     }
     self->received_bytes += PyBytes_GET_SIZE(data);
     self->received_messages++;
-    receiver = self->receiver;
-    self->receiver = Py_NewRef(Py_None);
+    Py_XSETREF(self->receiver, Py_NewRef(Py_None));
     set = PyObject_CallMethodOneArg(receiver, names.set_result, message);
     Py_DECREF(receiver);
     Py_DECREF(message);
@@ -610,7 +669,7 @@ path_data(MessagePath *self, PyObject *data)
 static PyObject *
 path_expect(MessagePath *self, PyObject *unused)
 {
-    PyObject *future;
+    PyObject *create_future, *future;
 
     (void)unused;
     if (!self->is_open || self->receiver != Py_None || self->queue != Py_None)
@@ -621,39 +680,71 @@ path_expect(MessagePath *self, PyObject *unused)
     case 0:
         Py_RETURN_NONE;
     }
-    future = PyObject_CallNoArgs(self->create_future);
+    create_future = own(self->create_future, "create_future");
+    if (create_future == NULL)
+        return NULL;
+    future = PyObject_CallNoArgs(create_future);
+    Py_DECREF(create_future);
     if (future != NULL)
-        Py_SETREF(self->receiver, Py_NewRef(future));
+        Py_XSETREF(self->receiver, Py_NewRef(future));
     return future;
 }
 
-/* What a common `websocket.send` carries, borrowed; NULL where it is another message. The twin of
- * common_payload in asgi/websocket.py. */
+/* A value of the app's message as a new reference, because a key of another class may change the
+ * dict while the next one is looked up. Py_None if it is missing; NULL with an exception set. */
+static PyObject *
+value_of(PyObject *message, PyObject *name)
+{
+    PyObject *value = PyDict_GetItemWithError(message, name);
+
+    if (value == NULL && PyErr_Occurred())
+        return NULL;
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+/* Whether a message is a `websocket.send`; -1 with an exception set. */
+static int
+is_send(PyObject *message)
+{
+    PyObject *type = value_of(message, names.type);
+    int answer;
+
+    if (type == NULL)
+        return -1;
+    answer = type == names.websocket_send ||
+             (PyUnicode_CheckExact(type) && PyUnicode_Compare(type, names.websocket_send) == 0);
+    Py_DECREF(type);
+    return answer;
+}
+
+/* What a common `websocket.send` carries, a new reference; NULL where it is another message, without
+ * an exception but that of a key. The twin of common_payload in asgi/websocket.py. */
 static PyObject *
 common_payload(PyObject *message)
 {
-    PyObject *type, *text, *bytes;
+    PyObject *text, *bytes, *payload = NULL;
 
-    if (!PyDict_CheckExact(message))
+    if (!PyDict_CheckExact(message) || is_send(message) != 1)
         return NULL;
-    type = PyDict_GetItemWithError(message, names.type);
-    if (type == NULL || !PyUnicode_CheckExact(type) ||
-        (type != names.websocket_send && PyUnicode_Compare(type, names.websocket_send) != 0))
-        return NULL;
-    text = PyDict_GetItemWithError(message, names.text);
-    bytes = PyDict_GetItemWithError(message, names.bytes);
-    if (text == NULL || text == Py_None)
-        return bytes != NULL && PyBytes_CheckExact(bytes) ? bytes : NULL;
-    if (bytes == NULL || bytes == Py_None)
-        return PyUnicode_CheckExact(text) ? text : NULL;
-    return NULL;
+    text = value_of(message, names.text);
+    bytes = text == NULL ? NULL : value_of(message, names.bytes);
+    if (bytes != NULL && text == Py_None && PyBytes_CheckExact(bytes))
+        payload = Py_NewRef(bytes);
+    else if (bytes == Py_None && PyUnicode_CheckExact(text))
+        payload = Py_NewRef(text);
+    Py_XDECREF(text);
+    Py_XDECREF(bytes);
+    return payload;
 }
 
-/* The frame of a message that can leave now; else NULL, without an exception but the codec's. */
+/* The frame of a message that can leave now; else NULL, without an exception but the codec's.
+ *
+ * The batch is scheduled before the frame is made: with context takeover that changes the
+ * compressor, so what may raise for an app at its recursion limit comes first. */
 static PyObject *
 framed(MessagePath *self, PyObject *message)
 {
-    PyObject *payload, *frame;
+    PyObject *payload, *batch, *codec, *frame = NULL;
 
     if (!self->is_open || holds(self->session, names.can_send, Py_True) != 1 ||
         holds(self->gate, names.is_shut, Py_False) != 1)
@@ -661,12 +752,14 @@ framed(MessagePath *self, PyObject *message)
     payload = common_payload(message);
     if (payload == NULL)
         return NULL;
-    if (!PyObject_TypeCheck(self->batch, write_batch_type)) {
+    batch = own(self->batch, "batch");
+    codec = own(self->codec, "codec");
+    if (batch != NULL && !PyObject_TypeCheck(batch, write_batch_type))
         PyErr_SetString(PyExc_TypeError, "batch is a WriteBatch");
-        return NULL;
-    }
-    Py_INCREF(payload);
-    frame = frame_of((WriteBatch *)self->batch, self->codec, payload);
+    else if (batch != NULL && codec != NULL && ensure_scheduled((WriteBatch *)batch) == 0)
+        frame = frame_of((WriteBatch *)batch, codec, payload);
+    Py_XDECREF(batch);
+    Py_XDECREF(codec);
     Py_DECREF(payload);
     if (frame == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
         PyErr_Clear(); /* send_other reports it to the app */
@@ -694,14 +787,19 @@ write_frame(PyObject *wire, PyObject *frame)
 static Sent
 put(MessagePath *self, PyObject *message)
 {
-    PyObject *frame = framed(self, message);
-    Sent sent;
+    PyObject *wire, *frame = framed(self, message);
+    Sent sent = FAILED;
 
     if (frame == NULL)
         return PyErr_Occurred() ? FAILED : LEFT;
-    self->sent_messages++;
-    self->sent_bytes += PyBytes_GET_SIZE(frame);
-    sent = write_frame(self->wire, frame);
+    wire = own(self->wire, "wire");
+    if (wire != NULL)
+        sent = write_frame(wire, frame);
+    Py_XDECREF(wire);
+    if (sent != FAILED) {
+        self->sent_messages++;
+        self->sent_bytes += PyBytes_GET_SIZE(frame);
+    }
     Py_DECREF(frame);
     return sent;
 }
@@ -715,6 +813,8 @@ path_put(MessagePath *self, PyObject *message)
 
 /* -- what the app awaits ----------------------------------------------------------------------- */
 
+typedef enum { CREATED, RUNNING, SUSPENDED, CLOSED } State;
+
 /* One call of `send` or `receive`, as a coroutine: nothing happens before it is awaited.
  *
  * input: the message to send, NULL for a receive and once it was started. arrival: the future that a
@@ -726,14 +826,18 @@ typedef struct {
     PyObject *input;
     PyObject *arrival;
     PyObject *inner;
+    PyObject *weak_references;
     char is_send;
-    char is_started;
+    char state;
 } Awaited;
 
 static PyTypeObject *awaited_type;
 
+/* PlainMessagePath.send and .receive: what introspection is told about, see Method. */
+static PyObject *plain_send, *plain_receive;
+
 static PyObject *
-awaited(MessagePath *path, PyObject *input, char is_send)
+awaited(MessagePath *path, PyObject *input)
 {
     Awaited *self = PyObject_GC_New(Awaited, awaited_type);
 
@@ -741,34 +845,24 @@ awaited(MessagePath *path, PyObject *input, char is_send)
         return NULL;
     self->path = (MessagePath *)Py_NewRef((PyObject *)path);
     self->input = Py_XNewRef(input);
-    self->arrival = self->inner = NULL;
-    self->is_send = is_send;
-    self->is_started = 0;
+    self->arrival = self->inner = self->weak_references = NULL;
+    self->is_send = input != NULL;
+    self->state = CREATED;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
-static PyObject *
-path_send(MessagePath *self, PyObject *message)
-{
-    return awaited(self, message, 1);
-}
-
-static PyObject *
-path_receive(MessagePath *self, PyObject *unused)
-{
-    (void)unused;
-    return awaited(self, NULL, 0);
-}
-
-/* Send the message; the coroutine that goes on in *inner, NULL where it is done. */
+/* Send the message; the coroutine that goes on in `inner`, NULL where it is done. */
 static int
 start_send(Awaited *self)
 {
     PyObject *message = self->input, *path = (PyObject *)self->path;
-    Sent sent = put(self->path, message);
-    int failed = sent == FAILED ? -1 : 0, is_shut;
+    Sent sent;
+    int failed, is_shut;
 
+    self->input = NULL;
+    sent = put(self->path, message);
+    failed = sent == FAILED ? -1 : 0;
     if (sent == WRITTEN) {
         is_shut = holds(self->path->gate, names.is_shut, Py_True);
         if (is_shut == 1 &&
@@ -779,16 +873,14 @@ start_send(Awaited *self)
     else if (sent == LEFT &&
              (self->inner = PyObject_CallMethodOneArg(path, names.send_other, message)) == NULL)
         failed = -1;
-    Py_CLEAR(self->input);
+    Py_DECREF(message);
     return failed;
 }
 
 static int
 receive_other(Awaited *self)
 {
-    Py_CLEAR(self->arrival);
-    Py_XSETREF(self->inner,
-               PyObject_CallMethodNoArgs((PyObject *)self->path, names.receive_other));
+    self->inner = PyObject_CallMethodNoArgs((PyObject *)self->path, names.receive_other);
     return self->inner == NULL ? -1 : 0;
 }
 
@@ -822,13 +914,42 @@ receive_event(PyObject *payload)
     return event;
 }
 
-/* Give a message back that arrived for a receiver which was cancelled at the same time. */
+static PySendResult step(Awaited *self, PyObject *value, PyObject **result);
+
+/* Go on after `inner` has ended with *result. */
+static PySendResult
+finish(Awaited *self, PyObject **result)
+{
+    PyObject *value = *result;
+
+    Py_CLEAR(self->inner);
+    if (self->arrival == NULL)
+        return PYGEN_RETURN;
+    Py_CLEAR(self->arrival);
+    if (value != Py_None) {
+        *result = receive_event(value);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+    Py_DECREF(value); /* only the session's state has changed */
+    *result = NULL;
+    return receive_other(self) < 0 ? PYGEN_ERROR : step(self, Py_None, result);
+}
+
+static PySendResult
+step(Awaited *self, PyObject *value, PyObject **result)
+{
+    PySendResult status = PyIter_Send(self->inner, value, result);
+
+    return status == PYGEN_RETURN ? finish(self, result) : status;
+}
+
+/* Give back what arrives for a receiver that ends without it. Keeps the exception that is set. */
 static void
-give_back_if_cancelled(Awaited *self)
+give_back(Awaited *self)
 {
     PyObject *type, *value, *traceback, *done;
 
-    if (self->arrival == NULL || !PyErr_ExceptionMatches(names.cancelled_error))
+    if (self->arrival == NULL)
         return;
     PyErr_Fetch(&type, &value, &traceback);
     done = PyObject_CallMethodOneArg((PyObject *)self->path, names.give_back, self->arrival);
@@ -838,60 +959,66 @@ give_back_if_cancelled(Awaited *self)
     PyErr_Restore(type, value, traceback);
 }
 
-static PySendResult awaited_send(Awaited *self, PyObject *value, PyObject **result);
-
-/* Go on after `inner` has ended with a result, which is taken over. */
+/* Enter the state that follows from how a step went. */
 static PySendResult
-finish(Awaited *self, PyObject *value, PyObject **result)
+settle(Awaited *self, PySendResult status)
 {
-    int is_arrival = self->arrival != NULL;
-
-    Py_CLEAR(self->inner);
-    if (is_arrival && value == Py_None) { /* only the session's state has changed */
-        Py_DECREF(value);
-        if (receive_other(self) < 0) {
-            *result = NULL;
-            return PYGEN_ERROR;
-        }
-        return awaited_send(self, Py_None, result);
+    if (status == PYGEN_NEXT) {
+        self->state = SUSPENDED;
+        return status;
     }
+    if (status == PYGEN_ERROR)
+        give_back(self);
+    Py_CLEAR(self->inner);
     Py_CLEAR(self->arrival);
-    *result = is_arrival ? receive_event(value) : value;
-    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    self->state = CLOSED;
+    return status;
+}
+
+static int
+fail(PyObject *type, const char *text)
+{
+    PyErr_SetString(type, text);
+    return -1;
+}
+
+/* Whether it may run now; -1 with the exception that Python's own coroutines raise. */
+static int
+check_not_running(Awaited *self)
+{
+    if (self->state == RUNNING)
+        return fail(PyExc_ValueError, "coroutine already executing");
+    return 0;
+}
+
+static int
+check_not_closed(Awaited *self)
+{
+    if (self->state == CLOSED)
+        return fail(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    return 0;
 }
 
 static PySendResult
 awaited_send(Awaited *self, PyObject *value, PyObject **result)
 {
-    PySendResult status;
-    PyObject *inner;
+    int is_new = self->state == CREATED;
 
     *result = NULL;
-    if (!self->is_started) {
-        self->is_started = 1;
-        if ((self->is_send ? start_send(self) : start_receive(self)) < 0)
-            return PYGEN_ERROR;
-        if (self->inner == NULL) {
-            *result = Py_NewRef(Py_None);
-            return PYGEN_RETURN;
-        }
-    }
-    inner = self->inner;
-    if (inner == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    if (check_not_running(self) < 0 || check_not_closed(self) < 0)
+        return PYGEN_ERROR;
+    if (is_new && value != Py_None) {
+        fail(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
         return PYGEN_ERROR;
     }
-    Py_INCREF(inner);
-    status = PyIter_Send(inner, value, result);
-    Py_DECREF(inner);
-    if (status == PYGEN_RETURN)
-        return finish(self, *result, result);
-    if (status == PYGEN_ERROR) {
-        give_back_if_cancelled(self);
-        Py_CLEAR(self->inner);
-        Py_CLEAR(self->arrival);
+    self->state = RUNNING;
+    if (is_new && (self->is_send ? start_send(self) : start_receive(self)) < 0)
+        return settle(self, PYGEN_ERROR);
+    if (self->inner == NULL) {
+        *result = Py_NewRef(Py_None);
+        return settle(self, PYGEN_RETURN);
     }
-    return status;
+    return settle(self, step(self, value, result));
 }
 
 /* What `send` and `__next__` return: a value, or NULL with StopIteration set at the end. */
@@ -925,6 +1052,16 @@ awaited_next(Awaited *self)
     return awaited_send_method(self, Py_None);
 }
 
+static PyObject *
+awaited_await(Awaited *self)
+{
+    if (self->state == SUSPENDED) {
+        fail(PyExc_RuntimeError, "coroutine is being awaited already");
+        return NULL;
+    }
+    return Py_NewRef((PyObject *)self);
+}
+
 /* Take the value of the StopIteration that is set; NULL with another exception set. */
 static PyObject *
 stop_value(void)
@@ -956,51 +1093,59 @@ throw_here(PyObject *const *args, Py_ssize_t count)
     return NULL;
 }
 
+/* Throw into what is awaited. */
+static PySendResult
+throw_inside(Awaited *self, PyObject *const *args, Py_ssize_t count, PyObject **result)
+{
+    PyObject *arguments[4] = {self->inner, NULL, NULL, NULL};
+
+    for (Py_ssize_t i = 0; i < count; i++)
+        arguments[i + 1] = args[i];
+    *result = PyObject_VectorcallMethod(names.throw, arguments, (size_t)count + 1, NULL);
+    if (*result != NULL)
+        return PYGEN_NEXT;
+    *result = stop_value();
+    return *result == NULL ? PYGEN_ERROR : finish(self, result);
+}
+
 static PyObject *
 awaited_throw(Awaited *self, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *inner = self->inner, *result, *arguments[4];
+    PyObject *result;
+    PySendResult status;
 
     if (count < 1 || count > 3) {
-        PyErr_SetString(PyExc_TypeError, "throw(type[, value[, traceback]])");
+        fail(PyExc_TypeError, "throw(type[, value[, traceback]])");
         return NULL;
     }
-    self->is_started = 1;
-    Py_CLEAR(self->input);
-    if (inner == NULL)
+    if (check_not_running(self) < 0 || check_not_closed(self) < 0)
+        return NULL;
+    if (self->state == CREATED) {
+        self->state = CLOSED;
+        Py_CLEAR(self->input);
         return throw_here(args, count);
-    arguments[0] = Py_NewRef(inner);
-    for (Py_ssize_t i = 0; i < count; i++)
-        arguments[i + 1] = args[i];
-    result = PyObject_VectorcallMethod(names.throw, arguments, (size_t)count + 1, NULL);
-    Py_DECREF(inner);
-    if (result != NULL)
-        return result;
-    result = stop_value();
-    if (result != NULL) {
-        PySendResult status = finish(self, result, &result);
-        return yielded(status, result);
     }
-    give_back_if_cancelled(self);
-    Py_CLEAR(self->inner);
-    Py_CLEAR(self->arrival);
-    return NULL;
+    self->state = RUNNING;
+    status = settle(self, throw_inside(self, args, count, &result));
+    return yielded(status, result);
 }
 
 static PyObject *
 awaited_close(Awaited *self, PyObject *unused)
 {
-    PyObject *inner = self->inner, *done = NULL;
+    PyObject *done;
 
     (void)unused;
-    self->is_started = 1;
-    Py_CLEAR(self->input);
-    Py_CLEAR(self->arrival);
-    self->inner = NULL;
-    if (inner == NULL)
+    if (check_not_running(self) < 0)
+        return NULL;
+    if (self->state != SUSPENDED) {
+        self->state = CLOSED;
+        Py_CLEAR(self->input);
         Py_RETURN_NONE;
-    done = PyObject_CallMethodNoArgs(inner, names.close);
-    Py_DECREF(inner);
+    }
+    self->state = RUNNING;
+    done = PyObject_CallMethodNoArgs(self->inner, names.close);
+    settle(self, PYGEN_ERROR);
     return done;
 }
 
@@ -1024,18 +1169,23 @@ awaited_clear(Awaited *self)
     return 0;
 }
 
-/* As Python warns of its own coroutines. */
+/* As Python's own coroutines: warn of one that was never awaited, close one that is suspended. */
 static void
 awaited_finalize(Awaited *self)
 {
-    PyObject *type, *value, *traceback;
+    PyObject *type, *value, *traceback, *done;
 
-    if (self->is_started)
-        return;
     PyErr_Fetch(&type, &value, &traceback);
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited",
+    if (self->state == CREATED &&
+        PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited",
                          self->is_send ? "send" : "receive") < 0)
         PyErr_WriteUnraisable((PyObject *)self);
+    if (self->state == SUSPENDED) {
+        done = awaited_close(self, NULL);
+        if (done == NULL)
+            PyErr_WriteUnraisable((PyObject *)self);
+        Py_XDECREF(done);
+    }
     PyErr_Restore(type, value, traceback);
 }
 
@@ -1044,14 +1194,80 @@ awaited_dealloc(Awaited *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    if (!self->is_started && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
+    if (self->state != CLOSED && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
         return;
     PyObject_GC_UnTrack(self);
+    if (self->weak_references != NULL)
+        PyObject_ClearWeakRefs((PyObject *)self);
     awaited_clear(self);
     Py_CLEAR(self->path);
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }
+
+/* `inspect.iscoroutine`, and with it older versions of anyio's task groups, accept nothing but
+ * instances of this class. Everything that it promises is here. */
+static PyObject *
+get_class(Awaited *self, void *unused)
+{
+    (void)self;
+    (void)unused;
+    return Py_NewRef((PyObject *)&PyCoro_Type);
+}
+
+/* An attribute of the plain twin: its name or its code. */
+static PyObject *
+get_of_twin(Awaited *self, void *name)
+{
+    return PyObject_GetAttrString(self->is_send ? plain_send : plain_receive, name);
+}
+
+static PyObject *
+get_running(Awaited *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->state == RUNNING);
+}
+
+static PyObject *
+get_suspended(Awaited *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->state == SUSPENDED);
+}
+
+static PyObject *
+get_awaited(Awaited *self, void *unused)
+{
+    (void)unused;
+    return Py_NewRef(self->inner == NULL ? Py_None : self->inner);
+}
+
+static PyObject *
+get_none(Awaited *self, void *unused)
+{
+    (void)self;
+    (void)unused;
+    Py_RETURN_NONE;
+}
+
+static PyGetSetDef awaited_properties[] = {
+    {"__class__", (getter)get_class, NULL, NULL, NULL},
+    {"__name__", (getter)get_of_twin, NULL, NULL, "__name__"},
+    {"__qualname__", (getter)get_of_twin, NULL, NULL, "__qualname__"},
+    {"cr_code", (getter)get_of_twin, NULL, NULL, "__code__"},
+    {"cr_running", (getter)get_running, NULL, NULL, NULL},
+    {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
+    {"cr_await", (getter)get_awaited, NULL, NULL, NULL},
+    {"cr_frame", (getter)get_none, NULL, NULL, NULL},
+    {"cr_origin", (getter)get_none, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef awaited_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Awaited, weak_references), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
 
 static PyMethodDef awaited_methods[] = {
     {"send", (PyCFunction)(void (*)(void))awaited_send_method, METH_O, NULL},
@@ -1068,8 +1284,10 @@ static PyType_Slot awaited_slots[] = {
     {Py_tp_dealloc, awaited_dealloc},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, awaited_next},
-    {Py_am_await, PyObject_SelfIter},
+    {Py_am_await, awaited_await},
     {Py_am_send, awaited_send},
+    {Py_tp_members, awaited_members},
+    {Py_tp_getset, awaited_properties},
     {Py_tp_methods, awaited_methods},
     {0, NULL},
 };
@@ -1080,6 +1298,101 @@ static PyType_Spec awaited_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = awaited_slots,
 };
+
+/* -- `send` and `receive` as attributes of the class ------------------------------------------- */
+
+/* A method that makes an Awaited. Whoever inspects it finds its twin, a plain `async def`: asgiref
+ * and Starlette ask `inspect.iscoroutinefunction`, others for the signature. Calls that are not the
+ * common one are the twin's too: with a keyword, or with wrong arguments. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *twin;
+    char is_send;
+} Method;
+
+static PyTypeObject *method_type, *path_type;
+
+static PyObject *
+method_call(Method *self, PyObject *const *args, size_t flags, PyObject *keywords)
+{
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+
+    if ((keywords != NULL && PyTuple_GET_SIZE(keywords)) || count != (self->is_send ? 2 : 1) ||
+        !PyObject_TypeCheck(args[0], path_type))
+        return PyObject_Vectorcall(self->twin, args, flags, keywords);
+    return awaited((MessagePath *)args[0], self->is_send ? args[1] : NULL);
+}
+
+static PyObject *
+method_of(PyObject *self, PyObject *instance, PyObject *type)
+{
+    (void)type;
+    return instance == NULL ? Py_NewRef(self) : PyMethod_New(self, instance);
+}
+
+static PyObject *
+method_getattr(Method *self, PyObject *name)
+{
+    return PyObject_GetAttr(self->twin, name);
+}
+
+static PyObject *
+method_repr(Method *self)
+{
+    return PyObject_Repr(self->twin);
+}
+
+static void
+method_dealloc(Method *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    Py_CLEAR(self->twin);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef method_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Method, call), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot method_slots[] = {
+    {Py_tp_doc, "MessagePath.send or MessagePath.receive."},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, method_of},
+    {Py_tp_getattro, method_getattr},
+    {Py_tp_repr, method_repr},
+    {Py_tp_dealloc, method_dealloc},
+    {Py_tp_members, method_members},
+    {0, NULL},
+};
+
+static PyType_Spec method_spec = {
+    .name = "wsgate.server._fast_path.Method",
+    .basicsize = sizeof(Method),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = method_slots,
+};
+
+/* Set a method of MessagePath. */
+static int
+add_method(const char *name, PyObject *twin)
+{
+    Method *method = (Method *)method_type->tp_alloc(method_type, 0);
+    int failed;
+
+    if (method == NULL)
+        return -1;
+    method->call = (vectorcallfunc)(void (*)(void))method_call;
+    method->twin = Py_NewRef(twin);
+    method->is_send = twin == plain_send;
+    failed = PyObject_SetAttrString((PyObject *)path_type, name, (PyObject *)method);
+    Py_DECREF(method);
+    return failed;
+}
 
 /* -- one WebSocket: the type ------------------------------------------------------------------- */
 
@@ -1114,7 +1427,7 @@ path_traverse(MessagePath *self, visitproc visit, void *arg)
 static int
 path_clear(MessagePath *self)
 {
-#define FORGET(member) Py_SETREF(self->member, Py_NewRef(Py_None));
+#define FORGET(member) Py_XSETREF(self->member, Py_NewRef(Py_None));
     MEMBERS(FORGET)
     return 0;
 }
@@ -1145,8 +1458,6 @@ static PyMethodDef path_methods[] = {
     {"data", (PyCFunction)(void (*)(void))path_data, METH_O, NULL},
     {"expect", (PyCFunction)(void (*)(void))path_expect, METH_NOARGS, NULL},
     {"put", (PyCFunction)(void (*)(void))path_put, METH_O, NULL},
-    {"send", (PyCFunction)(void (*)(void))path_send, METH_O, NULL},
-    {"receive", (PyCFunction)(void (*)(void))path_receive, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1191,46 +1502,53 @@ intern_names(void)
                : 0;
 }
 
-static int
-import_cancelled_error(void)
-{
-    PyObject *exceptions = PyImport_ImportModule("asyncio.exceptions");
-
-    if (exceptions == NULL)
-        return -1;
-    names.cancelled_error = PyObject_GetAttrString(exceptions, "CancelledError");
-    Py_DECREF(exceptions);
-    return names.cancelled_error == NULL ? -1 : 0;
-}
-
-/* Create a type; with a name, add it to the module. */
+/* Create a type, or take that of an earlier import; with a name, add it to the module. */
 static int
 create_type(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **place)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-
-    if (type == NULL)
+    if (*place == NULL) /* kept for the life of the process */
+        *place = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (*place == NULL)
         return -1;
-    *place = (PyTypeObject *)type; /* kept for the life of the process */
-    return name == NULL ? 0 : PyModule_AddObjectRef(module, name, type);
+    return name == NULL ? 0 : PyModule_AddObjectRef(module, name, (PyObject *)*place);
+}
+
+/* Find the plain twins of `send` and `receive`. */
+static int
+find_twins(void)
+{
+    PyObject *module = PyImport_ImportModule("wsgate.server.fast_path"), *path = NULL;
+
+    if (module != NULL)
+        path = PyObject_GetAttrString(module, "PlainMessagePath");
+    if (path != NULL) {
+        Py_XSETREF(plain_send, PyObject_GetAttrString(path, "send"));
+        Py_XSETREF(plain_receive, PyObject_GetAttrString(path, "receive"));
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(path);
+    return plain_send == NULL || plain_receive == NULL ? -1 : 0;
 }
 
 static int
 execute(PyObject *module)
 {
-    static PyTypeObject *path_type;
-
-    return intern_names() < 0 || import_cancelled_error() < 0 ||
+    return intern_names() < 0 || find_twins() < 0 ||
                    create_type(module, "Stream", &stream_spec, &stream_type) < 0 ||
                    create_type(module, "WriteBatch", &batch_spec, &write_batch_type) < 0 ||
                    create_type(module, NULL, &awaited_spec, &awaited_type) < 0 ||
-                   create_type(module, "MessagePath", &path_spec, &path_type) < 0
+                   create_type(module, NULL, &method_spec, &method_type) < 0 ||
+                   create_type(module, "MessagePath", &path_spec, &path_type) < 0 ||
+                   add_method("send", plain_send) < 0 || add_method("receive", plain_receive) < 0
                ? -1
                : 0;
 }
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, execute},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
     {0, NULL},
 };
 

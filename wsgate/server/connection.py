@@ -149,14 +149,15 @@ class Connection(Stream, asyncio.Protocol):
     def pause_reading(self) -> None:
         """Stop reading from the client."""
         if self.paused_since is None and not self.is_lost:
-            self.paused_since = self.worker.clock()
+            now = self.worker.clock()
             self.transport.pause_reading()
+            self.paused_since = now
 
     def resume_reading(self) -> None:
         """Read from the client again."""
         if self.paused_since is not None and not self.is_lost:
-            self.paused_since = None
             self.worker.run_outside_app(self.transport.resume_reading)
+            self.paused_since = None
 
     @property
     def read_deadline(self) -> float:

@@ -80,6 +80,10 @@ class PlainStream:
         """Process a write to a transport that is broken or closing."""
         raise NotImplementedError
 
+    def abort(self) -> None:
+        """Close at once and drop unsent data."""
+        raise NotImplementedError
+
     def find_descriptor(self) -> int:
         """Return the transport's descriptor if bytes may be sent to it directly, else NONE."""
         raise NotImplementedError
@@ -115,10 +119,10 @@ class PlainWriteBatch:
             or (not stream.is_transport_empty and stream.transport.get_write_buffer_size())
         ):
             return self.put_other(stream, data)
-        stream.pending = data
-        self.streams.append(stream)
         if not self.is_scheduled:
             self.schedule()
+        self.streams.append(stream)
+        stream.pending = data
         return True
 
     def frame(self, codec: "FrameCodec", payload: str | bytes) -> bytes:
@@ -133,13 +137,17 @@ class PlainWriteBatch:
                 return frame
         frame = codec.message(payload)
         if codec.encoding is not None:
-            self._recent = [*recent[1 - RECENT :], (payload, codec.encoding, frame)]
             if not self.is_scheduled:
                 self.schedule()
+            self._recent = [*recent[1 - RECENT :], (payload, codec.encoding, frame)]
         return frame
 
     def flush(self) -> None:
-        """Send everything that is pending, one call for each connection."""
+        """Send everything that is pending, one call for each connection.
+
+        A connection whose transport raises is aborted, because some of its bytes may be lost; the
+        others are flushed, and the first exception is raised.
+        """
         streams, self.streams = self.streams, []
         self._recent = []
         self.is_scheduled = False
@@ -151,6 +159,7 @@ class PlainWriteBatch:
                     _send(stream, data)
             except Exception as failure:  # noqa: BLE001  # flush the others, too
                 failures.append(failure)
+                _abort(stream, failures)
         if failures:
             raise failures[0]
 
@@ -161,6 +170,13 @@ class PlainWriteBatch:
     def schedule(self) -> None:
         """Schedule `flush` for the end of this loop iteration."""
         raise NotImplementedError
+
+
+def _abort(stream: PlainStream, failures: list[Exception]) -> None:
+    try:
+        stream.abort()
+    except Exception as failure:  # noqa: BLE001  # flush the others, too
+        failures.append(failure)
 
 
 def _send(stream: PlainStream, data: bytes | bytearray) -> None:
@@ -311,7 +327,7 @@ class PlainMessagePath:
             return await self.receive_other()
         try:
             payload = await arrival
-        except asyncio.CancelledError:
+        except BaseException:
             self.give_back(arrival)
             raise
         if isinstance(payload, str):
@@ -340,13 +356,18 @@ class PlainMessagePath:
         payload = common_payload(message)
         if payload is None:
             return False
+        batch = self.batch
+        # Before the frame is made: with context takeover it changes the compressor, so what may
+        # raise for an app at its recursion limit comes first.
+        if not batch.is_scheduled:
+            batch.schedule()
         try:
-            frame = self.batch.frame(self.codec, payload)
+            frame = batch.frame(self.codec, payload)
         except UnicodeEncodeError:
             return False  # send_other reports it to the app
+        self.wire.write(frame)
         self.sent_messages += 1
         self.sent_bytes += len(frame)
-        self.wire.write(frame)
         return True
 
     # -- the subclass's part -----------------------------------------------------------------------
@@ -356,7 +377,7 @@ class PlainMessagePath:
         raise NotImplementedError
 
     def give_back(self, arrival: Arrival) -> None:
-        """Keep the message of a receiver that was cancelled just as it arrived."""
+        """Keep the message of a receiver that was cancelled or closed before it could take it."""
         raise NotImplementedError
 
     async def send_other(self, message: Message) -> None:

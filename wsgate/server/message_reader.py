@@ -65,11 +65,11 @@ class MessageReader(MessagePath):
         would keep all other connections waiting.
         """
         assert self.queue is not None  # the caller has checked
+        if self.session.pending or self.wire.paused_since is not None:
+            self._continue_soon()  # first: if it raises, the message stays in the queue
         message = self.queue.pop()
         if not self.queue:
             self.queue = None
-        if self.session.pending or self.wire.paused_since is not None:
-            self._continue_soon()
         return message
 
     def add_receiver(self) -> Arrival:
@@ -89,8 +89,10 @@ class MessageReader(MessagePath):
         return [one for one in (*alone, *self._receivers) if not one.done()]
 
     def give_back(self, arrival: Arrival) -> None:
-        """Keep the message of a receiver that was cancelled just as it arrived."""
-        if arrival.cancelled() or not arrival.done() or (message := arrival.result()) is None:
+        """Keep the message of a receiver that was cancelled or closed before it could take it."""
+        if not arrival.done():
+            arrival.cancel()  # the receiver was closed: the next message is for another one
+        if arrival.cancelled() or (message := arrival.result()) is None:
             return
         receiver = self._take_receiver()
         if receiver is not None:
@@ -201,8 +203,8 @@ class MessageReader(MessagePath):
 
     def _continue_soon(self) -> None:
         if not self._is_scheduled:
+            self.worker.call_soon(self._continue)  # an app at its recursion limit makes it raise
             self._is_scheduled = True
-            self.worker.call_soon(self._continue)
 
     def _continue(self) -> None:
         self._is_scheduled = False

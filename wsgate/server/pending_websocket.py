@@ -133,9 +133,9 @@ class PendingWebSocket:
             refused: The response.
             end: The code and reason of the app's disconnect event.
         """
-        self._finish(refused.status, refused.detail, end)
         defaults = self._worker.default_headers
         self._wire.write(self._stream.refuse(refused, defaults))
+        self._finish(refused.status, refused.detail, end)
         self._wire.close()
 
     async def deny(self, message: Message) -> None:
@@ -187,6 +187,9 @@ class PendingWebSocket:
         Args:
             error: What the app raised, None if it returned.
         """
+        if self.end is not None:
+            self._wire.close()  # in case the app was at its recursion limit when it refused
+            return
         if self._denial is not None and self._denial.has_started:
             self._finish_denial(self._denial)
             return

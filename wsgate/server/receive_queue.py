@@ -11,13 +11,14 @@ class ReceiveQueue:
     enters an empty queue.
     """
 
-    __slots__ = ("_max_messages", "_max_size", "_messages", "_size")
+    __slots__ = ("_given_back", "_max_messages", "_max_size", "_messages", "_size")
 
     def __init__(self, max_messages: int, max_size: int) -> None:
         self._max_messages = max_messages
         self._max_size = max_size
         self._messages: deque[str | bytes] = deque()
         self._size = 0
+        self._given_back = 0  # messages at the front that were put back
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -33,12 +34,18 @@ class ReceiveQueue:
         self._size += getsizeof(message)
 
     def put_back(self, message: str | bytes) -> None:
-        """Add a message in front of all others."""
-        self._messages.appendleft(message)
+        """Add a message in front of those that were never taken.
+
+        Several receivers that are cancelled together put their messages back in the order in which
+        they got them.
+        """
+        self._messages.insert(self._given_back, message)
+        self._given_back += 1
         self._size += getsizeof(message)
 
     def pop(self) -> str | bytes:
         """Remove the oldest message and return it."""
         message = self._messages.popleft()
+        self._given_back = max(0, self._given_back - 1)
         self._size -= getsizeof(message)
         return message

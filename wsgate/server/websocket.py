@@ -1,21 +1,21 @@
 """One WebSocket: the app's call, the wire's driver once it is open, and its end."""
 
-import asyncio
+import functools
 import math
 from typing import TYPE_CHECKING
 
+from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import websocket_scope
 from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
-from wsgate.server.backpressure import Waiters
 from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Liveness
 from wsgate.server.message_reader import MessageReader
 from wsgate.server.pending_websocket import PendingWebSocket
-from wsgate.topics.outlet import Outlet, OutletLimits
+from wsgate.topics.outlet import Outlet, OutletFull, OutletLimits, Waiting
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.codes import (
     INTERNAL_ERROR,
@@ -28,6 +28,8 @@ from wsgate.ws.encoded import Encoded
 from wsgate.ws.session import CLIENT, CLOSED, FAILING, OPEN, SERVER, Session
 
 if TYPE_CHECKING:
+    import asyncio
+
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
@@ -37,7 +39,8 @@ FAULT_GRACE = 5.0  # seconds for the app to answer the messages from before a ba
 class WebSocket(MessageReader):
     """One call of the app for a WebSocket, and the wire's driver from the accept on.
 
-    pending: drives the wire until the app decides.
+    pending: drives the wire until the app decides. dropped_messages: number of published messages
+    that were dropped because the client was slow.
     """
 
     __slots__ = (
@@ -49,6 +52,7 @@ class WebSocket(MessageReader):
         "_peer",
         "_pending",
         "_target",
+        "dropped_messages",
     )
 
     def __init__(self, worker: "Worker", wire: "Wire", pending: PendingWebSocket) -> None:
@@ -61,6 +65,7 @@ class WebSocket(MessageReader):
         self._closed_by: ClosedBy | None = None  # who sent our Close, if it was the first
         self._liveness: Liveness  # from the accept on
         self._outlet: Outlet | None = None  # while messages wait for the gate to open
+        self.dropped_messages = 0
 
     def start(self) -> None:
         """Take the wire over and call the app."""
@@ -88,7 +93,7 @@ class WebSocket(MessageReader):
             arrival = self.add_receiver()
             try:
                 payload = await arrival
-            except asyncio.CancelledError:
+            except BaseException:
                 self.give_back(arrival)
                 raise
             if payload is not None:
@@ -131,8 +136,8 @@ class WebSocket(MessageReader):
             self._write_message(self.session.write_message(payload))
 
     def _write_message(self, frame: bytes) -> None:
-        self.sent_messages += 1
         self.write_frames(frame)
+        self.sent_messages += 1
 
     # -- messages that wait for a slow client: the outlet ------------------------------------------
 
@@ -149,22 +154,24 @@ class WebSocket(MessageReader):
             return
         if not self.gate.is_shut:
             self._write_message(self.session.write_encoded(encoded))
-        elif not self._open_outlet().publish(encoded, limits):
+            return
+        try:
+            self.dropped_messages += self._open_outlet().publish(encoded, limits)
+        except OutletFull:
             self.give_up(TRY_AGAIN_LATER, "slow consumer")
 
     async def _send_from_outlet(self, payload: str | bytes) -> None:
         """Queue a message after those that already wait, and wait until it is sent."""
-        sent = Waiters()
+        end: asyncio.Future[Exception | None] = self.worker.loop.create_future()
         outlet = self._open_outlet()
-        waiting = outlet.add(Encoded(payload), sent.wake)
+        waiting = outlet.add(Encoded(payload), functools.partial(_complete, end))
         try:
-            await sent.wait()
-        except asyncio.CancelledError:
+            error = await end
+        except BaseException:
             outlet.remove(waiting)
             raise
-        if waiting in outlet:  # it can no longer be sent
-            outlet.remove(waiting)
-            raise ClientDisconnected("the client has left")
+        if error is not None:
+            raise error
 
     def _open_outlet(self) -> Outlet:
         self._outlet = self._outlet or Outlet()
@@ -172,19 +179,38 @@ class WebSocket(MessageReader):
 
     def _flush_outlet(self) -> None:
         """Send queued messages, as long as the client keeps up."""
-        outlet = self._outlet
-        while outlet and not self.gate.is_shut and self.session.can_send:
-            waiting = outlet.pop()
-            self._write_message(self.session.write_encoded(waiting.encoded))
-            if waiting.on_sent is not None:
-                waiting.on_sent()
-        if not outlet:
+        while self._outlet and not self.gate.is_shut and self.session.can_send:
+            self._send_waiting(self._outlet.pop())
+        if not self._outlet:
             self._outlet = None
+
+    def _send_published(self) -> None:
+        """Send the published messages of the outlet before our Close, although the client is slow.
+
+        They take no more memory in the write buffer than in the outlet. A `send` that still waits
+        raises instead: its message was not accepted yet.
+        """
+        if self._outlet is not None and self.session.can_send:
+            for waiting in self._outlet.pop_published():
+                self._send_waiting(waiting)
+
+    def _send_waiting(self, waiting: Waiting) -> None:
+        """Send a message of the outlet. An exception ends only this message."""
+        error = None
+        try:
+            self._write_message(self.session.write_encoded(waiting.encoded))
+        except Exception as failure:  # noqa: BLE001  # its sender gets it, the others go on
+            error = failure
+            if waiting.on_end is None:
+                loggers.error.exception("A published message could not be sent")
+        waiting.end(error)
 
     def _close_outlet(self) -> None:
         """Resume the senders of messages that can no longer be sent."""
         if self._outlet is not None and not self.session.can_send:
-            self._outlet.release()
+            has_left = self.session.closed_by is not SERVER
+            reason = "the client has left" if has_left else "the WebSocket was closed"
+            self._outlet.end(ClientDisconnected(reason))
             self._outlet = None
 
     async def wait_for_reader(self) -> None:
@@ -220,17 +246,19 @@ class WebSocket(MessageReader):
     def _accept(self, pending: PendingWebSocket, action: asgi.Accept) -> None:
         worker = self.worker
         now = worker.clock()
-        early = pending.accept(action)
-        self._pending = None
-        self.open(Session(worker.codec(pending.offer.handshake.deflate)))
+        session = Session(worker.codec(pending.offer.handshake.deflate))
         self._liveness = Liveness(now)
         self.wire.check_at(now + worker.first_check)
+        early = pending.accept(action)
+        self._pending = None
+        self.open(session)
         if worker.observers:
             self._target = pending.offer.request.target
             worker.observers.notify(WebSocketOpened(self._peer.client, self._target))
         self.wire.hand_to(self)
         if early:
             self.data(early)
+            self.pump()  # resumes reading, which is paused after many early bytes
 
     # -- what the wire reports ---------------------------------------------------------------------
 
@@ -288,14 +316,22 @@ class WebSocket(MessageReader):
     # -- the end -----------------------------------------------------------------------------------
 
     def close(self, code: int, reason: str, *, by: ClosedBy = "server") -> None:
-        """Send our Close; the client has --ws-close-timeout seconds to answer with its own."""
+        """Send what was published, then our Close.
+
+        The client has --ws-close-timeout seconds to answer with its own.
+        """
+        self._send_published()
+        self._send_close(code, reason, by)
+
+    def _send_close(self, code: int, reason: str, by: ClosedBy) -> None:
+        if not self.session.can_send:
+            return
+        # The deadline comes first: an app at its recursion limit makes what follows raise.
+        self._set_deadline(self.worker.config.ws_close_timeout)
         has_fault = self.session.state is FAILING  # then the session sends the code of the fault
         frame = self.session.close(code, reason)
-        if not frame:
-            return
         self._closed_by = "server" if has_fault else by
         self.write_frames(frame)
-        self._set_deadline(self.worker.config.ws_close_timeout)
         self._wake_all()
         if self.session.state is CLOSED:
             self._act_on_state()
@@ -305,9 +341,10 @@ class WebSocket(MessageReader):
     def give_up(self, code: int, reason: str) -> None:
         """Send our Close to a client that has timed out, and close within LINGER seconds.
 
-        Such a client does not read, or sends nothing, so it would not answer the Close.
+        Such a client does not read, or sends nothing, so it would not answer the Close. What waits
+        in the outlet is dropped.
         """
-        self.close(code, reason)
+        self._send_close(code, reason, "server")
         if self.session.state is CLOSED:
             self.wire.close_promptly()
         else:
@@ -334,11 +371,11 @@ class WebSocket(MessageReader):
             app_call.report(error, client_left=left)
         if self.wire.is_lost:
             self._notify_end()  # not notified yet if the app has not received everything
-        if left or self._conversation.state is CONVERSATION_CLOSED:
+        if left:
             return
         if self._pending is not None:
             self._pending.handle_app_end(error)
-        elif error is not None:
+        elif error is not None:  # these do nothing if our Close was sent
             self.close(INTERNAL_ERROR, "internal error", by="app")
         else:
             self.close(NORMAL, "", by="app")
@@ -361,6 +398,7 @@ class WebSocket(MessageReader):
                 received_bytes=self.received_bytes,
                 sent_messages=self.sent_messages,
                 sent_bytes=self.sent_bytes,
+                dropped_messages=self.dropped_messages,
             )
         )
 
@@ -390,10 +428,16 @@ class WebSocket(MessageReader):
         return min(self._deadline, at)
 
     def _handle_late_close(self) -> None:
-        if self.session.state is FAILING:
+        state = self.session.state
+        if state is FAILING:
             self.close(self.session.close_code, self.session.close_reason)
-        else:
+        elif state is not OPEN:  # OPEN: the close that set the deadline raised
             self.wire.abort()
+
+
+def _complete(end: "asyncio.Future[Exception | None]", error: Exception | None) -> None:
+    if not end.done():  # else its sender was cancelled in this loop iteration
+        end.set_result(error)
 
 
 def _check_text(text: str) -> None:

@@ -43,34 +43,37 @@ class WriteBatch(WriteBatchBase):
         transport = stream.transport
         if transport.is_closing():
             return False
-        joined = _join(stream.pending, data)
-        if len(joined) >= MAX_DELAYED or transport.get_write_buffer_size():
-            stream.pending, stream.is_transport_empty = None, False
+        pending = stream.pending
+        size = len(data) if pending is None else len(pending) + len(data)
+        if size >= MAX_DELAYED or transport.get_write_buffer_size():
+            stream.is_transport_empty = False
+            joined = data if pending is None else b"".join((pending, data))
             self._run_outside_app(transport.write, joined)
+            stream.pending = None
             return not transport.is_closing()
-        if stream.pending is None:
-            self.streams.append(stream)
-        stream.pending = joined
         if not self.is_scheduled:
             self.schedule()
+        if pending is None:
+            self.streams.append(stream)
+            stream.pending = data
+        elif isinstance(pending, bytearray):
+            pending += data
+        else:
+            stream.pending = bytearray(pending) + data
         return True
 
     def schedule(self) -> None:
-        """Schedule `flush` for the end of this loop iteration."""
-        self.is_scheduled = True
+        """Schedule `flush` for the end of this loop iteration.
+
+        The call comes first: an app at its recursion limit makes it raise, and the batch has to be
+        scheduled by the next write then.
+        """
         self._call_soon(self.flush)
+        self.is_scheduled = True
 
     def flush_stream(self, stream: PlainStream) -> None:
         """Send the pending bytes of one connection now."""
-        data, stream.pending = stream.pending, None
-        if data is not None and not stream.transport.is_closing():
+        if stream.pending is not None and not stream.transport.is_closing():
             stream.is_transport_empty = False
-            self._run_outside_app(stream.transport.write, data)
-
-
-def _join(pending: bytes | bytearray | None, data: bytes) -> bytes | bytearray:
-    if pending is None:
-        return data
-    joined = pending if isinstance(pending, bytearray) else bytearray(pending)
-    joined += data
-    return joined
+            self._run_outside_app(stream.transport.write, stream.pending)
+        stream.pending = None

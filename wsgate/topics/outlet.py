@@ -5,7 +5,7 @@ published messages count towards the limits. A message of `send` makes its sende
 number of the app's tasks already limits these.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -41,6 +41,10 @@ class OutletLimits:
     policy: Policy = Policy.DISCONNECT
 
 
+class OutletFull(Exception):
+    """A message would exceed the limits, and their policy is to disconnect the client."""
+
+
 class Sender(Protocol):
     """The part of a socket that publishing needs."""
 
@@ -51,82 +55,93 @@ class Sender(Protocol):
 class Waiting:
     """A message that waits in an outlet.
 
-    encoded: the message. on_sent: called when the message was sent, or cannot be sent any more;
-    None for a published message.
+    encoded: the message. on_end: called with None when the message was sent, or with the exception
+    for its sender; None for a published message.
     """
 
-    __slots__ = ("encoded", "on_sent", "size")
+    __slots__ = ("encoded", "on_end")
 
-    def __init__(self, encoded: Encoded, on_sent: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, encoded: Encoded, on_end: Callable[[Exception | None], None] | None = None
+    ) -> None:
         self.encoded = encoded
-        self.on_sent = on_sent
-        self.size = len(encoded.payload)
+        self.on_end = on_end
+
+    def end(self, error: Exception | None) -> None:
+        """Resume the sender, if there is one."""
+        if self.on_end is not None:
+            self.on_end(error)
 
 
 class Outlet:
-    """Outgoing messages of one socket in order. dropped: published messages that were dropped."""
+    """Outgoing messages of one socket in order."""
 
-    __slots__ = ("_count", "_messages", "_size", "dropped")
+    __slots__ = ("_messages", "_published", "_size")
 
     def __init__(self) -> None:
-        self._messages: deque[Waiting] = deque()
-        self._count = self._size = 0  # of published messages
-        self.dropped = 0
+        # An OrderedDict, because tasks may be cancelled in any order: removing takes constant time.
+        self._messages: OrderedDict[Waiting, None] = OrderedDict()
+        self._published: deque[Waiting] = deque()  # those of the messages that were published
+        self._size = 0  # bytes of the published ones
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def publish(self, encoded: Encoded, limits: OutletLimits) -> bool:
-        """Queue a published message; returns False if the client has to be disconnected."""
-        message = Waiting(encoded)
-        while self._count and self._exceeds(message, limits):
+    def publish(self, encoded: Encoded, limits: OutletLimits) -> int:
+        """Queue a published message, and return how many messages were dropped.
+
+        Raises:
+            OutletFull: The client has to be disconnected.
+        """
+        dropped = 0
+        while self._published and self._exceeds(encoded, limits):
             if limits.policy is Policy.DISCONNECT:
-                return False
-            self.dropped += 1
+                raise OutletFull
+            dropped += 1
             if limits.policy is Policy.DROP_NEWEST:
-                return True
-            self._drop_oldest()
-        self._messages.append(message)
-        self._count += 1
-        self._size += message.size
-        return True
+                return dropped
+            self.remove(self._published[0])
+        message = Waiting(encoded)
+        self._messages[message] = None
+        self._published.append(message)
+        self._size += encoded.size
+        return dropped
 
-    def _exceeds(self, message: Waiting, limits: OutletLimits) -> bool:
-        return self._count >= limits.max_messages or self._size + message.size > limits.max_size
+    def _exceeds(self, encoded: Encoded, limits: OutletLimits) -> bool:
+        is_full = len(self._published) >= limits.max_messages
+        return is_full or self._size + encoded.size > limits.max_size
 
-    def _drop_oldest(self) -> None:
-        oldest = next(message for message in self._messages if message.on_sent is None)
-        self.remove(oldest)
-
-    def add(self, encoded: Encoded, on_sent: Callable[[], None]) -> Waiting:
+    def add(self, encoded: Encoded, on_end: Callable[[Exception | None], None]) -> Waiting:
         """Queue a message whose sender waits; returns it, for `remove`."""
-        message = Waiting(encoded, on_sent)
-        self._messages.append(message)
+        message = Waiting(encoded, on_end)
+        self._messages[message] = None
         return message
 
     def remove(self, message: Waiting) -> None:
         """Remove a message if it is still there: its sender was cancelled."""
         if message in self._messages:
-            self._messages.remove(message)
+            del self._messages[message]
             self._discount(message)
-
-    def __contains__(self, message: object) -> bool:
-        """Return whether a message still waits."""
-        return message in self._messages
-
-    def release(self) -> None:
-        """Resume all waiting senders: nothing is sent any more."""
-        for message in self._messages:
-            if message.on_sent is not None:
-                message.on_sent()
 
     def pop(self) -> Waiting:
         """Remove the first message and return it."""
-        message = self._messages.popleft()
+        message, _ = self._messages.popitem(last=False)
         self._discount(message)
         return message
 
+    def pop_published(self) -> list[Waiting]:
+        """Remove the published messages and return them in order."""
+        published = list(self._published)
+        for message in published:
+            self.remove(message)
+        return published
+
     def _discount(self, message: Waiting) -> None:
-        if message.on_sent is None:
-            self._count -= 1
-            self._size -= message.size
+        if self._published and self._published[0] is message:  # they leave in order
+            self._published.popleft()
+            self._size -= message.encoded.size
+
+    def end(self, error: Exception) -> None:
+        """Raise an exception in all waiting senders: nothing is sent any more."""
+        for message in self._messages:
+            message.end(error)

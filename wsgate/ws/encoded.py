@@ -34,11 +34,23 @@ class Encoded:
     Each frame is made when the first connection with its encoding needs it.
     """
 
-    __slots__ = ("_frames", "payload")
+    __slots__ = ("_frames", "_size", "payload")
 
     def __init__(self, payload: str | bytes) -> None:
         self.payload = payload
         self._frames: dict[Encoding, bytes] = {}
+        self._size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload, of a text in UTF-8."""
+        if self._size is None:
+            payload = self.payload
+            if isinstance(payload, str) and not payload.isascii():
+                self._size = len(payload.encode(errors="surrogatepass"))
+            else:
+                self._size = len(payload)
+        return self._size
 
     def frame_for(self, codec: MessageWriter) -> bytes:
         """Return the message as a frame of this codec.
