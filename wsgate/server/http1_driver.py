@@ -89,7 +89,9 @@ class Http1Driver:
         Returns:
             When to check again, infinity for never.
         """
-        self._next_check = next_check = self._check(now)
+        self._next_check = math.inf  # this check was it: a deadline set meanwhile needs another
+        at = self._check(now)
+        self._next_check = next_check = min(self._next_check, at)
         return next_check
 
     def _check(self, now: float) -> float:
