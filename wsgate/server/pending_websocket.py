@@ -8,7 +8,7 @@ from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
-from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.errors import InvalidMessage, RefusedAtStop, RequestRefused
 from wsgate.http.request import Request
 from wsgate.http.stream import HttpStream
 from wsgate.observe.events import HandshakeRefused
@@ -242,10 +242,10 @@ class PendingWebSocket:
         return self._wire.read_deadline
 
     def stop(self) -> None:
-        """Do nothing: no further request can follow a handshake."""
+        """Send 503 at once: a client that is not connected yet need not wait for the drain."""
+        self.drain()
 
     def drain(self) -> None:
         """Send 503, unless the app has started a denial response."""
         if self.end is None and not (self._denial and self._denial.has_started):
-            refused = RequestRefused(503, "the server stops", [(b"retry-after", b"1")])
-            self.refuse(refused, (SERVICE_RESTART, "service restart"))
+            self.refuse(RefusedAtStop(), (SERVICE_RESTART, "service restart"))
