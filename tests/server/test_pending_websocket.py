@@ -10,6 +10,7 @@ from tests.harness.client import ACCEPT, handshake, text_frame
 from tests.harness.memory import peer
 from tests.harness.waiting import soon, turns
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
+from wsgate.http.h1.connection import ALREADY_FAILED
 from wsgate.server.pending_websocket import EARLY
 from wsgate.types import Message
 
@@ -319,6 +320,18 @@ async def test_malformed_body_does_not_change_the_denial() -> None:
             await ws.call.send(denial_body(cast("bytes", "text")))
         await ws.call.send(denial_body(b"go away"))
         assert (await ws.client.ended()).endswith(b"\r\n\r\ngo away")
+
+
+async def test_denial_with_a_wrong_content_length_is_truncated() -> None:
+    async with peer() as ws:
+        await ws.request()
+        await ws.call.send(denial(headers=[(b"content-length", b"3")]))
+        await ws.call.send(denial_body(b"a", more_body=True))
+        await ws.call.send_raises(denial_body(b"b"), InvalidMessage, "Too little data")
+        # Not "response complete": it is not.
+        await ws.call.send_raises(denial_body(b"b"), InvalidMessage, ALREADY_FAILED)
+        ws.call.finish()
+        assert (await ws.client.ended()).endswith(b"\r\n\r\na")
 
 
 @pytest.mark.parametrize("way", ["eof", "drop"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wsgate import loggers
 from wsgate.asgi.http import COMPLETE, Response, request_event
 from wsgate.asgi.scope import http_scope
-from wsgate.errors import ClientDisconnected, RequestRefused
+from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
 from wsgate.http.request import Request
 from wsgate.observe.events import RequestDone
@@ -148,10 +148,16 @@ class Exchange:
             # After a half-close the client may still read: `_has_left` alone does not end sending.
             if wire.is_lost or (self.is_answered and response.state is not COMPLETE):
                 raise ClientDisconnected("the client has left")
+            state = response.state
             event = response.send(message)
             if event is None:
                 return  # the head waits for the body, trailers for the last message of them
-            wire.write(self._stream.send(event, self._worker.default_headers))
+            try:
+                data = self._stream.send(event, self._worker.default_headers)
+            except InvalidMessage:
+                response.state = state
+                raise
+            wire.write(data)
             if response.state is COMPLETE:
                 self._complete_response()
         finally:

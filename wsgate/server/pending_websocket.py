@@ -167,15 +167,18 @@ class PendingWebSocket:
             await gate.wait_until_open()
 
     def _send_denial(self, denial: Response, message: Message) -> None:
+        state = denial.state
         try:
             event = denial.send(message)
+            if event is None:
+                return  # the head waits for the body
+            data = self._stream.send(event, self._worker.default_headers)
         except InvalidMessage:
-            if denial.state is ResponseState.WAITING:
+            denial.state = state  # the stream may have refused the event
+            if state is ResponseState.WAITING:
                 self.conversation.revert_denial()
             raise
-        if event is None:
-            return  # the head waits for the body
-        self._wire.write(self._stream.send(event, self._worker.default_headers))
+        self._wire.write(data)
         if denial.state is ResponseState.COMPLETE:
             self._finish_denial(denial)
 
