@@ -41,7 +41,6 @@ _KINDS: dict[object, Kind] = {
     Sequence[str]: Kind.TEXTS,
     Sequence[tuple[str, str]]: Kind.PAIRS,
 }
-LISTS = (Kind.TEXTS, Kind.PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
