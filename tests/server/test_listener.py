@@ -44,9 +44,9 @@ def count_handles(sock: socket.socket) -> int:
     """Return how many descriptors of this process the socket has. It must be open."""
     inode = os.fstat(sock.fileno()).st_ino
     found = 0
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # the descriptor of the listing itself
-            found += os.readlink(f"/proc/self/fd/{descriptor}") == f"socket:[{inode}]"
+            found += str(descriptor.readlink()) == f"socket:[{inode}]"
     return found
 
 

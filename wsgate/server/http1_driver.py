@@ -165,7 +165,7 @@ class Http1Driver:
         worker, peer = self.worker, self.wire.peer
         try:
             if not worker.opens_websockets:
-                raise RefusedAtStop()
+                raise RefusedAtStop
             if worker.is_full:
                 raise _service_unavailable()
             agreed = handshake.check_handshake(upgrade.request, worker.deflate, worker.origins)
