@@ -121,6 +121,7 @@ _KINDS = {
     Kind.NUMBER: "number",
     Kind.SWITCH: "`true` or `false`",
     Kind.TEXT: "string",
+    Kind.PATH: "path (in Python a string or a path object)",
     Kind.TEXTS: "strings with commas between them (in Python a list of strings)",
     Kind.PAIRS: "`NAME:VALUE` (in Python a list of `(name, value)` pairs of strings)",
 }

@@ -3,6 +3,7 @@ import dataclasses
 import inspect
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,15 @@ def test_a_unix_socket_does_not_exclude_a_port() -> None:
     assert Config(uds="app.sock", port=1).uds == "app.sock"
 
 
+def test_a_path_object_becomes_a_string() -> None:
+    for config in (
+        Config(uds=Path("app.sock")),
+        dataclasses.replace(Config(), uds=Path("app.sock")),
+    ):
+        assert config.uds == "app.sock"
+        assert type(config.uds) is str
+
+
 def test_a_unix_socket_excludes_an_inherited_socket() -> None:
     with pytest.raises(ConfigError) as raised:
         Config(uds="app.sock", fd=3)
@@ -212,12 +222,21 @@ def test_a_unix_socket_excludes_an_inherited_socket() -> None:
 
 # -- types -----------------------------------------------------------------------------------------
 
+
+class BytesPath:
+    """A path object whose path is no string."""
+
+    def __fspath__(self) -> bytes:
+        return b"/path"
+
+
 OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
     Kind.WHOLE_NUMBER: ["8000", b"8000", True, False, 1.0, [], object()],
     Kind.PERMISSIONS: ["660", 432.0, True],
     Kind.NUMBER: ["20", b"20", True, False, [], 1j],
     Kind.SWITCH: ["true", "false", "", 0, 1, None],
-    Kind.TEXT: [b"/path", 1, True, ["/path"]],
+    Kind.TEXT: [b"/path", 1, True, ["/path"], Path("/path")],
+    Kind.PATH: [b"/path", 1, True, ["/path"], BytesPath()],
     Kind.TEXTS: ["a", b"a", None, 1, {"a"}, {"a": "b"}, [b"a"], ["a", None], [["a"]]],
     Kind.PAIRS: [
         *("a:b", b"a:b", None, {"a": "b"}, {"a": "b"}.items()),
@@ -259,8 +278,9 @@ def test_none_is_refused_if_it_is_not_the_default(name: str) -> None:
         ({"port": [80]}, "--port must be a whole number"),
         ({"port": {80}}, "--port must be a whole number, not a set"),
         ({"port": "8" * 100}, "--port must be a whole number"),
-        ({"uds": b"\n"}, r"--uds must be a string, not b'\n'"),
+        ({"uds": b"\n"}, r"--uds must be a path: a string or a path object, not b'\n'"),
         ({"uds_perms": "660"}, "--uds-perms must be file permissions such as 0o660, not '660'"),
+        ({"host": None}, "--host must be a string, not None"),
         ({"ws_ping_interval": None}, "--ws-ping-interval must be a number, not None"),
         ({"access_log": 1}, "--access-log must be True or False, not 1"),
         ({"ws_origins": "a"}, "--ws-origins must be a list of strings, not 'a'"),

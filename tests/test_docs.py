@@ -137,7 +137,7 @@ def test_no_line_of_the_text_is_too_long() -> None:
             "file permissions (in Python a number such as `0o660`), octal, 0 to 777",
             "those of the stale file that the socket replaces, or 666",
         ),
-        ("uds", "string", "none"),
+        ("uds", "path (in Python a string or a path object)", "none"),
         ("root_path", "string, /like/this, or empty", "none"),
         ("loop", "one of `auto`, `asyncio`, `uvloop`", "`auto`"),
         ("access_log", "`true` or `false`", "on"),

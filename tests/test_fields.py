@@ -10,7 +10,6 @@ from hypothesis import example, given, settings, strategies as st
 
 from wsgate.errors import InvalidMessage
 from wsgate.fields import (
-    are_common_names,
     combine_headers,
     count_lines,
     has_member,
@@ -192,11 +191,6 @@ def test_a_lower_name_is_a_token() -> None:
         name = b"X-%c" % byte
         assert lower_name(name) == (name.lower() if is_token(name) else None)
     assert lower_name(b"") is None
-
-
-def test_common_names() -> None:
-    assert are_common_names({b"host", b"Host", b"cookie"})
-    assert not are_common_names({b"host", b"x-mine"})
 
 
 def test_the_lines_of_a_head_are_counted() -> None:

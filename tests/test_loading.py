@@ -85,13 +85,14 @@ def test_dots_in_module_and_attribute(write: Write) -> None:
     assert load("wsg_folder.inner:web.v1.app") is sys.modules["wsg_folder.inner"].web.v1.app
 
 
+@pytest.mark.parametrize("folder", ["deep", Path("deep")])
 def test_app_dir_is_searched_first(
-    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: str | Path, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("wsg_twice", "raise RuntimeError('the wrong one')")
     write("deep.wsg_twice", APP)
     monkeypatch.chdir(tmp_path)
-    assert load("wsg_twice:app", app_dir="deep") is sys.modules["wsg_twice"].app
+    assert load("wsg_twice:app", app_dir=folder) is sys.modules["wsg_twice"].app
     assert sys.path[0] == str(tmp_path.resolve() / "deep")
 
 

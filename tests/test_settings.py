@@ -1,5 +1,6 @@
 """How settings are declared, on a class that is not Config, and what each declaration must have."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,6 +46,8 @@ class Oven:
     )
     layers: Sequence[str] = setting((), group="Place", help="From below.", option="--layer")
     notes: Sequence[tuple[str, str]] = setting((), group="Place", help="On it.")
+    book: str | os.PathLike[str] = setting("book", group="Place", help="Of recipes.")
+    log: str | os.PathLike[str] | None = setting(None, group="Place", help="What was baked.")
 
 
 BY_NAME = {one.name: one for one in settings_of(Oven)}
@@ -53,22 +56,22 @@ BY_NAME = {one.name: one for one in settings_of(Oven)}
 def test_settings_are_in_the_order_of_the_fields() -> None:
     assert list(BY_NAME) == [
         *("heat", "minutes", "rest", "tray", "fan"),
-        *("light", "mode", "cake", "layers", "notes"),
+        *("light", "mode", "cake", "layers", "notes", "book", "log"),
     ]
 
 
 def test_a_field_gives_its_setting_a_kind() -> None:
     assert [one.kind for one in BY_NAME.values()] == [
         *(Kind.WHOLE_NUMBER, Kind.NUMBER, Kind.NUMBER, Kind.TEXT, Kind.SWITCH),
-        *(Kind.SWITCH, Kind.PERMISSIONS, Kind.TEXT, Kind.TEXTS, Kind.PAIRS),
+        *(Kind.SWITCH, Kind.PERMISSIONS, Kind.TEXT, Kind.TEXTS, Kind.PAIRS, Kind.PATH, Kind.PATH),
     ]
 
 
 def test_a_field_gives_its_setting_default_choices_and_none() -> None:
     assert [one.default for one in BY_NAME.values()] == [
-        *(200, 30.0, None, "top", False, True, None, "plain", (), ())
+        *(200, 30.0, None, "top", False, True, None, "plain", (), (), "book", None)
     ]
-    assert [name for name, one in BY_NAME.items() if one.is_optional] == ["rest", "mode"]
+    assert [name for name, one in BY_NAME.items() if one.is_optional] == ["rest", "mode", "log"]
     assert [one.choices for one in BY_NAME.values() if one.choices] == [("top", "middle")]
 
 
@@ -192,5 +195,5 @@ def test_a_declaration_is_complete(one: Setting) -> None:
     assert one.help.count("`") % 2 == 0
     if "Seconds" in one.help:
         assert one.unit == "seconds"
-    if one.is_optional and one.kind is not Kind.TEXT and one.name != "fd":
+    if one.is_optional and one.kind not in (Kind.TEXT, Kind.PATH) and one.name != "fd":
         assert one.default_text, "default_text is missing for None"

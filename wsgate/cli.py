@@ -70,6 +70,7 @@ _TYPES: dict[Kind, Any] = {
     Kind.NUMBER: float,
     Kind.SWITCH: bool,
     Kind.TEXT: str,
+    Kind.PATH: str,
     Kind.TEXTS: _ListType(),
     Kind.PAIRS: _HeaderType(),
 }

@@ -1,5 +1,6 @@
 """Every setting of a server: declared once, with its default, bounds, names and help text."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -62,7 +63,7 @@ class Config:
         minimum=0,
         maximum=65535,
     )
-    uds: str | None = setting(
+    uds: str | os.PathLike[str] | None = setting(
         None,
         group=LISTENING,
         help="Path of a Unix socket to listen on, instead of a host and a port. The file is "

@@ -74,3 +74,10 @@ class RequestRefused(WsgateError):
         self.status = status
         self.detail = detail
         self.headers = tuple(headers)
+
+
+class RefusedAtStop(RequestRefused):
+    """The server stops: a client may retry at once, with the process that replaces it."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "the server stops", [(b"retry-after", b"1")])

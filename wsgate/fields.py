@@ -5,7 +5,7 @@ Sources: RFC 9110 section 5.6 (tokens, lists, quoted strings), RFC 3986 section 
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from wsgate.errors import InvalidMessage
@@ -77,11 +77,6 @@ _COMMON = (
     b"X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID"
 ).split()
 COMMON_NAMES = _common_names()
-
-
-def are_common_names(names: AbstractSet[bytes]) -> bool:
-    """Return whether all of these are common names, and therefore tokens."""
-    return names <= COMMON_NAMES.keys()
 
 
 def lower_name(name: bytes) -> bytes | None:

@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import inspect
-import os.path
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from types import ModuleType
@@ -21,7 +21,10 @@ _ASGI_ARGUMENTS = ("scope", "receive", "send")
 
 
 def load(
-    app: App | Factory | str, *, factory: bool = False, app_dir: str | None = None
+    app: App | Factory | str,
+    *,
+    factory: bool = False,
+    app_dir: str | os.PathLike[str] | None = None,
 ) -> App | Awaitable[App]:
     """Return the app, or an awaitable for `complete` if an async factory makes it.
 
@@ -60,7 +63,7 @@ async def complete(app: App | Awaitable[App]) -> App:
 # -- modules and attributes ------------------------------------------------------------------------
 
 
-def _add_to_path(folder: str) -> None:
+def _add_to_path(folder: str | os.PathLike[str]) -> None:
     try:
         sys.path.insert(0, os.path.realpath(folder, strict=True))
     except OSError as error:

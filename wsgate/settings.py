@@ -7,6 +7,8 @@ docs/reference/settings.md are made from the declarations.
 import dataclasses
 import difflib
 import functools
+import operator
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +30,7 @@ class Kind(Enum):
     NUMBER = "a number"
     SWITCH = "True or False"
     TEXT = "a string"
+    PATH = "a path: a string or a path object"
     TEXTS = "a list of strings"
     PAIRS = "a list of (name, value) pairs, both of them strings"
 
@@ -38,10 +41,10 @@ _KINDS: dict[object, Kind] = {
     float: Kind.NUMBER,
     bool: Kind.SWITCH,
     str: Kind.TEXT,
+    str | os.PathLike[str]: Kind.PATH,
     Sequence[str]: Kind.TEXTS,
     Sequence[tuple[str, str]]: Kind.PAIRS,
 }
-LISTS = (Kind.TEXTS, Kind.PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,12 @@ class Setting:
         if self.check is not None:
             yield self.check
 
+    def convert(self, value: object) -> object:
+        """Return a value as the setting keeps it: the string of a path object."""
+        if self.kind is Kind.PATH and isinstance(value, os.PathLike):
+            return os.fspath(value)
+        return value
+
     def validate(self, value: object) -> None:
         """Raise ConfigError for a value of another type, or one that is out of bounds."""
         if value is None and self.is_optional:
@@ -188,6 +197,7 @@ def _complete(field: dataclasses.Field[Any]) -> Setting:
     declared: Setting = field.metadata[_METADATA]
     annotation, is_optional = _without_none(field.type)
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    assert choices or annotation in _KINDS, f"{annotation} is not a type that a setting can have"
     kind = Kind.TEXT if choices else _KINDS[annotation]
     return dataclasses.replace(
         declared,
@@ -203,9 +213,8 @@ def _complete(field: dataclasses.Field[Any]) -> Setting:
 def _without_none(annotation: object) -> tuple[object, bool]:
     if not isinstance(annotation, UnionType):
         return annotation, False
-    first, *others = get_args(annotation)
-    assert others == [NoneType], f"{annotation} is not a type that a setting can have"
-    return first, True
+    members = [member for member in get_args(annotation) if member is not NoneType]
+    return functools.reduce(operator.or_, members), NoneType in get_args(annotation)
 
 
 def option_of(name: str) -> str:
@@ -250,6 +259,7 @@ _MATCHES: dict[Kind, Callable[[Any], bool]] = {
     Kind.NUMBER: lambda value: _is_whole_number(value) or isinstance(value, float),
     Kind.SWITCH: lambda value: isinstance(value, bool),
     Kind.TEXT: lambda value: isinstance(value, str),
+    Kind.PATH: lambda value: isinstance(value, str),  # converted before
     Kind.TEXTS: _are_texts,
     Kind.PAIRS: _are_pairs,
 }
@@ -270,18 +280,22 @@ _LONGEST_SHOWN = 60
 
 
 def accept_aliases(cls: type[T]) -> type[T]:
-    """Let the constructor of a dataclass of settings take aliases; document the settings.
+    """Let the constructor of a dataclass of settings take aliases and path objects.
+
+    Its docstring gets the list of the settings.
 
     An alias that is None counts as not given: frameworks pass on uvicorn's default. The constructor
     raises ConfigError for a name that is no setting.
     """
     settings = settings_of(cls)
+    declared = {one.name: one for one in settings}
     names = {alias: one.name for one in settings for alias in (*one.aliases, one.name)}
     construct = cls.__init__
 
     @functools.wraps(construct)
     def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
-        construct(self, **_by_name(options, names))
+        given = _by_name(options, names)
+        construct(self, **{name: declared[name].convert(value) for name, value in given.items()})
 
     cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same, and aliases
     listed = "\n".join(f"    {one.name}: {one.help}" for one in settings)

@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from wsgate.server.backpressure import Gate, Waiters
+from wsgate.server.backpressure import Gate, SendOrder, Waiters
 
 
 async def within_reason(awaitable: Awaitable[None]) -> None:
@@ -120,3 +120,42 @@ async def test_a_wake_alone_does_not_open_a_gate() -> None:
     assert not task.done()
     gate.open()
     await within_reason(task)
+
+
+async def test_senders_pass_in_the_order_of_their_calls() -> None:
+    gate, passed = Gate(), list[int]()
+    order = SendOrder(gate)
+
+    async def send(number: int) -> None:
+        await order.enter()
+        passed.append(number)
+        if number == 2:
+            gate.shut(2.0)  # the write buffer is full again
+        order.leave()
+
+    gate.shut(1.0)
+    tasks = [asyncio.create_task(send(number)) for number in range(5)]
+    await until(lambda: bool(gate))
+    assert not passed
+    tasks[1].cancel()
+    gate.open()
+    await until(lambda: bool(gate))
+    assert passed == [0, 2]
+    gate.open()
+    await send(5)
+    assert passed == [0, 2, 3, 4, 5]
+    await send(6)
+
+
+async def test_a_sender_cancelled_at_the_gate_lets_the_next_one_pass() -> None:
+    gate = Gate()
+    gate.shut(1.0)
+    order = SendOrder(gate)
+    gone, staying = (asyncio.create_task(order.enter()) for _ in range(2))
+    await until(lambda: bool(gate))
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within_reason(gone)
+    gate.open()
+    await within_reason(staying)
+    order.leave()

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from wsgate.asgi.scope import Peer
 from wsgate.config import Config
 from wsgate.server.connection import Connection
 from wsgate.server.listener import Listener
 from wsgate.server.worker import Worker
-from wsgate.types import Receive, Scope, Send
+from wsgate.types import Address, Receive, Scope, Send
 
 
 async def test_a_connection_accepted_while_the_server_stops_is_closed() -> None:
@@ -96,6 +97,23 @@ async def test_endpoint_names_both_ends(
     connection = new_connection(Worker(_never, Config()))
     connection.connection_made(transport)
     assert (connection.peer.client, connection.peer.server) == (client, server)
+
+
+@pytest.mark.parametrize("client", [("192.0.2.1", 50_000), None])
+async def test_the_address_that_was_admitted_leaves(client: Address | None) -> None:
+    """A proxy's headers may change the peer in between."""
+    worker = Worker(_never, Config(limit_connections=2, limit_connections_per_ip=1))
+    connection, turned_away = new_connection(worker), new_connection(worker)
+    connection.connection_made(_Transport(peer=client))
+    if client is not None:
+        turned_away.connection_made(_Transport(peer=client))
+        assert worker.admission.refused == 1
+        turned_away.peer = Peer(("198.51.100.8", 50_000), None)
+        turned_away.connection_lost(None)
+    connection.peer = Peer(("198.51.100.7", 50_000), None)
+    connection.connection_lost(None)
+    assert not worker.admission._per_address
+    assert (worker.admission._total, worker.admission.refused) == (0, 0)
 
 
 def new_connection(worker: Worker) -> Connection:

@@ -12,6 +12,7 @@ from tests.harness.log import LogCapture
 from tests.harness.memory import connected, read_head, read_response, requested
 from tests.harness.waiting import is_waiting, turns
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
+from wsgate.http.h1.connection import ALREADY_FAILED
 from wsgate.testing import MemoryClient
 
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
@@ -210,6 +211,8 @@ async def test_a_wrong_content_length_truncates_a_started_response() -> None:
             await call.send({**START, "headers": [(b"content-length", b"3")]})
             await call.send(piece(b"a"))
             await call.send_raises(piece(last, more=False), InvalidMessage, match)
+            # Not "response complete": it is not.
+            await call.send_raises(piece(b"", more=False), InvalidMessage, ALREADY_FAILED)
             call.finish(InvalidMessage(match))
             assert (await read_head(client)).headers[b"content-length"] == b"3"
             assert await client.ended() == b"a"

@@ -9,9 +9,9 @@ import pytest
 from tests.harness.app import END, START, piece, respond_path
 from tests.harness.client import GET, POST
 from tests.harness.log import LogCapture
-from tests.harness.memory import connected, read_head, read_response, requested
+from tests.harness.memory import connected, read_chunks, read_head, read_response, requested
 from tests.harness.waiting import is_waiting, start_task, turns
-from wsgate.errors import ClientDisconnected
+from wsgate.errors import ClientDisconnected, IllegalMessage
 from wsgate.server.connection import HIGH_WATER
 from wsgate.server.deadlines import TICK
 from wsgate.server.http1_driver import READ_AHEAD
@@ -57,6 +57,43 @@ async def test_the_last_send_waits_while_the_next_request_is_served() -> None:
         await answering
         assert len((await read_response(client)).body) == 2 * HIGH_WATER
         assert (await read_response(client)).body == b"next"
+
+
+@pytest.mark.parametrize("cancelled", ["none", "before", "after"])
+async def test_parts_of_several_tasks_are_sent_in_the_order_of_the_calls(cancelled: str) -> None:
+    async with requested(GET) as (client, _, call):
+        client.stall()
+        await call.send(START)
+        filling = call.start_send(piece(b"x" * 2 * HIGH_WATER))
+        first, second = call.start_send(piece(b"1")), call.start_send(piece(b"2"))
+        assert await is_waiting(second)
+        if cancelled == "before":
+            first.cancel()
+        client.read_on()
+        if cancelled == "after":
+            first.cancel()
+        await call.send(piece(b"3"))  # in the iteration in which the gate opens
+        await call.send(piece(b"4"))
+        await asyncio.gather(filling, first, second, return_exceptions=True)
+        assert first.cancelled() is (cancelled != "none")
+        await call.send(END)
+        await read_head(client)
+        sent = [b"1", b"2", b"3", b"4"][cancelled != "none" :]
+        assert (await read_chunks(client))[1:] == sent
+
+
+async def test_a_part_that_is_refused_lets_the_next_one_pass() -> None:
+    async with requested(GET) as (client, _, call):
+        client.stall()
+        await call.send(START)
+        filling = call.start_send(piece(b"x" * 2 * HIGH_WATER))
+        illegal, legal = call.start_send(START), call.start_send(END)
+        assert await is_waiting(legal)
+        client.read_on()
+        await asyncio.gather(filling, legal)
+        with pytest.raises(IllegalMessage):
+            await illegal
+        assert len((await read_response(client)).body) == 2 * HIGH_WATER
 
 
 async def test_a_waiting_send_ends_when_the_client_disconnects() -> None:

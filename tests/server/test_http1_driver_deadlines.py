@@ -12,6 +12,7 @@ from tests.harness.waiting import start_task, turns
 from wsgate.errors import ClientDisconnected
 from wsgate.server.connection import HIGH_WATER
 from wsgate.server.deadlines import LINGER, TICK
+from wsgate.server.http1_driver import Http1Driver
 
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
 
@@ -58,6 +59,22 @@ async def test_a_partial_pipelined_head_has_the_same_timeout() -> None:
         assert not client.is_ended
         await client.advance(1 + TICK)
         assert (await read_response(client)).status == 408
+
+
+async def test_a_deadline_that_is_set_during_a_check_is_enforced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end_exchange(driver: Http1Driver) -> None:
+        monkeypatch.undo()
+        driver._await_next_request()
+
+    async with connected(respond_path, ws_handshake_timeout=10, timeout_keep_alive=5) as client:
+        monkeypatch.setattr(Http1Driver, "_end_slow_request", end_exchange)
+        await client.advance(10 + TICK)
+        await client.advance(4)
+        assert not client.is_ended
+        await client.advance(1 + TICK)
+        assert await client.ended() == b""
 
 
 async def test_an_idle_connection_is_closed_silently_after_keep_alive(log: LogCapture) -> None:

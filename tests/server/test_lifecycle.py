@@ -35,8 +35,9 @@ class Clock:
 class Open:
     """A WebSocket, as far as a drain needs one: when it was closed."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, is_open: bool = True) -> None:
         self._clock = clock
+        self.is_open = is_open
         self.drained: list[float] = []
 
     def drain(self) -> None:
@@ -81,6 +82,17 @@ async def test_without_seconds_all_are_closed_at_once(
     times, clock = await drained(monkeypatch, count, 0)
     assert times == [0.0] * count
     assert clock.sleeps == 0
+
+
+async def test_a_handshake_takes_no_share_of_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    life, websockets, clock = new_worker(2, monkeypatch)
+    pending = [Open(clock, is_open=False) for _ in range(8)]
+    life.worker.websockets = cast("Any", dict(enumerate([*pending, *websockets])))
+    await life._drain(10)
+    monkeypatch.undo()
+    assert not any(one.drained for one in pending)
+    assert websockets[0].drained == [0.0]
+    assert websockets[1].drained == pytest.approx([5.0], abs=module.DRAIN_STEP)
 
 
 async def test_a_drain_ends_with_the_last_connection(monkeypatch: pytest.MonkeyPatch) -> None:

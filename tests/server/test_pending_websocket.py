@@ -10,6 +10,7 @@ from tests.harness.client import ACCEPT, handshake, text_frame
 from tests.harness.memory import peer
 from tests.harness.waiting import soon, turns
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
+from wsgate.http.h1.connection import ALREADY_FAILED
 from wsgate.server.pending_websocket import EARLY
 from wsgate.types import Message
 
@@ -333,6 +334,18 @@ async def test_malformed_body_does_not_change_the_denial() -> None:
         assert (await ws.client.ended()).endswith(b"\r\n\r\ngo away")
 
 
+async def test_denial_with_a_wrong_content_length_is_truncated() -> None:
+    async with peer() as ws:
+        await ws.request()
+        await ws.call.send(denial(headers=[(b"content-length", b"3")]))
+        await ws.call.send(denial_body(b"a", more_body=True))
+        await ws.call.send_raises(denial_body(b"b"), InvalidMessage, "Too little data")
+        # Not "response complete": it is not.
+        await ws.call.send_raises(denial_body(b"b"), InvalidMessage, ALREADY_FAILED)
+        ws.call.finish()
+        assert (await ws.client.ended()).endswith(b"\r\n\r\na")
+
+
 @pytest.mark.parametrize("way", ["eof", "drop"])
 async def test_client_disconnects_during_the_denial(way: str) -> None:
     async with peer() as ws:
@@ -362,6 +375,45 @@ async def test_denial_waits_for_a_slow_client() -> None:
         ws.client.read_on()
         await soon(asyncio.gather(sending, last))
         assert (await ws.client.ended()).endswith(b"a\r\n1\r\nb\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("cancelled", ["none", "before", "after"])
+async def test_parts_of_a_denial_are_sent_in_the_order_of_the_calls(cancelled: str) -> None:
+    async with peer() as ws:
+        await ws.request()
+        await ws.call.send(denial())
+        ws.client.stall()
+        filling = ws.call.start_send(denial_body(b"a" * 70_000, more_body=True))
+        first, second = (
+            ws.call.start_send(denial_body(part, more_body=True)) for part in (b"1", b"2")
+        )
+        await turns()
+        if cancelled == "before":
+            first.cancel()
+        ws.client.read_on()
+        if cancelled == "after":
+            first.cancel()
+        await ws.call.send(denial_body(b"3"))  # in the iteration in which the gate opens
+        await asyncio.gather(filling, first, second, return_exceptions=True)
+        with pytest.raises(IllegalMessage):
+            await ws.call.send(denial_body(b"4"))
+        sent = b"1\r\n1\r\n1\r\n2\r\n1\r\n3\r\n0\r\n\r\n"[0 if cancelled == "none" else 6 :]
+        assert (await ws.client.ended()).endswith(b"a\r\n" + sent)
+
+
+async def test_waiting_part_of_a_denial_ends_when_the_client_leaves() -> None:
+    async with peer() as ws:
+        await ws.request()
+        await ws.call.send(denial())
+        ws.client.stall()
+        filling = ws.call.start_send(denial_body(b"a" * 70_000, more_body=True))
+        waiting = [ws.call.start_send(denial_body(b"b", more_body=True)) for _ in range(3)]
+        await turns()
+        ws.client.drop()
+        await soon(filling)
+        for task in waiting:
+            with pytest.raises(ClientDisconnected):
+                await soon(task)
 
 
 async def test_denial_is_aborted_for_a_client_that_does_not_read() -> None:

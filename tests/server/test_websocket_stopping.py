@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,8 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests import frames
-from tests.harness.app import ScriptedApp, denial, denial_body, text
-from tests.harness.client import BAD_FRAME, close_code, handshake, text_frame
+from tests.harness.app import ScriptedApp, denial, denial_body, respond_path, text
+from tests.harness.client import BAD_FRAME, GET, close_code, handshake, text_frame
 from tests.harness.log import LogCapture, capture_log
 from tests.harness.memory import opened, peer, stop
 from tests.harness.waiting import PATIENCE, soon, turns
@@ -282,6 +283,56 @@ async def test_handshake_not_accepted_is_refused_and_its_app_awaited() -> None:
         assert not stopping.done()
         call.finish()
         await soon(stopping)
+        assert not log.problems
+
+
+async def test_drain_spreads_open_websockets_and_refuses_handshakes_at_once() -> None:
+    app = ScriptedApp()
+    async with live(app, drain_seconds=1_000) as (server, log):
+        writers, calls = [], []
+        for _ in range(2):  # the first is closed at once, the second not in the test's time
+            reader, writer = await raw(server)
+            calls.append(await app.called())
+            await calls[-1].accept()
+            await soon(reader.readuntil(b"\r\n\r\n"))
+            writers.append(writer)
+        pending, writer = await raw(server)
+        calls.append(await app.called())
+        stopping = asyncio.ensure_future(server.stop())
+        answer = await soon(pending.read())
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert not stopping.done()
+        for call in calls:
+            call.finish()
+        for each in (*writers, writer):
+            each.close()
+        await soon(stopping)
+        assert not log.problems
+
+
+async def test_handshake_in_the_backlog_is_refused_and_its_request_is_answered() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await respond_path(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.accept"})
+
+    async with live(app) as (server, log):
+        with socket.socket() as ws, socket.socket() as http:
+            for sock, data in ((ws, handshake()), (http, GET)):  # no loop iteration accepts them
+                sock.connect((server.host, server.port))
+                sock.sendall(data)
+                sock.setblocking(False)
+            stopping = asyncio.ensure_future(server.stop())
+            loop = asyncio.get_running_loop()
+            answer = await soon(loop.sock_recv(ws, 65_536))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: 1\r\n" in answer
+            assert (await soon(loop.sock_recv(http, 65_536))).startswith(b"HTTP/1.1 200 ")
+        await soon(stopping)
+        assert 'WebSocket /" 503' in "".join(log.access)
         assert not log.problems
 
 

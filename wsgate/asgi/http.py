@@ -50,7 +50,8 @@ class Response:
     """The response to one request.
 
     method: of the request. messages: the table of the app's messages, `Response.HTTP` or
-    `Response.DENIAL`. status: of the head, 0 before the app has sent it.
+    `Response.DENIAL`. state: the caller of `send` restores it if the stream refuses the event.
+    status: of the head, 0 before the app has sent it.
     """
 
     __slots__ = ("_head", "_is_head", "_messages", "_trailers", "state", "status")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import resource
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ def run(
     app: App | Factory | str,
     *,
     factory: bool = False,
-    app_dir: str | None = None,
+    app_dir: str | os.PathLike[str] | None = None,
     log_config: object = _CONSOLE,
     **options: Any,
 ) -> None:
@@ -69,7 +70,7 @@ async def serve(
     app: App | Factory | str,
     *,
     factory: bool = False,
-    app_dir: str | None = None,
+    app_dir: str | os.PathLike[str] | None = None,
     handle_signals: bool = True,
     **options: Any,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ def open_sockets(config: Config) -> OpenSockets:
     if config.fd is not None:
         return OpenSockets([_open_inherited(config.fd)])
     if config.uds is not None:
-        return _open_unix(config.uds, config)
+        return _open_unix(os.fspath(config.uds), config)
     return OpenSockets(_open_tcp(config))
 
 

@@ -69,3 +69,31 @@ class Gate(Waiters):
         """Wait while the gate is shut."""
         while self.is_shut:
             await self.wait()
+
+
+class SendOrder:
+    """Lets the senders of one body pass a gate in the order of their calls.
+
+    Needed once a sender has to wait: those that wait run one loop iteration after the gate opens,
+    so a later call in between would overtake them. An `asyncio.Lock` is fair, also if a sender that
+    waits is cancelled.
+    """
+
+    __slots__ = ("_gate", "_lock")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._lock = asyncio.Lock()
+
+    async def enter(self) -> None:
+        """Wait for all earlier senders and for the gate; the sender then has to call `leave`."""
+        await self._lock.acquire()
+        try:
+            await self._gate.wait_until_open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def leave(self) -> None:
+        """Let the next sender pass: this one has written its part, or failed."""
+        self._lock.release()

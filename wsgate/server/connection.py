@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wsgate.server.listener import Listener
     from wsgate.server.wire import Driver
     from wsgate.server.write_batch import WriteBatch
+    from wsgate.types import Address
 
 try:
     from wsgate.server._fast_path import Stream
@@ -24,6 +25,7 @@ except ImportError:  # no compiler was found where wsgate was installed
 HIGH_WATER = 65_536  # bytes in the write buffer above which senders wait
 MAX_CONTROL_FRAME = 127  # bytes of the largest control frame: header and 125 of payload
 _NEVER = -math.inf
+_REFUSED: "Address" = ("", 0)  # in place of the client's address, in a connection not admitted
 
 
 class Connection(Stream, asyncio.Protocol):
@@ -36,7 +38,7 @@ class Connection(Stream, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_is_admitted",
+        "_admitted",
         "_read_at",
         "_unsent",
         "bucket",
@@ -56,7 +58,7 @@ class Connection(Stream, asyncio.Protocol):
         self.bucket: int | None = None
         self.has_eof = False
         self.paused_since: float | None = None
-        self._is_admitted = False
+        self._admitted: Address | None = _REFUSED  # counted as this: `peer` may change
         self._unsent = 0  # bytes in the write buffer when last checked
         self._read_at = _NEVER  # when the write buffer was last seen to shrink
         self.peer: Peer
@@ -78,13 +80,14 @@ class Connection(Stream, asyncio.Protocol):
         driver = Http1Driver(self.worker, self)
         self.driver = driver
         driver.start()
-        self._is_admitted = listener.admission.enter(client)
-        if not self._is_admitted:
+        if listener.admission.enter(client):
+            self._admitted = client
+            if self.worker.stopping:
+                driver.stop()
+        else:
             driver.turn_away()
             if listener.admission.is_swamped:
                 self.abort()  # no time to read the 503: file descriptors are running out
-        elif self.worker.stopping:
-            self.driver.stop()
 
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""
@@ -102,7 +105,8 @@ class Connection(Stream, asyncio.Protocol):
         self.gate.open()
         self.driver.lost()
         self.driver = _GONE  # so that the connection does not keep the old driver alive
-        self.listener.admission.leave(self.peer.client, was_admitted=self._is_admitted)
+        admitted = self._admitted
+        self.listener.admission.leave(admitted, was_admitted=admitted is not _REFUSED)
         self.worker.connection_ended(self)
 
     def pause_writing(self) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from wsgate import loggers
 from wsgate.asgi.http import COMPLETE, Response, request_event
 from wsgate.asgi.scope import http_scope
-from wsgate.errors import ClientDisconnected, RequestRefused
+from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
 from wsgate.http.request import Request
 from wsgate.observe.events import RequestDone
 from wsgate.server import app_call
-from wsgate.server.backpressure import Waiters
+from wsgate.server.backpressure import SendOrder, Waiters
 from wsgate.types import HTTPEvent, Message
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Exchange:
         "_driver",
         "_has_left",
         "_has_received",
+        "_order",
         "_peeked",
         "_peer",
         "_request",
@@ -54,6 +55,7 @@ class Exchange:
         self._request = request
         self._response = Response(request.method, Response.HTTP)
         self._waiters: Waiters | None = None  # created by the first `receive` that has to wait
+        self._order: SendOrder | None = None  # created by the first `send` that has to wait
         self._peeked: RequestEvent | None = None
         self._request_ended = False
         self._has_received = False
@@ -138,18 +140,29 @@ class Exchange:
             InvalidMessage: The message is malformed.
         """
         wire, response = self._wire, self._response
-        gate = wire.gate
-        if gate.is_shut:
-            await gate.wait_until_open()
-        # After a half-close the client may still read: `_has_left` alone does not end sending.
-        if wire.is_lost or (self.is_answered and response.state is not COMPLETE):
-            raise ClientDisconnected("the client has left")
-        event = response.send(message)
-        if event is None:
-            return  # the head waits for the body, trailers for the last message of them
-        wire.write(self._stream.send(event, self._worker.default_headers))
-        if response.state is COMPLETE:
-            self._complete_response()
+        gate, order = wire.gate, self._order
+        if gate.is_shut or order is not None:
+            order = self._order = order or SendOrder(gate)
+            await order.enter()
+        try:
+            # After a half-close the client may still read: `_has_left` alone does not end sending.
+            if wire.is_lost or (self.is_answered and response.state is not COMPLETE):
+                raise ClientDisconnected("the client has left")
+            state = response.state
+            event = response.send(message)
+            if event is None:
+                return  # the head waits for the body, trailers for the last message of them
+            try:
+                data = self._stream.send(event, self._worker.default_headers)
+            except InvalidMessage:
+                response.state = state
+                raise
+            wire.write(data)
+            if response.state is COMPLETE:
+                self._complete_response()
+        finally:
+            if order is not None:
+                order.leave()
         if gate.is_shut:
             await gate.wait_until_open()
 

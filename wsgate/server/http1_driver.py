@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from wsgate import loggers
-from wsgate.errors import RequestRefused
+from wsgate.errors import RefusedAtStop, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEvent, UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.observe.events import HandshakeRefused, RequestDone
@@ -89,7 +89,9 @@ class Http1Driver:
         Returns:
             When to check again, infinity for never.
         """
-        self._next_check = next_check = self._check(now)
+        self._next_check = math.inf  # this check was it: a deadline set meanwhile needs another
+        at = self._check(now)
+        self._next_check = next_check = min(self._next_check, at)
         return next_check
 
     def _check(self, now: float) -> float:
@@ -162,6 +164,8 @@ class Http1Driver:
         self.http1.close_after_response()
         worker, peer = self.worker, self.wire.peer
         try:
+            if not worker.opens_websockets:
+                raise RefusedAtStop
             if worker.is_full:
                 raise _service_unavailable()
             agreed = handshake.check_handshake(upgrade.request, worker.deflate, worker.origins)

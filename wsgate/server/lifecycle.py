@@ -111,8 +111,9 @@ class Lifecycle:
         """
         loggers.error.info("Shutting down")
         self._notify(ServerStopping)
-        await self._stop_accepting(owner, takes_backlog=takes_backlog)
         worker = self.worker
+        worker.opens_websockets = False
+        await self._stop_accepting(owner, takes_backlog=takes_backlog)
         worker.stopping = True
         for connection in list(worker.connections):
             connection.driver.stop()
@@ -142,8 +143,11 @@ class Lifecycle:
         await _set_up_accepted()
 
     async def _drain(self, seconds: float) -> None:
-        """Close the WebSockets spread over some seconds, so that they do not reconnect together."""
-        waiting = list(self.worker.websockets.values())
+        """Close the WebSockets spread over some seconds, so that they do not reconnect together.
+
+        Only open ones: a handshake that is not decided has got its 503 at the stop.
+        """
+        waiting = [one for one in self.worker.websockets.values() if one.is_open]
         loop = self.worker.loop
         started_at, closed = loop.time(), 0
         while closed < len(waiting) and self.worker.connections:

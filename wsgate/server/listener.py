@@ -5,7 +5,6 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from wsgate.asgi.scope import Peer, host_and_port
@@ -67,22 +66,20 @@ class Listener:
         assert sock is not None  # only a listener in memory has none
         sock.setblocking(False)
         sock.listen(backlog)  # here, because uvloop ignores an error of it
-        for handle in self._handles(sock):
-            self._servers.append(await self._serve(handle))
+        for _ in range(_handle_count()):
+            await self._accept_on(sock.dup())
         # Again, because `_serve` has set it to ACCEPT_AT_ONCE: asyncio accepts as many connections
         # in one iteration, and logs as many errors when there are no free file descriptors.
         sock.listen(backlog)
 
-    def _handles(self, sock: socket.socket) -> Iterator[socket.socket]:
-        """Yield as many handles of a socket as needed to accept many connections per iteration.
-
-        uvloop accepts one connection per handle and iteration. When all clients reconnect together,
-        an iteration that accepts sixteen costs little more than one that accepts one.
-        """
-        yield sock
-        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
-            for _ in range(ACCEPT_AT_ONCE - 1):
-                yield sock.dup()
+    async def _accept_on(self, handle: socket.socket) -> None:
+        """Let the loop accept on a duplicate of the socket, which the loop closes."""
+        try:
+            server = await self._serve(handle)
+        except BaseException:
+            handle.close()
+            raise
+        self._servers.append(server)
 
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -108,8 +105,10 @@ class Listener:
         open until then.
         """
         loop = asyncio.get_running_loop()
-        if isinstance(loop, asyncio.SelectorEventLoop) and self.sock is not None:
-            loop.remove_reader(self.sock)
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            for server in self._servers:
+                for handle in server.sockets:
+                    loop.remove_reader(handle.fileno())
 
     def take_backlog(self) -> list[socket.socket]:
         """Accept and return the connections in the backlog: closing the socket would reset them."""
@@ -120,7 +119,7 @@ class Listener:
         return accepted
 
     def close(self) -> None:
-        """Stop listening; the loop closes its handles of the socket."""
+        """Stop listening; the loop closes its duplicates of the socket, not the socket itself."""
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -129,6 +128,17 @@ class Listener:
         """Serve a connection that `take_backlog` has accepted."""
         with contextlib.suppress(OSError):  # the client has already disconnected
             await asyncio.get_running_loop().connect_accepted_socket(self.connection, sock)
+
+
+def _handle_count() -> int:
+    """Return how many handles of a socket the loop needs to accept many connections per iteration.
+
+    uvloop accepts one connection per handle and iteration. When all clients reconnect together, an
+    iteration that accepts sixteen costs little more than one that accepts one. The loop closes each
+    handle, so all of them are duplicates.
+    """
+    is_asyncio = isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+    return 1 if is_asyncio else ACCEPT_AT_ONCE
 
 
 def _server_address(sockname: object) -> Address | None:

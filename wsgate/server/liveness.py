@@ -117,7 +117,10 @@ class Liveness(Keepalive):
         )
 
     def _check_reader(self, now: float, websocket: Watched) -> float:
-        """Close if the client has not read for --ws-send-timeout."""
+        """Close if the write buffer was too full for --ws-send-timeout.
+
+        That is: it has not fallen below its low-water mark, even if the client has read a little.
+        """
         shut_since = websocket.gate.shut_since
         if shut_since is None:
             return math.inf

@@ -8,11 +8,11 @@ from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import Response, State as ResponseState
 from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
-from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
 from wsgate.http.request import Request
 from wsgate.http.stream import HttpStream
 from wsgate.observe.events import HandshakeRefused
-from wsgate.server.backpressure import Waiters
+from wsgate.server.backpressure import SendOrder, Waiters
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.codes import ABNORMAL, SERVICE_RESTART
 from wsgate.ws.handshake import Handshake, lines_of, response as switching_protocols
@@ -51,6 +51,7 @@ class PendingWebSocket:
         "_denial",
         "_early",
         "_has_connected",
+        "_order",
         "_stream",
         "_waiters",
         "_wire",
@@ -66,6 +67,7 @@ class PendingWebSocket:
         self._stream = stream
         self.offer = offer
         self._denial: Response | None = None
+        self._order: SendOrder | None = None  # created by the first part that has to wait
         self._early = offer.trailing
         self._waiters: Waiters | None = None
         self._has_connected = False  # the app has received its websocket.connect
@@ -142,28 +144,43 @@ class PendingWebSocket:
         """Send a part of the app's denial response; wait while the write buffer is full.
 
         Raises:
+            ClientDisconnected: The client has disconnected.
             IllegalMessage: The message is not allowed in this state.
             InvalidMessage: The message is malformed.
         """
-        gate = self._wire.gate
+        gate, order = self._wire.gate, self._order
         if self._denial is None:
             self._deadline = math.inf  # the app has decided in time
             self._denial = Response("GET", Response.DENIAL)
+        if gate.is_shut or order is not None:
+            order = self._order = order or SendOrder(gate)
+            await order.enter()
+        try:
+            # While this part waited, the client may have left, or the server may have refused it.
+            if self.end is not None and self._denial.state is not ResponseState.COMPLETE:
+                raise ClientDisconnected("the client has left")
+            self._send_denial(self._denial, message)
+        finally:
+            if order is not None:
+                order.leave()
         if gate.is_shut:
             await gate.wait_until_open()
+
+    def _send_denial(self, denial: Response, message: Message) -> None:
+        state = denial.state
         try:
-            event = self._denial.send(message)
+            event = denial.send(message)
+            if event is None:
+                return  # the head waits for the body
+            data = self._stream.send(event, self._worker.default_headers)
         except InvalidMessage:
-            if self._denial.state is ResponseState.WAITING:
+            denial.state = state  # the stream may have refused the event
+            if state is ResponseState.WAITING:
                 self.conversation.revert_denial()
             raise
-        if event is None:
-            return  # the head waits for the body
-        self._wire.write(self._stream.send(event, self._worker.default_headers))
-        if self._denial.state is ResponseState.COMPLETE:
-            self._finish_denial(self._denial)
-        if gate.is_shut:
-            await gate.wait_until_open()
+        self._wire.write(data)
+        if denial.state is ResponseState.COMPLETE:
+            self._finish_denial(denial)
 
     def _finish_denial(self, denial: Response) -> None:
         self.conversation.end_denial()
@@ -245,10 +262,10 @@ class PendingWebSocket:
         return self._wire.read_deadline
 
     def stop(self) -> None:
-        """Do nothing: no further request can follow a handshake."""
+        """Send 503 at once: a client that is not connected yet need not wait for the drain."""
+        self.drain()
 
     def drain(self) -> None:
         """Send 503, unless the app has started a denial response."""
         if self.end is None and not (self._denial and self._denial.has_started):
-            refused = RequestRefused(503, "the server stops", [(b"retry-after", b"1")])
-            self.refuse(refused, (SERVICE_RESTART, "service restart"))
+            self.refuse(RefusedAtStop(), (SERVICE_RESTART, "service restart"))

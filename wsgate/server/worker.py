@@ -67,6 +67,8 @@ class Worker:
         ended: Woken when a connection or a call of the app has ended.
         state: The state of the app's lifespan.
         stopping: No new request is accepted.
+        opens_websockets: Handshakes are accepted. False a little earlier than `stopping` is true: a
+            WebSocket from the backlog would be opened only to be closed.
         first_check: Seconds from the opening of a WebSocket to its first check.
         http1: The class of the HTTP/1.1 parser.
         process: The id of the serving process.
@@ -97,6 +99,7 @@ class Worker:
         self.state: dict[str, Any] = {}
         self.mount = Mount(config.root_path, self.state)
         self.stopping = False
+        self.opens_websockets = True
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip

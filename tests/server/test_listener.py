@@ -1,0 +1,160 @@
+"""A listener: the socket belongs to its owner, the loop gets duplicates; the backlog at a stop."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import loops
+from tests.harness.waiting import soon, turns
+from wsgate.config import Config
+from wsgate.errors import ConfigError
+from wsgate.server.lifecycle import Lifecycle
+from wsgate.server.listener import Listener
+from wsgate.server.worker import Worker
+
+LOOPS = loops.LOOPS
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def sock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[socket.socket]:
+    """Return a bound socket that its owner, the test, has to close."""
+    if request.param == "tcp":
+        bound = socket.create_server(("127.0.0.1", 0))
+    else:
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(str(tmp_path / "sock"))
+    yield bound
+    bound.close()
+
+
+def count_handles(sock: socket.socket) -> int:
+    """Return how many descriptors of this process the socket has. It must be open."""
+    inode = os.fstat(sock.fileno()).st_ino
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            found += str(descriptor.readlink()) == f"socket:[{inode}]"
+    return found
+
+
+def connect(sock: socket.socket) -> socket.socket:
+    client = socket.socket(sock.family)
+    client.connect(sock.getsockname())
+    client.setblocking(False)
+    return client
+
+
+async def started(sock: socket.socket) -> Lifecycle:
+    life = Lifecycle(Worker(app, Config(lifespan="off")))
+    await life.start([sock])
+    assert life._timer is not None
+    life._timer.cancel()
+    life._watchdog.stop()
+    return life
+
+
+async def test_the_socket_of_the_owner_stays_open(sock: socket.socket) -> None:
+    life = await started(sock)
+    assert count_handles(sock) > 1
+    life.close_listeners()
+    await turns()
+    assert count_handles(sock) == 1
+    # It works: another server that has it can accept connections.
+    sock.listen()
+    with connect(sock), sock.accept()[0]:
+        pass
+
+
+async def test_connections_are_served(sock: socket.socket) -> None:
+    life = await started(sock)
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        with connect(sock) as client:
+            await loop.sock_sendall(client, GET)
+            assert (await soon(loop.sock_recv(client, 1000))).startswith(b"HTTP/1.1 204 ")
+            await turns()
+    life.close_listeners()
+    await soon(life._wait_until_idle(5))
+
+
+async def test_after_the_stop_the_loop_accepts_no_more(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        pytest.skip("other loops accept until their server is closed")
+    life = await started(sock)
+    (listener,) = life.listeners
+    listener.stop_accepting()
+    with connect(sock), connect(sock):
+        await turns()
+        assert not life.worker.connections
+        waiting = listener.take_backlog()
+        assert len(waiting) == 2
+        for accepted in waiting:
+            accepted.close()
+        assert listener.take_backlog() == []
+    listener.close()
+    listener.stop_accepting()  # nothing is left to stop
+
+
+@pytest.mark.parametrize("step", ["dup", "serve"])
+@pytest.mark.parametrize("at", [0, 3])
+async def test_a_failed_start_leaks_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, sock: socket.socket, step: str, at: int
+) -> None:
+    if at and isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+        pytest.skip("there is one handle")
+    place, name = (socket.socket, "dup") if step == "dup" else (Listener, "_serve")
+    original, calls = getattr(place, name), 0
+
+    def fail(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > at:
+            raise OSError(24, "Too many open files")
+        return original(*arguments)
+
+    monkeypatch.setattr(place, name, fail)
+    life = Lifecycle(Worker(app, Config(lifespan="off")))
+    with pytest.raises(ConfigError, match="Too many open files"):
+        await life.start([sock])
+    life.close_listeners()
+    await turns()
+    assert count_handles(sock) == 1
+
+
+async def test_a_socket_that_the_loop_refuses_is_not_leaked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The loops check the type of the socket themselves, after `listen`.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(socket.socket, "listen", lambda *_: None)
+        listener = Listener(Worker(app, Config()), sock)
+        with pytest.raises((ValueError, OSError)):
+            await listener.start(5)
+        listener.close()
+        await turns()
+        assert count_handles(sock) == 1
+
+
+async def test_closing_twice_closes_nothing_else(sock: socket.socket) -> None:
+    life = await started(sock)
+    life.close_listeners()
+    await turns()
+    with contextlib.closing(socket.socket()) as other:  # may get the number of a closed handle
+        life.close_listeners()
+        await turns()
+        assert count_handles(other) == 1
