@@ -98,7 +98,7 @@ async def test_with_context_takeover_nothing_is_shared(compressed: list[int]) ->
     ):
         connected[0].send(frames.frame(frames.TEXT, TEXT[:17]))
         for client in connected:
-            window = zlib.decompressobj(-15)
+            window, sizes = zlib.decompressobj(-15), list[int]()
             for _ in range(2):
                 head = await client.read_exactly(2)
                 assert head[0] & 0x40
@@ -107,4 +107,6 @@ async def test_with_context_takeover_nothing_is_shared(compressed: list[int]) ->
                     size = int.from_bytes(await client.read_exactly(2), "big")
                 payload = await client.read_exactly(size)
                 assert window.decompress(payload + b"\0\0\xff\xff").decode() == TEXT
+                sizes.append(size)
+            assert sizes[1] < sizes[0], "the second one refers to the first one in the window"
         assert compressed == []

@@ -20,6 +20,9 @@ ClosedBy = Literal["client", "app", "server", "lost"]
 class RequestDone(NamedTuple):
     """The response to an HTTP request is complete, or will not be completed.
 
+    A request that cannot be parsed, or that a limit of its head refuses, has no event: the error
+    log has a line for it.
+
     http_version: such as "1.1". status: the response's status.
     """
 
