@@ -20,9 +20,7 @@ from wsgate.server.worker import Worker
 # Loop iterations from an accept to the first read of the connection, with a margin.
 ACCEPT_ITERATIONS = 6
 DRAIN_STEP = 0.02  # seconds between two groups of WebSockets that a drain closes
-CANCEL_TIMEOUT = (
-    1.0  # seconds to wait for cancelled calls and their clients; for aborted transports
-)
+CANCEL_TIMEOUT = 1.0  # seconds for cancelled calls and their clients; for aborted transports
 
 
 class SocketOwner(Protocol):
