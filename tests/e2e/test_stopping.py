@@ -1,10 +1,11 @@
-"""A stop while clients connect: every accepted connection gets its response."""
+"""A stop while clients connect or wait: every accepted connection gets its response."""
 
 import asyncio
 
 import pytest
 
-from tests.harness.processes import program
+from tests.harness.processes import program, running
+from tests.harness.tcp import connect_tcp
 
 # asyncio's debug mode reports callbacks of more than 0.1 s as "Executing ..."; on a loaded machine
 # any callback may take that long.
@@ -40,3 +41,29 @@ async def test_connections_waiting_when_the_server_stops_are_answered(
             writer.close()
         assert await server.ended() == 0
     assert not [line for line in server.log if not line.startswith(EXPECTED_LINES)]
+
+
+@pytest.mark.parametrize("body", [0, 3_000_000], ids=["GET", "POST"])
+async def test_clients_of_cancelled_calls_get_503(loop_name: str, body: int) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % body
+    options = ("--loop", loop_name, "--timeout-graceful-shutdown", "0.1")
+    async with (
+        asyncio.timeout(60),
+        running("tests.apps.hanging:app", *options) as server,
+        connect_tcp(server.port) as client,
+        connect_tcp(server.port) as sender,
+    ):
+        # The app reads no body, so that the rest of one waits in the kernel's buffers.
+        client.send(request + b"x" * body)
+        sender.send(request + b"x" * (body // 2))
+        await server.logged("^called$", times=2)
+        server.signal()
+        for each in (client, sender):
+            response = await each.response()
+            assert response.status == 503
+            assert response.get("retry-after") == "1"
+            assert response.get("connection") == "close"
+            assert await each.read_rest() == b""
+            each.writer.close()
+        assert await server.ended() == 0
+    assert len([line for line in server.log if '" 503' in line]) == 2

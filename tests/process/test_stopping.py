@@ -217,14 +217,52 @@ async def test_an_app_that_does_not_end_is_cancelled(log: LogCapture) -> None:
         assert not log.errors
 
 
-async def test_a_cancelled_call_without_a_response_gets_500(log: LogCapture) -> None:
+async def test_a_cancelled_call_without_a_response_gets_503(log: LogCapture) -> None:
     app = ScriptedApp()
     async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
         client.send(GET)
         await app.called()
         await server.stop()
-        assert (await client.head()).startswith(b"HTTP/1.1 500 ")
+        head = await client.head()
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in head
         assert not log.errors
+
+
+async def test_the_503_of_a_cancelled_call_is_flushed_before_the_abort(log: LogCapture) -> None:
+    app = ScriptedApp()
+    async with serving(app, timeout_graceful_shutdown=0.01) as server, client_of(server) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport
+        client.send(GET * 2)
+        first = await app.called()
+        sending = asyncio.create_task(first.respond(b"x" * 10_000_000))
+        await app.called()
+        first.finish()
+        stopping = asyncio.create_task(server.stop())
+        await until(lambda: "An app's call was cancelled before it ended" in log.warnings)
+        assert not sending.done()
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+        await client.head()
+        assert b"xHTTP/1.1 503 " in await client.rest()
+        client.writer.close()
+        await stopping
+        await sending
+
+
+async def test_a_call_that_fails_when_it_is_cancelled_gets_500() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            raise ValueError("mine") from None
+
+    called = asyncio.Event()
+    async with serving(app, timeout_graceful_shutdown=0) as server, client_of(server) as client:
+        client.send(GET)
+        await called.wait()
+        await server.stop()
+        assert (await client.head()).startswith(b"HTTP/1.1 500 ")
 
 
 async def test_an_app_may_clean_up_when_it_is_cancelled(log: LogCapture) -> None:

@@ -111,6 +111,17 @@ async def test_a_failure_before_100_continue_closes_the_connection() -> None:
         assert (answer.status, answer.headers[b"connection"]) == (500, b"close")
 
 
+async def test_a_call_that_a_stop_cancels(log: LogCapture) -> None:
+    async with requested(GET) as (client, _, _):
+        client.worker.stopping = True
+        (task,) = client.worker.tasks
+        task.cancel()
+        response = await read_response(client)
+        assert (response.status, response.headers[b"retry-after"]) == (503, b"1")
+        assert await client.ended() == b""
+        assert log.access == ['127.0.0.1:50000 - "GET / HTTP/1.1" 503 Service Unavailable']
+
+
 async def test_a_cancelled_call(log: LogCapture) -> None:
     async with requested(GET) as (client, _, _):
         (task,) = client.worker.tasks

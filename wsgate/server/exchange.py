@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wsgate import loggers
 from wsgate.asgi.http import COMPLETE, Response, request_event
 from wsgate.asgi.scope import http_scope
-from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
+from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
 from wsgate.http.request import Request
 from wsgate.observe.events import RequestDone
@@ -210,7 +210,7 @@ class Exchange:
             self._driver.refuse(refused)
 
     def done(self, error: BaseException | None) -> None:
-        """Handle the end of the app's call: send 500 or close if the response is incomplete.
+        """Handle the end of the app's call: send an error or close if the response is incomplete.
 
         Args:
             error: What the app raised, None if it returned.
@@ -226,12 +226,15 @@ class Exchange:
         if self._response.has_started:
             self._notify_done(self._response.status)
         elif error is not None or not left:
-            self._send_500()
+            self._send_error(error)
         self._wire.close()
 
-    def _send_500(self) -> None:
-        if not self._wire.is_lost:
-            refused = RequestRefused(500, "the application failed")
-            defaults = self._worker.default_headers
-            self._wire.write(self._stream.refuse(refused, defaults))
-            self._notify_done(500)
+    def _send_error(self, error: BaseException | None) -> None:
+        """Send 503 if the call was cancelled by the end of a stop, 500 for any other failure."""
+        if self._wire.is_lost:
+            return
+        refused = RequestRefused(500, "the application failed")
+        if self._worker.stopping and isinstance(error, asyncio.CancelledError):
+            refused = RefusedAtStop()
+        self._wire.write(self._stream.refuse(refused, self._worker.default_headers))
+        self._notify_done(refused.status)

@@ -20,7 +20,7 @@ from wsgate.server.worker import Worker
 # Loop iterations from an accept to the first read of the connection, with a margin.
 ACCEPT_ITERATIONS = 6
 DRAIN_STEP = 0.02  # seconds between two groups of WebSockets that a drain closes
-CANCEL_TIMEOUT = 1.0  # seconds to wait for cancelled tasks, and for aborted transports
+CANCEL_TIMEOUT = 1.0  # seconds for cancelled calls and their clients; for aborted transports
 
 
 class SocketOwner(Protocol):
@@ -191,7 +191,11 @@ class Lifecycle:
         for task in tasks:
             task.cancel("the server stops")
         if tasks:
+            deadline = worker.loop.time() + CANCEL_TIMEOUT
             await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+            # An abort drops what is not flushed, and resets the connection if the client still
+            # sends: it would not see its 503. So it has the rest of the time to read and close.
+            await self._wait_until_idle(deadline - worker.loop.time())
         for connection in list(worker.connections):
             connection.abort()
         await self._wait_until_idle(CANCEL_TIMEOUT)
