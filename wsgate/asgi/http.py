@@ -50,7 +50,7 @@ class Response:
     """The response to one request.
 
     method: of the request. messages: the table of the app's messages, `Response.HTTP` or
-    `Response.DENIAL`. state: the caller of `send` restores it if the stream refuses the event.
+    `Response.DENIAL`. state: changed by the methods only.
     status: of the head, 0 before the app has sent it.
     """
 
@@ -80,6 +80,10 @@ class Response:
         if handle is None:
             raise IllegalMessage(kind, self.state.value)
         return handle(self, message)
+
+    def revert(self, state: State) -> None:
+        """Return to the state from before a message whose event the stream has refused."""
+        self.state = state
 
     def _early_hint(self, message: Message) -> ResponseEvent:
         links = message.get("links")

@@ -155,7 +155,7 @@ class Exchange:
             try:
                 data = self._stream.send(event, self._worker.default_headers)
             except InvalidMessage:
-                response.state = state
+                response.revert(state)
                 raise
             wire.write(data)
             if response.state is COMPLETE:

@@ -174,7 +174,7 @@ class PendingWebSocket:
                 return  # the head waits for the body
             data = self._stream.send(event, self._worker.default_headers)
         except InvalidMessage:
-            denial.state = state  # the stream may have refused the event
+            denial.revert(state)  # the stream may have refused the event
             if state is ResponseState.WAITING:
                 self.conversation.revert_denial()
             raise
