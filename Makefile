@@ -74,7 +74,9 @@ sanitize: $(VENV)/.ready
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python -m pytest --compiled=$(SANITIZED) tests/ws/frames \
 		tests/ws/test_encoded.py tests/fuzz \
-		tests/server/test_fast_path.py tests/server/test_message_reader.py tests/server/test_websocket.py
+		tests/server/test_fast_path.py tests/server/test_fast_path_writing.py \
+		tests/server/test_fast_path_coroutines.py tests/server/test_message_reader.py \
+		tests/server/test_websocket.py
 
 check: lint types check-docs
 
