@@ -3,6 +3,7 @@ import math
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import ANY
 
 import pytest
 
@@ -15,7 +16,9 @@ from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
 from wsgate.server.deadlines import _MAX_CHECKS, TICK
 from wsgate.server.worker import Worker
+from wsgate.ws.codes import MESSAGE_TOO_BIG
 from wsgate.ws.deflate.negotiation import DeflateSettings
+from wsgate.ws.frames.codec import Fail
 
 if TYPE_CHECKING:
     from wsgate.server.connection import Connection
@@ -71,7 +74,9 @@ def test_a_new_context_is_empty() -> None:
 def test_limits_are_passed_on() -> None:
     made = context(limit_request_head=1_000, ws_max_size=2_000, ws_per_message_deflate=False)
     assert made.head_limits == HeadLimits(size=1_000)
-    assert made.message_limits.size == 2_000
+    assert made.make_codec(None).take(1, b"\x82\xfe" + (2_001).to_bytes(2) + bytes(4)) == (
+        Fail(MESSAGE_TOO_BIG, ANY),
+    )
     assert made.deflate is None
 
 

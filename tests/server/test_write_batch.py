@@ -103,8 +103,10 @@ async def test_a_broken_transport_is_reported() -> None:
     batch = new_batch()
     connection = Connection(batch, Breaking())
     assert not batch.put(connection, b"b" * MAX_DELAYED)
+    assert batch.put(connection, b"a")  # the first bytes of an iteration: the flush asks
     assert not batch.put(connection, b"a")
-    assert connection.pending is None
+    await asyncio.sleep(0)
+    assert (connection.pending, connection.written) == (None, [])
 
 
 async def test_flushed_bytes_are_not_written_again() -> None:

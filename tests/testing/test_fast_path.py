@@ -10,7 +10,7 @@ from wsgate.ws.frames.fast_codec import FastCodec
 
 async def test_servers_have_the_codec_that_was_asked_for(fast_path: bool) -> None:
     async with wsgate.testing.connect(app) as client:
-        codec = client.worker.codec(None)
+        codec = client.worker.make_codec(None)
     assert isinstance(codec, FastCodec) is fast_path
     assert os.environ.get("WSGATE_WS_FAST_PATH", "true") == str(fast_path).lower()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsgate.ws.codecs import fast_codec, new_codec, wsproto_codec
+from wsgate.ws.codecs import codec_maker, fast_codec, wsproto_codec
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
 from wsgate.ws.frames.deflate_codec import CompressingCodec, DeflateCodec
@@ -29,6 +29,6 @@ def test_the_codec_depends_on_the_agreement(
 ) -> None:
     compressors = Compressors(6)
     assert type(fast_codec(LIMITS, agreement, compressors)) is kind
-    assert type(new_codec(LIMITS, agreement, compressors, is_fast=True)) is kind
+    assert type(codec_maker(LIMITS, compressors, is_fast=True)(agreement)) is kind
     assert type(wsproto_codec(LIMITS, agreement, compressors)) is WsprotoCodec
-    assert type(new_codec(LIMITS, agreement, compressors, is_fast=False)) is WsprotoCodec
+    assert type(codec_maker(LIMITS, compressors, is_fast=False)(agreement)) is WsprotoCodec

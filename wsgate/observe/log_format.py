@@ -19,16 +19,26 @@ class ConsoleFormatter(logging.Formatter):
     }
 
     def __init__(self, *, has_colours: bool) -> None:
-        super().__init__("%(levelprefix)s %(message)s")
+        super().__init__()
         self._has_colours = has_colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text: its line, and a traceback if it has one.
+
+        The line of a request has none, and is made without what the base class looks up for it.
+        """
+        if record.exc_info or record.exc_text or record.stack_info:
+            return super().format(record)
+        record.message = record.getMessage()
+        return self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """Return the record's line."""
         name = record.levelname
         if self._has_colours:
             name = f"\033[{self.COLOURS.get(record.levelno, 39)}m{name}\033[0m"
-        record.levelprefix = name + ":" + " " * (8 - len(record.levelname))
-        return super().formatMessage(record)
+        padding = " " * (8 - len(record.levelname))
+        return f"{name}:{padding} {record.message}"
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
         """Return a traceback, indented and escaped: it may quote what a client sent."""

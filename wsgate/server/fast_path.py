@@ -110,12 +110,15 @@ class PlainWriteBatch:
         return self
 
     def put(self, stream: PlainStream, data: bytes) -> bool:
-        """Send bytes at the end of this iteration; returns False if the transport is broken."""
+        """Send bytes at the end of this iteration; returns False if the transport is broken.
+
+        The first bytes of an iteration are kept without asking the transport whether it is closing:
+        `flush` asks, and `put_other` for all further ones.
+        """
         if (
             stream.pending is not None
             or type(data) is not bytes
             or len(data) >= MAX_DELAYED
-            or stream.transport.is_closing()
             or (not stream.is_transport_empty and stream.transport.get_write_buffer_size())
         ):
             return self.put_other(stream, data)

@@ -246,7 +246,7 @@ class WebSocket(MessageReader):
     def _accept(self, pending: PendingWebSocket, action: asgi.Accept) -> None:
         worker = self.worker
         now = worker.clock()
-        session = Session(worker.codec(pending.offer.handshake.deflate))
+        session = Session(worker.make_codec(pending.offer.handshake.deflate))
         self._liveness = Liveness(now)
         self.wire.check_at(now + worker.first_check)
         early = pending.accept(action)

@@ -28,10 +28,9 @@ from wsgate.server.liveness import first_check
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
 from wsgate.types import App, Header
-from wsgate.ws.codecs import new_codec
+from wsgate.ws.codecs import codec_maker
 from wsgate.ws.deflate.compression import Compressors
-from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
-from wsgate.ws.frames.codec import FrameCodec
+from wsgate.ws.deflate.negotiation import DeflateSettings
 from wsgate.ws.handshake import lines_of
 from wsgate.ws.limits import MessageLimits
 from wsgate.ws.origins import Origins
@@ -75,6 +74,8 @@ class Worker:
         variables: The context variables of the server's callbacks.
         app_variables: The context variables of which each call of the app gets a copy. They
             include those that the lifespan has set.
+        make_codec: Returns a new frame codec; its argument is the agreement on permessage-deflate,
+            None without compression.
         default_headers: The headers of every response.
         default_lines: The same headers, serialized.
     """
@@ -113,24 +114,17 @@ class Worker:
             config.limit_request_head, config.limit_request_target, config.limit_request_fields
         )
         self.first_check = first_check(config)
-        self.message_limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
         deflate = _deflate_settings(config)
         self.deflate = deflate if config.ws_per_message_deflate else None
-        self.compressors = Compressors(deflate.level)
+        limits = MessageLimits(config.ws_max_size, config.ws_max_fragments)
+        self.make_codec = codec_maker(
+            limits, Compressors(deflate.level), is_fast=config.ws_fast_path
+        )
         self._fixed_headers = _fixed_headers(config)
         self._second = -1
         self.default_headers: list[Header] = []
         self.default_lines = b""
         self.refresh_date()
-
-    def codec(self, agreement: Agreement | None) -> FrameCodec:
-        """Return a new frame codec for a connection.
-
-        Args:
-            agreement: The negotiated permessage-deflate parameters, None without compression.
-        """
-        is_fast = self.config.ws_fast_path
-        return new_codec(self.message_limits, agreement, self.compressors, is_fast=is_fast)
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -1,5 +1,8 @@
 """Chooses the codec of a connection."""
 
+import functools
+from collections.abc import Callable
+
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement
 from wsgate.ws.deflate.wsproto_extension import MessageExtension
@@ -28,12 +31,13 @@ def wsproto_codec(
     return WsprotoCodec(MessageExtension(limits, agreement, compressors))
 
 
-def new_codec(
-    limits: MessageLimits, agreement: Agreement | None, compressors: Compressors, *, is_fast: bool
-) -> FrameCodec:
-    """Return the codec of a new connection.
+def codec_maker(
+    limits: MessageLimits, compressors: Compressors, *, is_fast: bool
+) -> Callable[[Agreement | None], FrameCodec]:
+    """Return the function that makes the codec of each new connection.
 
-    agreement: on permessage-deflate, None without it. is_fast: the setting ws_fast_path.
+    Its argument is the agreement on permessage-deflate, None without it. is_fast: the setting
+    ws_fast_path.
     """
     choose = fast_codec if is_fast else wsproto_codec
-    return choose(limits, agreement, compressors)
+    return functools.partial(choose, limits, compressors=compressors)

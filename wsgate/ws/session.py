@@ -119,7 +119,9 @@ class Session:
         self.close_code = ABNORMAL
         self.close_reason = ""
         self.closed_by: ClosedBy | None = None
-        self._update_flags()
+        # What `_update_flags` derives for a new codec, without the calls.
+        self.can_send = self.is_idle = True
+        self.has_work = False
 
     # -- reading -------------------------------------------------------------------------------
 
