@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -45,6 +46,7 @@ class Oven:
         "plain", group="Place", help="Kind.", check=Bound("lower-case", str.islower)
     )
     layers: Sequence[str] = setting((), group="Place", help="From below.", option="--layer")
+    shelves: Sequence[str] = setting((), group="Place", help="Of a shop.", repeated=True)
     notes: Sequence[tuple[str, str]] = setting((), group="Place", help="On it.")
     book: str | os.PathLike[str] = setting("book", group="Place", help="Of recipes.")
     log: str | os.PathLike[str] | None = setting(None, group="Place", help="What was baked.")
@@ -56,20 +58,21 @@ BY_NAME = {one.name: one for one in settings_of(Oven)}
 def test_settings_are_in_the_order_of_the_fields() -> None:
     assert list(BY_NAME) == [
         *("heat", "minutes", "rest", "tray", "fan"),
-        *("light", "mode", "cake", "layers", "notes", "book", "log"),
+        *("light", "mode", "cake", "layers", "shelves", "notes", "book", "log"),
     ]
 
 
 def test_a_field_gives_its_setting_a_kind() -> None:
     assert [one.kind for one in BY_NAME.values()] == [
         *(Kind.WHOLE_NUMBER, Kind.NUMBER, Kind.NUMBER, Kind.TEXT, Kind.SWITCH),
-        *(Kind.SWITCH, Kind.PERMISSIONS, Kind.TEXT, Kind.TEXTS, Kind.PAIRS, Kind.PATH, Kind.PATH),
+        *(Kind.SWITCH, Kind.PERMISSIONS, Kind.TEXT, Kind.TEXTS, Kind.TEXTS, Kind.PAIRS),
+        *(Kind.PATH, Kind.PATH),
     ]
 
 
 def test_a_field_gives_its_setting_default_choices_and_none() -> None:
     assert [one.default for one in BY_NAME.values()] == [
-        *(200, 30.0, None, "top", False, True, None, "plain", (), (), "book", None)
+        *(200, 30.0, None, "top", False, True, None, "plain", (), (), (), "book", None)
     ]
     assert [name for name, one in BY_NAME.items() if one.is_optional] == ["rest", "mode", "log"]
     assert [one.choices for one in BY_NAME.values() if one.choices] == [("top", "middle")]
@@ -142,6 +145,26 @@ def test_a_class_of_settings_takes_aliases() -> None:
     assert oven(hot=None) == oven()
     with pytest.raises(ConfigError, match=r"^there is no setting heet; did you mean heat\?$"):
         oven(heet=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("a", ("a",)),
+        (Path("a"), ("a",)),
+        (["a", Path("b")], ("a", "b")),
+        ((), ()),
+    ],
+)
+def test_a_repeated_setting_is_kept_as_a_tuple(given: object, kept: tuple[str, ...]) -> None:
+    oven: Any = Oven
+    assert oven(shelves=given).shelves == kept
+
+
+@pytest.mark.parametrize("given", [1, [1], b"a", {"a": 1}])
+def test_a_repeated_setting_has_strings_only(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"^--shelves must be a list of strings"):
+        BY_NAME["shelves"].validate(BY_NAME["shelves"].convert(given))
 
 
 def test_a_class_of_settings_is_documented() -> None:

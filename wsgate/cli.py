@@ -50,6 +50,17 @@ class _ListType(click.ParamType):  # type: ignore[type-arg]  # not generic in ol
         return tuple(member.strip() for member in str(value).split(",") if member.strip())
 
 
+class _RepeatedType(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
+    """One string; an environment variable has commas between them."""
+
+    name = "TEXT"
+    envvar_list_splitter: ClassVar[str] = ","
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        del param, ctx
+        return str(value).strip()
+
+
 class _OctalType(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
     """File permissions as chmod takes them: `660`."""
 
@@ -91,6 +102,12 @@ class _Command(click.Command):
                 formatter.write_dl(records)
 
 
+def _type(setting: Setting) -> Any:
+    if setting.choices:
+        return click.Choice(setting.choices)
+    return _RepeatedType() if setting.repeated else _TYPES[setting.kind]
+
+
 def _option(setting: Setting) -> environment.Option:
     """Return the option of a setting."""
     names = setting.options
@@ -100,9 +117,9 @@ def _option(setting: Setting) -> environment.Option:
     return environment.Option(
         [*names, setting.name],
         group=setting.group,
-        type=click.Choice(setting.choices) if setting.choices else _TYPES[setting.kind],
+        type=_type(setting),
         is_flag=setting.is_switch,
-        multiple=setting.kind is Kind.PAIRS,
+        multiple=setting.repeated or setting.kind is Kind.PAIRS,
         default=setting.default,
         show_default=setting.default_text or has_default,
         metavar=setting.unit.upper() if setting.unit.isalpha() else None,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin
 
 from wsgate.errors import ConfigError
 
@@ -68,6 +68,7 @@ class Setting:
         check: a bound that the others cannot express.
         option: its option on the command line.
         takes_value: its option takes `true` or `false`; other switches have a `--no-` form.
+        repeated: its option may be given several times; a single string counts as a list of one.
         aliases: further names that are accepted, each as option, variable and keyword.
         name, kind, default, choices, is_optional: taken from the field that it describes.
     """
@@ -82,6 +83,7 @@ class Setting:
     check: Bound | None
     option: str
     takes_value: bool
+    repeated: bool
     aliases: tuple[str, ...]
     name: str = ""
     kind: Kind = Kind.TEXT
@@ -130,10 +132,16 @@ class Setting:
             yield self.check
 
     def convert(self, value: object) -> object:
-        """Return a value as the setting keeps it: the string of a path object."""
+        """Return a value as the setting keeps it: paths as strings, repeated values in a list."""
         if self.kind is Kind.PATH and isinstance(value, os.PathLike):
             return os.fspath(value)
-        return value
+        if not self.repeated:
+            return value
+        if isinstance(value, (str, os.PathLike)):
+            return (os.fspath(value),)
+        if not _is_sequence(value):
+            return value
+        return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
 
     def validate(self, value: object) -> None:
         """Raise ConfigError for a value of another type, or one that is out of bounds."""
@@ -163,6 +171,7 @@ def setting(
     permissions: bool = False,
     option: str = "",
     takes_value: bool = False,
+    repeated: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
@@ -181,6 +190,7 @@ def setting(
         check=check,
         option=option,
         takes_value=takes_value,
+        repeated=repeated,
         aliases=aliases,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )
@@ -238,11 +248,11 @@ def _is_whole_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_sequence(value: object) -> bool:
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: Any) -> TypeGuard[Sequence[str]]:
     return _is_sequence(value) and all(isinstance(member, str) for member in value)
 
 
