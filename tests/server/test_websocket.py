@@ -248,11 +248,12 @@ async def test_send_after_the_client_left_raises_and_is_no_error(way: str, group
 async def test_send_waits_for_a_pending_connection_lost() -> None:
     async with opened() as ws:
         ws.client.drop()
+        await ws.call.send(text("a"))  # kept for the flush, which drops it
         assert ws.client.worker.connections
-        await soon(ws.call.send(text("a")))
+        await soon(ws.call.send(text("b")))
         assert not ws.client.worker.connections
         with pytest.raises(ClientDisconnected):
-            await ws.call.send(text("b"))
+            await ws.call.send(text("c"))
 
 
 async def test_another_error_after_the_client_left_is_logged() -> None:

@@ -119,8 +119,9 @@ class Session:
         self.close_code = ABNORMAL
         self.close_reason = ""
         self.closed_by: ClosedBy | None = None
-        # What `_update_flags` derives for a new codec, without the calls.
-        self.can_send = self.is_idle = True
+        # What `_update_flags` derives for a new codec, which has nothing pending.
+        self.can_send = True
+        self.is_idle = codec.is_idle
         self.has_work = False
 
     # -- reading -------------------------------------------------------------------------------
