@@ -97,11 +97,21 @@ def test_the_kernel_watches_over_the_connections(send_timeout: float, user_timeo
 
 @pytest.mark.skipif(not LINUX, reason="the options are Linux's")
 def test_other_systems_keep_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "platform", "darwin")
-        with listening(port=0) as (sock,):
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    monkeypatch.setattr(sockets, "_USER_TIMEOUT_OPTION", None)
+    before = default_of("TCP_KEEPIDLE")
+    for name in sockets._KEEPALIVE:
+        monkeypatch.delattr(socket, name)
+    with listening(port=0) as (sock,):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        monkeypatch.undo()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == before
+
+
+def default_of(option: str) -> int:
+    """Return the system's default of a TCP option."""
+    with socket.socket() as sock:
+        return sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, option))
 
 
 def test_a_port_in_use() -> None:
