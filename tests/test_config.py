@@ -4,7 +4,7 @@ import inspect
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 

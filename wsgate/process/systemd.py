@@ -54,7 +54,7 @@ class Notifier:
         if self._address is None:
             return
         self._running = f"STATUS=Running on {escape(', '.join(names))}"
-        self._send("READY=1", self._running)
+        self._report("READY=1", self._running)
         if self._pause is not None:
             self._notify_watchdog(asyncio.get_running_loop(), self._pause)
 
@@ -68,12 +68,12 @@ class Notifier:
         # notification message was generated" tells this reload from an earlier one.
         if self._running:
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
-            self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reloading")
+            self._report("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reloading")
         try:
             yield
         finally:
             if self._running:
-                self._send("READY=1", self._running)
+                self._report("READY=1", self._running)
 
     def stopping(self, seconds: float | None) -> None:
         """Report that the stop has begun.
@@ -87,7 +87,7 @@ class Notifier:
         if seconds is not None:
             usec = _INFINITY if math.isinf(seconds) else min(int(seconds * 1e6), _INFINITY)
             lines.append(f"EXTEND_TIMEOUT_USEC={usec}")
-        self._send(*lines)
+        self._report(*lines)
 
     def close(self) -> None:
         """Stop the watchdog, and close the socket."""
@@ -103,7 +103,10 @@ class Notifier:
             self._send("WATCHDOG=1", timeout=0)
         self._timer = loop.call_later(pause, self._notify_watchdog, loop, pause)
 
-    def _send(self, *lines: str, timeout: float = _SEND_TIMEOUT) -> None:
+    def _report(self, *lines: str) -> None:
+        self._send("\n".join(lines), timeout=_SEND_TIMEOUT)
+
+    def _send(self, lines: str, *, timeout: float) -> None:
         if self._address is None or self._process != os.getpid():  # a child that the app forked
             return
         try:
@@ -111,13 +114,13 @@ class Notifier:
                 # It stays open: when no descriptor is free, the watchdog must be notified as well.
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.settimeout(timeout)
-            self._socket.sendto("\n".join(lines).encode(), _socket_name(self._address))
+            self._socket.sendto(lines.encode(), _socket_name(self._address))
         except BlockingIOError:
             raise
         except OSError as error:
-            self._report(error)
+            self._log_failure(error)
 
-    def _report(self, error: OSError) -> None:
+    def _log_failure(self, error: OSError) -> None:
         if not self._has_failed:
             self._has_failed = True
             where, reason = escape(str(self._address)), error.strerror or error
