@@ -12,7 +12,7 @@ class CrossSiteLog:
     def __init__(self) -> None:
         self._is_logged = False
 
-    def warn(self, origin: bytes, host: bytes) -> None:
+    def report(self, origin: bytes, host: bytes) -> None:
         """Log the warning, unless it was logged before.
 
         Args:

@@ -128,7 +128,7 @@ class PendingWebSocket:
         offer = self.offer
         self._wire.write(switching_protocols(offer.handshake, accept.subprotocol, lines))
         if offer.handshake.cross_site is not None:
-            cross_site_log.warn(*offer.handshake.cross_site)
+            cross_site_log.report(*offer.handshake.cross_site)
         self._wake()
         return self._early
 
