@@ -167,7 +167,7 @@ def test_a_stop_with_a_drain_extends_the_timeout(
 
 @pytest.mark.parametrize(
     ("seconds", "usec"),
-    [(47.5, 47_500_000), (math.inf, 2**64 - 1), (1e300, 2**64 - 1), (0.0, 0)],
+    [(47.5, 47_500_000), (math.inf, 2**62), (1e300, 2**62), (0.1, 100_000)],
 )
 def test_the_extension_is_in_microseconds(manager: NotifySocket, seconds: float, usec: int) -> None:
     notifier = Notifier("n")

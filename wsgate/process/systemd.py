@@ -7,7 +7,6 @@ WatchdogSec=, systemd restarts the service.
 
 import asyncio
 import contextlib
-import math
 import os
 import re
 import socket
@@ -19,7 +18,8 @@ from wsgate.observe.log_format import escape
 
 _SEND_TIMEOUT = 1.0  # seconds to wait for a systemd that is busy, once for each change of state
 _SHORTEST_PAUSE = 0.01  # seconds between notifications of the watchdog
-_INFINITY = 2**64 - 1  # microseconds: systemd's USEC_INFINITY
+_INFINITY = 2**64 - 1  # microseconds: systemd's USEC_INFINITY, which means that there is no value
+_LONGEST = 2**62  # microseconds of a stop: in practice without an end
 
 
 class Notifier:
@@ -85,8 +85,8 @@ class Notifier:
         self._running = ""
         lines = ["STOPPING=1", "STATUS=Shutting down"]
         if seconds is not None:
-            usec = _INFINITY if math.isinf(seconds) else min(int(seconds * 1e6), _INFINITY)
-            lines.append(f"EXTEND_TIMEOUT_USEC={usec}")
+            # Once is enough: systemd moves the present timeout to this time if that is later.
+            lines.append(f"EXTEND_TIMEOUT_USEC={int(min(seconds * 1e6, _LONGEST))}")
         self._report(*lines)
 
     def close(self) -> None:
