@@ -12,7 +12,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _CACHED = 4_096  # names whose trust is remembered
 _LONGEST = 64  # characters of such a name: an IPv6 address with a zone is shorter
 ANY_UNIX_SOCKET = "unix:"  # as nginx writes it
-_SOCKET_PREFIXES = ("/", "@", ANY_UNIX_SOCKET)
+_SOCKET_PREFIXES = ("/", ANY_UNIX_SOCKET)
 
 
 class TrustedPeers:
