@@ -85,6 +85,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "fd": ("3", 3),
     "systemd_sockets": ("http", ("http",)),
     "backlog": ("7", 7),
+    "proxy_headers": ("false", False),
+    "forwarded_allow_ips": ("10.0.0.0/8, unix:", ("10.0.0.0/8", "unix:")),
+    "forwarded_values": ("for, host", ("for", "host")),
+    "proxy_protocol": ("true", True),
+    "proxy_allow_from": ("10.0.0.1,::1", ("10.0.0.1", "::1")),
     "lifespan": ("on", "on"),
     "root_path": ("/api", "/api"),
     "reset_contextvars": ("true", True),
@@ -125,7 +130,10 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_deflate_context_takeover": ("true", True),
     "ws_deflate_window_bits": ("9", 9),
 }
-SWITCHES = {"access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"}
+SWITCHES = {
+    *("access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"),
+    *("proxy_headers", "proxy_protocol"),
+}
 # Other names that an option has.
 ALIASES = {
     "--h11-max-incomplete-event-size": "limit_request_head",

@@ -10,7 +10,7 @@ import pytest
 
 from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
-from wsgate.settings import Kind
+from wsgate.settings import Kind, Setting
 
 MAX_INT = 2**31 - 1
 MAX_SIZE = 2**62
@@ -31,6 +31,11 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "fd": None,
         "systemd_sockets": (),
         "backlog": 2048,
+        "proxy_headers": True,
+        "forwarded_allow_ips": None,
+        "forwarded_values": ("for", "proto"),
+        "proxy_protocol": False,
+        "proxy_allow_from": ("127.0.0.1", "::1"),
         "lifespan": "auto",
         "root_path": "",
         "reset_contextvars": False,
@@ -235,6 +240,20 @@ def test_an_inherited_socket_excludes_others(name: str, option: str) -> None:
     assert raised.value.setting == name
 
 
+@pytest.mark.parametrize("setting", [one for one in SETTINGS if one.commas], ids=lambda s: s.name)
+def test_a_string_with_commas_is_a_list(setting: Setting) -> None:
+    text = "for, proto,"
+    assert getattr(config_of(**{setting.name: text}), setting.name) == ("for", "proto")
+    assert getattr(config_of(**{setting.name: ""}), setting.name) == ()
+
+
+@pytest.mark.parametrize("values", [["for", "by"], ["FOR"], "for,for-us"])
+def test_other_forwarded_values_are_refused(values: Any) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(forwarded_values=values)
+    assert str(raised.value) == "--forwarded-values must be some of for, proto, host, port, prefix"
+
+
 # -- types -----------------------------------------------------------------------------------------
 
 
@@ -267,7 +286,7 @@ OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
         for setting in SETTINGS
         if not setting.choices
         for value in OF_ANOTHER_TYPE[setting.kind]
-        if not (setting.repeated and value == "a")
+        if not ((setting.repeated or setting.commas) and value == "a")
         if not (setting.is_optional and value is None)
     ],
 )

@@ -24,13 +24,15 @@ ALLOWED: dict[str, set[str]] = {
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},
+    # Whom to trust, and what a proxy says; the server applies it.
+    "proxies": {"fields"},
     "asgi": {"fields", "http", "ws"},
     # It publishes by way of a small interface, and knows no connection.
     "topics": {"ws"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis"},
     "server": {
-        *("fields", "http", "ws", "asgi", "topics", "observe", "config"),
+        *("fields", "http", "ws", "asgi", "topics", "observe", "config", "proxies"),
         *("loggers", "diagnosis", "threads"),
     },
     "process": {"server", "observe", "config", "loading", "loggers", "streams", "threads"},
@@ -45,7 +47,7 @@ FOLDERS: dict[str, set[str]] = {
     "ws/deflate": {"ws"},
     "ws/frames": {"ws", "ws/deflate"},
 }
-WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "asgi", "topics", "settings", "config"}
+WITHOUT_IO = {*LEAVES, "fields", "http", "ws", "proxies", "asgi", "topics", "settings", "config"}
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}

@@ -18,6 +18,7 @@ _MAX_INT = 2**31 - 1  # the largest C int, which system calls take
 _MAX_SIZE = 2**62  # more than any machine has, and still a C ssize_t
 
 LISTENING = "Listening"
+PROXIES = "Proxies"
 APPLICATION = "Application"
 RUNTIME = "Event loop and parser"
 LOGGING = "Logging"
@@ -32,6 +33,10 @@ COMPRESSION = "WebSocket compression"
 
 _ROOT_PATH = Bound(
     "/like/this, or empty", lambda root: not root or (root[0] == "/" and root[-1] != "/")
+)
+_FORWARDED_VALUES = ("for", "proto", "host", "port", "prefix")
+_FORWARDED = Bound(
+    f"some of {', '.join(_FORWARDED_VALUES)}", lambda values: set(values) <= set(_FORWARDED_VALUES)
 )
 _ALL_PERMISSIONS = 0o777
 _PERMISSIONS = Bound("octal, 0 to 777", lambda permissions: 0 <= permissions <= _ALL_PERMISSIONS)
@@ -110,6 +115,49 @@ class Config:
         unit="connections",
         above=0,
         maximum=_MAX_INT,
+    )
+
+    # -- proxies -------------------------------------------------------------------------------
+
+    proxy_headers: bool = setting(
+        True,
+        group=PROXIES,
+        help="Take the client's address and scheme from the headers `X-Forwarded-For` and "
+        "`X-Forwarded-Proto`, or from `Forwarded`, of the proxies in `--forwarded-allow-ips`.",
+    )
+    forwarded_allow_ips: Sequence[str] | None = setting(
+        None,
+        group=PROXIES,
+        help="Proxies whose headers are trusted, separated by commas: addresses, networks such as "
+        "`10.0.0.0/8`, and paths of Unix sockets on which this server listens (`unix:` is all of "
+        "them). `*` trusts everyone, and takes the leftmost address.",
+        default_text="the variable FORWARDED_ALLOW_IPS, or 127.0.0.1,::1",
+        commas=True,
+    )
+    forwarded_values: Sequence[str] = setting(
+        ("for", "proto"),
+        group=PROXIES,
+        help="What to take from the headers of trusted proxies, separated by commas: `for` (the "
+        "client), `proto` (the scheme), `host` and `port` (the `Host` header), `prefix` (the root "
+        "path). List only what your proxy sets or removes: it passes on the rest as the client "
+        "sent it.",
+        default_text="for,proto",
+        check=_FORWARDED,
+        commas=True,
+    )
+    proxy_protocol: bool = setting(
+        False,
+        group=PROXIES,
+        help="Expect each connection to begin with a header of the PROXY protocol, version 1 or 2, "
+        "before TLS. A connection without a valid one is closed.",
+    )
+    proxy_allow_from: Sequence[str] = setting(
+        ("127.0.0.1", "::1"),
+        group=PROXIES,
+        help="Proxies that may connect with `--proxy-protocol`, in the syntax of "
+        "`--forwarded-allow-ips`. Connections of others are closed.",
+        default_text="127.0.0.1,::1",
+        commas=True,
     )
 
     # -- application ---------------------------------------------------------------------------

@@ -69,12 +69,13 @@ def _common_names() -> dict[bytes, bytes]:
 # Each connection's scope holds its header names. Common names are one shared object each.
 _COMMON = (
     b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Length "
-    b"Content-Type Cookie DNT Date ETag Expect Host If-Modified-Since If-None-Match Keep-Alive "
-    b"Location Origin Pragma Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform "
-    b"Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-GPC Sec-WebSocket-Extensions "
-    b"Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version Server Set-Cookie "
-    b"Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Vary Via X-Forwarded-For "
-    b"X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID"
+    b"Content-Type Cookie DNT Date ETag Expect Forwarded Host If-Modified-Since If-None-Match "
+    b"Keep-Alive Location Origin Pragma Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile "
+    b"Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-GPC "
+    b"Sec-WebSocket-Extensions Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version "
+    b"Server Set-Cookie Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Vary Via "
+    b"X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto "
+    b"X-Real-IP X-Request-ID"
 ).split()
 COMMON_NAMES = _common_names()
 

@@ -68,6 +68,7 @@ class Setting:
         check: a bound that the others cannot express.
         option: its option on the command line.
         takes_value: its option takes `true` or `false`; other switches have a `--no-` form.
+        commas: a string is a list, with commas between the members.
         repeated: its option may be given several times; a single string counts as a list of one.
         aliases: further names that are accepted, each as option, variable and keyword.
         name, kind, default, choices, is_optional: taken from the field that it describes.
@@ -83,6 +84,7 @@ class Setting:
     check: Bound | None
     option: str
     takes_value: bool
+    commas: bool
     repeated: bool
     aliases: tuple[str, ...]
     name: str = ""
@@ -135,6 +137,8 @@ class Setting:
         """Return a value as the setting keeps it: paths as strings, repeated values in a list."""
         if self.kind is Kind.PATH and isinstance(value, os.PathLike):
             return os.fspath(value)
+        if self.commas and isinstance(value, str):
+            return tuple(member.strip() for member in value.split(",") if member.strip())
         if not self.repeated:
             return value
         if isinstance(value, (str, os.PathLike)):
@@ -171,6 +175,7 @@ def setting(
     permissions: bool = False,
     option: str = "",
     takes_value: bool = False,
+    commas: bool = False,
     repeated: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> T:
@@ -190,6 +195,7 @@ def setting(
         check=check,
         option=option,
         takes_value=takes_value,
+        commas=commas,
         repeated=repeated,
         aliases=aliases,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,

@@ -66,6 +66,7 @@ async def test_a_rejected_connection_lingers_unless_too_many_do() -> None:
     assert all(transport.calls == answered for transport in made[1:65])
     assert all(transport.calls == [*answered, "abort"] for transport in made[65:])
     for connection in list(worker.connections):
+        assert isinstance(connection, Connection)
         connection.connection_lost(None)
     assert worker.admission.enter(None)
 

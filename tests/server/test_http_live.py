@@ -58,6 +58,7 @@ def httpx_of(server: LiveServer) -> httpx.AsyncClient:
 def connection_of(server: LiveServer) -> Connection:
     """Return the server's side of its only connection."""
     (connection,) = server._server.worker.connections
+    assert isinstance(connection, Connection)
     return connection
 
 

@@ -24,6 +24,7 @@ from tests.harness.waiting import PATIENCE, soon
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
 from wsgate.process.server import Server
+from wsgate.server.connection import Connection
 from wsgate.testing import LiveServer, serve
 from wsgate.types import App
 
@@ -419,6 +420,7 @@ async def test_ping_flood_of_a_client_that_does_not_read() -> None:
             async with asyncio.timeout(PATIENCE):
                 while server.connections:
                     for connection in server._server.worker.connections:
+                        assert isinstance(connection, Connection)
                         sizes.add(connection.transport.get_write_buffer_size())
                     peer.send(pings)
                     await peer.writer.drain()

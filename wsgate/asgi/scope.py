@@ -29,6 +29,17 @@ class Peer:
 
 
 @dataclass(slots=True)
+class ForwardedPeer(Peer):
+    """The peer of one request, on a connection that a trusted proxy shares among its clients.
+
+    client: None if the proxy does not know it. scheme: that of the client's request to the proxy.
+    root_path: the prefix that the proxy has removed from the path, None for that of the mount.
+    """
+
+    root_path: str | None = None
+
+
+@dataclass(slots=True)
 class Mount:
     """What the scopes of all requests have in common.
 
@@ -80,9 +91,11 @@ def websocket_scope(
 
 
 def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -> dict[str, Any]:
-    raw_path = request.raw_path
+    raw_path, root_path = request.raw_path, mount.root_path
+    if type(peer) is ForwardedPeer and peer.root_path is not None:
+        root_path = peer.root_path
     # The target `*` of OPTIONS is not a path, so it gets no root path.
-    root = "" if raw_path == b"*" else mount.root_path
+    root = "" if raw_path == b"*" else root_path
     path = raw_path.decode("ascii")
     if "%" in path:
         path = unquote(path)
@@ -93,7 +106,7 @@ def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -
         "path": root + path,
         "raw_path": quote(root).encode("ascii") + raw_path if root else raw_path,
         "query_string": request.query,
-        "root_path": mount.root_path,
+        "root_path": root_path,
         "headers": request.headers,
         "client": peer.client,
         "server": peer.server,

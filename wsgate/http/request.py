@@ -84,7 +84,8 @@ class Request:
 
     method: in uppercase. target: as it was sent. raw_path, query: parts of the target, still
     percent-encoded. version: "1.0" or "1.1", the highest that both sides support. headers:
-    lower-case names, in order; the host of an absolute-form target replaces the Host header.
+    lower-case names, in order; the host of an absolute-form target replaces the Host header, and
+    so does the one that a trusted proxy names.
     template: the cached fields of the head, None if they may not be cached.
     """
 
@@ -95,6 +96,19 @@ class Request:
     version: str
     headers: list[Header]
     template: HeadTemplate | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def host(self) -> bytes | None:
+        """The Host header: the host and port that the client asks for. None without one."""
+        return next((value for name, value in self.headers if name == b"host"), None)
+
+    def replace_host(self, host: bytes) -> None:
+        """Replace the Host header, at its place, or add one."""
+        for index, (name, _) in enumerate(self.headers):
+            if name == b"host":
+                self.headers[index] = (name, host)
+                return
+        self.headers.insert(0, (b"host", host))
 
 
 def asks_for_upgrade(version: str, fields: Fields, protocol: bytes) -> bool:

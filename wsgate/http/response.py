@@ -10,11 +10,12 @@ from itertools import chain
 from typing import Any
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.errors import InvalidMessage
+from wsgate.errors import InvalidMessage, RequestRefused
 from wsgate.fields import combine_headers, is_length, normalize_headers
 from wsgate.types import Header
 
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")  # of the server's own responses
 STATUSES_WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 section 6.4.1
 _NO_CONTENT = 204
 # ASGI: "Transfer-Encoding headers sent by the application must be ignored": the server frames the
@@ -47,6 +48,12 @@ _CACHEABLE = frozenset(
     b"content-length content-security-policy content-type expires pragma referrer-policy server "
     b"strict-transport-security vary x-content-type-options x-frame-options".split()
 )
+
+
+def refusal_text(refused: RequestRefused) -> bytes:
+    """Return the body of a response that the server makes itself."""
+    reason, detail = REASONS.get(refused.status, b""), refused.detail.encode("ascii", "replace")
+    return b"%d %b: %b\n" % (refused.status, reason, detail)
 
 
 class ResponseHead:

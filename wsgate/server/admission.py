@@ -1,4 +1,4 @@
-"""Limits on open connections: in total and per client address."""
+"""Limits on open connections and on the requests that proxies share: in total, per address."""
 
 import ipaddress
 import resource
@@ -22,7 +22,8 @@ class Admission:
     """Counts admitted and refused connections.
 
     max_total: admitted connections at a time. max_per_address: of these from one address, None for
-    no limit; an IPv6 /64 network counts as one address, because a host has all addresses of it.
+    no limit; an IPv6 /64 network counts as one address, because a host has all addresses of it. A
+    trusted proxy's connection counts in the total only. Its requests count for their clients.
     refused: refused connections that are still open, to read their 503.
     """
 
@@ -42,15 +43,30 @@ class Admission:
         Returns:
             Whether it is admitted.
         """
-        if self._total >= self._max_total or (
-            self._max_per_address is not None and self._is_address_full(client)
-        ):
+        if self._total >= self._max_total or self._is_address_full(client):
             self.refused += 1
             return False
         self._total += 1
-        if client is not None and self._max_per_address is not None:
-            self._per_address[_key(client[0])] += 1
+        self._add(client)
         return True
+
+    def enter_request(self, client: Address | None) -> bool:
+        """Count a request on a connection that a proxy shares among its clients.
+
+        Args:
+            client: The address that the proxy names, None if it is not known.
+
+        Returns:
+            Whether it is admitted. If it is not, it is not counted, and does not leave.
+        """
+        if self._is_address_full(client):
+            return False
+        self._add(client)
+        return True
+
+    def leave_request(self, client: Address | None) -> None:
+        """Stop counting a request that was admitted. client: As in `enter_request`."""
+        self._remove(client)
 
     def _is_address_full(self, client: Address | None) -> bool:
         if self._max_per_address is None or client is None:
@@ -73,6 +89,13 @@ class Admission:
             self.refused -= 1
             return
         self._total -= 1
+        self._remove(client)
+
+    def _add(self, client: Address | None) -> None:
+        if client is not None and self._max_per_address is not None:
+            self._per_address[_key(client[0])] += 1
+
+    def _remove(self, client: Address | None) -> None:
         if client is not None and self._max_per_address is not None:
             key = _key(client[0])
             self._per_address[key] -= 1

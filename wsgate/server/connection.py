@@ -8,6 +8,7 @@ from wsgate.asgi.scope import host_and_port
 from wsgate.server.backpressure import Gate
 from wsgate.server.deadlines import LINGER
 from wsgate.server.fast_path import NONE, PlainStream
+from wsgate.server.forwarded_driver import ForwardedHttp1Driver
 from wsgate.server.http1_driver import Http1Driver
 
 if TYPE_CHECKING:
@@ -73,21 +74,33 @@ class Connection(Stream, asyncio.Protocol):
         """Begin with HTTP."""
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
-        listener = self.listener
-        client = host_and_port(transport.get_extra_info("peername"))
-        self.peer = listener.peer(client, transport.get_extra_info("sockname"))
-        self.worker.connections.add(self)
-        driver = Http1Driver(self.worker, self)
-        self.driver = driver
+        worker, admission = self.worker, self.listener.admission
+        peer = self.peer = self.find_peer(transport)
+        worker.connections.add(self)
+        client, driver_type = peer.client, Http1Driver
+        if worker.forwarded is not None and worker.forwarded.trusted.trusts_peer(
+            client, peer.server
+        ):
+            client, driver_type = None, ForwardedHttp1Driver
+        self.driver = driver = driver_type(worker, self)
         driver.start()
-        if listener.admission.enter(client):
+        if admission.enter(client):
             self._admitted = client
-            if self.worker.stopping:
+            if worker.stopping:
                 driver.stop()
         else:
             driver.turn_away()
-            if listener.admission.is_swamped:
+            if admission.is_swamped:
                 self.abort()  # no time to read the 503: file descriptors are running out
+
+    def find_peer(self, transport: asyncio.Transport) -> "Peer":
+        """Return the addresses of both ends: those of the socket."""
+        client = host_and_port(transport.get_extra_info("peername"))
+        return self.listener.peer(client, transport.get_extra_info("sockname"))
+
+    def stop(self) -> None:
+        """Accept no further request, because the server stops."""
+        self.driver.stop()
 
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from wsgate import loggers
 from wsgate.asgi.http import COMPLETE, Response, request_event
-from wsgate.asgi.scope import http_scope
+from wsgate.asgi.scope import ForwardedPeer, http_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
 from wsgate.http.request import Request
+from wsgate.http.response import TEXT, refusal_text
 from wsgate.observe.events import RequestDone
 from wsgate.server import app_call
 from wsgate.server.backpressure import SendOrder, Waiters
@@ -67,6 +68,16 @@ class Exchange:
         worker = self._worker
         scope = http_scope(self._request, self._peer, worker.mount)
         app_call.start(worker, scope, self, worker.exchanges)
+
+    def answer(self, refused: RequestRefused) -> None:
+        """Send an error response without calling the app, and go on with the next request."""
+        headers = [TEXT, *refused.headers]
+        start = {"type": "http.response.start", "status": refused.status, "headers": headers}
+        self._response.send(start)
+        event = self._response.send({"type": "http.response.body", "body": refusal_text(refused)})
+        assert event is not None  # the response is whole
+        self._wire.write(self._stream.send(event, self._worker.default_headers))
+        self._complete_response()
 
     # -- the app awaits ----------------------------------------------------------------------------
 
@@ -207,7 +218,7 @@ class Exchange:
         if self._response.has_started:
             self._wire.close()
         else:
-            self._driver.refuse(refused)
+            self._driver.refuse(refused, self._peer.client)
 
     def done(self, error: BaseException | None) -> None:
         """Handle the end of the app's call: send an error or close if the response is incomplete.
@@ -215,6 +226,8 @@ class Exchange:
         Args:
             error: What the app raised, None if it returned.
         """
+        if type(self._peer) is ForwardedPeer:
+            self._worker.admission.leave_request(self._peer.client)
         left = self._has_left or self._wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)

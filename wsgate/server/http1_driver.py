@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from wsgate import loggers
+from wsgate.asgi.scope import ForwardedPeer
 from wsgate.errors import RefusedAtStop, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEvent, UpgradeRequest
 from wsgate.http.request import Request
@@ -16,8 +17,10 @@ from wsgate.server.websocket import WebSocket
 from wsgate.ws import handshake
 
 if TYPE_CHECKING:
+    from wsgate.asgi.scope import Peer
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
+    from wsgate.types import Address
 
 READ_AHEAD = 65_536  # bytes buffered for the parser at which reading is paused
 DRAIN = 65_536  # bytes of an unread body that are discarded to keep the connection open
@@ -133,66 +136,80 @@ class Http1Driver:
             event = self.http1.take()
             self._handle(event)
         except RequestRefused as refused:
-            self.refuse(refused)
+            self.refuse(refused, self.wire.peer.client)
 
     def _handle(self, event: RequestEvent | None) -> None:
         if isinstance(event, Request):
-            self._start_exchange(event)
+            self.serve_request(event, self.wire.peer)
         elif isinstance(event, UpgradeRequest):
-            self._upgrade(event)
+            self.upgrade(event, self.wire.peer)
         elif isinstance(event, ClientClosed):
             self.wire.close()
         elif self.http1.buffer and self._is_idle:
             self._is_idle = False
             self._set_deadline(self.worker.config.ws_handshake_timeout)
 
-    def _start_exchange(self, request: Request) -> None:
+    def serve_request(self, request: Request, peer: "Peer") -> bool:
+        """Call the app for a request; return False if it is refused instead."""
         if self.worker.is_full:
             if observers := self.worker.observers:
-                client, method, target = self.wire.peer.client, request.method, request.target
+                client, method, target = peer.client, request.method, request.target
                 observers.notify(RequestDone(client, method, target, request.version, 503))
-            self._send_refusal(_service_unavailable())
-            return
+            self._send_refusal(service_unavailable())
+            return False
+        self.begin_exchange(request, peer).start()  # an eager task may end it here
+        return True
+
+    def begin_exchange(self, request: Request, peer: "Peer") -> Exchange:
+        """Return the exchange of a request, as the current one."""
         self._deadline = math.inf
-        self._exchange = Exchange(self, request, self.wire.peer)
+        self._exchange = exchange = Exchange(self, request, peer)
         if self.http1.buffer:
             self._pause_if_full()
-        self._exchange.start()  # an eager task may end it here
+        return exchange
 
-    def _upgrade(self, upgrade: UpgradeRequest) -> None:
-        # After a failed handshake frames may follow: the connection ends after the response.
-        self.http1.close_after_response()
-        worker, peer = self.worker, self.wire.peer
+    def upgrade(self, upgrade: UpgradeRequest, peer: "Peer") -> bool:
+        """Call the app for a WebSocket; return False if its handshake is refused instead."""
+        worker = self.worker
         try:
             if not worker.opens_websockets:
                 raise RefusedAtStop
             if worker.is_full:
-                raise _service_unavailable()
+                raise service_unavailable()
+            request = upgrade.request
+            # Requests with one head may have different hosts: a proxy's Forwarded is left out of it.
+            host = request.host if type(peer) is ForwardedPeer else None
             agreed = handshake.check_handshake(
-                upgrade.request, worker.deflate, worker.origins, peer.scheme
+                request, worker.deflate, worker.origins, peer.scheme, host
             )
         except RequestRefused as refused:
-            if worker.observers:
-                target = upgrade.request.target
-                worker.observers.notify(
-                    HandshakeRefused(peer.client, target, refused.status, refused.detail)
-                )
-            self._send_refusal(refused)
-            return
+            self.refuse_handshake(upgrade, peer, refused)
+            return False
+        self.http1.close_after_response()
         offer = Offer(upgrade.request, peer, agreed, upgrade.trailing)
         pending = PendingWebSocket(worker, self.wire, self.http1, offer)
         WebSocket(worker, self.wire, pending).start()
+        return True
+
+    def refuse_handshake(
+        self, upgrade: UpgradeRequest, peer: "Peer", refused: RequestRefused
+    ) -> None:
+        """Send an error response to a handshake, and close: frames may follow it."""
+        if observers := self.worker.observers:
+            target = upgrade.request.target
+            observers.notify(HandshakeRefused(peer.client, target, refused.status, refused.detail))
+        self._send_refusal(refused)
 
     def turn_away(self) -> None:
         """Reject a connection above a connection limit: send 503 without reading a request."""
         throttled.warning("A limit of connections is reached: answering with 503")
-        self._send_refusal(_service_unavailable())
+        self._send_refusal(service_unavailable())
 
-    def refuse(self, refused: RequestRefused) -> None:
+    def refuse(self, refused: RequestRefused, client: "Address | None") -> None:
         """Send an error response to a request that is not served, log it, and close."""
         loggers.error.warning(
             "%s - Invalid HTTP request received: %d %s",
-            format_address(self.wire.peer.client),
+            format_address(client),
             refused.status,
             escape(refused.detail),
         )
@@ -209,7 +226,8 @@ class Http1Driver:
         elif self._is_idle:
             self.wire.close()  # no request has started, so there is none to respond to
         else:
-            self.refuse(RequestRefused(408, "the request took too long"))
+            late = RequestRefused(408, "the request took too long")
+            self.refuse(late, self.wire.peer.client)
 
     # -- what the current exchange reports ---------------------------------------------------------
 
@@ -270,5 +288,6 @@ class Http1Driver:
             self._process_next_event()
 
 
-def _service_unavailable() -> RequestRefused:
+def service_unavailable() -> RequestRefused:
+    """Return the refusal of a request above a limit of the server."""
     return RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])

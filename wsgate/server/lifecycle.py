@@ -68,6 +68,7 @@ class Lifecycle:
         """
         worker = self.worker
         worker.process = os.getpid()  # the worker may have been created before a fork
+        worker.report_doubtful_settings()
         await self._lifespan.start()
         if self._lifespan.variables is not None:
             worker.inherit(self._lifespan.variables)
@@ -119,7 +120,7 @@ class Lifecycle:
         await self._stop_accepting(owner)
         worker.stopping = True
         for connection in list(worker.connections):
-            connection.driver.stop()
+            connection.stop()
         await self._drain(worker.config.drain_seconds)
         if not await self._wait_until_idle(worker.config.timeout_graceful_shutdown):
             await self._cancel_rest()

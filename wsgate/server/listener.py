@@ -8,7 +8,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from wsgate.asgi.scope import Peer, host_and_port
+from wsgate.proxies.proxy_protocol import ProxyHeader
 from wsgate.server.connection import Connection
+from wsgate.server.proxy_header import AnnouncedConnection, ProxyHeaderReader
 from wsgate.types import Address
 
 if TYPE_CHECKING:
@@ -23,12 +25,15 @@ class Listener:
     """Accepts connections on a socket, which its opener closes.
 
     worker: serves the connections. admission: the connection limits, shared by all listeners of the
-    worker. scheme: "http" or "https". sock: None if connections come from elsewhere, as in tests.
+    worker. proxies: the peers that begin each connection with a PROXY header, None without the
+    PROXY protocol. scheme: "http" or "https". sock: None if connections come from elsewhere, as in
+    tests.
     """
 
     def __init__(self, worker: "Worker", sock: socket.socket | None, scheme: str = "http") -> None:
         self.worker = worker
         self.admission: Admission = worker.admission
+        self.proxies = worker.proxies
         self.scheme = scheme
         self.sock = sock
         self._servers: list[asyncio.Server] = []
@@ -90,17 +95,25 @@ class Listener:
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         if sock.family != getattr(socket, "AF_UNIX", None):
-            return await loop.create_server(self.connection, sock=sock, backlog=ACCEPT_AT_ONCE)
-        create = functools.partial(loop.create_unix_server, self.connection, sock=sock)
+            return await loop.create_server(self.protocol, sock=sock, backlog=ACCEPT_AT_ONCE)
+        create = functools.partial(loop.create_unix_server, self.protocol, sock=sock)
         try:
             # The loop must not remove the file: its owner does, if it is still the same file.
             return await create(backlog=ACCEPT_AT_ONCE, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
         except TypeError:  # before Python 3.13 there is no such argument, and no removal
             return await create(backlog=ACCEPT_AT_ONCE)
 
-    def connection(self) -> Connection:
-        """Return a new connection: the loop's protocol factory."""
-        return Connection(self)
+    def protocol(self) -> asyncio.Protocol:
+        """Return the first protocol of a new connection: the loop's protocol factory."""
+        return self.connection() if self.proxies is None else ProxyHeaderReader(self, self.proxies)
+
+    def connection(self, announced: ProxyHeader | None = None) -> Connection:
+        """Return a new connection.
+
+        Args:
+            announced: The addresses of both ends, if they are not those of the socket.
+        """
+        return Connection(self) if announced is None else AnnouncedConnection(self, announced)
 
     # -- stop --------------------------------------------------------------------------------------
 
@@ -133,7 +146,7 @@ class Listener:
     async def serve_accepted(self, sock: socket.socket) -> None:
         """Serve a connection that `take_backlog` has accepted."""
         with contextlib.suppress(OSError):  # the client has already disconnected
-            await asyncio.get_running_loop().connect_accepted_socket(self.connection, sock)
+            await asyncio.get_running_loop().connect_accepted_socket(self.protocol, sock)
 
 
 def _handle_count() -> int:

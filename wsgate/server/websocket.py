@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wsgate import loggers
 from wsgate.asgi import websocket as asgi
-from wsgate.asgi.scope import websocket_scope
+from wsgate.asgi.scope import ForwardedPeer, websocket_scope
 from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
@@ -366,6 +366,8 @@ class WebSocket(MessageReader):
         Args:
             error: What the app raised, None if it returned.
         """
+        if type(self._peer) is ForwardedPeer:
+            self.worker.admission.leave_request(self._peer.client)
         left = self._has_client_left or self.wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)

@@ -50,8 +50,8 @@ class Wire(Protocol):
     """The connection to one client, owned by one driver at a time.
 
     Attributes:
-        peer: The addresses of both ends. Today a connection sets it once; later the headers of a
-            trusted proxy will set it for each request.
+        peer: The addresses of both ends of the connection. A request that a trusted proxy sends
+            has a peer of its own.
         gate: Senders wait on it while the write buffer is above its high-water mark.
         driver: The present owner.
         has_eof: The client has half-closed.

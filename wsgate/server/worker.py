@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 
 from wsgate import loggers
 from wsgate._version import __version__
@@ -21,9 +21,11 @@ from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import head_limits
 from wsgate.observe import access_log
 from wsgate.observe.observers import Observers
+from wsgate.proxies.forwarded import ForwardedHeaders
+from wsgate.proxies.trusted import TrustedPeers
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.backpressure import Waiters
-from wsgate.server.deadlines import TICK, Deadlines
+from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
@@ -37,12 +39,22 @@ from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
     from wsgate.http.h1.connection import Http1Connection
-    from wsgate.server.connection import Connection
     from wsgate.server.exchange import Exchange
     from wsgate.server.websocket import WebSocket
 
 
 Args = TypeVarTuple("Args")
+
+
+class OpenConnection(Checked, Protocol):
+    """A connection of the worker, whichever protocol it speaks."""
+
+    def stop(self) -> None:
+        """Accept no further request, because the server stops."""
+
+    def abort(self) -> None:
+        """Close at once and drop unsent data."""
+
 
 # Headers that only the server sets: they determine how a response is framed.
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
@@ -60,7 +72,7 @@ class Worker:
         ConfigError: --header is invalid.
 
     Attributes:
-        connections: The open connections.
+        connections: The open connections, also those whose PROXY header has not arrived yet.
         exchanges: The running calls of the app for HTTP requests, by task.
         websockets: The running calls of the app for WebSockets, by task.
         ended: Woken when a connection or a call of the app has ended.
@@ -68,6 +80,9 @@ class Worker:
         stopping: No new request is accepted.
         opens_websockets: Handshakes are accepted. False a little earlier than `stopping` is true: a
             WebSocket from the backlog would be opened only to be closed.
+        forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
+        proxies: The peers that begin each connection with a PROXY header, None without
+            --proxy-protocol.
         first_check: Seconds from the opening of a WebSocket to its first check.
         http1: The class of the HTTP/1.1 parser.
         process: The id of the serving process.
@@ -90,7 +105,7 @@ class Worker:
         self._blocked_time = 0.0  # seconds that the loop was blocked, in total
         self._next_tick = math.inf  # when `tick` should be called
         self.deadlines = Deadlines()
-        self.connections: set[Connection] = set()
+        self.connections: set[OpenConnection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
         self.on_task_end = self.task_ended  # one bound method, shared by all tasks
@@ -105,6 +120,8 @@ class Worker:
         self.admission = Admission(
             config.limit_connections or default_limit(), config.limit_connections_per_ip
         )
+        self.forwarded = _forwarded_headers(config)
+        self.proxies = TrustedPeers(config.proxy_allow_from) if config.proxy_protocol else None
         self.batch = WriteBatch(self.call_soon, self.run_outside_app)
         self.http1: type[Http1Connection] = (
             H11Http1Connection if config.http == "h11" else BuiltinHttp1Connection
@@ -210,7 +227,18 @@ class Worker:
         self._next_tick = self._time() + pause
         return pause
 
-    def connection_ended(self, connection: "Connection") -> None:
+    def report_doubtful_settings(self) -> None:
+        """Log a warning for each trusted peer that is probably a typing error."""
+        for option, trusted in (
+            ("--forwarded-allow-ips", self.forwarded and self.forwarded.trusted),
+            ("--proxy-allow-from", self.proxies),
+        ):
+            for entry in trusted.doubtful if trusted else []:
+                loggers.error.warning(
+                    "%s: %r is neither an address nor a network; it trusts nobody", option, entry
+                )
+
+    def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
         self.connections.discard(connection)
         self.deadlines.cancel(connection)
@@ -222,6 +250,15 @@ class Worker:
         self.websockets.pop(task, None)
         if self.ended:
             self.ended.wake()
+
+
+def _forwarded_headers(config: Config) -> ForwardedHeaders | None:
+    if not (config.proxy_headers and config.forwarded_values):
+        return None
+    allowed = config.forwarded_allow_ips
+    if allowed is None:  # the variable has uvicorn's name, for programs as for the command line
+        allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").split(",")
+    return ForwardedHeaders(TrustedPeers(allowed), config.forwarded_values)
 
 
 def _deflate_settings(config: Config) -> DeflateSettings:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from wsgate.config import Config
+from wsgate.server.connection import Connection
 from wsgate.server.deadlines import TICK
 from wsgate.server.listener import Listener
 from wsgate.server.worker import Worker
@@ -35,7 +36,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, client: "MemoryClient") -> None:
         super().__init__({"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8_000)})
         self._client = client
-        self._protocol: asyncio.BaseProtocol | None = None
+        self._protocol: asyncio.Protocol | None = None
         self._unread = bytearray()  # written by the server, not read by the client yet
         self._high, self._low = 65_536, 16_384
         self._is_writing_paused = False
@@ -45,9 +46,10 @@ class MemoryTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that receives data and events."""
+        assert isinstance(protocol, asyncio.Protocol)  # the server has no other
         self._protocol = protocol
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
+    def get_protocol(self) -> asyncio.Protocol:
         """Return the protocol that receives data and events."""
         assert self._protocol is not None  # MemoryClient sets it at once
         return self._protocol
@@ -159,9 +161,16 @@ class MemoryClient:
         self._outbox = bytearray()
         self._has_eof = False  # the client has closed its half; not delivered to the server yet
         self._changed = asyncio.Event()
-        self.connection = Listener(worker, None).connection()
-        self.transport.set_protocol(self.connection)
-        self.connection.connection_made(self.transport)
+        protocol = Listener(worker, None).protocol()
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+
+    @property
+    def connection(self) -> Connection:
+        """The server's connection, once a PROXY header has arrived if one is expected."""
+        protocol = self.transport.get_protocol()
+        assert isinstance(protocol, Connection), protocol
+        return protocol
 
     # -- called by a test -------------------------------------------------------------------------
 
@@ -263,10 +272,10 @@ class MemoryClient:
         """Pass the server what the client has sent, unless it has paused reading or closed."""
         if self._outbox and self._can_deliver:
             data, self._outbox = bytes(self._outbox), bytearray()
-            self.connection.data_received(data)
+            self.transport.get_protocol().data_received(data)
         if self._has_eof and self._can_deliver:
             self._has_eof = False
-            self.connection.eof_received()
+            self.transport.get_protocol().eof_received()
 
     @property
     def _can_deliver(self) -> bool:
@@ -281,7 +290,7 @@ class MemoryClient:
         """Handle the end of the connection, and notify the server's protocol."""
         if not self.is_lost:
             self.is_lost = True
-            self.connection.connection_lost(None)
+            self.transport.get_protocol().connection_lost(None)
             self.end()
 
 

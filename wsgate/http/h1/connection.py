@@ -24,7 +24,7 @@ from wsgate.http.events import (
     WholeResponse,
 )
 from wsgate.http.request import HeadLimits, Request, asks_for_upgrade, build_request
-from wsgate.http.response import REASONS, STATUSES_WITHOUT_BODY, format_head
+from wsgate.http.response import STATUSES_WITHOUT_BODY, TEXT, format_head, refusal_text
 from wsgate.types import Header
 
 # The end of a head, or a byte that makes its framing ambiguous. RFC 9112 section 2.2: "A sender
@@ -287,14 +287,10 @@ class Http1Connection(ABC):
         """
         if self._has_responded:
             return b""
-        text = b"%d %s: %s\n" % (
-            refused.status,
-            REASONS.get(refused.status, b""),
-            refused.detail.encode("ascii", "replace"),
-        )
+        text = refusal_text(refused)
         headers = [
             *default_headers,
-            (b"content-type", b"text/plain; charset=utf-8"),
+            TEXT,
             (b"content-length", b"%d" % len(text)),
             *refused.headers,
         ]

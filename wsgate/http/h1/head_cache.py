@@ -21,8 +21,8 @@ _KEY = b"\r\nSec-WebSocket-Key: "
 _KEY_VALUE = re.compile(rb"[\x21-\x7e]+")
 # Values that are secret or differ each time, and that do not affect how a request is read.
 _VARYING = (
-    b"Authorization Cookie If-Modified-Since If-None-Match Referer X-Forwarded-For X-Real-IP "
-    b"X-Request-ID"
+    b"Authorization Cookie Forwarded If-Modified-Since If-None-Match Referer X-Forwarded-For "
+    b"X-Real-IP X-Request-ID"
 )
 VARYING = frozenset({b"sec-websocket-key", *_VARYING.lower().split()})
 _SPELLINGS = b"|".join(sorted({*_VARYING.split(), *_VARYING.lower().split()}))

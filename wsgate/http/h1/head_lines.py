@@ -36,7 +36,7 @@ CACHEABLE_NAMES = frozenset(
     b"keep-alive origin pragma priority sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform "
     b"sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions "
     b"sec-websocket-version transfer-encoding upgrade upgrade-insecure-requests user-agent "
-    b"x-forwarded-host x-forwarded-port x-forwarded-proto".split()
+    b"x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto".split()
 )
 
 RequestLine = tuple[str, bytes, bytes, bytes]
