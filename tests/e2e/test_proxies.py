@@ -73,12 +73,14 @@ async def test_links_lead_to_the_outside() -> None:
         "X-Forwarded-Prefix": "/app",
     }
     url = "https://example.com:8443/app/page"
-    async with running("tests.apps.links:app", *ALL) as server:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-            seen = (await client.get("/page?a=b", headers=headers)).json()
-            assert seen == {"url": f"{url}?a=b", "url_for": url}
-            redirect = await client.get("/page/", headers=headers)
-            assert redirect.headers["location"] == url
+    async with (
+        running("tests.apps.links:app", *ALL) as server,
+        httpx.AsyncClient(base_url=server.url, trust_env=False) as client,
+    ):
+        seen = (await client.get("/page?a=b", headers=headers)).json()
+        assert seen == {"url": f"{url}?a=b", "url_for": url}
+        redirect = await client.get("/page/", headers=headers)
+        assert redirect.headers["location"] == url
 
 
 async def test_forged_headers(loop_name: str) -> None:

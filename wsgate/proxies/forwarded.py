@@ -9,9 +9,9 @@ up. A value that is malformed changes nothing.
 import ipaddress
 import re
 from collections.abc import Collection
-from functools import lru_cache
 from typing import NamedTuple
 
+from wsgate.bounded_cache import BoundedCache
 from wsgate.fields import is_host
 from wsgate.proxies.trusted import TrustedPeers
 from wsgate.types import Address, Header
@@ -27,7 +27,7 @@ _NAMES = {"for": _FOR, "proto": _PROTO, "host": _HOST, "port": _PORT, "prefix": 
 _PARAMETERS = frozenset({"for", "proto", "host"})
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_DEFAULT_PORTS = {"http": b"80", "https": b"443"}
 
 # RFC 7239 section 6: an IPv4 address, an IPv6 address in brackets, "unknown", or an obfuscated
 # identifier; and a port, which may be obfuscated too. X-Forwarded-For has IPv6 without brackets.
@@ -51,22 +51,42 @@ _PAIR = re.compile(
 )
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
-_CACHED = 1_024  # values of X-Forwarded-For whose client is remembered
-_SHORT = 64  # bytes of such a value
+_REMEMBERED = 2_048  # combinations of headers whose meaning is remembered
+_SHORT = 256  # bytes of the values of such a combination: half a megabyte in all
 
 
 class Forwarded(NamedTuple):
-    """A request as its client sent it to the first trusted proxy.
+    """What the proxies say about a request; None for what they do not say.
 
-    client: None if a proxy says that it does not know the client, or hides it. scheme: "http" or
-    "https". host: the Host header that the client sent, None if the request's own is right.
-    root_path: the prefix that a proxy has removed from the path, None if none says so.
+    names_client: they say who the client is. client: its address, None if they do not know it or
+    hide it. scheme: "http" or "https". host: the Host header that the client sent. port: the port
+    that the client connected to. root_path: the prefix that was removed from the path.
     """
 
-    client: Address | None
-    scheme: str
+    names_client: bool = False
+    client: Address | None = None
+    scheme: str | None = None
     host: bytes | None = None
+    port: bytes | None = None
     root_path: str | None = None
+
+    def outside_host(self, own: bytes | None, scheme: str) -> bytes | None:
+        """Return the Host header as the client sent it, None if there is none.
+
+        A port is added to a host that has none, because some proxies drop it. A host's own port is
+        kept: it is the one that the browser uses, and X-Forwarded-Port may be an inner proxy's.
+
+        Args:
+            own: The Host header of the request.
+            scheme: That of the client's request, whose default port is not added.
+        """
+        host, port = self.host or own, self.port
+        if port is None or not host or port == _DEFAULT_PORTS[scheme] or _has_port(host):
+            return host
+        return host + b":" + port
+
+
+NOTHING = Forwarded()
 
 
 class _Hop(NamedTuple):
@@ -97,54 +117,47 @@ class ForwardedHeaders:
         self._names = frozenset(_NAMES[value] for value in values)
         if self._values:
             self._names |= {_FORWARDED}
-        self._short_hop = lru_cache(_CACHED)(self._find_hop)
+        self._known: BoundedCache[tuple[Header, ...], Forwarded] = BoundedCache(_REMEMBERED)
 
-    def read(self, headers: list[Header], client: Address | None, scheme: str) -> Forwarded | None:
-        """Return what the headers of a request say; None if it has none of them.
+    def read(self, headers: list[Header]) -> Forwarded:
+        """Return what the headers of a request from a trusted proxy say.
 
         If a request has X-Forwarded-* and Forwarded, then Forwarded is ignored: nearly all proxies
         set the former, and those that do not know the latter pass on what the client sent.
-
-        Args:
-            headers: Those of the request.
-            client: The peer of the connection, which is trusted.
-            scheme: That of the connection.
         """
         names = self._names
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            if name in names:
-                found.setdefault(name, []).append(value)
+        found = tuple([header for header in headers if header[0] in names])
         if not found:
-            return None
-        lines = found.pop(_FORWARDED, None)
-        if found:
-            return self._read_x_forwarded(found, headers, client, scheme)
-        assert lines is not None  # nothing else was found
-        return self._read_forwarded(lines, client, scheme)
+            return NOTHING
+        known = self._known.get(found)
+        return self._interpret(found) if known is None else known
+
+    def _interpret(self, found: tuple[Header, ...]) -> Forwarded:
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in found:
+            fields.setdefault(name, []).append(value)
+        lines = fields.pop(_FORWARDED, [])
+        said = self._read_x_forwarded(fields) if fields else self._read_forwarded(lines)
+        if sum(len(value) for _, value in found) <= _SHORT:
+            self._known.keep(found, said)
+        return said
 
     # -- X-Forwarded-* -----------------------------------------------------------------------------
 
-    def _read_x_forwarded(
-        self,
-        found: dict[bytes, list[bytes]],
-        headers: list[Header],
-        client: Address | None,
-        scheme: str,
-    ) -> Forwarded:
-        hop = None
-        if _FOR in found:
-            value = b",".join(found[_FOR])
-            hop = self._short_hop(value) if len(value) <= _SHORT else self._find_hop(value)
-            if hop.is_valid:
-                client = hop.client
-        if _PROTO in found:
-            scheme = _SCHEMES.get(_member(found[_PROTO], hop).lower(), scheme)
-        if len(found) <= 2 and found.keys() <= {_FOR, _PROTO}:  # noqa: PLR2004  # both
-            return Forwarded(client, scheme)
-        host, port, prefix = (_optional_member(found.get(n), hop) for n in (_HOST, _PORT, _PREFIX))
-        outside = _host_with_port(host, port, scheme, headers)
-        return Forwarded(client, scheme, outside, None if prefix is None else _root_path(prefix))
+    def _read_x_forwarded(self, fields: dict[bytes, list[bytes]]) -> Forwarded:
+        hop = self._find_hop(b",".join(fields[_FOR])) if _FOR in fields else None
+        proto, host, port, prefix = (
+            _member(fields[name], hop) if name in fields else ""
+            for name in (_PROTO, _HOST, _PORT, _PREFIX)
+        )
+        return Forwarded(
+            names_client=hop is not None and hop.is_valid,
+            client=None if hop is None else hop.client,
+            scheme=_SCHEMES.get(proto.lower()),
+            host=_valid_host(host),
+            port=_valid_port(port),
+            root_path=_root_path(prefix) if _PREFIX in fields else None,
+        )
 
     def _find_hop(self, value: bytes) -> _Hop:
         """Return the client in the value of X-Forwarded-For; linear in the value's length."""
@@ -166,21 +179,21 @@ class ForwardedHeaders:
 
     # -- Forwarded ---------------------------------------------------------------------------------
 
-    def _read_forwarded(
-        self, lines: list[bytes], client: Address | None, scheme: str
-    ) -> Forwarded | None:
+    def _read_forwarded(self, lines: list[bytes]) -> Forwarded:
         element = self._find_element(lines)
         if element is None:
-            return None
-        if "for" in self._values and "for" in element:
-            try:
-                client = _parse_node(element["for"])
-            except ValueError:
-                return None
-        if "proto" in self._values:
-            scheme = _SCHEMES.get(element.get("proto", "").lower(), scheme)
-        host = element.get("host", "").encode("latin-1") if "host" in self._values else b""
-        return Forwarded(client, scheme, host if is_host(host) else None)
+            return NOTHING
+        read = {name: value for name, value in element.items() if name in self._values}
+        try:
+            client = _parse_node(read["for"]) if "for" in read else None
+        except ValueError:
+            return NOTHING
+        return Forwarded(
+            names_client="for" in read,
+            client=client,
+            scheme=_SCHEMES.get(read.get("proto", "").lower()),
+            host=_valid_host(read.get("host", "")),
+        )
 
     def _find_element(self, lines: list[bytes]) -> dict[str, str] | None:
         """Return the element that names the client; None if one on the way to it is malformed.
@@ -273,29 +286,14 @@ def _member(lines: list[bytes], hop: _Hop | None) -> str:
     return members[index].strip(" \t")
 
 
-def _optional_member(lines: list[bytes] | None, hop: _Hop | None) -> str | None:
-    return None if lines is None else _member(lines, hop)
+def _valid_host(text: str) -> bytes | None:
+    host = text.encode("latin-1")
+    return host if is_host(host) else None
 
 
-def _host_with_port(
-    host: str | None, port: str | None, scheme: str, headers: list[Header]
-) -> bytes | None:
-    """Return the Host as the client sent it; None if the request's own is right.
-
-    A port is added to a host that has none, because some proxies drop it. The host's own port is
-    the one that the browser uses; X-Forwarded-Port may be that of an inner proxy.
-    """
-    outside = None if host is None else host.encode("latin-1")
-    if outside is not None and not is_host(outside):
-        outside = None
-    if port is None or not _PORT_NUMBER.fullmatch(port) or int(port) > _MAX_PORT:
-        return outside
-    if port == _DEFAULT_PORTS[scheme]:
-        return outside
-    base = next((v for n, v in headers if n == b"host"), b"") if outside is None else outside
-    if not base or _has_port(base):
-        return outside
-    return base + b":" + port.encode("ascii")
+def _valid_port(text: str) -> bytes | None:
+    is_port = _PORT_NUMBER.fullmatch(text) and int(text) <= _MAX_PORT
+    return text.encode("ascii") if is_port else None
 
 
 def _has_port(host: bytes) -> bool:

@@ -44,12 +44,14 @@ class ForwardedHttp1Driver(Http1Driver):
         """Return the peer of a request, and replace its Host if the proxy names another."""
         reader = self.worker.forwarded
         assert reader is not None  # else the connection has another driver
-        found = reader.read(request.headers, peer.client, peer.scheme)
-        if found is None:
-            return ForwardedPeer(peer.client, peer.server, peer.scheme, peer.tls)
-        if found.host is not None:
-            request.replace_host(found.host)
-        return ForwardedPeer(found.client, peer.server, found.scheme, peer.tls, found.root_path)
+        said = reader.read(request.headers)
+        client = said.client if said.names_client else peer.client
+        scheme = said.scheme or peer.scheme
+        if said.host is not None or said.port is not None:
+            host = said.outside_host(request.host, scheme)
+            if host is not None:
+                request.replace_host(host)
+        return ForwardedPeer(client, peer.server, scheme, peer.tls, said.root_path)
 
 
 def _report_limit() -> None:
