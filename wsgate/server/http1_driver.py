@@ -177,7 +177,7 @@ class Http1Driver:
             if worker.is_full:
                 raise service_unavailable()
             request = upgrade.request
-            # Requests with one head may have different hosts: a proxy's Forwarded is left out of it.
+            # Requests with one head may differ in it: the head's template leaves Forwarded out.
             host = request.host if type(peer) is ForwardedPeer else None
             agreed = handshake.check_handshake(
                 request, worker.deflate, worker.origins, peer.scheme, host
