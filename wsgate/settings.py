@@ -68,7 +68,9 @@ class Setting:
         check: a bound that the others cannot express.
         option: its option on the command line.
         takes_value: its option takes `true` or `false`; other switches have a `--no-` form.
-        repeated: its option may be given several times; a single string counts as a list of one.
+        repeated: its option may be given several times; a single string counts as a list of one,
+            and None, which frameworks pass on as the default of uvicorn, as an empty list.
+        secret: the value is a secret: it is never shown.
         aliases: further names that are accepted, each as option, variable and keyword.
         name, kind, default, choices, is_optional: taken from the field that it describes.
     """
@@ -84,6 +86,7 @@ class Setting:
     option: str
     takes_value: bool
     repeated: bool
+    secret: bool
     aliases: tuple[str, ...]
     name: str = ""
     kind: Kind = Kind.TEXT
@@ -137,6 +140,8 @@ class Setting:
             return os.fspath(value)
         if not self.repeated:
             return value
+        if value is None:
+            return ()
         if isinstance(value, (str, os.PathLike)):
             return (os.fspath(value),)
         if not _is_sequence(value):
@@ -148,7 +153,7 @@ class Setting:
         if value is None and self.is_optional:
             return
         if not self.choices and not _matches(self.kind, value):
-            raise self._error(self.kind.value + _not_given(value))
+            raise self._error(self.kind.value + ("" if self.secret else _not_given(value)))
         for bound in self.bounds:
             if not bound.allows(value):
                 raise self._error(bound.wanted)
@@ -172,6 +177,7 @@ def setting(
     option: str = "",
     takes_value: bool = False,
     repeated: bool = False,
+    secret: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
@@ -191,10 +197,11 @@ def setting(
         option=option,
         takes_value=takes_value,
         repeated=repeated,
+        secret=secret,
         aliases=aliases,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )
-    return dataclasses.field(default=default, metadata={_METADATA: declared})
+    return dataclasses.field(default=default, repr=not secret, metadata={_METADATA: declared})
 
 
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
