@@ -140,7 +140,12 @@ def _serve_in_new_loop(
         try:
             server = Server(_complete_app(loop, loaded), config)
             handlers.enter_context(
-                signals.handle(loop, server.ask_to_stop, reraise=signals.is_host_handler)
+                signals.handle(
+                    loop,
+                    server.ask_to_stop,
+                    reload=server.reload,
+                    reraise=signals.is_host_handler,
+                )
             )
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:

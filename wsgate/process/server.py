@@ -53,7 +53,8 @@ class Server:
             ConfigError: A socket cannot be opened.
             StartupFailed: The app's startup failed.
         """
-        handling = signals.handle(asyncio.get_running_loop(), self.ask_to_stop)
+        loop = asyncio.get_running_loop()
+        handling = signals.handle(loop, self.ask_to_stop, reload=self.reload)
         with handling if handle_signals else contextlib.nullcontext():
             try:
                 if await self._start_unless_stopped():
@@ -80,7 +81,7 @@ class Server:
         """Open the sockets, start the app, and accept connections.
 
         Raises:
-            ConfigError: A socket cannot be opened.
+            ConfigError: A socket cannot be opened, or a certificate cannot be used.
             StartupFailed: The app's startup failed.
         """
         self._sockets = sockets.open_sockets(self.config)
@@ -98,6 +99,11 @@ class Server:
     def ask_to_stop(self) -> None:
         """Stop `serve` gracefully; returns at once. Not thread-safe."""
         self._stop_requested.set()
+
+    def reload(self) -> None:
+        """Read the certificates anew; open connections stay. Not thread-safe."""
+        if self._is_running and self.worker.certificates is not None:
+            self.worker.certificates.reload()
 
     async def stop(self) -> None:
         """Stop accepting, wait for running requests within the timeout, and shut the app down."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from wsgate.asgi.scope import Peer, host_and_port
 from wsgate.server.connection import Connection
+from wsgate.server.tls_stream import TlsStream
 from wsgate.types import Address
 
 if TYPE_CHECKING:
@@ -22,14 +23,15 @@ MAX_WAITING = 4_096  # connections taken from the backlog before the socket is c
 class Listener:
     """Accepts connections on a socket, which its opener closes.
 
-    worker: serves the connections. admission: the connection limits, shared by all listeners of the
-    worker. scheme: "http" or "https". sock: None if connections come from elsewhere, as in tests.
+    worker: serves the connections, with TLS if it has certificates. admission: the connection
+    limits, shared by all listeners of the worker. scheme: "http" or "https". sock: None if
+    connections come from elsewhere, as in tests.
     """
 
-    def __init__(self, worker: "Worker", sock: socket.socket | None, scheme: str = "http") -> None:
+    def __init__(self, worker: "Worker", sock: socket.socket | None) -> None:
         self.worker = worker
         self.admission: Admission = worker.admission
-        self.scheme = scheme
+        self.scheme = "http" if worker.certificates is None else "https"
         self.sock = sock
         self._servers: list[asyncio.Server] = []
         self._sockname: object = None
@@ -92,9 +94,10 @@ class Listener:
         except TypeError:  # before Python 3.13 there is no such argument, and no removal
             return await create(backlog=ACCEPT_AT_ONCE)
 
-    def connection(self) -> Connection:
-        """Return a new connection: the loop's protocol factory."""
-        return Connection(self)
+    def connection(self) -> Connection | TlsStream:
+        """Return the protocol of a new connection: the loop's protocol factory."""
+        connection = Connection(self)
+        return connection if self.worker.certificates is None else TlsStream(connection)
 
     # -- stop --------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 from wsgate.config import Config
 from wsgate.server.deadlines import TICK
@@ -159,9 +159,11 @@ class MemoryClient:
         self._outbox = bytearray()
         self._has_eof = False  # the client has closed its half; not delivered to the server yet
         self._changed = asyncio.Event()
-        self.connection = Listener(worker, None).connection()
-        self.transport.set_protocol(self.connection)
-        self.connection.connection_made(self.transport)
+        before = set(worker.connections)
+        protocol = Listener(worker, None).connection()
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        (self.connection,) = worker.connections - before
 
     # -- called by a test -------------------------------------------------------------------------
 
@@ -263,10 +265,14 @@ class MemoryClient:
         """Pass the server what the client has sent, unless it has paused reading or closed."""
         if self._outbox and self._can_deliver:
             data, self._outbox = bytes(self._outbox), bytearray()
-            self.connection.data_received(data)
+            self._protocol.data_received(data)
         if self._has_eof and self._can_deliver:
             self._has_eof = False
-            self.connection.eof_received()
+            self._protocol.eof_received()
+
+    @property
+    def _protocol(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", self.transport.get_protocol())
 
     @property
     def _can_deliver(self) -> bool:
@@ -281,7 +287,7 @@ class MemoryClient:
         """Handle the end of the connection, and notify the server's protocol."""
         if not self.is_lost:
             self.is_lost = True
-            self.connection.connection_lost(None)
+            self._protocol.connection_lost(None)
             self.end()
 
 
@@ -293,7 +299,7 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
 
     Args:
         app: the ASGI app; its lifespan is not run.
-        options: those of `wsgate.Config`.
+        options: those of `wsgate.Config`. With a certificate, the client's bytes are those of TLS.
 
     Yields:
         The client.
@@ -303,6 +309,8 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
     """
     clock = ManualClock()
     worker = Worker(app, Config(**options), clock)
+    if worker.certificates is not None:
+        worker.certificates.load()
     client = MemoryClient(worker, clock)
     try:
         yield client
