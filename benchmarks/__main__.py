@@ -62,7 +62,10 @@ def _measure_loads(arguments: argparse.Namespace, file: Path | None) -> None:
     records = results.load(file) if file else {}
     with tempfile.TemporaryDirectory() as folder:
         generator = measure.compile_generator(Path(folder))
-        bench = measure.Bench(arguments.programs.absolute(), generator, arguments.seconds)
+        certificate = measure.make_certificate(Path(folder))
+        bench = measure.Bench(
+            arguments.programs.absolute(), generator, certificate, arguments.seconds
+        )
         environment = machine.describe(bench.programs)
         for name in arguments.loads:
             load = LOADS[name]

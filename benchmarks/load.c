@@ -15,6 +15,10 @@
  * before it. Any fault of the server (a refusal, a close, an answer of the wrong length) ends the
  * run with exit status 1 and the reason on standard error.
  *
+ * --tls speaks TLS, without checking the certificate and without resuming sessions. It needs OpenSSL:
+ *
+ *     cc -O2 -DWITH_TLS -o load load.c -lssl -lcrypto
+ *
  * Connections come from 127.0.0.1 to 127.0.0.16 in turn, so that no address runs out of ports. If
  * the limit of open files is below the number of connections, several processes share them.
  */
@@ -39,6 +43,11 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WITH_TLS
+#include <openssl/ssl.h>
+#else
+typedef void SSL;
+#endif
 
 enum {
     ADDRESSES = 16,      /* source addresses of the connections */
@@ -65,7 +74,7 @@ static struct {
     double rate;
     size_t size;         /* bytes of a message, as the app receives it */
     const char *payload; /* file with the compressed payload, if it is not plain */
-    bool text, offer_deflate, compressed;
+    bool text, offer_deflate, compressed, tls;
     double seconds, warm_up;
 } options = {.path = "/", .connections = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
 
@@ -95,10 +104,11 @@ static int processes = 1;
 
 /* ---- a connection ---- */
 
-typedef enum { CONNECTING, SHAKING, OPEN, CLOSING } State;
+typedef enum { CONNECTING, SECURING, SHAKING, OPEN, CLOSING } State;
 
 typedef struct {
     int fd;
+    SSL *tls;          /* NULL without TLS */
     State state;
     bool wants_write;  /* registered for EPOLLOUT */
     bool is_waiting;   /* an answer is expected */
@@ -246,9 +256,65 @@ static void watch(Connection *c, bool wants_write) {
     epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event);
 }
 
+/* ---- TLS, or none ---- */
+
+#ifdef WITH_TLS
+static SSL_CTX *tls_context;
+
+static void start_tls(void) {
+    tls_context = must(SSL_CTX_new(TLS_client_method()));
+    SSL_CTX_set_verify(tls_context, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS |
+                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+}
+
+static void add_tls(Connection *c) {
+    c->tls = must(SSL_new(tls_context));
+    SSL_set_fd(c->tls, c->fd);
+    SSL_set_connect_state(c->tls);
+}
+
+static void drop_tls(Connection *c) {
+    SSL_free(c->tls);
+    c->tls = NULL;
+}
+
+/* The result of a call of OpenSSL as read() and send() return it. */
+static ssize_t result_of(Connection *c, int n) {
+    if (n > 0) return n;
+    int error = SSL_get_error(c->tls, n);
+    if (error == SSL_ERROR_ZERO_RETURN) return 0;
+    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EPROTO;
+    return -1;
+}
+
+static bool is_secured(Connection *c) {
+    ssize_t n = result_of(c, SSL_do_handshake(c->tls));
+    if (!n || (n < 0 && errno != EAGAIN)) fail("the TLS handshake failed");
+    return n > 0;
+}
+
+static ssize_t read_tls(Connection *c, void *into, size_t size) {
+    return result_of(c, SSL_read(c->tls, into, (int)size));
+}
+
+static ssize_t send_tls(Connection *c, const void *data, size_t size) {
+    return result_of(c, SSL_write(c->tls, data, (int)size));
+}
+#else
+static void start_tls(void) { fail("compiled without TLS: the headers of OpenSSL are missing"); }
+static void add_tls(Connection *c) { (void)c; }
+static void drop_tls(Connection *c) { (void)c; }
+static bool is_secured(Connection *c) { return c->tls == NULL; }
+static ssize_t read_tls(Connection *c, void *into, size_t size) { return read(c->fd, into, size); }
+static ssize_t send_tls(Connection *c, const void *data, size_t size) {
+    return send(c->fd, data, size, MSG_NOSIGNAL);
+}
+#endif
+
 /* Writes as much as the socket accepts; the rest follows on EPOLLOUT. */
 static size_t write_some(Connection *c, const void *data, size_t size) {
-    ssize_t n = send(c->fd, data, size, MSG_NOSIGNAL);
+    ssize_t n = c->tls ? send_tls(c, data, size) : send(c->fd, data, size, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) fail("the server reset a connection (%s)", strerror(errno));
     return n < 0 ? 0 : (size_t)n;
 }
@@ -302,6 +368,7 @@ static void dial(Connection *c) {
 }
 
 static void redial(Connection *c) {
+    if (c->tls) drop_tls(c);
     close(c->fd);
     dial(c);
 }
@@ -311,6 +378,19 @@ static void opened(Connection *c) {
     /* After the start, only when a server has closed a keep-alive connection. */
     if (board->start && options.mode == HTTP) send_request(c);
     else tally->opened++;
+}
+
+static void shake(Connection *c) {
+    if (options.mode == HTTP) {
+        opened(c);
+        return;
+    }
+    c->state = SHAKING;
+    send_small(c, handshake, handshake_size);
+}
+
+static void secure(Connection *c) {
+    if (is_secured(c)) shake(c);
 }
 
 static void connected(Connection *c) {
@@ -323,12 +403,13 @@ static void connected(Connection *c) {
         return;
     }
     watch(c, false);
-    if (options.mode == HTTP) {
-        opened(c);
+    if (!options.tls) {
+        shake(c);
         return;
     }
-    c->state = SHAKING;
-    send_small(c, handshake, handshake_size);
+    c->state = SECURING;
+    add_tls(c);
+    secure(c);
 }
 
 static void ended(Connection *c) {
@@ -482,7 +563,12 @@ static size_t take_frame(Connection *c, const uint8_t *data, size_t size) {
 }
 
 static void readable(Connection *c) {
-    ssize_t n = read(c->fd, buffer, sizeof buffer);
+    if (c->state == SECURING) {
+        secure(c);
+        return;
+    }
+    /* TLS: one record, which is read whole. epoll reports those that the kernel still has. */
+    ssize_t n = c->tls ? read_tls(c, buffer, sizeof buffer) : read(c->fd, buffer, sizeof buffer);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
         ended(c);
@@ -651,7 +737,7 @@ static void raise_limits(void) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECONDS, WARM };
+    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, SECONDS, WARM };
     static const struct option known[] = {
         {"port", required_argument, NULL, PORT},
         {"path", required_argument, NULL, PATH},
@@ -663,6 +749,7 @@ static void parse(int argc, char **argv) {
         {"text", no_argument, NULL, TEXT},
         {"offer-deflate", no_argument, NULL, OFFER},
         {"compressed", no_argument, NULL, PACKED},
+        {"tls", no_argument, NULL, SECURE},
         {"seconds", required_argument, NULL, SECONDS},
         {"warm-up", required_argument, NULL, WARM},
         {NULL, 0, NULL, 0},
@@ -684,6 +771,7 @@ static void parse(int argc, char **argv) {
         case TEXT: options.text = true; break;
         case OFFER: options.offer_deflate = true; break;
         case PACKED: options.compressed = options.offer_deflate = true; break;
+        case SECURE: options.tls = true; break;
         case SECONDS: options.seconds = atof(optarg); break;
         case WARM: options.warm_up = atof(optarg); break;
         default: _exit(2);
@@ -695,6 +783,7 @@ static void parse(int argc, char **argv) {
 int main(int argc, char **argv) {
     parse(argc, argv);
     raise_limits();
+    if (options.tls) start_tls();
     make_requests();
     size_t size = sizeof *board + (size_t)processes * sizeof *board->tallies;
     board = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

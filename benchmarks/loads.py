@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.servers import LIMIT, SOCKETIFY, UVICORN, WSGATE
+from benchmarks.servers import LIMIT, SOCKETIFY, UVICORN, UVICORN_TLS, WSGATE, WSGATE_TLS
 
 
 class Figure(Enum):
@@ -41,6 +41,7 @@ class Load:
             the answers come in waves, so a run has to be longer.
         active: For the mode "hold": how many connections send messages.
         rate: For the mode "hold": messages per second on each of them.
+        tls: The client speaks TLS, with a new session for each connection.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Load:
     seconds: float | None = None
     active: int = 0
     rate: float = 0
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Goal:
 _GROWTH_ROUNDS = 3
 _SLOW = ("hypercorn", "daphne")
 _FAST = (LIMIT, WSGATE, "socketify", "granian", *UVICORN)
+_TLS = (WSGATE_TLS, *UVICORN_TLS)
 _DEFLATING = (LIMIT, WSGATE, "socketify-deflate", *UVICORN)
 _GROWING = (LIMIT, WSGATE, "socketify", *UVICORN)
 
@@ -170,6 +173,19 @@ LOADS = {
         figure=Figure.LATENCY,
         max_rounds=2,
     ),
+    "tls-echo64": Load("Echo of 64 B over TLS, 64 connections", "echo", _TLS, size=64, tls=True),
+    "tls-connect": Load(
+        "Handshakes of TLS and WebSocket, 32 at a time", "connect", _TLS, connections=32, tls=True
+    ),
+    "tls-idle": Load(
+        "Bytes for an idle connection over TLS",
+        "idle",
+        _TLS,
+        connections=3000,
+        figure=Figure.MEMORY,
+        max_rounds=3,
+        tls=True,
+    ),
     "echo64-c1": _crowded(1),
     "echo64-c1000": _crowded(1000),
     "echo64-c10000": _crowded(10_000, seconds=4),
@@ -199,6 +215,10 @@ GOALS = (
     Goal("idle-deflate", 6000),
     Goal("idle-deflate", 1, SOCKETIFY, is_strict=True),
     Goal("hold", 50, is_strict=True),
+    *(
+        Goal(load, 1, UVICORN_TLS, server=WSGATE_TLS, is_strict=True)
+        for load in ("tls-echo64", "tls-connect", "tls-idle")
+    ),
 )
 
 

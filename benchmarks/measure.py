@@ -9,6 +9,7 @@ import resource
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -29,6 +30,7 @@ REST_SECONDS = 1.0  # from the last handshake to the measurement of memory
 WARM_UP_SHARE = 1 / 6  # of the length of a run
 SPARE_SECONDS = 120.0  # for the load generator to open connections and to give up, beside the run
 FILES_SHARE = 7 / 8  # of a server process's open files that may be connections
+WITH_TLS = ("-DWITH_TLS", "-lssl", "-lcrypto")
 LISTENING = "0A"  # the state TCP_LISTEN in /proc/net/tcp
 
 Entry = dict[str, Any]
@@ -45,25 +47,43 @@ class Bench:
     Attributes:
         programs: The folder of the servers' programs.
         generator: The compiled load generator.
+        certificate: A file with a certificate and its key.
         seconds: The default length of a run.
     """
 
     programs: Path
     generator: Path
+    certificate: Path
     seconds: float
 
     def command(self, template: str, **values: int) -> list[str]:
         """Return a server's command with the program's path and the placeholders filled in."""
-        program, *arguments = shlex.split(template.format(**values))
+        filled = template.format(certificate=shlex.quote(str(self.certificate)), **values)
+        program, *arguments = shlex.split(filled)
         return [str(self.programs / program), *arguments]
 
 
 def compile_generator(folder: Path) -> Path:
-    """Compile the load generator into a folder and return its path."""
+    """Compile the load generator into a folder and return its path.
+
+    Without OpenSSL it is compiled without TLS, and only the loads with TLS fail.
+    """
     program = folder / "load"
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    subprocess.run([*compiler, "-O2", "-o", program, HERE / "load.c"], check=True)
+    command = [*compiler, "-O2", "-o", str(program), str(HERE / "load.c")]
+    if subprocess.run([*command, *WITH_TLS], check=False, capture_output=True).returncode:
+        subprocess.run(command, check=True)
     return program
+
+
+def make_certificate(folder: Path) -> Path:
+    """Write a certificate with its key (ECDSA on P-256) into a folder and return its path."""
+    import trustme  # noqa: PLC0415  # tests that measure nothing do without it
+
+    path = folder / "server.pem"
+    issued = trustme.CA().issue_cert("127.0.0.1", "localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(path)
+    return path
 
 
 def raise_limits() -> int:
@@ -130,6 +150,8 @@ def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Po
         seconds = load.seconds or bench.seconds
         command += ["--size", load.size, "--seconds", seconds, "--warm-up"]
         command += [seconds * WARM_UP_SHARE]
+        if load.tls:
+            command += ["--tls"]
         if load.active:
             command += ["--active", load.active, "--rate", load.rate]
         if load.deflate is Deflate.OFFERED:
@@ -185,7 +207,7 @@ def run_server(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, 
             stack.callback(_kill, process)
             started.append(process)
         try:
-            _wait_until_ready(started, port)
+            _wait_until_ready(started, port, tls=server.tls)
             yield port, [process.pid for process in started]
         except Failed as failure:
             for process in started:
@@ -219,14 +241,14 @@ def _last_line(log: IO[bytes]) -> str:
     return re.sub(r"(/[\w.-]+)+/", "", last)[:160]
 
 
-def _wait_until_ready(started: list[subprocess.Popen[bytes]], port: int) -> None:
+def _wait_until_ready(started: list[subprocess.Popen[bytes]], port: int, *, tls: bool) -> None:
     """Wait until every process listens and one of them has answered a request."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         for process in started:
             if process.poll() is not None:
                 raise Failed("does not start")
-        if listening_sockets(port) >= len(started) and _answers(port):
+        if listening_sockets(port) >= len(started) and _answers(port, tls=tls):
             break
         if time.monotonic() > deadline:
             raise Failed(f"does not answer within {READY_SECONDS:.0f} s")
@@ -234,8 +256,11 @@ def _wait_until_ready(started: list[subprocess.Popen[bytes]], port: int) -> None
     time.sleep(SETTLE_SECONDS)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, *, tls: bool) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    if tls:
+        unchecked = ssl._create_unverified_context()  # noqa: SLF001  # of a server on this machine
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=unchecked)
     try:
         connection.request("GET", "/", headers={"Connection": "close"})
         connection.getresponse()

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import picture, results
 from benchmarks.loads import GOALS, GROWTHS, LOADS, Deflate, Figure, Goal, Growth
 from benchmarks.results import Record, Results
-from benchmarks.servers import LIMIT, SERVERS, SOCKETIFY, UVICORN, WSGATE
+from benchmarks.servers import LIMIT, SERVERS, SOCKETIFY, UVICORN, UVICORN_TLS, WSGATE, WSGATE_TLS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "performance.md"
@@ -135,7 +135,7 @@ def _goal(found: Results, goal: Goal) -> list[str]:
         verdict = "met" if results.is_met(goal, value) else "**not met**"
         shown = _shown(found, goal, value)
     title = LOADS[goal.load].title
-    if goal.server != WSGATE:
+    if goal.server not in (WSGATE, WSGATE_TLS):
         title += f" ({SERVERS[goal.server].label})"
     return [title, goal_text(goal), shown, verdict]
 
@@ -150,7 +150,7 @@ def goal_text(goal: Goal) -> str:
     peer = {LIMIT: "the limit", "socketify": "socketify"}.get(
         goal.against[0], SERVERS[goal.against[0]].label
     )
-    if goal.against == UVICORN:
+    if goal.against in (UVICORN, UVICORN_TLS):
         peer = "uvicorn's best"
     if goal.bound == 1:
         at_least = "above" if goal.is_strict else "at least"

@@ -18,16 +18,19 @@ class Server:
 
     Attributes:
         label: Its name in tables and pictures.
-        command: The command line with the placeholder {port}. Its first word is a program in the
+        command: The command line with the placeholder {port}, and {certificate} for a file with a
+            certificate and its key. Its first word is a program in the
             virtual environment of the benchmarks.
         by_fd: The same for an inherited listening socket, with {fd}; None if it is not supported.
         packages: The packages whose versions are recorded with the results.
+        tls: It speaks TLS.
     """
 
     label: str
     command: str
     by_fd: str | None = None
     packages: tuple[str, ...] = ()
+    tls: bool = False
 
 
 def _uvicorn(ws: str, package: str) -> Server:
@@ -41,6 +44,11 @@ def _uvicorn(ws: str, package: str) -> Server:
         f"{command} --fd {{fd}}",
         ("uvicorn", package, "httptools", "uvloop"),
     )
+
+
+def _with_tls(server: Server) -> Server:
+    label, command = f"{server.label}, TLS", f"{server.command} --ssl-certfile {{certificate}}"
+    return Server(label, command, None, server.packages, tls=True)
 
 
 _WSGATE = f"wsgate {APP} --no-access-log --log-level warning"
@@ -91,6 +99,9 @@ SERVERS = {
     ),
 }
 UVICORN = ("uvicorn-websockets", "uvicorn-sansio", "uvicorn-wsproto")
+WSGATE_TLS = "wsgate-tls"
+UVICORN_TLS = tuple(f"{name}-tls" for name in UVICORN)
+SERVERS |= {f"{name}-tls": _with_tls(SERVERS[name]) for name in (WSGATE, *UVICORN)}
 SOCKETIFY = ("socketify", "socketify-deflate")
 
 

@@ -36,6 +36,14 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "forwarded_values": ("for", "proto"),
         "proxy_protocol": False,
         "proxy_allow_from": ("127.0.0.1", "::1"),
+        "ssl_keyfile": (),
+        "ssl_certfile": (),
+        "ssl_keyfile_password": None,
+        "ssl_version": 17,
+        "ssl_min_version": "TLSv1.2",
+        "ssl_cert_reqs": 0,
+        "ssl_ca_certs": None,
+        "ssl_ciphers": None,
         "lifespan": "auto",
         "root_path": "",
         "reset_contextvars": False,
@@ -115,6 +123,14 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
     "uds_perms": ([0, 0o777], [(-1, "octal, 0 to 777"), (0o1000, "octal, 0 to 777")]),
     "fd": ([0, MAX_INT], [(-1, "0 to 2147483647"), (MAX_INT + 1, "0 to 2147483647")]),
     "backlog": ([1, MAX_INT], [(0, POSITIVE), (MAX_INT + 1, "at most 2147483647")]),
+    "ssl_version": (
+        [2, 5, 17],
+        [
+            (value, "17 (all versions from --ssl-min-version on) or 5 (TLS 1.2 only)")
+            for value in (0, 3, 16)
+        ],
+    ),
+    "ssl_cert_reqs": ([0], [(-1, "0 to 2"), (3, "0 to 2")]),
     "limit_connections": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
     "limit_connections_per_ip": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
     "limit_concurrency": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
@@ -287,7 +303,7 @@ OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
         if not setting.choices
         for value in OF_ANOTHER_TYPE[setting.kind]
         if not ((setting.repeated or setting.commas) and value == "a")
-        if not (setting.is_optional and value is None)
+        if not ((setting.repeated or setting.is_optional) and value is None)
     ],
 )
 def test_a_value_of_another_type_names_its_option(name: str, value: Any) -> None:
@@ -299,7 +315,10 @@ def test_a_value_of_another_type_names_its_option(name: str, value: Any) -> None
     assert raised.value.setting == name
 
 
-@pytest.mark.parametrize("name", [setting.name for setting in SETTINGS if not setting.is_optional])
+NOT_OPTIONAL = [one.name for one in SETTINGS if not (one.is_optional or one.repeated)]
+
+
+@pytest.mark.parametrize("name", NOT_OPTIONAL)
 def test_none_is_refused_if_it_is_not_the_default(name: str) -> None:
     with pytest.raises(ConfigError):
         config_of(**{name: None})
@@ -347,6 +366,69 @@ def test_an_error_shows_the_value_if_that_helps(options: dict[str, Any], line: s
 def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
     config = Config(**options)
     assert {name: getattr(config, name) for name in options} == options
+
+
+# -- rules of several settings ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "setting", "line"),
+    [
+        ({"ssl_keyfile": "k"}, "ssl_keyfile", "--ssl-keyfile needs --ssl-certfile"),
+        ({"ssl_ca_certs": "a"}, "ssl_ca_certs", "--ssl-ca-certs needs --ssl-certfile"),
+        (
+            {"ssl_keyfile_password": "p"},
+            "ssl_keyfile_password",
+            "--ssl-keyfile-password needs --ssl-certfile",
+        ),
+        (
+            {"ssl_certfile": ["a", "b"], "ssl_keyfile": "k"},
+            "ssl_keyfile",
+            "--ssl-keyfile must be given for each --ssl-certfile, not 1 of 2",
+        ),
+        (
+            {"ssl_certfile": "a", "ssl_keyfile": ["k", "l"]},
+            "ssl_keyfile",
+            "--ssl-keyfile must be given for each --ssl-certfile, not 2 of 1",
+        ),
+        (
+            {"ssl_certfile": "a", "ssl_cert_reqs": 2},
+            "ssl_cert_reqs",
+            "--ssl-cert-reqs needs --ssl-ca-certs, to check the certificates",
+        ),
+        (
+            {"ssl_certfile": "a", "ssl_version": 5, "ssl_min_version": "TLSv1.3"},
+            "ssl_version",
+            "--ssl-version 5 is TLS 1.2, which --ssl-min-version excludes",
+        ),
+    ],
+)
+def test_settings_of_tls_that_exclude_each_other(
+    options: dict[str, Any], setting: str, line: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(**options)
+    assert (str(raised.value), raised.value.setting) == (line, setting)
+
+
+def test_what_a_framework_passes_on_as_uvicorns_defaults_is_no_tls() -> None:
+    defaults: dict[str, Any] = {
+        "ssl_keyfile": None,
+        "ssl_certfile": None,
+        "ssl_keyfile_password": None,
+        "ssl_version": 17,
+        "ssl_cert_reqs": 0,
+        "ssl_ca_certs": None,
+        "ssl_ciphers": None,
+    }
+    assert Config(**defaults) == Config()
+
+
+def test_a_secret_is_never_shown() -> None:
+    assert "hunter2" not in repr(Config(ssl_certfile=["a"], ssl_keyfile_password="hunter2"))
+    with pytest.raises(ConfigError) as raised:
+        config_of(ssl_certfile=["a"], ssl_keyfile_password=b"hunter2")
+    assert str(raised.value) == "--ssl-keyfile-password must be a string"
 
 
 # -- names -----------------------------------------------------------------------------------------

@@ -154,6 +154,7 @@ def test_a_class_of_settings_takes_aliases() -> None:
         (Path("a"), ("a",)),
         (["a", Path("b")], ("a", "b")),
         ((), ()),
+        (None, ()),  # what frameworks pass on as the default of uvicorn
     ],
 )
 def test_a_repeated_setting_is_kept_as_a_tuple(given: object, kept: tuple[str, ...]) -> None:

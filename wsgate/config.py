@@ -1,5 +1,6 @@
 """Every setting of a server: declared once, with its default, bounds, names and help text."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from wsgate.settings import Bound, accept_aliases, setting, settings_of
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
 Http = Literal["auto", "fast", "h11"]
+TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 KIB = 1024
@@ -19,6 +21,7 @@ _MAX_SIZE = 2**62  # more than any machine has, and still a C ssize_t
 
 LISTENING = "Listening"
 PROXIES = "Proxies"
+TLS = "TLS"
 APPLICATION = "Application"
 RUNTIME = "Event loop and parser"
 LOGGING = "Logging"
@@ -40,6 +43,13 @@ _FORWARDED = Bound(
 )
 _ALL_PERMISSIONS = 0o777
 _PERMISSIONS = Bound("octal, 0 to 777", lambda permissions: 0 <= permissions <= _ALL_PERMISSIONS)
+
+# Values of Python's ssl.PROTOCOL_*, which uvicorn takes: any version, and TLS 1.2 only.
+_TLS_ANY, _TLS_SERVER, _TLS_1_2 = 2, 17, 5
+_TLS_VERSION = Bound(
+    "17 (all versions from --ssl-min-version on) or 5 (TLS 1.2 only)",
+    lambda version: version in {_TLS_ANY, _TLS_SERVER, _TLS_1_2},
+)
 
 
 @accept_aliases
@@ -158,6 +168,64 @@ class Config:
         "`--forwarded-allow-ips`. Connections of others are closed.",
         default_text="127.0.0.1,::1",
         commas=True,
+    )
+
+    # -- TLS -----------------------------------------------------------------------------------
+
+    ssl_keyfile: Sequence[str] = setting(
+        (),
+        group=TLS,
+        help="File with the private key, in PEM. Repeated: one for each `--ssl-certfile`, in the "
+        "same order. It can be left out if each certificate's file has its key, too.",
+        repeated=True,
+    )
+    ssl_certfile: Sequence[str] = setting(
+        (),
+        group=TLS,
+        help="File with the certificate and its chain, in PEM: the server speaks HTTPS and WSS. "
+        "Repeated: the client's SNI chooses by the certificate's DNS names; the first is the "
+        "default. The files are read anew on SIGHUP and when they change.",
+        default_text="no TLS",
+        repeated=True,
+    )
+    ssl_keyfile_password: str | None = setting(
+        None,
+        group=TLS,
+        help="Password of the encrypted private keys.",
+        secret=True,
+    )
+    ssl_version: int = setting(
+        _TLS_SERVER,
+        group=TLS,
+        help="Versions of TLS, as a number of Python's `ssl.PROTOCOL_*`: 17 are all versions from "
+        "`--ssl-min-version` on, 5 is TLS 1.2 only.",
+        check=_TLS_VERSION,
+    )
+    ssl_min_version: TlsVersion = setting(
+        "TLSv1.2",
+        group=TLS,
+        help="Oldest version of TLS that is accepted.",
+    )
+    ssl_cert_reqs: int = setting(
+        0,
+        group=TLS,
+        help="Client certificates, as a number of Python's `ssl.CERT_*`: 0 does not ask for one, 1 "
+        "accepts clients without one, 2 requires one. A certificate that `--ssl-ca-certs` does not "
+        "vouch for is refused.",
+        minimum=0,
+        maximum=2,
+    )
+    ssl_ca_certs: str | os.PathLike[str] | None = setting(
+        None,
+        group=TLS,
+        help="File with the certificates of the authorities that issue client certificates, in "
+        "PEM.",
+    )
+    ssl_ciphers: str | None = setting(
+        None,
+        group=TLS,
+        help="Ciphers of TLS 1.2, in OpenSSL's format. Those of TLS 1.3 are fixed.",
+        default_text="those that Python considers secure",
     )
 
     # -- application ---------------------------------------------------------------------------
@@ -503,6 +571,27 @@ class Config:
                 raise ConfigError(
                     "--systemd-socket must be alone, without --fd", setting="systemd_sockets"
                 )
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        """Check what the settings of TLS say together; their files are read at the start."""
+        certificates, keys = self.ssl_certfile, self.ssl_keyfile
+        if not certificates:
+            for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
+                if getattr(self, name):
+                    raise _tls_error(name, "needs --ssl-certfile")
+            return
+        if keys and len(keys) != len(certificates):
+            counts = f"{len(keys)} of {len(certificates)}"
+            raise _tls_error("ssl_keyfile", f"must be given for each --ssl-certfile, not {counts}")
+        if self.ssl_cert_reqs and self.ssl_ca_certs is None:
+            raise _tls_error("ssl_cert_reqs", "needs --ssl-ca-certs, to check the certificates")
+        if self.ssl_version == _TLS_1_2 and self.ssl_min_version == "TLSv1.3":
+            raise _tls_error("ssl_version", "5 is TLS 1.2, which --ssl-min-version excludes")
+
+
+def _tls_error(name: str, problem: str) -> ConfigError:
+    return ConfigError(f"--{name.replace('_', '-')} {problem}", setting=name)
 
 
 SETTINGS = settings_of(Config)

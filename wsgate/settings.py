@@ -69,7 +69,9 @@ class Setting:
         option: its option on the command line.
         takes_value: its option takes `true` or `false`; other switches have a `--no-` form.
         commas: a string is a list, with commas between the members.
-        repeated: its option may be given several times; a single string counts as a list of one.
+        repeated: its option may be given several times; a single string counts as a list of one,
+            and None, which frameworks pass on as the default of uvicorn, as an empty list.
+        secret: the value is a secret: it is never shown.
         aliases: further names that are accepted, each as option, variable and keyword.
         name, kind, default, choices, is_optional: taken from the field that it describes.
     """
@@ -86,6 +88,7 @@ class Setting:
     takes_value: bool
     commas: bool
     repeated: bool
+    secret: bool
     aliases: tuple[str, ...]
     name: str = ""
     kind: Kind = Kind.TEXT
@@ -135,30 +138,37 @@ class Setting:
 
     def convert(self, value: object) -> object:
         """Return a value as the setting keeps it: paths as strings, repeated values in a list."""
-        if self.kind is Kind.PATH and isinstance(value, os.PathLike):
-            return os.fspath(value)
+        if self.repeated:
+            return _to_tuple(value)
         if self.commas and isinstance(value, str):
             return tuple(member.strip() for member in value.split(",") if member.strip())
-        if not self.repeated:
-            return value
-        if isinstance(value, (str, os.PathLike)):
-            return (os.fspath(value),)
-        if not _is_sequence(value):
-            return value
-        return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
+        return _to_text(value) if self.kind is Kind.PATH else value
 
     def validate(self, value: object) -> None:
         """Raise ConfigError for a value of another type, or one that is out of bounds."""
         if value is None and self.is_optional:
             return
         if not self.choices and not _matches(self.kind, value):
-            raise self._error(self.kind.value + _not_given(value))
+            raise self._error(self.kind.value + ("" if self.secret else _not_given(value)))
         for bound in self.bounds:
             if not bound.allows(value):
                 raise self._error(bound.wanted)
 
     def _error(self, wanted: str) -> ConfigError:
         return ConfigError(f"{self.option} must be {wanted}", setting=self.name)
+
+
+def _to_tuple(value: object) -> object:
+    """Return the values of a repeated setting; another type as it is, for `validate`."""
+    if value is None:
+        return ()
+    if isinstance(value, (str, os.PathLike)):
+        return (os.fspath(value),)
+    return tuple(map(_to_text, value)) if _is_sequence(value) else value
+
+
+def _to_text(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def setting(
@@ -177,6 +187,7 @@ def setting(
     takes_value: bool = False,
     commas: bool = False,
     repeated: bool = False,
+    secret: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
@@ -197,10 +208,11 @@ def setting(
         takes_value=takes_value,
         commas=commas,
         repeated=repeated,
+        secret=secret,
         aliases=aliases,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )
-    return dataclasses.field(default=default, metadata={_METADATA: declared})
+    return dataclasses.field(default=default, repr=not secret, metadata={_METADATA: declared})
 
 
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:

@@ -16,11 +16,22 @@ from benchmarks.app import app
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 
 
+COMPILE = ["cc", "-Wall", "-Wextra", "-Werror", str(measure.HERE / "load.c"), "-o"]
+
+
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("load") / "load"
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *warnings, "-o", program, measure.HERE / "load.c"], check=True)
+    subprocess.run([*COMPILE, program], check=True)
+    return program
+
+
+@pytest.fixture(scope="module")
+def tls_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not Path("/usr/include/openssl/ssl.h").exists():
+        pytest.skip("the headers of OpenSSL are missing")
+    program = tmp_path_factory.mktemp("load") / "load"
+    subprocess.run([*COMPILE, program, *measure.WITH_TLS], check=True)
     return program
 
 
@@ -51,6 +62,22 @@ async def test_each_mode_counts_answers(generator: Path, arguments: tuple[str, .
         found = await run(generator, server.port, *arguments, "--connections", "4")
     assert found["rate"] > 0
     assert found["deflate"] is ("--offer-deflate" in arguments)
+
+
+@pytest.mark.parametrize("arguments", [("echo", "--size", "200000"), ("connect",), ("http",)])
+async def test_tls(tls_generator: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    certificate = str(measure.make_certificate(tmp_path))
+    async with wsgate.testing.serve(app, access_log=False, ssl_certfile=certificate) as server:
+        found = await run(tls_generator, server.port, *arguments, "--tls", "--connections", "4")
+    assert found["rate"] > 0
+
+
+async def test_without_openssl_tls_is_refused(generator: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        generator, "echo", "--port", "1", "--tls", stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert (process.returncode, err.split(b":")[0]) == (1, b"compiled without TLS")
 
 
 async def test_compressed_messages_are_echoed(generator: Path, tmp_path: Path) -> None:

@@ -16,22 +16,26 @@ STOP = 30.0
 
 
 class ServerProcess:
-    """A running server. port: its port on 127.0.0.1; log: the lines of its output."""
+    """A running server.
+
+    port: its port on 127.0.0.1. secure: "s" if it speaks TLS. log: the lines of its output.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.port = 0
+        self.secure = ""
         self.log: list[str] = []
         self._grown = asyncio.Condition()
         self._reader = asyncio.create_task(self._read())
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{self.secure}://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws{self.secure}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -69,7 +73,8 @@ class ServerProcess:
 
     async def serves(self) -> None:
         """Wait until the server listens, and set `port`."""
-        self.port = int((await self.logged(r"running on http://127\.0\.0\.1:(\d+)"))[1])
+        found = await self.logged(r"running on http(s?)://127\.0\.0\.1:(\d+)")
+        self.secure, self.port = found[1], int(found[2])
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send the process a signal."""

@@ -29,6 +29,18 @@ def test_each_text_is_throttled_separately(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == ["full", "empty"]
 
 
+def test_arguments_may_vary(caplog: pytest.LogCaptureFixture) -> None:
+    log = ThrottledLog(interval=60)
+    for number in range(3):
+        log.info("client %d", number)
+        log.warning("server %d", number)
+    assert caplog.record_tuples == [
+        ("wsgate.error", logging.INFO, "client 0"),
+        ("wsgate.error", logging.WARNING, "server 0"),
+    ]
+    assert {record.filename for record in caplog.records} == {"test_throttled_log.py"}
+
+
 def test_thousand_warnings_by_the_real_clock(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(1_000):
         ThrottledLog(interval=3_600).warning("new")

@@ -20,6 +20,7 @@ from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.process import sockets
 from wsgate.process.server import Server
+from wsgate.server.connection import Connection
 from wsgate.types import App
 
 LOOPS = loops.LOOPS
@@ -280,6 +281,7 @@ async def test_connections_have_the_options_of_tcp_on_each_loop(is_inherited: bo
     _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     await until(lambda: server.worker.connections)
     (connection,) = server.worker.connections
+    assert isinstance(connection, Connection)
     sock = connection.transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

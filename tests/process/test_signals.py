@@ -630,7 +630,7 @@ def test_handler_of_c_code_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n)
     )
     loop = asyncio.new_event_loop()
-    with contextlib.closing(loop), signals.handle(loop, lambda: None):
+    with contextlib.closing(loop), signals.handle(loop, lambda: None, reload=lambda: None):
         assert getsignal(signal.SIGTERM) is before[0]
         assert getsignal(signal.SIGHUP) is not before[1]
     assert [getsignal(signal.SIGTERM), getsignal(signal.SIGHUP)] == before

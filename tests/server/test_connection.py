@@ -118,7 +118,7 @@ async def test_the_address_that_was_admitted_leaves(client: Address | None) -> N
 
 
 def new_connection(worker: Worker) -> Connection:
-    return Listener(worker, None).connection()
+    return Connection(Listener(worker, None))
 
 
 async def _never(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,5 +1,6 @@
-"""Warnings that may occur a thousand times a second, limited to one line a second each."""
+"""Lines that may occur a thousand times a second, limited to one a second each."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ from wsgate import loggers
 
 
 class ThrottledLog:
-    """Logs a warning unless the same text was logged less than `interval` seconds ago.
+    """Logs a line unless the same text was logged less than `interval` seconds ago.
 
     It keeps every text that it was given, so texts must be constants. What varies is an argument.
     """
@@ -18,11 +19,18 @@ class ThrottledLog:
         self._logged_at: dict[str, float] = {}
 
     def warning(self, text: str, *arguments: object) -> None:
-        """Log a text, formatted with its arguments, to `wsgate.error`, or drop it."""
+        """Log a warning to `wsgate.error`, or drop it."""
+        self._log(logging.WARNING, text, arguments)
+
+    def info(self, text: str, *arguments: object) -> None:
+        """Log a line at level INFO to `wsgate.error`, or drop it."""
+        self._log(logging.INFO, text, arguments)
+
+    def _log(self, level: int, text: str, arguments: tuple[object, ...]) -> None:
         now = self._clock()
         if now - self._logged_at.get(text, -self._interval) >= self._interval:
             self._logged_at[text] = now
-            loggers.error.warning(text, *arguments, stacklevel=2)
+            loggers.error.log(level, text, *arguments, stacklevel=3)
 
 
 throttled = ThrottledLog()

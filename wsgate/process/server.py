@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from wsgate.config import Config
-from wsgate.observe import log_files
 from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle
@@ -93,7 +92,7 @@ class Server:
         """Open the sockets, start the app, and accept connections.
 
         Raises:
-            ConfigError: A socket cannot be opened.
+            ConfigError: A socket cannot be opened, or a certificate cannot be used.
             StartupFailed: The app's startup failed.
         """
         self._sockets = sockets.open_sockets(self.config)
@@ -109,14 +108,18 @@ class Server:
         self._is_running = True
         self._notifier.ready(self._lifecycle.names)
 
-    def reload(self) -> None:
-        """Reopen the log files, and report it as a reload."""
-        with self._notifier.reloading():
-            log_files.reopen()
-
     def ask_to_stop(self) -> None:
         """Stop `serve` gracefully; returns at once. Not thread-safe."""
         self._stop_requested.set()
+
+    def reload(self) -> None:
+        """Read the certificates anew, and report that to systemd. Not thread-safe.
+
+        Open connections stay as they are.
+        """
+        with self._notifier.reloading():
+            if self._is_running and self.worker.certificates is not None:
+                self.worker.certificates.reload()
 
     async def stop(self) -> None:
         """Stop accepting, wait for running requests within the timeout, and shut the app down."""

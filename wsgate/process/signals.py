@@ -3,7 +3,8 @@
 SIGINT and SIGTERM stop all servers gracefully; a second one ends the process at once.
 
 SIGHUP stops them too if the program has a terminal: it means that the terminal is gone. Without a
-terminal, and if SIGHUP was ignored (nohup), it reopens the log files instead.
+terminal, and if SIGHUP was ignored (nohup), it reopens the log files and reloads the servers
+instead.
 
 The handlers are installed with `signal.signal` and wake the loop. `loop.add_signal_handler` is not
 used: its handlers do not run while an app blocks the loop, and forked children share its wakeup
@@ -50,7 +51,7 @@ def handle(
     loop: asyncio.AbstractEventLoop,
     stop: Callable[[], object],
     *,
-    reload: Callable[[], object] = log_files.reopen,
+    reload: Callable[[], object],
     reraise: Policy = always,
 ) -> Iterator[None]:
     """Call `stop` in the loop on a signal that stops servers, while the context lasts.
@@ -60,7 +61,7 @@ def handle(
     Args:
         loop: the loop of the server.
         stop: starts the server's graceful stop; must not block.
-        reload: called in the loop on a SIGHUP that stops nothing; reopens the log files.
+        reload: called in the loop on a SIGHUP that stops nothing, after the log files are reopened.
         reraise: called with the handler that was installed before. Returns whether to restore it
             and raise the signal again when the context ends.
     """
@@ -180,6 +181,8 @@ class _Handlers:
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         for server in self._servers[:1]:  # it reopens all files of the process
+            server.call(log_files.reopen)
+        for server in self._servers:
             server.call(server.reload)
         previous = self._previous.get(number)
         if callable(previous):

@@ -61,7 +61,7 @@ class Lifecycle:
             sockets: Bound sockets. The caller owns and closes them.
 
         Raises:
-            ConfigError: A socket cannot listen.
+            ConfigError: A certificate cannot be used, or a socket cannot listen.
             StartupFailed: The app's startup failed.
 
         After an exception call `abandon`.
@@ -69,6 +69,9 @@ class Lifecycle:
         worker = self.worker
         worker.process = os.getpid()  # the worker may have been created before a fork
         worker.report_doubtful_settings()
+        if worker.certificates is not None:
+            worker.certificates.load()
+            worker.deadlines.schedule(worker.certificates, worker.clock())
         await self._lifespan.start()
         if self._lifespan.variables is not None:
             worker.inherit(self._lifespan.variables)

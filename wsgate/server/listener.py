@@ -11,6 +11,7 @@ from wsgate.asgi.scope import Peer, host_and_port
 from wsgate.proxies.proxy_protocol import ProxyHeader
 from wsgate.server.connection import Connection
 from wsgate.server.proxy_header import AnnouncedConnection, ProxyHeaderReader
+from wsgate.server.tls_stream import TlsStream
 from wsgate.types import Address
 
 if TYPE_CHECKING:
@@ -24,17 +25,17 @@ MAX_WAITING = 4_096  # connections taken from the backlog before the socket is c
 class Listener:
     """Accepts connections on a socket, which its opener closes.
 
-    worker: serves the connections. admission: the connection limits, shared by all listeners of the
-    worker. proxies: the peers that begin each connection with a PROXY header, None without the
-    PROXY protocol. scheme: "http" or "https". sock: None if connections come from elsewhere, as in
-    tests.
+    worker: serves the connections, with TLS if it has certificates. admission: the connection
+    limits, shared by all listeners of the worker. proxies: the peers that begin each connection
+    with a PROXY header, None without the PROXY protocol. scheme: "http" or "https". sock: None if
+    connections come from elsewhere, as in tests.
     """
 
-    def __init__(self, worker: "Worker", sock: socket.socket | None, scheme: str = "http") -> None:
+    def __init__(self, worker: "Worker", sock: socket.socket | None) -> None:
         self.worker = worker
         self.admission: Admission = worker.admission
         self.proxies = worker.proxies
-        self.scheme = scheme
+        self.scheme = "http" if worker.certificates is None else "https"
         self.sock = sock
         self._servers: list[asyncio.Server] = []
         self._sockname: object = None
@@ -105,15 +106,19 @@ class Listener:
 
     def protocol(self) -> asyncio.Protocol:
         """Return the first protocol of a new connection: the loop's protocol factory."""
-        return self.connection() if self.proxies is None else ProxyHeaderReader(self, self.proxies)
+        if self.proxies is not None:
+            return ProxyHeaderReader(self, self.proxies)
+        return self.secured(Connection(self))
 
-    def connection(self, announced: ProxyHeader | None = None) -> Connection:
-        """Return a new connection.
+    def announced(self, header: ProxyHeader) -> asyncio.Protocol:
+        """Return the protocol that follows a PROXY header."""
+        announces = header.announces
+        connection = AnnouncedConnection(self, header) if announces else Connection(self)
+        return self.secured(connection)
 
-        Args:
-            announced: The addresses of both ends, if they are not those of the socket.
-        """
-        return Connection(self) if announced is None else AnnouncedConnection(self, announced)
+    def secured(self, connection: Connection) -> asyncio.Protocol:
+        """Return a connection as the loop's transport sees it, which is with TLS if there is."""
+        return connection if self.worker.certificates is None else TlsStream(connection)
 
     # -- stop --------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class ProxyHeaderReader(asyncio.Protocol):
     def _hand_over(self, header: ProxyHeader) -> None:
         transport, rest = self._transport, self._data[header.size :]
         self._leave()
-        connection = self._listener.connection(header if header.announces else None)
+        connection = self._listener.announced(header)
         transport.set_protocol(connection)
         connection.connection_made(transport)
         if rest:

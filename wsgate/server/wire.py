@@ -1,7 +1,7 @@
 """The wire: the interface between a driver and its connection to the client.
 
-A TCP connection implements it. A TLS connection, an HTTP/2 stream or a stream in memory can, too:
-drivers use nothing but this Protocol.
+A TCP connection implements it, with TLS or without. An HTTP/2 stream or a stream in memory can,
+too: drivers use nothing but this Protocol.
 """
 
 from typing import Protocol

@@ -25,6 +25,7 @@ from wsgate.proxies.forwarded import ForwardedHeaders
 from wsgate.proxies.trusted import TrustedPeers
 from wsgate.server.admission import Admission, default_limit
 from wsgate.server.backpressure import Waiters
+from wsgate.server.certificate_watch import CertificateWatch
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.watchdog import BLOCKED
@@ -75,6 +76,7 @@ class Worker:
         connections: The open connections, also those whose PROXY header has not arrived yet.
         exchanges: The running calls of the app for HTTP requests, by task.
         websockets: The running calls of the app for WebSockets, by task.
+        certificates: The certificates of its listeners, None without TLS.
         ended: Woken when a connection or a call of the app has ended.
         state: The state of the app's lifespan.
         stopping: No new request is accepted.
@@ -105,6 +107,7 @@ class Worker:
         self._blocked_time = 0.0  # seconds that the loop was blocked, in total
         self._next_tick = math.inf  # when `tick` should be called
         self.deadlines = Deadlines()
+        self.certificates = CertificateWatch(config) if config.ssl_certfile else None
         self.connections: set[OpenConnection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}

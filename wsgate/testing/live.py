@@ -20,8 +20,9 @@ class LiveServer:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.host, self.port = server.sockets[0].getsockname()[:2]
-        self.url = f"http://{self.host}:{self.port}"
-        self.ws_url = f"ws://{self.host}:{self.port}"
+        secure = "s" if server.config.ssl_certfile else ""
+        self.url = f"http{secure}://{self.host}:{self.port}"
+        self.ws_url = f"ws{secure}://{self.host}:{self.port}"
 
     @property
     def connections(self) -> int:

@@ -12,6 +12,7 @@ from wsgate.server.listener import Listener
 from wsgate.server.worker import Worker
 from wsgate.types import App
 
+_CLIENT = "client"  # the transport's extra information that is its client
 _TIMEOUT = 5.0  # seconds of real time after which a test stops waiting and fails
 
 
@@ -34,7 +35,9 @@ class MemoryTransport(asyncio.Transport):
     """The server's end of a connection to a `MemoryClient`."""
 
     def __init__(self, client: "MemoryClient") -> None:
-        super().__init__({"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8_000)})
+        super().__init__(
+            {"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8_000), _CLIENT: client}
+        )
         self._client = client
         self._protocol: asyncio.Protocol | None = None
         self._unread = bytearray()  # written by the server, not read by the client yet
@@ -164,13 +167,21 @@ class MemoryClient:
         protocol = Listener(worker, None).protocol()
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
+        self._connection = self._find_connection()
 
     @property
     def connection(self) -> Connection:
         """The server's connection, once a PROXY header has arrived if one is expected."""
-        protocol = self.transport.get_protocol()
-        assert isinstance(protocol, Connection), protocol
-        return protocol
+        self._connection = self._connection or self._find_connection()
+        assert self._connection is not None
+        return self._connection
+
+    def _find_connection(self) -> Connection | None:
+        """Return the connection over the transport, or over the TLS of the transport."""
+        for one in self.worker.connections:
+            if isinstance(one, Connection) and one.transport.get_extra_info(_CLIENT) is self:
+                return one
+        return None
 
     # -- called by a test -------------------------------------------------------------------------
 
@@ -302,7 +313,7 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
 
     Args:
         app: the ASGI app; its lifespan is not run.
-        options: those of `wsgate.Config`.
+        options: those of `wsgate.Config`. With a certificate, the client's bytes are those of TLS.
 
     Yields:
         The client.
@@ -312,6 +323,8 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
     """
     clock = ManualClock()
     worker = Worker(app, Config(**options), clock)
+    if worker.certificates is not None:
+        worker.certificates.load()
     client = MemoryClient(worker, clock)
     try:
         yield client

@@ -1,0 +1,1 @@
+"""TLS without I/O: sessions over memory, and the certificates that the settings name."""
