@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 import wsgate
 from wsgate import cli
-from wsgate.config import SETTINGS, Config
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -89,11 +89,15 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "reset_contextvars": ("true", True),
     "loop": ("asyncio", "asyncio"),
     "http": ("h11", "h11"),
+    "ws": ("none", "none"),
     "log_level": ("debug", "debug"),
+    "use_colors": ("true", True),
     "access_log": ("false", False),
     "limit_connections": ("7", 7),
     "limit_connections_per_ip": ("7", 7),
     "limit_concurrency": ("7", 7),
+    "limit_max_requests": ("7", 7),
+    "limit_max_requests_jitter": ("7", 7),
     "limit_request_head": ("7", 7),
     "limit_request_target": ("7", 7),
     "limit_request_fields": ("7", 7),
@@ -124,7 +128,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_deflate_context_takeover": ("true", True),
     "ws_deflate_window_bits": ("9", 9),
 }
-SWITCHES = {"access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"}
+SWITCHES = {
+    *("access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"),
+    "use_colors",
+}
+PROGRAM = {"factory": False, "app_dir": "", "interface": "auto"}
 # Other names that an option has.
 ALIASES = {
     "--h11-max-incomplete-event-size": "limit_request_head",
@@ -139,7 +147,7 @@ def test_every_setting_has_a_sample() -> None:
 
 def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
     assert invoke("main:app").exit_code == 0
-    assert calls == [("main:app", {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()))]
+    assert calls == [("main:app", PROGRAM | dataclasses.asdict(Config()))]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -150,9 +158,7 @@ def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
     if name in SWITCHES:
         args = [option if value else "--no-" + option[2:]]
     assert invoke("main:app", *args).output == ""
-    assert calls.options == (
-        {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()) | {name: value}
-    )
+    assert calls.options == (PROGRAM | dataclasses.asdict(Config()) | {name: value})
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -216,7 +222,7 @@ def test_permissions_are_octal(calls: Calls, written: str) -> None:
 
 def test_an_empty_variable_counts_as_not_set(calls: Calls) -> None:
     assert invoke("main:app", WSGATE_LOG_LEVEL="", WSGATE_UDS="").exit_code == 0
-    assert (calls.options["log_level"], calls.options["uds"]) == ("info", None)
+    assert (calls.options["log_level"], calls.options["uds"]) == (None, None)
 
 
 def test_a_version_in_the_environment_is_not_an_option(calls: Calls) -> None:
@@ -260,7 +266,8 @@ def test_help_lists_every_setting() -> None:
     assert result.exit_code == 0
     listed = set(re.findall(r"(?m)^  (--[-a-z0-9]+)", result.output))
     settings = {option_of(name) for name in FIELDS}
-    assert listed == settings | {"--factory", "--app-dir", "--version", "--help"}
+    program = {option_of(one.name) for one in PROGRAM_SETTINGS} - {"--app"}
+    assert listed == settings | program | {"--config", "--show-config", "--version", "--help"}
     assert {"--no-" + option_of(name)[2:] for name in SWITCHES} <= set(
         re.findall(r"--no-[-a-z]+", result.output)
     )
@@ -280,10 +287,9 @@ def test_help_has_the_settings_under_the_headings_of_their_groups() -> None:
     groups = dict.fromkeys(setting.group for setting in SETTINGS)
     assert list(found) == [*groups, "Other options"]
     for group in groups:
-        options = {option_of(setting.name) for setting in SETTINGS if setting.group == group}
-        by_hand = {"--factory", "--app-dir"} if group == "Application" else set()
-        assert found[group] == options | by_hand
-    assert found["Other options"] == {"--version", "--help"}
+        settings = (one for one in (*SETTINGS, *PROGRAM_SETTINGS) if one.group == group)
+        assert found[group] == {option_of(one.name) for one in settings} - {"--app"}
+    assert found["Other options"] == {"--config", "--show-config", "--version", "--help"}
 
 
 def test_help_does_not_show_aliases() -> None:
@@ -301,7 +307,7 @@ def test_help_has_the_texts_of_the_declarations() -> None:
 
 def test_help_shows_the_defaults() -> None:
     text = " ".join(invoke("--help").output.split())
-    for default in ("127.0.0.1", "8000", "2048", "auto", "info", "16777216", "20.0", "(here)"):
+    for default in ("127.0.0.1", "8000", "2048", "auto", "16777216", "20.0", "(here)"):
         assert f"[default: {default}]" in text
     for default in ("those of the stale file that the socket replaces, or 666", "no limit", "any"):
         assert f"[default: ({default})]" in text

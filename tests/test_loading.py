@@ -367,8 +367,14 @@ def test_repr_that_raises() -> None:
     assert short_repr(Odd()) == f"<{Odd.__qualname__}>"
 
 
+def with_two(one: Any, two: Any, *, three: Any) -> None:
+    """Take no three arguments."""
+
+
 def test_callable_with_other_arguments(write: Write) -> None:
     reason = "it cannot be called with (scope, receive, send)"
+    assert load_error(with_two) == f"the app is {with_two!r}, not an ASGI app: {reason}"
+    reason += "; a WSGI app needs --interface wsgi"
     assert load_error(wsgi) == f"the app is {wsgi!r}, not an ASGI app: {reason}"
     assert load_error(lambda: wsgi, factory=True) == (
         f"the app's factory returned {wsgi!r}, not an ASGI app: {reason}"
