@@ -16,7 +16,7 @@ Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop", "none"]
 Http = Literal["auto", "fast", "h11", "httptools"]
 Ws = Literal["auto", "websockets", "websockets-sansio", "wsproto", "none"]
-LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -57,6 +57,7 @@ _LEVELS = {
     "warning": logging.WARNING,
     "info": logging.INFO,
     "debug": logging.DEBUG,
+    "trace": 5,  # as in uvicorn
 }
 
 
@@ -181,8 +182,8 @@ class Config:
     log_level: LogLevel | None = setting(
         None,
         group=LOGGING,
-        help="Lowest level that the server logs. Applies to the command and `run()`; with "
-        "`serve()` the program configures logging.",
+        help="Lowest level that the server logs. `trace` logs each message of the app too. Applies "
+        "to the command and `run()`; with `serve()` the program configures logging.",
         default_text="info, or the levels in --log-config",
         normalize=_level_name,
     )

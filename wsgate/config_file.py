@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ PROJECT = "pyproject.toml"
 _PROJECT_TABLE = ("tool", "wsgate")
 
 # How tomllib ends the text of an error: "Invalid value (at line 2, column 8)".
-_POSITION = re.compile(r"(?P<reason>.*) \(at line (?P<line>\d+), column \d+\)", re.DOTALL)
+_POSITION = re.compile(
+    r"(?P<reason>.*) \(at (line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL
+)
 
 
 class ConfigFile:
@@ -65,9 +67,10 @@ class ConfigFile:
             raise ConfigError(f"{self.path}: it is nested too deeply") from None
         except ValueError as error:  # also a number with too many digits for Python
             found = _POSITION.fullmatch(str(error))
-            line = f":{found['line']}" if found else ""
-            reason = found["reason"] if found else str(error)
-            raise ConfigError(f"{self.path}{line}: {reason}") from None
+            if found is None:
+                raise ConfigError(f"{self.path}: {error}") from None
+            line = found["line"] or self._text.count("\n") + 1
+            raise ConfigError(f"{self.path}:{line}: {found['reason']}") from None
 
     def _set(self, key: str, value: object) -> None:
         setting = self._settings.get(name_of(key))
@@ -95,10 +98,7 @@ class ConfigFile:
 
     @cached_property
     def _lines(self) -> dict[str, int]:
-        lines: dict[str, int] = {}
-        for key, line in _lines_of_keys(self._text, self._table):
-            lines.setdefault(key, line)
-        return lines
+        return _lines_of_keys(self._text, self._table)
 
 
 def find(settings: Sequence[Setting]) -> ConfigFile | None:
@@ -179,14 +179,15 @@ def _table_of(content: object, path: Sequence[str]) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _lines_of_keys(text: str, table: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Yield the keys of a table, each with the line on which it is set.
+def _lines_of_keys(text: str, table: Sequence[str]) -> dict[str, int]:
+    """Return the keys of a table, each with the first line that sets it.
 
     Args:
         text: valid TOML. The statements in it are the fewest lines that are TOML on their own: what
             is cut within a value is not.
         table: the path of the table.
     """
+    lines: dict[str, int] = {}
     current: tuple[str, ...] = ()
     statement, first = "", 1
     for number, line in enumerate(text.split("\n"), 1):
@@ -203,7 +204,8 @@ def _lines_of_keys(text: str, table: Sequence[str]) -> Iterator[tuple[str, int]]
                 content = {key: content}
         statement = ""
         for key in _table_of(content, table) or ():
-            yield key, first
+            lines.setdefault(key, first)
+    return lines
 
 
 def _path_of_header(content: object) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Applies a configuration of `logging` that the operator has written."""
 
 import configparser
+import copy
 import io
 import json
 import logging.config
@@ -70,8 +71,10 @@ def _reason(error: BaseException) -> str:
 def _read(config: object) -> Mapping[str, Any] | configparser.RawConfigParser:
     if isinstance(config, (str, os.PathLike)):
         return _read_file(os.fspath(config))
-    if isinstance(config, (Mapping, configparser.RawConfigParser)):
+    if isinstance(config, Mapping):
         return config
+    if isinstance(config, configparser.RawConfigParser):
+        return copy.deepcopy(config)  # it is going to be changed
     if isinstance(config, io.TextIOBase):
         return _parse_ini(config.read())
     raise TypeError("it is neither a mapping nor a path")

@@ -4,9 +4,11 @@ import logging
 from typing import Any
 
 import wsgate.observe.preload  # noqa: F401  # formatting a traceback must not import anything
+from wsgate.loggers import TRACE
 from wsgate.types import Address
 
 _COLOURS: dict[int, int] = {
+    TRACE: 34,
     logging.DEBUG: 36,
     logging.INFO: 32,
     logging.WARNING: 33,

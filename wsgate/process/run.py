@@ -15,6 +15,7 @@ from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
 from wsgate.observe import console_log, log_config as logging_config
 from wsgate.observe.log_format import indent
+from wsgate.observe.message_trace import trace
 from wsgate.observe.throttled_log import throttled
 from wsgate.process import signals
 from wsgate.process.server import Server
@@ -96,7 +97,7 @@ async def serve(
     """
     config = _config_of(interface, options)
     loaded = await complete(load(app, factory=factory, app_dir=app_dir, interface=interface))
-    await Server(loaded, config).serve(handle_signals=handle_signals)
+    await Server(_trace_if_logged(loaded), config).serve(handle_signals=handle_signals)
 
 
 def _config_of(interface: Interface, options: dict[str, Any]) -> Config:
@@ -105,6 +106,10 @@ def _config_of(interface: Interface, options: dict[str, Any]) -> Config:
         choices = ", ".join(get_args(Interface))
         raise ConfigError(f"--interface must be one of {choices}", setting="interface")
     return Config(**{**options, "ws": "none"} if interface == "wsgi" else options)
+
+
+def _trace_if_logged(app: App) -> App:
+    return trace(app) if loggers.error.logger.isEnabledFor(loggers.TRACE) else app
 
 
 def _complete_app(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) -> App:
@@ -154,7 +159,7 @@ def _serve_in_new_loop(
     loop.set_default_executor(executor)
     with contextlib.ExitStack() as handlers:
         try:
-            server = Server(_complete_app(loop, loaded), config)
+            server = Server(_trace_if_logged(_complete_app(loop, loaded)), config)
             handlers.enter_context(
                 signals.handle(loop, server.ask_to_stop, reraise=signals.is_host_handler)
             )
@@ -171,6 +176,7 @@ def _log_and_exit(error: StartupFailed) -> NoReturn:
 
 
 def _set_up_log(log_config: object, config: Config) -> None:
+    loggers.name_trace_level()
     level, use_colors = config.log_level, config.use_colors
     if log_config is _CONSOLE:
         console_log.configure(level or "info", use_colors=use_colors)
