@@ -97,7 +97,9 @@ class _Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the files that the command line or a variable names, then process all options."""
         given, *_ = self.make_parser(ctx).parse_args(args=list(args))
-        if not (ctx.resilient_parsing or given.keys() & {"help", "version"}):
+        help_option = self.get_help_option(ctx)
+        only_prints = {"version", help_option.name if help_option else "help"}
+        if not (ctx.resilient_parsing or given.keys() & only_prints):
             try:
                 _read_sources(ctx, given)
             except ConfigError as error:

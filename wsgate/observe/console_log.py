@@ -51,10 +51,13 @@ def close() -> None:
 
 
 def remove() -> None:
-    """Detach the handlers of an earlier `configure` and close them."""
+    """Undo an earlier `configure`: records propagate, and the levels are those of the root."""
     for handler in _handlers:
         for name in ("wsgate", "wsgate.access"):
-            logging.getLogger(name).removeHandler(handler)
+            logger = logging.getLogger(name)
+            logger.removeHandler(handler)
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
         handler.close()
     _handlers.clear()
 

@@ -71,13 +71,13 @@ def _reason(error: BaseException) -> str:
 def _read(config: object) -> Mapping[str, Any] | configparser.RawConfigParser:
     if isinstance(config, (str, os.PathLike)):
         return _read_file(os.fspath(config))
+    if isinstance(config, configparser.RawConfigParser):  # a mapping, too
+        return copy.deepcopy(config)  # it is going to be changed
     if isinstance(config, Mapping):
         return config
-    if isinstance(config, configparser.RawConfigParser):
-        return copy.deepcopy(config)  # it is going to be changed
     if isinstance(config, io.TextIOBase):
         return _parse_ini(config.read())
-    raise TypeError("it is neither a mapping nor a path")
+    raise ValueError("it is neither a mapping nor a path")
 
 
 def _read_file(path: str) -> Mapping[str, Any] | configparser.RawConfigParser:
