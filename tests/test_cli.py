@@ -386,9 +386,9 @@ def test_a_project_can_have_the_settings(calls: Calls, here: Path) -> None:
         ),
         (["--config", "no.toml"], {}, "no.toml:2: env-file nowhere: No such file or directory"),
         (
-            ["--config", "prot.toml"],
+            ["--config", "a.toml"],
             {},
-            "prot.toml:1: there is no setting prot; did you mean port?",
+            "a.toml:1: there is no setting prot; did you mean port?",
         ),
         (
             ["--env-file", "port.env"],

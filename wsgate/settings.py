@@ -350,9 +350,9 @@ def accept_answered(answered: type[Any]) -> Callable[[type[T]], type[T]]:
 
         @functools.wraps(construct)
         def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
-            for name in declared.keys() & options:
-                one = declared[name]
-                one.validate(one.convert(options.pop(name)))
+            for name, one in declared.items():
+                if name in options:
+                    one.validate(one.convert(options.pop(name)))
             construct(self, **options)
 
         cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same, and more

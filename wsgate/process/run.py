@@ -13,7 +13,7 @@ from wsgate import env_file as variables, loggers, streams, threads
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
-from wsgate.observe import console_log, log_config as logging_config
+from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
 from wsgate.observe.message_trace import trace
 from wsgate.observe.throttled_log import throttled
@@ -181,8 +181,11 @@ def _set_up_log(log_config: object, config: Config) -> None:
     if log_config is _CONSOLE:
         console_log.configure(level or "info", use_colors=use_colors)
     elif log_config is not None:
+        # Most programs do not need `logging.config`, which imports a server and more.
+        from wsgate.observe import log_config as own  # noqa: PLC0415
+
         console_log.remove()
-        logging_config.apply(log_config, level=level, use_colors=use_colors)
+        own.apply(log_config, level=level, use_colors=use_colors)
 
 
 def _raise_file_limit() -> None:
