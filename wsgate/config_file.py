@@ -214,7 +214,8 @@ def _path_of_header(content: object) -> tuple[str, ...]:
     while content:
         if isinstance(content, list):  # an array of tables
             content = content[0]
-        elif isinstance(content, dict):
+        else:
+            assert isinstance(content, dict)
             ((key, content),) = content.items()
             path.append(key)
     return tuple(path)
