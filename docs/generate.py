@@ -1,11 +1,11 @@
-"""Write the pages that are made from the code: the reference of settings, and the state diagrams.
+"""Write what is made from the code: the settings, the options of uvicorn, and the state diagrams.
 
 Run it with `make docs`. With --check it writes nothing and fails if a page is stale.
 """
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -14,9 +14,11 @@ from typing import Any
 
 import click
 
-from wsgate import cli, environment
+from docs.uvicorn_options import DIFFERENCES
+from wsgate import cli
+from wsgate.answers import ANSWERS
 from wsgate.asgi import lifespan, websocket as conversation
-from wsgate.config import KIB, MIB, SETTINGS
+from wsgate.config import KIB, MIB, PROGRAM_SETTINGS, SETTINGS
 from wsgate.settings import Kind, Setting
 from wsgate.ws import session
 
@@ -31,66 +33,51 @@ _INTRODUCTION = f"""\
 
 <!-- Made from wsgate/config.py by `{COMMAND}`: edit the declarations there. -->
 
-Each setting has three names: an option of the command line, an environment variable, and a keyword
-of `wsgate.run()`, `wsgate.serve()` and `wsgate.Config`. An option overrides its variable, and a
-variable overrides the default; an empty variable counts as not set. `wsgate --help` lists the
-options with the same texts. Where uvicorn has an option for the same thing, the name is uvicorn's.
+Each setting has four names: an option of the command line, an environment variable, a key of the
+configuration file, and a keyword of `wsgate.run()`, `wsgate.serve()` and `wsgate.Config`. The key
+is the option without the hyphens in front. An option overrides its variable, a variable overrides
+the file, and the file overrides the default; an empty variable counts as not set.
+[Configuration](../configuration.md) explains the sources. `wsgate --help` lists the options with
+the same texts, and `wsgate --show-config` the values with their sources. Where uvicorn has an
+option for the same thing, the name is uvicorn's.
 
-- A switch such as `--access-log` has the form `--no-access-log` as well. Its variable takes `true`
-  or `false`: `WSGATE_ACCESS_LOG=false` is `--no-access-log`.
-- A value that cannot be used is reported in one line that names the option, or its variable. The
-  exit status is 1, or 2 if the value cannot be parsed. In Python the error is a
-  `wsgate.ConfigError`, also for a keyword that is no setting.
-- `--version` prints the versions, `--help` the options; they have no variable and no keyword.
+- A switch such as `--access-log` has the form `--no-access-log` as well. Its variable and its key
+  take `true` or `false`: `WSGATE_ACCESS_LOG=false` is `--no-access-log`.
+- A value that cannot be used is reported in one line that names the option, the variable, or the
+  file and line. The exit status is 1, or 2 if the text of an option or a variable cannot be parsed.
+  In Python the error is a `wsgate.ConfigError`, also for a keyword that is no setting.
+- `--version` prints the versions, `--help` the options, `--show-config` the settings; they have no
+  variable, no key and no keyword. `--config` has the variable `WSGATE_CONFIG`.
 
 ## The app
-
-### `APP`
-
-The app to serve, as "module:attribute": `wsgate main:app`.
-
-- Variable: `WSGATE_APP`
-- Keyword: the first argument of `wsgate.run()`
 
 """
 
 
 def settings_page() -> str:
     """Return the reference of all settings."""
-    parts = [_INTRODUCTION, *map(_parameter_entry, _parameters_by_hand())]
+    parts = [_INTRODUCTION, *map(_program_entry, PROGRAM_SETTINGS)]
     for group, settings in groupby(SETTINGS, lambda setting: setting.group):
         parts += [f"## {group}\n\n", *map(_setting_entry, settings)]
     return "".join(parts).rstrip() + "\n"
 
 
-def _parameters_by_hand() -> Iterator[environment.Option]:
-    """Yield the options that are no settings, but for those that only print."""
-    names = {setting.name for setting in SETTINGS}
-    for parameter in cli.main.params:
-        if isinstance(parameter, environment.Option) and parameter.name not in names:
-            yield parameter
+def _program_entry(setting: Setting) -> str:
+    """Return the entry of a setting that is an argument of `run`."""
+    if setting.name != "app":
+        return _setting_entry(setting, f"{_code(setting.name)} of `wsgate.run()`")
+    return _setting_entry(setting, "the first argument of `wsgate.run()`", title="`APP`")
 
 
-def _parameter_entry(option: environment.Option) -> str:
-    default = option.show_default if isinstance(option.show_default, str) else ""
-    facts = [
-        ("Variable", _code(option.variables[0])),
-        ("Keyword", f"`{option.name}`, of `wsgate.run()` and `wsgate.serve()`"),
-        ("Value", "`true` or `false`" if option.is_flag else "string"),
-        ("Default", default or "off"),
-    ]
-    return _entry(_code(option.opts[0]), str(option.help), facts)
-
-
-def _setting_entry(setting: Setting) -> str:
-    title = _code(setting.option)
+def _setting_entry(setting: Setting, keyword: str = "", title: str = "") -> str:
+    title = title or _code(setting.option)
     if setting.is_switch:
         title += f", `--no-{setting.option[2:]}`"
     variable, *more_variables = setting.variables
     aliases = [*setting.options[1:], *more_variables, *setting.aliases]
     facts = [
         ("Variable", _code(variable) + _VARIABLE_FORMS.get(setting.kind, "")),
-        ("Keyword", _code(setting.name)),
+        ("Keyword", keyword or _code(setting.name)),
         ("Value", value_text(setting)),
         ("Default", default_text(setting)),
         ("Also accepted", ", ".join(map(_code, aliases))),
@@ -165,6 +152,30 @@ def _code(text: str) -> str:
     return f"`{text}`"
 
 
+# -- the options of uvicorn -----------------------------------------------------------------------
+
+
+def uvicorn_table() -> str:
+    """Return the table of uvicorn's options: the same, different, or answered."""
+    answers = {one.option: one for one in ANSWERS if one.check is not None}
+    known = {name for parameter in cli.main.params for name in parameter.opts}
+    rows = [
+        f"| `{option}` | {_verdict(option, difference, answers, known)} |"
+        for option, difference in DIFFERENCES.items()
+    ]
+    return "\n".join(["| uvicorn | wsgate |", "| --- | --- |", *rows])
+
+
+def _verdict(
+    option: str, difference: str, answers: Mapping[str, Setting], known: Container[str]
+) -> str:
+    if option in answers:
+        return f"answered: {answers[option].help}"
+    if option not in known:
+        return "not yet"
+    return f"differs: {difference}" if difference else "same"
+
+
 # -- the states ------------------------------------------------------------------------------------
 
 
@@ -213,7 +224,7 @@ def diagram(machine: Diagram) -> str:
 
 def fill_region(page: str, name: str, content: str) -> str:
     """Return a page with a marked region's content replaced. Raises ClickException without one."""
-    mark, end = f"<!-- generated: states of {name} -->\n", "\n<!-- end -->"
+    mark, end = f"<!-- generated: {name} -->\n", "\n<!-- end -->"
     before, found, rest = page.partition(mark)
     _, ended, after = rest.partition(end)
     if not (found and ended):
@@ -225,12 +236,19 @@ def architecture_page() -> str:
     """Return docs/architecture.md with its diagrams made anew."""
     page = (DOCS / "architecture.md").read_text()
     for name, machine in DIAGRAMS.items():
-        page = fill_region(page, name, diagram(machine))
+        page = fill_region(page, f"states of {name}", diagram(machine))
     return page
+
+
+def migration_page() -> str:
+    """Return docs/migrate-from-uvicorn.md with its table made anew."""
+    page = (DOCS / "migrate-from-uvicorn.md").read_text()
+    return fill_region(page, "options of uvicorn", uvicorn_table())
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings_page,
+    "migrate-from-uvicorn.md": migration_page,
     "architecture.md": architecture_page,
 }
 

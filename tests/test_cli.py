@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 import wsgate
 from wsgate import cli
-from wsgate.config import SETTINGS, Config
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -103,11 +103,15 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "reset_contextvars": ("true", True),
     "loop": ("asyncio", "asyncio"),
     "http": ("h11", "h11"),
+    "ws": ("none", "none"),
     "log_level": ("debug", "debug"),
+    "use_colors": ("true", True),
     "access_log": ("false", False),
     "limit_connections": ("7", 7),
     "limit_connections_per_ip": ("7", 7),
     "limit_concurrency": ("7", 7),
+    "limit_max_requests": ("7", 7),
+    "limit_max_requests_jitter": ("7", 7),
     "limit_request_head": ("7", 7),
     "limit_request_target": ("7", 7),
     "limit_request_fields": ("7", 7),
@@ -141,7 +145,9 @@ SAMPLES: dict[str, tuple[str, Any]] = {
 SWITCHES = {
     *("access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"),
     *("proxy_headers", "proxy_protocol"),
+    "use_colors",
 }
+PROGRAM = {"factory": False, "app_dir": "", "interface": "auto"}
 # Other names that an option has.
 ALIASES = {
     "--h11-max-incomplete-event-size": "limit_request_head",
@@ -156,7 +162,7 @@ def test_every_setting_has_a_sample() -> None:
 
 def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
     assert invoke("main:app").exit_code == 0
-    assert calls == [("main:app", {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()))]
+    assert calls == [("main:app", PROGRAM | dataclasses.asdict(Config()))]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -167,9 +173,7 @@ def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
     if name in SWITCHES:
         args = [option if value else "--no-" + option[2:]]
     assert invoke("main:app", *args).output == ""
-    assert calls.options == (
-        {"factory": False, "app_dir": ""} | dataclasses.asdict(Config()) | {name: value}
-    )
+    assert calls.options == (PROGRAM | dataclasses.asdict(Config()) | {name: value})
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -242,7 +246,7 @@ def test_permissions_are_octal(calls: Calls, written: str) -> None:
 
 def test_an_empty_variable_counts_as_not_set(calls: Calls) -> None:
     assert invoke("main:app", WSGATE_LOG_LEVEL="", WSGATE_UDS="").exit_code == 0
-    assert (calls.options["log_level"], calls.options["uds"]) == ("info", ())
+    assert (calls.options["log_level"], calls.options["uds"]) == (None, ())
 
 
 def test_a_version_in_the_environment_is_not_an_option(calls: Calls) -> None:
@@ -278,6 +282,183 @@ def test_factory_and_folder(calls: Calls) -> None:
     assert (calls.options["factory"], calls.options["app_dir"]) == (True, "src")
 
 
+# -- files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Change to an empty folder; restore the environment afterwards."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def shown(*args: str, **env: str) -> dict[str, tuple[str, str]]:
+    """Return what --show-config prints: value and source of each setting that is no default."""
+    result = invoke("--show-config", *args, **env)
+    assert result.exit_code == 0, result.output
+    rows = [re.split(r" += | +# ", line) for line in result.output.splitlines()]
+    assert len(rows) == len(SETTINGS) + len(PROGRAM_SETTINGS)
+    return {key: (value, where) for key, value, where in rows if not where.startswith("default")}
+
+
+def test_each_source_goes_before_the_next(calls: Calls, here: Path) -> None:
+    (here / "wsgate.toml").write_text(
+        'app = "main:app"\nport = 1\nbacklog = 1\nroot-path = "/1"\nws-max-size = 1\n'
+    )
+    (here / "more.env").write_text("WSGATE_BACKLOG=2\nWSGATE_ROOT_PATH=/2\nWSGATE_WS_MAX_SIZE=2\n")
+    args = ("--env-file", "more.env", "--ws-max-size", "4")
+    env = {"WSGATE_ROOT_PATH": "/3", "WSGATE_WS_MAX_SIZE": "3"}
+    assert shown(*args, **env) == {
+        "app": ('"main:app"', "wsgate.toml:1"),
+        "env-file": ('"more.env"', "command line"),
+        "port": ("1", "wsgate.toml:2"),
+        "backlog": ("2", "variable WSGATE_BACKLOG of more.env"),
+        "root-path": ('"/3"', "variable WSGATE_ROOT_PATH"),
+        "ws-max-size": ("4", "command line"),
+    }
+    assert calls == []
+    assert invoke(*args, **env).output == ""
+    names = ("port", "backlog", "root_path", "ws_max_size")
+    assert [calls.options[name] for name in names] == [1, 2, "/3", 4]
+    assert calls[0][0] == "main:app"
+
+
+def test_what_is_shown_is_a_file_that_sets_the_same(calls: Calls, here: Path) -> None:
+    args = [argument for name in FIELDS for argument in as_arguments(name)]
+    first = invoke("--show-config", "main:app", "--factory", "--app-dir", "src", *args).output
+    (here / "wsgate.toml").write_text(first)
+    second = invoke("--show-config").output
+
+    def without_origin(text: str) -> list[str]:
+        return [line.rpartition(" # ")[0].strip() for line in text.splitlines()]
+
+    assert without_origin(second) == without_origin(first)
+    invoke("main:app", "--factory", "--app-dir", "src", "--config", os.devnull, *args)
+    invoke()
+    (_, given), (_, from_file) = calls
+    as_lists = {name: tuple(map(tuple, given[name])) for name in ("headers", "ws_origins")}
+    assert {name: tuple(map(tuple, from_file[name])) for name in as_lists} == as_lists
+    assert {**from_file, **as_lists} == {**given, **as_lists}
+
+
+def as_arguments(name: str) -> list[str]:
+    """Return a setting's sample on the command line."""
+    written, value = SAMPLES[name]
+    if name == "fd":  # excludes --uds
+        return []
+    if name in SWITCHES:
+        return [option_of(name) if value else "--no-" + option_of(name)[2:]]
+    return [option_of(name), written]
+
+
+def test_the_defaults_are_shown_with_their_texts() -> None:
+    lines = invoke("--show-config").output.splitlines()
+    assert lines[0].split() == ["#app", "=", "none", "#", "default"]
+    assert re.match(r"port += 8000 +# default$", next(x for x in lines if x.startswith("port")))
+    (level,) = (line for line in lines if line.startswith("#log-level "))
+    assert level.endswith("# default: info, or the levels in --log-config")
+
+
+def test_a_file_can_be_named(calls: Calls, here: Path) -> None:
+    (here / "wsgate.toml").write_text("port = 1\n")
+    (here / "other.toml").write_text("backlog = 2\n")
+    assert shown("--config", "other.toml") == {"backlog": ("2", "other.toml:1")}
+    assert shown(WSGATE_CONFIG="other.toml") == {"backlog": ("2", "other.toml:1")}
+    assert shown("--config", os.devnull) == {}
+    (here / "more.env").write_text("WSGATE_CONFIG=other.toml\n")
+    assert "backlog" in shown("--env-file", "more.env")
+
+
+def test_a_file_can_name_a_file_of_variables(calls: Calls, here: Path) -> None:
+    (here / "wsgate.toml").write_text('\nenv-file = "one.env"\nport = 1\n')
+    (here / "one.env").write_text("WSGATE_PORT=2\n")
+    (here / "two.env").write_text("WSGATE_PORT=3\n")
+    assert shown()["port"] == ("2", "variable WSGATE_PORT of one.env")
+    del os.environ["WSGATE_PORT"]
+    assert shown(WSGATE_ENV_FILE="two.env")["port"] == ("3", "variable WSGATE_PORT of two.env")
+
+
+def test_the_variables_of_a_file_are_those_of_the_app_too(calls: Calls, here: Path) -> None:
+    (here / "more.env").write_text("WSG_OF_THE_APP=1\n")
+    assert invoke("main:app", "--env-file", "more.env").output == ""
+    assert os.environ["WSG_OF_THE_APP"] == "1"
+    assert "env_file" not in calls.options, "run would read it again"
+
+
+def test_a_project_can_have_the_settings(calls: Calls, here: Path) -> None:
+    (here / "pyproject.toml").write_text('[tool.wsgate]\napp = "main:app"\nfactory = true\n')
+    assert invoke().output == ""
+    assert calls[0][0] == "main:app"
+    assert calls.options["factory"] is True
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "line"),
+    [
+        (["--config", "nowhere"], {}, "--config nowhere: No such file or directory"),
+        (["--config", "."], {}, "--config .: Is a directory"),
+        ([], {"WSGATE_CONFIG": "."}, "Invalid value for WSGATE_CONFIG: .: Is a directory"),
+        (["--env-file", "nowhere"], {}, "--env-file nowhere: No such file or directory"),
+        (["--env-file", "."], {}, "--env-file .: Is a directory"),
+        (
+            [],
+            {"WSGATE_ENV_FILE": "nowhere"},
+            "Invalid value for WSGATE_ENV_FILE: nowhere: No such file or directory",
+        ),
+        (["--config", "no.toml"], {}, "no.toml:2: env-file nowhere: No such file or directory"),
+        (
+            ["--config", "a.toml"],
+            {},
+            "a.toml:1: there is no setting prot; did you mean port?",
+        ),
+        (
+            ["--env-file", "port.env"],
+            {},
+            "Invalid value for WSGATE_PORT of port.env: must be 0 to 65535",
+        ),
+        ([], {"WSGATE_PORT": "65536"}, "Invalid value for WSGATE_PORT: must be 0 to 65535"),
+        (["--port", "65536"], {}, "--port must be 0 to 65535"),
+        (["--config", "both.toml"], {}, "both.toml:3: uds must be alone, without --fd"),
+        (["--config", "both.toml", "--uds", "a"], {}, "--uds must be alone, without --fd"),
+    ],
+)
+def test_a_wrong_value_names_its_source_in_one_line(
+    calls: Calls, here: Path, args: list[str], env: dict[str, str], line: str
+) -> None:
+    (here / "no.toml").write_text('\nenv-file = "nowhere"\n')
+    (here / "a.toml").write_text("prot = 1\n")
+    (here / "both.toml").write_text('fd = 3\n\nuds = "a"\n')
+    (here / "port.env").write_text("WSGATE_PORT=65536\n")
+    result = invoke("--show-config", *args, **env)
+    assert (result.exit_code, result.output) == (1, f"Error: {line}\n")
+
+
+def test_an_error_of_the_server_names_the_line(calls: Calls, here: Path) -> None:
+    (here / "wsgate.toml").write_text('app = "main:app"\nfd = 9\n')
+    calls.error = ConfigError("--fd 9 is not a socket", setting="fd")
+    assert invoke().output == "Error: wsgate.toml:2: fd 9 is not a socket\n"
+    calls.error = ConfigError('"main:app" is 7, not an ASGI app', setting="app")
+    assert invoke().output == 'Error: wsgate.toml:1: "main:app" is 7, not an ASGI app\n'
+    assert invoke("other:app").output == 'Error: "main:app" is 7, not an ASGI app\n'
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"]])
+def test_help_does_not_need_a_file_that_can_be_read(here: Path, args: list[str]) -> None:
+    (here / "wsgate.toml").write_text("nonsense")
+    assert invoke(*args).exit_code == 0
+    assert invoke().output.startswith("Error: wsgate.toml:1: ")
+    context = cli.main.make_context("wsgate", [], resilient_parsing=True)
+    assert context.params["port"] == 8000
+
+
+def test_the_configuration_of_logging_is_passed_on(calls: Calls) -> None:
+    invoke("main:app", "--log-config", "log.ini")
+    assert calls.options["log_config"] == "log.ini"
+
+
 # -- help and version ------------------------------------------------------------------------------
 
 
@@ -286,7 +467,8 @@ def test_help_lists_every_setting() -> None:
     assert result.exit_code == 0
     listed = set(re.findall(r"(?m)^  (--[-a-z0-9]+)", result.output))
     settings = {option_of(name) for name in FIELDS}
-    assert listed == settings | {"--factory", "--app-dir", "--version", "--help"}
+    program = {option_of(one.name) for one in PROGRAM_SETTINGS} - {"--app"}
+    assert listed == settings | program | {"--config", "--show-config", "--version", "--help"}
     assert {"--no-" + option_of(name)[2:] for name in SWITCHES} <= set(
         re.findall(r"--no-[-a-z]+", result.output)
     )
@@ -306,10 +488,9 @@ def test_help_has_the_settings_under_the_headings_of_their_groups() -> None:
     groups = dict.fromkeys(setting.group for setting in SETTINGS)
     assert list(found) == [*groups, "Other options"]
     for group in groups:
-        options = {option_of(setting.name) for setting in SETTINGS if setting.group == group}
-        by_hand = {"--factory", "--app-dir"} if group == "Application" else set()
-        assert found[group] == options | by_hand
-    assert found["Other options"] == {"--version", "--help"}
+        settings = (one for one in (*SETTINGS, *PROGRAM_SETTINGS) if one.group == group)
+        assert found[group] == {option_of(one.name) for one in settings} - {"--app"}
+    assert found["Other options"] == {"--config", "--show-config", "--version", "--help"}
 
 
 def test_help_does_not_show_aliases() -> None:
@@ -327,7 +508,7 @@ def test_help_has_the_texts_of_the_declarations() -> None:
 
 def test_help_shows_the_defaults() -> None:
     text = " ".join(invoke("--help").output.split())
-    for default in ("2048", "auto", "info", "16777216", "20.0", "(here)"):
+    for default in ("2048", "auto", "16777216", "20.0", "(here)"):
         assert f"[default: {default}]" in text
     stale = "those of the stale file that a socket replaces, or 666"
     for default in ("127.0.0.1", "8000", stale, "no limit", "any"):

@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import inspect
+import logging
 import math
 import pickle
 from pathlib import Path
@@ -12,6 +13,7 @@ from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.settings import Kind, Setting
 
+FIELDS = [field.name for field in dataclasses.fields(Config)]
 MAX_INT = 2**31 - 1
 MAX_SIZE = 2**62
 TINY = math.nextafter(0, 1)  # the smallest number above 0
@@ -49,11 +51,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "reset_contextvars": False,
         "loop": "auto",
         "http": "auto",
-        "log_level": "info",
+        "ws": "auto",
+        "log_level": None,
+        "use_colors": None,
         "access_log": True,
         "limit_connections": None,
         "limit_connections_per_ip": None,
         "limit_concurrency": None,
+        "limit_max_requests": None,
+        "limit_max_requests_jitter": 0,
         "limit_request_head": 65_536,
         "limit_request_target": None,
         "limit_request_fields": None,
@@ -134,6 +140,8 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
     "limit_connections": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
     "limit_connections_per_ip": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
     "limit_concurrency": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "limit_max_requests": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
+    "limit_max_requests_jitter": ([0, 1], [(-1, NOT_NEGATIVE)]),
     "limit_request_head": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
     # The limit of the head holds as well, so these have no maximum.
     "limit_request_target": ([1, 2**70], [(0, POSITIVE), (-1, POSITIVE)]),
@@ -189,9 +197,10 @@ def test_a_number_beyond_its_bound_names_its_option(name: str, value: Any, wante
 
 CHOICES = {
     "lifespan": ("auto", "on", "off"),
-    "loop": ("auto", "asyncio", "uvloop"),
-    "http": ("auto", "fast", "h11"),
-    "log_level": ("critical", "error", "warning", "info", "debug"),
+    "loop": ("auto", "asyncio", "uvloop", "none"),
+    "http": ("auto", "fast", "h11", "httptools"),
+    "ws": ("auto", "websockets", "websockets-sansio", "wsproto", "none"),
+    "log_level": ("critical", "error", "warning", "info", "debug", "trace"),
 }
 
 
@@ -203,12 +212,32 @@ def test_each_choice_is_accepted(name: str, choice: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-@pytest.mark.parametrize("value", ["", "AUTO", "INFO", "trio", None, 1, ["auto"]])
+@pytest.mark.parametrize("value", ["", "AUTO", "trio", 1, True, ["auto"]])
 def test_another_choice_names_its_option(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as raised:
         Config(**{name: value})
     option = name.replace("_", "-")
     assert str(raised.value) == f"--{option} must be one of {', '.join(CHOICES[name])}"
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [
+        (None, None),
+        ("INFO", "info"),
+        ("Debug", "debug"),
+        *((getattr(logging, level.upper()), level) for level in CHOICES["log_level"][:-1]),
+        (5, "trace"),
+    ],
+)
+def test_a_level_is_taken_as_logging_and_uvicorn_take_it(level: Any, name: str | None) -> None:
+    assert Config(log_level=level).log_level == name
+
+
+@pytest.mark.parametrize("level", [0, 6, 11, "loud", "WARN"])
+def test_another_level_is_refused(level: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^--log-level must be one of critical, error, warning"):
+        Config(log_level=level)
 
 
 @pytest.mark.parametrize("path", ["", "/a", "/a/b"])
@@ -280,6 +309,14 @@ class BytesPath:
         return b"/path"
 
 
+# What None stands for in uvicorn.
+OF_NONE = {
+    "headers": (),
+    "timeout_graceful_shutdown": math.inf,
+    "ws_ping_interval": 0.0,
+    "ws_ping_timeout": math.inf,
+}
+
 OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
     Kind.WHOLE_NUMBER: ["8000", b"8000", True, False, 1.0, [], object()],
     Kind.PERMISSIONS: ["660", 432.0, True],
@@ -303,7 +340,7 @@ OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
         if not setting.choices
         for value in OF_ANOTHER_TYPE[setting.kind]
         if not ((setting.repeated or setting.commas) and value == "a")
-        if not ((setting.repeated or setting.is_optional) and value is None)
+        if value is not None or not (setting.is_optional or setting.name in OF_NONE)
     ],
 )
 def test_a_value_of_another_type_names_its_option(name: str, value: Any) -> None:
@@ -315,13 +352,19 @@ def test_a_value_of_another_type_names_its_option(name: str, value: Any) -> None
     assert raised.value.setting == name
 
 
-NOT_OPTIONAL = [one.name for one in SETTINGS if not (one.is_optional or one.repeated)]
-
-
-@pytest.mark.parametrize("name", NOT_OPTIONAL)
-def test_none_is_refused_if_it_is_not_the_default(name: str) -> None:
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize("name", FIELDS)
+def test_none_is_refused_if_it_is_no_value(name: str) -> None:
+    (setting,) = (setting for setting in SETTINGS if setting.name == name)
+    if setting.is_optional or name in OF_NONE:
         config_of(**{name: None})
+    else:
+        with pytest.raises(ConfigError):
+            config_of(**{name: None})
+
+
+@pytest.mark.parametrize(("name", "value"), OF_NONE.items())
+def test_none_is_what_it_is_in_uvicorn(name: str, value: Any) -> None:
+    assert getattr(config_of(**{name: None}), name) == value
 
 
 @pytest.mark.parametrize(
@@ -336,7 +379,7 @@ def test_none_is_refused_if_it_is_not_the_default(name: str) -> None:
         ({"uds": b"\n"}, r"--uds must be a list of strings, not b'\n'"),
         ({"uds_perms": "660"}, "--uds-perms must be file permissions such as 0o660, not '660'"),
         ({"host": None}, "--host must be a list of strings, not None"),
-        ({"ws_ping_interval": None}, "--ws-ping-interval must be a number, not None"),
+        ({"ws_idle_timeout": None}, "--ws-idle-timeout must be a number, not None"),
         ({"access_log": 1}, "--access-log must be True or False, not 1"),
         ({"ws_origins": "a"}, "--ws-origins must be a list of strings, not 'a'"),
         ({"ws_origins": [1]}, "--ws-origins must be a list of strings"),
@@ -453,8 +496,8 @@ def test_an_error_of_an_unknown_name_suggests_the_closest_one(name: str, closest
 
 def test_a_name_unlike_any_other_is_only_refused() -> None:
     with pytest.raises(ConfigError) as raised:
-        config_of(reload=True)
-    assert str(raised.value) == "there is no setting reload"
+        config_of(tea=True)
+    assert str(raised.value) == "there is no setting tea"
 
 
 ALIASES = [

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from docs import generate
-from wsgate.config import SETTINGS
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS
 from wsgate.settings import Setting
 
 PAGE = generate.settings_page()
@@ -45,6 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         r"stateDiagram-v2\n.*?```", "stateDiagram-v2\n```", architecture, flags=re.DOTALL
     )
     (docs / "architecture.md").write_text(stale)
+    migration = (generate.DOCS / "migrate-from-uvicorn.md").read_text()
+    (docs / "migrate-from-uvicorn.md").write_text(migration.replace("| `--host` | same |\n", ""))
     monkeypatch.setattr(generate, "DOCS", docs)
     return docs
 
@@ -55,6 +57,7 @@ def test_a_check_names_the_stale_pages_and_the_command(folder: Path) -> None:
     assert result.exit_code == 1
     assert result.output == (
         "docs/reference/settings.md is stale: run `make docs` and commit it\n"
+        "docs/migrate-from-uvicorn.md is stale: run `make docs` and commit it\n"
         "docs/architecture.md is stale: run `make docs` and commit it\n"
     )
     assert (folder / "architecture.md").read_text() == before
@@ -64,7 +67,9 @@ def test_a_check_names_the_stale_pages_and_the_command(folder: Path) -> None:
 def test_stale_pages_are_written_once(folder: Path) -> None:
     result = CliRunner().invoke(generate.main)
     assert result.output == (
-        "docs/reference/settings.md is written\ndocs/architecture.md is written\n"
+        "docs/reference/settings.md is written\n"
+        "docs/migrate-from-uvicorn.md is written\n"
+        "docs/architecture.md is written\n"
     )
     assert result.exit_code == 0
     assert (folder / "reference" / "settings.md").read_text() == PAGE
@@ -80,15 +85,15 @@ def test_a_page_without_its_region_is_an_error(folder: Path) -> None:
     assert "Error: there is no region <!-- generated: states of the session -->" in result.output
 
 
-@pytest.mark.parametrize("page", ["", "<!-- generated: states of a -->\nno end", "<!-- end -->"])
+@pytest.mark.parametrize("page", ["", "<!-- generated: a -->\nno end", "<!-- end -->"])
 def test_a_region_needs_both_of_its_marks(page: str) -> None:
     with pytest.raises(click.ClickException):
         generate.fill_region(page, "a", "new")
 
 
 def test_a_region_is_replaced_and_nothing_else() -> None:
-    page = "a\n<!-- generated: states of b -->\nold\n<!-- end -->\nc\n<!-- end -->\n"
-    filled = "a\n<!-- generated: states of b -->\nnew\n<!-- end -->\nc\n<!-- end -->\n"
+    page = "a\n<!-- generated: b -->\nold\n<!-- end -->\nc\n<!-- end -->\n"
+    filled = "a\n<!-- generated: b -->\nnew\n<!-- end -->\nc\n<!-- end -->\n"
     assert generate.fill_region(page, "b", "new") == filled
     assert generate.fill_region(filled, "b", "new") == filled
 
@@ -118,8 +123,11 @@ def test_the_reference_has_the_groups_in_their_order() -> None:
 
 
 def test_the_reference_has_the_options_that_are_no_settings() -> None:
-    for variable in ("WSGATE_APP", "WSGATE_FACTORY", "WSGATE_APP_DIR"):
-        assert f"- Variable: `{variable}`\n" in PAGE
+    for setting in PROGRAM_SETTINGS:
+        assert f"- Variable: `{setting.variables[0]}`\n" in PAGE
+    assert "### `APP`\n" in PAGE
+    assert "- Keyword: the first argument of `wsgate.run()`\n" in PAGE
+    assert "- Keyword: `factory` of `wsgate.run()`\n" in PAGE
     assert "Call APP to get the app. An async factory is awaited.\n" in PAGE
 
 
@@ -143,7 +151,7 @@ def test_no_line_of_the_text_is_too_long() -> None:
             "none",
         ),
         ("root_path", "string, /like/this, or empty", "none"),
-        ("loop", "one of `auto`, `asyncio`, `uvloop`", "`auto`"),
+        ("loop", "one of `auto`, `asyncio`, `uvloop`, `none`", "`auto`"),
         ("access_log", "`true` or `false`", "on"),
         ("reset_contextvars", "`true` or `false`", "off"),
         ("ws_ping_interval", "number of seconds, 0 or greater", "20"),

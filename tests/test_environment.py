@@ -35,8 +35,9 @@ def options(monkeypatch: pytest.MonkeyPatch) -> Options:
     """Collect the options of a call of `run`, which only checks them."""
     kept: Options = {}
 
-    def run(app_name: str, *, factory: bool, app_dir: str, **options: Any) -> None:
-        kept.update(options, app=app_name, factory=factory, app_dir=app_dir)
+    def run(app_name: str, *, factory: bool, app_dir: str, interface: str, **options: Any) -> None:
+        kept.update(options, app=app_name, factory=factory, app_dir=app_dir, interface=interface)
+        options.pop("log_config", None)
         Worker(app, Config(**options))
 
     monkeypatch.setattr(cli, "run", run)
@@ -47,8 +48,9 @@ def invoke(*args: str, **env: str) -> Result:
     return CliRunner().invoke(cli.main, args, env=env, prog_name="wsgate")
 
 
-def test_every_parameter_but_the_version_has_a_variable() -> None:
-    assert [p.name for p in cli.main.params if p not in PARAMETERS] == ["version"]
+def test_every_parameter_but_those_that_print_has_a_variable() -> None:
+    names = [p.name for p in cli.main.params if p not in PARAMETERS]
+    assert names == ["show_config", "version"]
 
 
 def test_each_name_of_an_option_is_a_variable(options: Options) -> None:

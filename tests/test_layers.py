@@ -17,10 +17,17 @@ ALLOWED: dict[str, set[str]] = {
     "streams": set(),
     "threads": set(),
     "loggers": {"streams", "diagnosis"},
-    "loading": {"diagnosis", "loggers"},
+    "text_file": set(),
+    "interfaces": set(),
+    "loading": {"diagnosis", "loggers", "interfaces"},
     "settings": set(),
-    "config": {"settings"},
-    "environment": {"settings"},
+    "answers": {"settings"},
+    "config": {"settings", "answers"},
+    "env_file": {"text_file"},
+    "config_file": {"settings", "text_file"},
+    "environment": {"settings", "config_file"},
+    "show_config": {"settings"},
+    "logging": {"observe"},
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},
@@ -32,14 +39,20 @@ ALLOWED: dict[str, set[str]] = {
     # It publishes by way of a small interface, and knows no connection.
     "topics": {"ws"},
     # It receives events and knows nothing of the protocols and the server.
-    "observe": {"loggers", "streams", "threads", "diagnosis"},
+    "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
     "server": {
         *("fields", "http", "ws", "asgi", "tls", "topics", "observe", "config", "proxies"),
         *("loggers", "diagnosis", "threads"),
     },
-    "process": {"server", "observe", "config", "loading", "loggers", "streams", "threads"},
+    "process": {
+        *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
+        "env_file",
+    },
     "testing": {"config", "server", "process"},
-    "cli": {"settings", "config", "environment", "process", "wsgate"},
+    "cli": {
+        *("settings", "answers", "config", "environment", "process", "wsgate"),
+        *("config_file", "env_file", "show_config"),
+    },
     "__init__": {"config", "process"},
     "__main__": {"cli"},
 }
@@ -51,6 +64,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 WITHOUT_IO = {
     *(*LEAVES, "fields", "http", "ws", "proxies", "asgi", "tls", "topics", "settings", "config"),
+    "answers",
 }
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import functools
+import inspect
 import json
 import logging
 import os
@@ -367,8 +368,14 @@ def test_repr_that_raises() -> None:
     assert short_repr(Odd()) == f"<{Odd.__qualname__}>"
 
 
+def with_two(one: Any, two: Any, *, three: Any) -> None:
+    """Take no three arguments."""
+
+
 def test_callable_with_other_arguments(write: Write) -> None:
     reason = "it cannot be called with (scope, receive, send)"
+    assert load_error(with_two) == f"the app is {with_two!r}, not an ASGI app: {reason}"
+    reason += "; a WSGI app needs --interface wsgi"
     assert load_error(wsgi) == f"the app is {wsgi!r}, not an ASGI app: {reason}"
     assert load_error(lambda: wsgi, factory=True) == (
         f"the app's factory returned {wsgi!r}, not an ASGI app: {reason}"
@@ -641,3 +648,96 @@ def test_failing_log_handler_does_not_prevent_loading(
     finally:
         logger.removeHandler(handler)
     assert "a handler or filter of wsgate.error fails: OSError: the disk" in capfd.readouterr().err
+
+
+# -- interfaces ------------------------------------------------------------------------------------
+
+ASGI_2_DETECTED = (
+    "ASGI 2 app detected. Set --interface asgi2 (interface='asgi2') to make this explicit."
+)
+
+
+def asgi2(scope: Any) -> Callable[..., Any]:
+    """Serve ASGI 2."""
+
+    async def instance(receive: Any, send: Any) -> None:
+        scope["called"] = receive, send
+
+    return instance
+
+
+class Asgi2:
+    """A class that is an ASGI 2 app."""
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        self.scope["called"] = receive, send
+
+
+def other_argument(config: Any) -> Any:
+    return asgi2
+
+
+async def was_called(app: Any) -> bool:
+    """Call an app, and return whether it was called with its arguments."""
+
+    async def receive() -> Any: ...
+    async def send(message: Any) -> None: ...
+
+    scope: dict[str, Any] = {"asgi": {}}
+    await app(scope, receive, send)
+    return bool(scope["called"] == (receive, send))
+
+
+@pytest.mark.parametrize("given", [asgi2, Asgi2, functools.partial(asgi2)])
+async def test_an_asgi2_app_is_recognized(given: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with captured(caplog):
+        assert await was_called(load(given))
+        assert await was_called(load(lambda: given, factory=True))
+    assert caplog.messages == [ASGI_2_DETECTED, ASGI_2_DETECTED]
+
+
+@pytest.mark.parametrize("given", [asgi2, Asgi2, functools.partial(asgi2)])
+async def test_an_asgi2_app_can_be_named(given: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def make_later() -> Any:
+        return given
+
+    with captured(caplog):
+        assert await was_called(load(given, interface="asgi2"))
+        assert await was_called(load(lambda: given, factory=True, interface="asgi2"))
+        made = load(make_later, factory=True, interface="asgi2")
+        assert await was_called(await complete(made))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("given", [other_argument, Instances, wsgi, lambda scope, more: None])
+def test_other_callables_are_not_taken_for_asgi2_apps(given: Any) -> None:
+    assert "not an ASGI app: " in load_error(given)
+
+
+def test_an_asgi2_app_is_none_of_asgi3() -> None:
+    assert "it cannot be called with (scope, receive, send)" in load_error(asgi2, interface="asgi3")
+    assert load_error(app, interface="asgi2") == (
+        f"the app is {app!r}, not an app for --interface asgi2: it cannot be called with (scope)"
+    )
+
+
+def test_a_wsgi_app_has_to_be_named() -> None:
+    given: Any = wsgi
+    made: Any = load(given, interface="wsgi")
+    assert inspect.iscoroutinefunction(made)
+    assert load_error(app, interface="wsgi") == (
+        f"the app is {app!r}, not an app for --interface wsgi: "
+        "it cannot be called with (environ, start_response)"
+    )
+    assert load_error(7, interface="wsgi") == "the app is 7, not an ASGI app"
+
+
+def test_an_app_of_a_named_interface_is_not_called_as_a_factory() -> None:
+    def lax(*arguments: Any) -> Any:
+        raise AssertionError
+
+    load(lax, interface="wsgi")
+    load(lax, interface="asgi2")

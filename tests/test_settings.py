@@ -15,7 +15,10 @@ from wsgate.settings import (
     Kind,
     Setting,
     accept_aliases,
+    accept_answered,
+    name_of,
     option_of,
+    parse_pair,
     setting,
     settings_of,
     variable_of,
@@ -88,6 +91,9 @@ def test_every_name_is_an_option_and_a_variable() -> None:
     assert BY_NAME["layers"].options == ("--layer",)
     assert BY_NAME["layers"].variables == ("WSGATE_LAYER", "WSGATE_LAYERS")
     assert option_of("ws_max_size") == "--ws-max-size"
+    assert BY_NAME["heat"].keys == ("heat", "hot")
+    assert BY_NAME["layers"].keys == ("layers", "layer")
+    assert name_of("--ws-max-size") == name_of("ws-max-size") == "ws_max_size"
     assert variable_of("--ws-max-size") == variable_of("ws_max_size") == "WSGATE_WS_MAX_SIZE"
 
 
@@ -221,3 +227,65 @@ def test_a_declaration_is_complete(one: Setting) -> None:
         assert one.unit == "seconds"
     if one.is_optional and one.kind not in (Kind.TEXT, Kind.PATH) and one.name != "fd":
         assert one.default_text, "default_text is missing for None"
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fire:
+    """What an oven without a fire is asked for."""
+
+    wood: int | None = setting(
+        None, group="", help="It is electric.", check=Bound("0: it is electric", lambda n: n == 0)
+    )
+
+
+@accept_answered(Fire)
+@accept_aliases
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Electric:
+    """An oven without a fire."""
+
+    heat: int = setting(200, group="Heat", help="Degrees.", normalize=lambda heat: heat or 100)
+
+
+def electric(**options: Any) -> Electric:
+    return Electric(**options)
+
+
+def test_answered_names_are_taken_and_have_no_effect() -> None:
+    assert electric(wood=0) == electric(wood=None) == Electric()
+    assert electric(wood=0, heat=1).heat == 1
+
+
+@pytest.mark.parametrize(
+    ("wood", "error"),
+    [(1, "--wood must be 0: it is electric"), ("a", "--wood must be a whole number, not 'a'")],
+)
+def test_another_value_is_answered(wood: Any, error: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        electric(wood=wood)
+    assert str(raised.value) == error
+    assert raised.value.setting == "wood"
+
+
+def test_an_unknown_name_is_still_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^there is no setting coal$"):
+        electric(coal=1)
+
+
+def test_a_value_of_python_can_be_normalized() -> None:
+    assert electric(heat=None).heat == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"), [("a:b", ("a", "b")), (" a : b:c ", ("a", "b:c")), ("a:", ("a", ""))]
+)
+def test_a_pair_has_a_colon(text: str, pair: tuple[str, str]) -> None:
+    assert parse_pair(text) == pair
+
+
+def test_a_pair_without_a_colon_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^'a' is not of the form NAME:VALUE$"):
+        parse_pair("a")

@@ -3,16 +3,20 @@
 import platform
 import signal
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import click
+from click.core import ParameterSource
 
 import wsgate
-from wsgate import environment
-from wsgate.config import APPLICATION, SETTINGS
+from wsgate import config_file, env_file, environment
+from wsgate.answers import ANSWERS
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.process.run import run
-from wsgate.settings import Kind, Setting
+from wsgate.settings import Kind, Setting, parse_pair
+from wsgate.show_config import config_text
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status, by the convention of shells
 
@@ -30,10 +34,10 @@ class _HeaderType(click.ParamType):  # type: ignore[type-arg]  # not generic in 
     ) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
-        name, colon, content = str(value).partition(":")
-        if not colon:
-            self.fail(f"{value!r} is not of the form NAME:VALUE", param, ctx)
-        return name.strip(), content.strip()
+        try:
+            return parse_pair(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _ListType(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
@@ -88,7 +92,19 @@ _TYPES: dict[Kind, Any] = {
 
 
 class _Command(click.Command):
-    """A command whose help lists the options under the headings of their groups."""
+    """A command with settings from several sources, whose help has the headings of their groups."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the files that the command line or a variable names, then process all options."""
+        given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+        help_option = self.get_help_option(ctx)
+        only_prints = {"version", help_option.name if help_option else "help"}
+        if not (ctx.resilient_parsing or given.keys() & only_prints):
+            try:
+                _read_sources(ctx, given)
+            except ConfigError as error:
+                raise click.ClickException(environment.message(error, ctx)) from None
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each group of options under its heading, those without a group last."""
@@ -102,14 +118,49 @@ class _Command(click.Command):
                 formatter.write_dl(records)
 
 
+def _read_sources(context: click.Context, given: Mapping[str, Any]) -> None:
+    """Read the file of variables, and then the configuration file, which one of them may name.
+
+    given: the options of the command line. If only the configuration file names a file of
+    variables, they are set after it was read, and go before its other values.
+    """
+    sources = environment.sources_of(context)
+    variables = _value_of("env_file", context, given)
+    if variables:
+        _load_env_file(variables, sources)
+    path = _value_of("config", context, given)
+    settings = (*SETTINGS, *PROGRAM_SETTINGS, *ANSWERS)
+    sources.file = config_file.read(path, settings) if path else config_file.find(settings)
+    if sources.file is None:
+        return
+    context.default_map = sources.file.values
+    if not variables and "env_file" in sources.file.values:
+        context.set_parameter_source("env_file", ParameterSource.DEFAULT_MAP)
+        _load_env_file(sources.file.values["env_file"], sources)
+
+
+def _value_of(name: str, context: click.Context, given: Mapping[str, Any]) -> str | None:
+    """Return the value of an option on the command line, or else of its variable."""
+    if isinstance(given.get(name), str):
+        return str(given[name])
+    (option,) = (one for one in context.command.params if one.name == name)
+    context.set_parameter_source(name, ParameterSource.ENVIRONMENT)
+    return option.resolve_envvar_value(context)
+
+
+def _load_env_file(path: str, sources: environment.Sources) -> None:
+    sources.env_file = path
+    sources.from_env_file = env_file.load(path)
+
+
 def _type(setting: Setting) -> Any:
     if setting.choices:
         return click.Choice(setting.choices)
     return _RepeatedType() if setting.repeated else _TYPES[setting.kind]
 
 
-def _option(setting: Setting) -> environment.Option:
-    """Return the option of a setting."""
+def _option(setting: Setting, *, hidden: bool = False) -> environment.Option:
+    """Return the option of a setting. hidden: the help does not list it."""
     names = setting.options
     if setting.is_switch:
         names = tuple(f"{name}/--no-{name[2:]}" for name in names)
@@ -117,6 +168,7 @@ def _option(setting: Setting) -> environment.Option:
     return environment.Option(
         [*names, setting.name],
         group=setting.group,
+        hidden=hidden,
         type=_type(setting),
         is_flag=setting.is_switch,
         multiple=setting.repeated or setting.kind is Kind.PAIRS,
@@ -138,20 +190,22 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
 
 
 _PARAMETERS = [
-    environment.Argument(["app"]),
+    environment.Argument(["app"], required=False),
     *map(_option, SETTINGS),
+    *(_option(one) for one in PROGRAM_SETTINGS if one.name != "app"),
+    *(_option(one, hidden=True) for one in ANSWERS),
     environment.Option(
-        ["--factory"],
-        group=APPLICATION,
-        is_flag=True,
-        help="Call APP to get the app. An async factory is awaited.",
+        ["--config"],
+        group=_OTHER,
+        metavar="FILE",
+        show_default="wsgate.toml, else [tool.wsgate] of pyproject.toml, in the current folder",
+        help="TOML file with settings, by the names of their options: port = 9000. Options and "
+        "variables override it.",
     ),
-    environment.Option(
-        ["--app-dir"],
-        group=APPLICATION,
-        default="",
-        show_default="here",
-        help="Folder that is searched first for modules.",
+    click.Option(
+        ["--show-config"],
+        is_flag=True,
+        help="Print each setting with its value and where that is from, and exit.",
     ),
     click.Option(
         ["--version"],  # not in the environment: images use WSGATE_VERSION for their own version
@@ -165,15 +219,53 @@ _PARAMETERS = [
 
 
 @click.command(cls=_Command, params=_PARAMETERS, context_settings={"max_content_width": 100})
-def main(app: str, factory: bool, app_dir: str, **options: Any) -> None:
+@click.pass_context
+def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
     """Serve the ASGI application APP, "module:attribute".
 
-    An environment variable can set each option: WSGATE_WS_MAX_SIZE sets --ws-max-size.
+    An environment variable can set each option: WSGATE_WS_MAX_SIZE sets --ws-max-size. So can a
+    file in TOML: see --config.
     """
     try:
-        run(app, factory=factory, app_dir=app_dir, **options)
+        if show_config:
+            Config(**_server_options(context))
+            click.echo(config_text(_settings_with_origins(context)), nl=False)
+        elif values["app"] is None:
+            raise click.MissingParameter(ctx=context, param_hint="'APP'", param_type="argument")
+        else:
+            run(values["app"], **_program_options(context), **_server_options(context))
     except ConfigError as error:
-        click.echo(f"Error: {environment.message(error, click.get_current_context())}", err=True)
+        click.echo(f"Error: {environment.message(error, context)}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:  # before the server has installed its signal handlers
         sys.exit(INTERRUPTED)
+
+
+def _server_options(context: click.Context) -> dict[str, Any]:
+    """Return the options of `Config`, and those that are answered, if they are given."""
+    given = {one.name for one in ANSWERS if _parameter(one, context).is_given(context)}
+    names = [one.name for one in SETTINGS] + [one.name for one in ANSWERS if one.name in given]
+    return {name: context.params[name] for name in names}
+
+
+def _program_options(context: click.Context) -> dict[str, Any]:
+    """Return the options of `run` only. The file of variables has been read already."""
+    names = {one.name for one in PROGRAM_SETTINGS} - {"app", "env_file"}
+    options = {name: context.params[name] for name in names}
+    if options["log_config"] is None:  # which has another meaning in Python
+        del options["log_config"]
+    return options
+
+
+def _settings_with_origins(context: click.Context) -> Iterator[tuple[Setting, Any, str]]:
+    for one in (*PROGRAM_SETTINGS, *SETTINGS):
+        origin = _parameter(one, context).origin(context)
+        if origin == "default" and one.default_text:
+            origin = f"default: {one.default_text}"
+        yield one, context.params[one.name], origin
+
+
+def _parameter(setting: Setting, context: click.Context) -> environment.Parameter:
+    (found,) = (p for p in context.command.params if p.name == setting.name)
+    assert isinstance(found, environment.Parameter)
+    return found

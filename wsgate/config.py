@@ -1,18 +1,23 @@
 """Every setting of a server: declared once, with its default, bounds, names and help text."""
 
+import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from wsgate.answers import Answers
 from wsgate.errors import ConfigError
-from wsgate.settings import Bound, accept_aliases, setting, settings_of
+from wsgate.settings import Bound, accept_aliases, accept_answered, setting, settings_of
+from wsgate.types import Interface
 
 Lifespan = Literal["auto", "on", "off"]
-Loop = Literal["auto", "asyncio", "uvloop"]
-Http = Literal["auto", "fast", "h11"]
+Loop = Literal["auto", "asyncio", "uvloop", "none"]
+Http = Literal["auto", "fast", "h11", "httptools"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
-LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+Ws = Literal["auto", "websockets", "websockets-sansio", "wsproto", "none"]
+LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -52,6 +57,37 @@ _TLS_VERSION = Bound(
 )
 
 
+def _level_name(level: object) -> object:
+    """Return the name of a level of `logging`, which may be a number or in upper case."""
+    if isinstance(level, str):
+        return level.lower()
+    names = {number: name for name, number in _LEVELS.items()}
+    return names.get(level, level) if isinstance(level, int) else level
+
+
+_LEVELS = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": 5,  # as in uvicorn
+}
+
+
+def _zero_for_none(value: object) -> object:
+    return 0.0 if value is None else value
+
+
+def _forever_for_none(value: object) -> object:
+    return math.inf if value is None else value
+
+
+def _empty_for_none(value: object) -> object:
+    return () if value is None else value
+
+
+@accept_answered(Answers)
 @accept_aliases
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -257,22 +293,38 @@ class Config:
         "auto",
         group=RUNTIME,
         help="Event loop that the command and `run()` start. `auto` is uvloop if it is installed, "
-        "otherwise asyncio.",
+        "otherwise asyncio; `none` is asyncio.",
     )
     http: Http = setting(
         "auto",
         group=RUNTIME,
         help="Parser of HTTP/1.1. `fast` parses common requests with the built-in parser and "
-        "leaves anything ambiguous to h11; `h11` leaves all requests to h11; `auto` is `fast`.",
+        "leaves anything ambiguous to h11; `h11` leaves all requests to h11; `auto` and "
+        "`httptools` are `fast`.",
+    )
+    ws: Ws = setting(
+        "auto",
+        group=RUNTIME,
+        help="Whether WebSockets are served. `none` ignores the `Upgrade` header, so that the app "
+        "answers a handshake as a plain request; all other values are names of uvicorn's for the "
+        "same thing: the one implementation of wsgate.",
     )
 
     # -- logging -------------------------------------------------------------------------------
 
-    log_level: LogLevel = setting(
-        "info",
+    log_level: LogLevel | None = setting(
+        None,
         group=LOGGING,
-        help="Lowest level that the server logs. Applies to the command and `run()`; with "
-        "`serve()` the program configures logging.",
+        help="Lowest level that the server logs. `trace` logs each message of the app too. Applies "
+        "to the command and `run()`; with `serve()` the program configures logging.",
+        default_text="info, or the levels in --log-config",
+        normalize=_level_name,
+    )
+    use_colors: bool | None = setting(
+        None,
+        group=LOGGING,
+        help="Show the levels of log lines in colour.",
+        default_text="on a terminal",
     )
     access_log: bool = setting(
         True,
@@ -308,6 +360,24 @@ class Config:
         unit="requests and WebSockets",
         default_text="no limit",
         above=0,
+    )
+
+    limit_max_requests: int | None = setting(
+        None,
+        group=CONNECTIONS,
+        help="Number of requests and WebSockets that the app may complete. Then the server stops "
+        "gracefully, for a supervisor to start it again.",
+        unit="requests and WebSockets",
+        default_text="no limit",
+        above=0,
+    )
+    limit_max_requests_jitter: int = setting(
+        0,
+        group=CONNECTIONS,
+        help="Largest number that is added at random to `--limit-max-requests`, so that servers "
+        "that started together do not stop together.",
+        unit="requests and WebSockets",
+        minimum=0,
     )
 
     # -- HTTP requests -------------------------------------------------------------------------
@@ -366,6 +436,7 @@ class Config:
         "app's own header of the same name replaces it. `Connection`, `Content-Length`, "
         "`Transfer-Encoding` and `Upgrade` are refused.",
         option="--header",
+        normalize=_empty_for_none,
     )
     date_header: bool = setting(
         True, group=RESPONSES, help="Add the `Date` header to responses that have none."
@@ -386,6 +457,7 @@ class Config:
         "the same number of seconds to shut down, at least one.",
         unit="seconds",
         minimum=0,
+        normalize=_forever_for_none,
     )
     drain_seconds: float = setting(
         0.0,
@@ -488,6 +560,7 @@ class Config:
         help="Seconds between Pings to the client. 0 sends none.",
         unit="seconds",
         minimum=0,
+        normalize=_zero_for_none,
     )
     ws_ping_timeout: float = setting(
         20.0,
@@ -495,6 +568,7 @@ class Config:
         help="Seconds to wait for any data after a Ping before closing with 1011.",
         unit="seconds",
         above=0,
+        normalize=_forever_for_none,
     )
     ws_idle_timeout: float = setting(
         0.0,
@@ -595,3 +669,50 @@ def _tls_error(name: str, problem: str) -> ConfigError:
 
 
 SETTINGS = settings_of(Config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The settings of a program, besides those of its server: what it serves, and how it logs.
+
+    Each is an option of the command line and an argument of `wsgate.run`.
+    """
+
+    app: str | None = setting(
+        None, group=APPLICATION, help='The app to serve, as "module:attribute": `wsgate main:app`.'
+    )
+    factory: bool = setting(
+        False, group=APPLICATION, help="Call APP to get the app. An async factory is awaited."
+    )
+    interface: Interface = setting(
+        "auto",
+        group=APPLICATION,
+        help="Interface of the app. `asgi2` calls it with the scope, and what that returns with "
+        "`receive` and `send`. `wsgi` runs it in threads and serves no WebSockets; it needs "
+        "`pip install 'wsgate[wsgi]'`. `auto` is `asgi3`, or `asgi2` for an app that can only be "
+        "called with a `scope`.",
+    )
+    app_dir: str | os.PathLike[str] = setting(
+        "",
+        group=APPLICATION,
+        help="Folder that is searched first for modules.",
+        default_text="here",
+    )
+    env_file: str | os.PathLike[str] | None = setting(
+        None,
+        group=APPLICATION,
+        help="File of environment variables to set before anything else, one `NAME=VALUE` on each "
+        "line. Variables that exist already are not changed. It needs `pip install 'wsgate[env]'`.",
+    )
+    log_config: str | os.PathLike[str] | None = setting(
+        None,
+        group=LOGGING,
+        help="File that configures Python's `logging`: `.json`, `.yaml` and `.yml` files as "
+        "`logging.config.dictConfig` takes them, all others as `fileConfig` does. The loggers of "
+        "the server are `wsgate.error` and `wsgate.access`. YAML needs "
+        "`pip install 'wsgate[yaml]'`.",
+        default_text="the error log on stderr, the access log on stdout",
+    )
+
+
+PROGRAM_SETTINGS = settings_of(Program)

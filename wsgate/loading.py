@@ -12,12 +12,14 @@ from typing import Any
 from wsgate import loggers
 from wsgate.diagnosis import error_summary, short_repr
 from wsgate.errors import ConfigError
-from wsgate.types import App, Factory
+from wsgate.interfaces import adapt_asgi2, adapt_wsgi
+from wsgate.types import App, Factory, Interface
 
 # What the user's code may raise. An uncaught SystemExit would end the process without a message,
 # that of `sys.exit()` with status 0. A CancelledError may come from one of the user's own tasks.
 _FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 _ASGI_ARGUMENTS = ("scope", "receive", "send")
+_WSGI_ARGUMENTS = ("environ", "start_response")
 
 
 def load(
@@ -25,6 +27,7 @@ def load(
     *,
     factory: bool = False,
     app_dir: str | os.PathLike[str] | None = None,
+    interface: Interface = "auto",
 ) -> App | Awaitable[App]:
     """Return the app, or an awaitable for `complete` if an async factory makes it.
 
@@ -33,6 +36,7 @@ def load(
         factory: call `app` to get the app. Without this, an object that can only be a factory is
             called too, and a warning is logged.
         app_dir: a folder to search for modules first.
+        interface: how the app is called. Apps of other interfaces than ASGI 3 are adapted to it.
 
     Raises:
         ConfigError: its cause is the exception of the user's code.
@@ -41,14 +45,14 @@ def load(
         _add_to_path(app_dir)
     candidate: object = _find(app) if isinstance(app, str) else app
     subject = f'"{app}" is' if isinstance(app, str) else "the app is"
-    if factory or _is_factory(candidate):
+    if factory or (interface in _ASGI_3 and _is_factory(candidate)):
         if not factory:
             loggers.error.warning(
                 "ASGI app factory detected: calling it to get the app. "
                 "Set --factory (factory=True) to make this explicit."
             )
-        return _make(_check_callable(candidate, subject), _package(app))
-    return _check_app(candidate, subject)
+        return _make(_check_callable(candidate, subject), _package(app), interface)
+    return _adapt(candidate, subject, interface)
 
 
 async def complete(app: App | Awaitable[App]) -> App:
@@ -116,24 +120,26 @@ def _origin(module: ModuleType) -> str:
 # -- factories and apps ----------------------------------------------------------------------------
 
 
-def _make(factory: Callable[..., object], package: str) -> App | Awaitable[App]:
+def _make(
+    factory: Callable[..., object], package: str, interface: Interface
+) -> App | Awaitable[App]:
     try:
         made = factory()
     except _FAILURES as error:
         raise _factory_failure(error, package) from error
     if inspect.isawaitable(made) and not callable(made):
-        return _await_app(made, package)
-    return _check_app(made, "the app's factory returned")
+        return _await_app(made, package, interface)
+    return _adapt(made, "the app's factory returned", interface)
 
 
-async def _await_app(awaitable: Awaitable[object], package: str) -> App:
+async def _await_app(awaitable: Awaitable[object], package: str, interface: Interface) -> App:
     try:
         made = await awaitable
     except _FAILURES as error:
         if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
             raise
         raise _factory_failure(error, package) from error
-    return _check_app(made, "the app's factory returned")
+    return _adapt(made, "the app's factory returned", interface)
 
 
 def _is_being_cancelled() -> bool:
@@ -151,13 +157,14 @@ def _check_callable(candidate: object, subject: str) -> Callable[..., Any]:
     return candidate
 
 
-def _check_app(candidate: object, subject: str) -> App:
-    app = _check_callable(candidate, subject)
+def _check_app(app: Callable[..., Any], subject: str) -> App:
     if _may_be_app(app):
         return app
     fault = f"it cannot be called with ({', '.join(_ASGI_ARGUMENTS)})"
     if isinstance(app, type):
         fault = "an instance of the class may be one"
+    elif _fits(app, *_WSGI_ARGUMENTS, follow_wrapped=False):
+        fault += "; a WSGI app needs --interface wsgi"
     raise ConfigError(f"{subject} {short_repr(app)}, not an ASGI app: {fault}", setting="app")
 
 
@@ -192,3 +199,47 @@ def _fits(candidate: Callable[..., Any], *arguments: object, follow_wrapped: boo
     except TypeError:
         return False
     return True
+
+
+# -- interfaces ------------------------------------------------------------------------------------
+
+
+def _adapt(candidate: object, subject: str, interface: Interface) -> App:
+    """Return an app of any interface as an ASGI 3 app."""
+    app = _check_callable(candidate, subject)
+    if interface == "auto" and _is_asgi2(app):
+        loggers.error.warning(
+            "ASGI 2 app detected. Set --interface asgi2 (interface='asgi2') to make this explicit."
+        )
+        interface = "asgi2"
+    if interface in _ASGI_3:
+        return _check_app(app, subject)
+    arguments, adapt = _ADAPTERS[interface]
+    if _fits(app, *arguments, follow_wrapped=False) is False:
+        fault = f"it cannot be called with ({', '.join(arguments)})"
+        kind = f"{subject} {short_repr(app)}, not an app for --interface {interface}"
+        raise ConfigError(f"{kind}: {fault}", setting="app")
+    return adapt(app)
+
+
+_ASGI_3 = ("auto", "asgi3")
+_ADAPTERS: dict[str, tuple[tuple[str, ...], Callable[[Callable[..., Any]], App]]] = {
+    "asgi2": (("scope",), adapt_asgi2),
+    "wsgi": (_WSGI_ARGUMENTS, adapt_wsgi),
+}
+
+
+def _is_asgi2(candidate: Callable[..., Any]) -> bool:
+    """Return whether an object can only be an ASGI 2 app: it takes a `scope` and nothing else.
+
+    The name counts: a function with another argument is a factory that cannot be called. Of a
+    class, the instances must take `receive` and `send`.
+    """
+    if _may_be_app(candidate) or not _fits(candidate, "scope", follow_wrapped=False):
+        return False
+    if next(iter(inspect.signature(candidate, follow_wrapped=False).parameters)) != "scope":
+        return False
+    call = inspect.getattr_static(candidate, "__call__", None)
+    return not isinstance(candidate, type) or (
+        callable(call) and _fits(call, candidate, "receive", "send", follow_wrapped=False) is True
+    )

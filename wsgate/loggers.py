@@ -11,6 +11,8 @@ from typing import Any
 from wsgate import streams
 from wsgate.diagnosis import error_line
 
+TRACE = 5  # the level of `--log-level trace`, which uvicorn has too
+
 
 class _CallerlessRecord(logging.LogRecord):
     """A record with the attributes of every other, made in half the time: its caller is fixed.
@@ -101,3 +103,8 @@ class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
 
 error = GuardedLogger(logging.getLogger("wsgate.error"))
 access = GuardedLogger(logging.getLogger("wsgate.access"))
+
+
+def name_trace_level() -> None:
+    """Give the level `TRACE` its name in `logging`."""
+    logging.addLevelName(TRACE, "TRACE")

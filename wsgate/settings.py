@@ -9,11 +9,11 @@ import difflib
 import functools
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from wsgate.errors import ConfigError
 
@@ -73,6 +73,7 @@ class Setting:
             and None, which frameworks pass on as the default of uvicorn, as an empty list.
         secret: the value is a secret: it is never shown.
         aliases: further names that are accepted, each as option, variable and keyword.
+        normalize: turns what Python programs may pass besides, such as None, into a value.
         name, kind, default, choices, is_optional: taken from the field that it describes.
     """
 
@@ -90,6 +91,7 @@ class Setting:
     repeated: bool
     secret: bool
     aliases: tuple[str, ...]
+    normalize: Callable[[object], object] | None
     name: str = ""
     kind: Kind = Kind.TEXT
     default: Any = None
@@ -110,6 +112,11 @@ class Setting:
     def options(self) -> tuple[str, ...]:
         """Its options on the command line; those after the first are aliases."""
         return (self.option, *map(option_of, self.aliases))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Its names in Python and, with hyphens or underscores, in a configuration file."""
+        return tuple(dict.fromkeys((self.name, *map(name_of, self.options))))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -138,6 +145,8 @@ class Setting:
 
     def convert(self, value: object) -> object:
         """Return a value as the setting keeps it: paths as strings, repeated values in a list."""
+        if self.normalize is not None:
+            value = self.normalize(value)
         if self.repeated:
             return _to_tuple(value)
         if self.commas and isinstance(value, str):
@@ -189,6 +198,7 @@ def setting(
     repeated: bool = False,
     secret: bool = False,
     aliases: tuple[str, ...] = (),
+    normalize: Callable[[object], object] | None = None,
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
 
@@ -210,6 +220,7 @@ def setting(
         repeated=repeated,
         secret=secret,
         aliases=aliases,
+        normalize=normalize,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )
     return dataclasses.field(default=default, repr=not secret, metadata={_METADATA: declared})
@@ -239,7 +250,7 @@ def _complete(field: dataclasses.Field[Any]) -> Setting:
 
 
 def _without_none(annotation: object) -> tuple[object, bool]:
-    if not isinstance(annotation, UnionType):
+    if get_origin(annotation) not in (Union, UnionType):  # Union with a Literal in it
         return annotation, False
     members = [member for member in get_args(annotation) if member is not NoneType]
     return functools.reduce(operator.or_, members), NoneType in get_args(annotation)
@@ -250,9 +261,22 @@ def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def name_of(option: str) -> str:
+    """Return the name in Python of an option, or of a key that is written with hyphens."""
+    return option.removeprefix("--").replace("-", "_")
+
+
 def variable_of(name: str) -> str:
     """Return the environment variable of an option or a name: WSGATE_PORT of --port."""
     return "WSGATE_" + name.lstrip("-").replace("-", "_").upper()
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """Return the pair that is written as `NAME:VALUE`. Raises ConfigError for another text."""
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ConfigError(f"{text!r} is not of the form NAME:VALUE")
+    return name.strip(), value.strip()
 
 
 # -- types -----------------------------------------------------------------------------------------
@@ -317,7 +341,7 @@ def accept_aliases(cls: type[T]) -> type[T]:
     """
     settings = settings_of(cls)
     declared = {one.name: one for one in settings}
-    names = {alias: one.name for one in settings for alias in (*one.aliases, one.name)}
+    names = names_of(settings)
     construct = cls.__init__
 
     @functools.wraps(construct)
@@ -331,11 +355,40 @@ def accept_aliases(cls: type[T]) -> type[T]:
     return cls
 
 
+def accept_answered(answered: type[Any]) -> Callable[[type[T]], type[T]]:
+    """Let the constructor of a class of settings take the names of another one as well.
+
+    Their values are validated and have no other effect: the errors say what to use instead.
+    """
+    settings = settings_of(answered)
+    declared = {one.name: one for one in settings}
+
+    def decorate(cls: type[T]) -> type[T]:
+        construct = cls.__init__
+
+        @functools.wraps(construct)
+        def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
+            for name, one in declared.items():
+                if name in options:
+                    one.validate(one.convert(options.pop(name)))
+            construct(self, **options)
+
+        cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same, and more
+        return cls
+
+    return decorate
+
+
+def names_of(settings: Iterable[Setting]) -> dict[str, str]:
+    """Return all names that settings have in Python, each with the name of its setting."""
+    return {alias: one.name for one in settings for alias in (*one.aliases, one.name)}
+
+
 def _by_name(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Return options under the names of their settings; an alias goes before the name."""
     for option in options:
         if option not in names:
-            raise _unknown(option, names)
+            raise ConfigError(f"there is no setting {option}{suggestion(option, names)}")
     aliases = {
         names[option]: value
         for option, value in options.items()
@@ -344,7 +397,10 @@ def _by_name(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {option: value for option, value in options.items() if option == names[option]} | aliases
 
 
-def _unknown(option: str, names: dict[str, str]) -> ConfigError:
-    closest = difflib.get_close_matches(option, names, n=1)
-    hint = f"; did you mean {names[closest[0]]}?" if closest else ""
-    return ConfigError(f"there is no setting {option}{hint}")
+def suggestion(name: str, names: Mapping[str, str]) -> str:
+    """Return the end of an error that suggests another name for an unknown one, or nothing.
+
+    names: all names, each with what to suggest for it.
+    """
+    closest = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {names[closest[0]]}?" if closest else ""

@@ -15,6 +15,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Factory = Callable[[], App | Awaitable[App]]
+Interface = Literal["auto", "asgi3", "asgi2", "wsgi"]
 
 Address = tuple[str, int | None]
 """A host and a port, or the path of a Unix socket and None."""

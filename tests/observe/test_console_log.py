@@ -66,6 +66,28 @@ def test_only_terminals_get_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert err.getvalue().startswith("\033[32mINFO\033[0m:     info\n")
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+@pytest.mark.parametrize("use_colors", [True, False])
+def test_colours_can_be_chosen(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], use_colors: bool
+) -> None:
+    out = stream()
+    monkeypatch.setattr(sys, "stdout", out)
+    console_log.configure("info", use_colors=use_colors)
+    log_all_levels()
+    assert out.getvalue().startswith("\033[32mINFO\033[0m:  " if use_colors else "INFO:  ")
+
+
+def test_removed_handlers_leave_the_records_to_the_root_logger(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    console_log.configure("critical")
+    console_log.remove()
+    log_all_levels()
+    assert capsys.readouterr() == ("", "")
+    assert "warning" in caplog.messages
+
+
 def test_loggers_of_the_app_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     own = logging.getLogger("tests.app")
     console_log.configure("info")

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import json
 import logging
 import os
 import resource
@@ -89,7 +90,12 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("asyncio", asyncio.SelectorEventLoop), ("uvloop", uvloop.Loop)]
+    ("name", "kind"),
+    [
+        ("asyncio", asyncio.SelectorEventLoop),
+        ("none", asyncio.SelectorEventLoop),
+        ("uvloop", uvloop.Loop),
+    ],
 )
 def test_run_passes_on_the_app_the_settings_and_the_loop(
     stub: type[Stub], name: str, kind: type
@@ -172,10 +178,87 @@ def test_run_does_not_close_handlers_of_the_host(stub: type[Stub], tmp_path: Pat
     assert path.read_text() == "a later line\n"
 
 
-@pytest.mark.parametrize("log_config", ["logging.ini", {"version": 1}, object()])
+ROOT_ONLY = {"version": 1, "disable_existing_loggers": False, "loggers": {"wsgate": {}}}
+
+
+def test_run_applies_a_configuration_of_logging(
+    stub: type[Stub], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = {"a": {"class": "logging.StreamHandler"}}
+    logger = {"handlers": ["a"], "level": "INFO", "propagate": False}
+    config = {**ROOT_ONLY, "handlers": handlers, "loggers": {"wsgate": logger}}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(config))
+    for log_config in (config, path, str(path)):
+        for level in (None, "error"):
+            run(app, log_config=log_config, log_level=level)
+            loggers.error.warning("logged")
+            assert capsys.readouterr().err == ("" if level else "logged\n")
+
+
+def test_a_configuration_replaces_the_handlers_of_an_earlier_run(
+    stub: type[Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(app)
+    run(app, log_config=ROOT_ONLY)
+    assert not logging.getLogger("wsgate").handlers
+    assert logging.getLogger("wsgate").propagate
+
+
+@pytest.mark.parametrize("log_config", ["nowhere.ini", {}, object()])
 def test_other_values_of_log_config_are_refused(stub: type[Stub], log_config: object) -> None:
-    with pytest.raises(ConfigError, match="log_config must be None"):
+    with pytest.raises(ConfigError, match=r"^--log-config") as raised:
         run(app, log_config=log_config)
+    assert raised.value.setting == "log_config"
+
+
+def test_run_sets_variables_before_it_imports_the_app(
+    stub: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    (tmp_path / "wsg_env.py").write_text(
+        "import os\nvalue = os.environ['WSG_VALUE']\nasync def app(*_): pass\n"
+    )
+    path = tmp_path / ".env"
+    path.write_text("WSG_VALUE=seen\nWSGATE_PORT=nonsense\n")
+    run("wsg_env:app", app_dir=tmp_path, env_file=path)
+    assert sys.modules["wsg_env"].value == "seen"
+    with pytest.raises(ConfigError, match=r"^--env-file nowhere: No such file or directory$"):
+        run("wsg_env:app", app_dir=tmp_path, env_file="nowhere")
+
+
+def test_a_wsgi_app_gets_no_websockets(stub: type[Stub]) -> None:
+    def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    given: Any = wsgi
+    made = []
+    for served, interface in ((given, "wsgi"), (app, "asgi3")):
+        run(served, interface=interface, ws="auto")  # type: ignore[arg-type]  # a str
+        made.append(stub.made.config.ws)
+    assert made == ["none", "auto"]
+
+
+@pytest.mark.parametrize("interface", ["asgi", None, 3])
+def test_another_interface_is_refused(stub: type[Stub], interface: Any) -> None:
+    with pytest.raises(ConfigError) as raised:
+        run(app, interface=interface)
+    assert str(raised.value) == "--interface must be one of auto, asgi3, asgi2, wsgi"
+
+
+def test_the_app_is_traced_at_trace_level(
+    stub: type[Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(app, log_level="debug")
+    assert stub.made.app is app
+    run(app, log_level="trace")
+    assert stub.made.app is not app
+    traced: Any = stub.made.app
+    asyncio.run(traced({"type": "lifespan"}, None, None))
+    assert capsys.readouterr().err.startswith("TRACE:     - ASGI [1] Started scope={'type': ")
 
 
 def test_run_writes_all_log_lines_before_it_returns(

@@ -1,5 +1,7 @@
 import asyncio
+import functools
 import math
+import random
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -269,3 +271,49 @@ async def test_without_a_limit_there_is_always_room() -> None:
     assert not made.is_full
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
+
+
+# -- the limit of requests -------------------------------------------------------------------------
+
+
+async def test_the_server_is_asked_to_stop_after_the_last_call() -> None:
+    worker = context(limit_max_requests=3)
+    asked: list[int] = []
+    for number in range(5):
+        worker.ask_to_stop = functools.partial(asked.append, number)
+        task = asyncio.create_task(asyncio.sleep(0))
+        registry: Any = worker.websockets if number % 2 else worker.exchanges
+        registry[task] = None
+        await task
+        worker.on_task_end(task)
+        assert worker.is_idle
+    assert asked == [2], "at the third call, and only once"
+
+
+async def test_without_a_server_nobody_is_asked() -> None:
+    worker = context(limit_max_requests=1)
+    worker.on_task_end(asyncio.create_task(asyncio.sleep(0)))
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
+    worker = context()
+    assert worker.on_task_end == worker.task_ended
+
+
+def test_the_limit_gets_a_random_number_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[tuple[int, int]] = []
+
+    def randint(low: int, high: int) -> int:
+        bounds.append((low, high))
+        return high
+
+    monkeypatch.setattr(random, "randint", randint)
+    assert context(limit_max_requests=10, limit_max_requests_jitter=5)._calls_left == 15
+    assert context(limit_max_requests=10)._calls_left == 10
+    assert bounds == [(0, 5), (0, 0)]
+    assert context(limit_max_requests_jitter=5)._calls_left is None
+
+
+@pytest.mark.parametrize("ws", ["auto", "websockets", "websockets-sansio", "wsproto", "none"])
+def test_what_a_connection_may_switch_to(ws: str) -> None:
+    assert context(ws=ws).upgrade_to == (None if ws == "none" else b"websocket")

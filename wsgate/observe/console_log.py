@@ -13,7 +13,7 @@ from wsgate.observe.log_queue import FLUSH_TIMEOUT
 _handlers: list[ConsoleHandler] = []  # attached by `configure`
 
 
-def configure(level: str) -> None:
+def configure(level: str, *, use_colors: bool | None = None) -> None:
     """Attach a console handler to each of the two loggers and set their level.
 
     The host program's handlers, on these loggers or elsewhere, stay as they are. Handlers of an
@@ -21,10 +21,11 @@ def configure(level: str) -> None:
 
     Args:
         level: the name of a level of `logging`, in any case.
+        use_colors: show levels in colour, None for those on a terminal.
     """
-    _remove_handlers()
-    errors = _console_handler("error log", sys.stderr)
-    accesses = _console_handler("access log", sys.stdout)
+    remove()
+    errors = _console_handler("error log", sys.stderr, use_colors)
+    accesses = _console_handler("access log", sys.stdout, use_colors)
     errors.connect(accesses)
     _handlers[:] = errors, accesses
     _attach("wsgate", errors, level)
@@ -49,16 +50,21 @@ def close() -> None:
         handler.writer.close(FLUSH_TIMEOUT)
 
 
-def _remove_handlers() -> None:
+def remove() -> None:
+    """Undo an earlier `configure`: records propagate, and the levels are those of the root."""
     for handler in _handlers:
         for name in ("wsgate", "wsgate.access"):
-            logging.getLogger(name).removeHandler(handler)
+            logger = logging.getLogger(name)
+            logger.removeHandler(handler)
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
         handler.close()
     _handlers.clear()
 
 
-def _console_handler(title: str, stream: TextIO) -> ConsoleHandler:
-    has_colours = not stream.closed and stream.isatty()
+def _console_handler(title: str, stream: TextIO, use_colors: bool | None) -> ConsoleHandler:
+    is_terminal = not stream.closed and stream.isatty()
+    has_colours = is_terminal if use_colors is None else use_colors
     return ConsoleHandler(title, stream, ConsoleFormatter(has_colours=has_colours))
 
 

@@ -1,22 +1,33 @@
 """The format of log lines, and the escaping of text from clients in them."""
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 import wsgate.observe.preload  # noqa: F401  # formatting a traceback must not import anything
+from wsgate.loggers import TRACE
 from wsgate.types import Address
+
+_COLOURS: dict[int, int] = {
+    TRACE: 34,
+    logging.DEBUG: 36,
+    logging.INFO: 32,
+    logging.WARNING: 33,
+    logging.ERROR: 31,
+    logging.CRITICAL: 91,
+}
+
+
+def level_prefix(record: logging.LogRecord, *, has_colours: bool) -> str:
+    """Return the level with a colon, padded to the width of a column, possibly in colour."""
+    name = record.levelname
+    padding = " " * (8 - len(name))
+    if has_colours:
+        name = f"\033[{_COLOURS.get(record.levelno, 39)}m{name}\033[0m"
+    return f"{name}:{padding}"
 
 
 class ConsoleFormatter(logging.Formatter):
     """Formats a record as `INFO:     message`, the level in colour on a terminal."""
-
-    COLOURS: ClassVar[dict[int, int]] = {
-        logging.DEBUG: 36,
-        logging.INFO: 32,
-        logging.WARNING: 33,
-        logging.ERROR: 31,
-        logging.CRITICAL: 91,
-    }
 
     def __init__(self, *, has_colours: bool) -> None:
         super().__init__()
@@ -34,11 +45,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """Return the record's line."""
-        name = record.levelname
-        if self._has_colours:
-            name = f"\033[{self.COLOURS.get(record.levelno, 39)}m{name}\033[0m"
-        padding = " " * (8 - len(record.levelname))
-        return f"{name}:{padding} {record.message}"
+        return f"{level_prefix(record, has_colours=self._has_colours)} {record.message}"
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
         """Return a traceback, indented and escaped: it may quote what a client sent."""

@@ -7,20 +7,21 @@ import os
 import resource
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
-from wsgate import loggers, streams, threads
+from wsgate import env_file as variables, loggers, streams, threads
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import complete, load
 from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
+from wsgate.observe.message_trace import trace
 from wsgate.observe.throttled_log import throttled
 from wsgate.process import signals, sockets
 from wsgate.process.server import Server
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT
-from wsgate.types import App, Factory
+from wsgate.types import App, Factory, Interface
 
 STARTUP_FAILED = 3  # the exit status
 
@@ -32,6 +33,8 @@ def run(
     *,
     factory: bool = False,
     app_dir: str | os.PathLike[str] | None = None,
+    interface: Interface = "auto",
+    env_file: str | os.PathLike[str] | None = None,
     log_config: object = _CONSOLE,
     **options: Any,
 ) -> None:
@@ -41,9 +44,12 @@ def run(
         app: an ASGI app, or "module:attribute" of one.
         factory: call `app` to get the app, and await the result if it is awaitable.
         app_dir: a folder to search for modules first.
-        log_config: None leaves `logging` alone. By default the loggers `wsgate.error` and
-            `wsgate.access` write to stderr and stdout.
-        options: those of `Config`.
+        interface: of the app: "asgi3", "asgi2", "wsgi", or "auto".
+        env_file: a file of environment variables to set before the app is imported.
+        log_config: a configuration of `logging`: a dict for `dictConfig`, or the path of a JSON,
+            YAML or .ini file. None leaves `logging` alone. By default the loggers `wsgate.error`
+            and `wsgate.access` write to stderr and stdout.
+        options: those of `Config`, also by the names that uvicorn has for them.
 
     Raises:
         ConfigError: a setting, the app or an address cannot be used.
@@ -53,12 +59,14 @@ def run(
     """
     _check_no_running_loop()
     streams.open_missing()
-    config = Config(**options)
+    config = _config_of(interface, options)
     _set_up_log(log_config, config)
     try:
+        if env_file is not None:
+            variables.load(env_file)
         make_loop = _loop_factory(config.loop)
         with _causes_logged():
-            loaded = load(app, factory=factory, app_dir=app_dir)
+            loaded = load(app, factory=factory, app_dir=app_dir, interface=interface)
         _raise_file_limit()
         _serve_in_new_loop(make_loop(), loaded, config)
     except StartupFailed as error:
@@ -72,13 +80,14 @@ async def serve(
     *,
     factory: bool = False,
     app_dir: str | os.PathLike[str] | None = None,
+    interface: Interface = "auto",
     handle_signals: bool = True,
     **options: Any,
 ) -> None:
     """Serve an app in the running event loop; logging is left to the caller.
 
     Args:
-        app, factory, app_dir: as for `run`.
+        app, factory, app_dir, interface: as for `run`.
         handle_signals: stop on SIGINT and SIGTERM, and raise the signal again afterwards. Has no
             effect outside the main thread.
         options: those of `Config`; `loop` has no effect here.
@@ -87,9 +96,21 @@ async def serve(
         ConfigError: a setting, the app or an address cannot be used.
         StartupFailed: the app's lifespan refuses to start.
     """
-    config = Config(**options)
-    loaded = await complete(load(app, factory=factory, app_dir=app_dir))
-    await Server(loaded, config).serve(handle_signals=handle_signals)
+    config = _config_of(interface, options)
+    loaded = await complete(load(app, factory=factory, app_dir=app_dir, interface=interface))
+    await Server(_trace_if_logged(loaded), config).serve(handle_signals=handle_signals)
+
+
+def _config_of(interface: Interface, options: dict[str, Any]) -> Config:
+    """Return the settings of the server. WSGI has no WebSockets: handshakes are plain requests."""
+    if interface not in get_args(Interface):
+        choices = ", ".join(get_args(Interface))
+        raise ConfigError(f"--interface must be one of {choices}", setting="interface")
+    return Config(**{**options, "ws": "none"} if interface == "wsgi" else options)
+
+
+def _trace_if_logged(app: App) -> App:
+    return trace(app) if loggers.error.logger.isEnabledFor(loggers.TRACE) else app
 
 
 def _complete_app(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) -> App:
@@ -140,7 +161,8 @@ def _serve_in_new_loop(
     with contextlib.ExitStack() as handlers:
         try:
             notifier = Notifier.from_environment()
-            server = Server(_complete_app(loop, loaded), config, notifier=notifier)
+            app = _trace_if_logged(_complete_app(loop, loaded))
+            server = Server(app, config, notifier=notifier)
             handlers.enter_context(
                 signals.handle(
                     loop,
@@ -163,10 +185,16 @@ def _log_and_exit(error: StartupFailed) -> NoReturn:
 
 
 def _set_up_log(log_config: object, config: Config) -> None:
+    loggers.name_trace_level()
+    level, use_colors = config.log_level, config.use_colors
     if log_config is _CONSOLE:
-        console_log.configure(config.log_level)
+        console_log.configure(level or "info", use_colors=use_colors)
     elif log_config is not None:
-        raise ConfigError("log_config must be None (leave logging alone) or omitted")
+        # Most programs do not need `logging.config`, which imports a server and more.
+        from wsgate.observe import log_config as own  # noqa: PLC0415
+
+        console_log.remove()
+        own.apply(log_config, level=level, use_colors=use_colors)
 
 
 def _raise_file_limit() -> None:
@@ -197,7 +225,7 @@ def _is_late_retry(error: object, context: dict[str, Any]) -> bool:
 
 
 def _loop_factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name == "asyncio":
+    if name in ("asyncio", "none"):
         return asyncio.new_event_loop
     try:
         import uvloop  # noqa: PLC0415  # it is optional

@@ -47,6 +47,7 @@ class Server:
         self._lifecycle = Lifecycle(self.worker)
         self._is_running = False
         self._stop_requested = asyncio.Event()
+        self.worker.ask_to_stop = self.ask_to_stop
 
     @property
     def sockets(self) -> list[socket.socket]:

@@ -46,7 +46,7 @@ class Http1Driver:
     def __init__(self, worker: "Worker", wire: "Wire") -> None:
         self.worker = worker
         self.wire = wire
-        self.http1 = worker.http1(worker.head_limits, handshake.PROTOCOL)
+        self.http1 = worker.http1(worker.head_limits, worker.upgrade_to)
         self._exchange: Exchange | None = None
         self._drained = 0
         self._is_idle = True  # no byte of the next request has arrived

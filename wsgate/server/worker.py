@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import math
 import os
+import random
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -34,7 +35,7 @@ from wsgate.types import App, Header
 from wsgate.ws.codecs import codec_maker
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import DeflateSettings
-from wsgate.ws.handshake import lines_of
+from wsgate.ws.handshake import PROTOCOL, lines_of
 from wsgate.ws.limits import MessageLimits
 from wsgate.ws.origins import Origins
 
@@ -87,6 +88,8 @@ class Worker:
             --proxy-protocol.
         first_check: Seconds from the opening of a WebSocket to its first check.
         http1: The class of the HTTP/1.1 parser.
+        upgrade_to: The protocol that a connection may switch to, None with --ws none.
+        ask_to_stop: Called when the app has completed --limit-max-requests calls.
         process: The id of the serving process.
         variables: The context variables of the server's callbacks.
         app_variables: The context variables of which each call of the app gets a copy. They
@@ -111,7 +114,10 @@ class Worker:
         self.connections: set[OpenConnection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
-        self.on_task_end = self.task_ended  # one bound method, shared by all tasks
+        self.ask_to_stop: Callable[[], object] = _do_nothing
+        self._calls_left = _max_calls(config)
+        # One bound method, shared by all tasks.
+        self.on_task_end = self.task_ended if self._calls_left is None else self._count_task_end
         self.variables = contextvars.copy_context()
         self.app_variables = contextvars.Context() if config.reset_contextvars else self.variables
         self.ended = Waiters()
@@ -129,6 +135,7 @@ class Worker:
         self.http1: type[Http1Connection] = (
             H11Http1Connection if config.http == "h11" else BuiltinHttp1Connection
         )
+        self.upgrade_to = None if config.ws == "none" else PROTOCOL
         self.observers = Observers([access_log.log_event] if config.access_log else [])
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields
@@ -253,6 +260,26 @@ class Worker:
         self.websockets.pop(task, None)
         if self.ended:
             self.ended.wake()
+
+    def _count_task_end(self, task: asyncio.Task[None]) -> None:
+        """Remove a call of the app that has ended, and stop the server after the last one."""
+        self.task_ended(task)
+        assert self._calls_left is not None
+        self._calls_left -= 1
+        if self._calls_left == 0:
+            loggers.error.info("The limit of requests is reached (--limit-max-requests)")
+            self.ask_to_stop()
+
+
+def _do_nothing() -> None:
+    """Stand in for a server that can be stopped."""
+
+
+def _max_calls(config: Config) -> int | None:
+    if config.limit_max_requests is None:
+        return None
+    jitter = random.randint(0, config.limit_max_requests_jitter)  # noqa: S311  # no secret
+    return config.limit_max_requests + jitter
 
 
 def _forwarded_headers(config: Config) -> ForwardedHeaders | None:

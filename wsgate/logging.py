@@ -1,0 +1,81 @@
+"""Formatters for your own configuration of `logging`: see docs/logging.md.
+
+They take the arguments of uvicorn's, whose names they have.
+"""
+
+import copy
+import logging
+import sys
+from typing import ClassVar, Literal, TextIO
+
+from wsgate.observe.log_format import level_prefix
+
+Style = Literal["%", "{", "$"]
+
+
+class DefaultFormatter(logging.Formatter):
+    """Adds `levelprefix` to a record: `INFO:    `, in colour on a terminal.
+
+    Args:
+        fmt, datefmt, style: as for `logging.Formatter`.
+        use_colors: None for colours if the standard stream is a terminal.
+    """
+
+    default: ClassVar[str] = "%(levelprefix)s %(message)s"
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Style = "%",
+        use_colors: bool | None = None,
+    ) -> None:
+        super().__init__(self.default if fmt is None else fmt, datefmt, style)
+        stream = self._stream()
+        is_terminal = not stream.closed and stream.isatty()
+        self._has_colours = is_terminal if use_colors is None else use_colors
+
+    @staticmethod
+    def _stream() -> TextIO:
+        return sys.stderr
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """Return the record's line."""
+        record = copy.copy(record)  # another handler's formatter gets the same record
+        record.__dict__.update(self._more_fields(record))
+        return super().formatMessage(record)
+
+    def _more_fields(self, record: logging.LogRecord) -> dict[str, str]:
+        return {"levelprefix": level_prefix(record, has_colours=self._has_colours)}
+
+
+class AccessFormatter(DefaultFormatter):
+    """Adds `client_addr`, `request_line` and `status_code` to the records of `wsgate.access`.
+
+    Of a WebSocket, the request line is `WebSocket /path`, and the status all that follows.
+    """
+
+    default = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
+
+    @staticmethod
+    def _stream() -> TextIO:
+        return sys.stdout
+
+    def _more_fields(self, record: logging.LogRecord) -> dict[str, str]:
+        client, request, status = _access_fields(record)
+        return {
+            **super()._more_fields(record),
+            "client_addr": client,
+            "request_line": request,
+            "status_code": status,
+        }
+
+
+def _access_fields(record: logging.LogRecord) -> tuple[str, str, str]:
+    """Return the three parts of an access line; those of another record are in the second."""
+    before, quote, _ = str(record.msg).partition('" ')
+    if record.name != "wsgate.access" or not quote or not isinstance(record.args, tuple):
+        return "", record.getMessage(), ""
+    head = before % record.args[: before.count("%")]
+    client, _, request = head.partition(' - "')
+    return client, request, record.getMessage()[len(head) + len(quote) :]
