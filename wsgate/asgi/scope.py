@@ -52,12 +52,15 @@ def host_and_port(name: object) -> Address | None:
 
 
 def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
-    """Return the scope of a request, with the extensions for trailers and early hints."""
+    """Return the scope of a request, with the extensions for trailers, early hints and files."""
     scope = _connection_scope(request, peer, mount, peer.scheme)
     scope["type"] = "http"
     scope["method"] = request.method
-    scope["extensions"]["http.response.trailers"] = {}
-    scope["extensions"]["http.response.early_hint"] = {}
+    extensions = scope["extensions"]
+    extensions["http.response.trailers"] = {}
+    extensions["http.response.early_hint"] = {}
+    extensions["http.response.pathsend"] = {}
+    extensions["http.response.zerocopysend"] = {}
     return cast("HTTPScope", scope)
 
 
