@@ -29,8 +29,10 @@ ALLOWED: dict[str, set[str]] = {
     "topics": {"ws"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis"},
+    # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
+    "static": {"fields", "observe"},
     "server": {
-        *("fields", "http", "ws", "asgi", "topics", "observe", "config"),
+        *("fields", "http", "ws", "asgi", "topics", "observe", "config", "static"),
         *("loggers", "diagnosis", "threads"),
     },
     "process": {"server", "observe", "config", "loading", "loggers", "streams", "threads"},

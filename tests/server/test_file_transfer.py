@@ -293,11 +293,7 @@ async def test_many_large_files_use_no_memory_and_no_descriptor_is_left(path: Pa
             clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
             for client in clients:
                 client.sendall(GET)
-            await until(
-                lambda count=count: (
-                    len(connections) == count and all(c.gate.is_shut for c in connections)
-                )
-            )
+            await are_stalled(server, count)
             assert all(c.transport.get_write_buffer_size() == 0 for c in connections)
             for client in clients:
                 client.close()
