@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
+Extensions = dict[str, dict[str, Any]]
 _WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
@@ -53,14 +54,15 @@ def host_and_port(name: object) -> Address | None:
 
 def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
     """Return the scope of a request, with the extensions for trailers, early hints and files."""
-    scope = _connection_scope(request, peer, mount, peer.scheme)
+    extensions: Extensions = {
+        "http.response.trailers": {},
+        "http.response.early_hint": {},
+        "http.response.pathsend": {},
+        "http.response.zerocopysend": {},
+    }
+    scope = _connection_scope(request, peer, mount, peer.scheme, extensions)
     scope["type"] = "http"
     scope["method"] = request.method
-    extensions = scope["extensions"]
-    extensions["http.response.trailers"] = {}
-    extensions["http.response.early_hint"] = {}
-    extensions["http.response.pathsend"] = {}
-    extensions["http.response.zerocopysend"] = {}
     return cast("HTTPScope", scope)
 
 
@@ -75,14 +77,18 @@ def websocket_scope(
         mount: Root path and lifespan state.
         subprotocols: Offered by the client, in its order.
     """
-    scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme])
+    extensions: Extensions = {"websocket.http.response": {}}
+    scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme], extensions)
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols
-    scope["extensions"]["websocket.http.response"] = {}
     return cast("WebSocketScope", scope)
 
 
-def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -> dict[str, Any]:
+def _connection_scope(
+    request: Request, peer: Peer, mount: Mount, scheme: str, extensions: Extensions
+) -> dict[str, Any]:
+    if peer.tls is not None:
+        extensions["tls"] = dict(peer.tls)
     raw_path = request.raw_path
     # The target `*` of OPTIONS is not a path, so it gets no root path.
     root = "" if raw_path == b"*" else mount.root_path
@@ -101,7 +107,7 @@ def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -
         "client": peer.client,
         "server": peer.server,
         "state": dict(mount.state),
-        "extensions": {} if peer.tls is None else {"tls": dict(peer.tls)},
+        "extensions": extensions,
     }
 
 
