@@ -34,6 +34,7 @@ LATER = b"Sun, 06 Nov 1994 08:49:38 GMT"
         ({"if-modified-since": b"yesterday"}, SEND),
         ({"if-modified-since": b"Sun, 99 Foo 1994 99:99:99 GMT"}, SEND),
         ({"if-modified-since": DATE + b", " + DATE}, SEND),
+        ({"if-modified-since": b"Sun, 06 Nov 99999 08:49:37 GMT"}, SEND),
         ({"if-modified-since": b"9" * 1_000}, SEND),
         ({"if-modified-since": b""}, SEND),
         ({"if-match": TAG}, SEND),
