@@ -227,6 +227,26 @@ async def test_what_the_kernel_cannot_copy_is_sent_in_pieces(
         call.finish()
 
 
+async def test_a_socket_without_room_is_waited_for(
+    path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sendfile, refusals = os.sendfile, [None, None]
+
+    def full(target: int, source: int, offset: int, count: int) -> int:
+        if refusals:
+            refusals.pop()
+            raise BlockingIOError
+        return sendfile(target, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", full)
+    async with requested() as (client, _, call):
+        await call.send(START)
+        sending = call.start_send(pathsend(path))
+        assert (await client.response()).body == content
+        await soon(sending)
+        call.finish()
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
