@@ -36,7 +36,8 @@ DIFFERENCES: dict[str, str] = {
     "--log-level": "",
     "--access-log": "",
     "--use-colors": "",
-    "--proxy-headers": "RFC 7239 `Forwarded` is read as well, and `--forwarded-values` adds host, port and prefix",
+    "--proxy-headers": "RFC 7239 `Forwarded` is read as well, and `--forwarded-values` adds host, "
+    "port and prefix",
     "--server-header": "",
     "--date-header": "",
     "--forwarded-allow-ips": "the default has ::1, too; `unix:` is every Unix socket",

@@ -120,6 +120,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "headers": ("X-Name: a value", (("X-Name", "a value"),)),
     "date_header": ("false", False),
     "server_header": ("false", False),
+    "static": ("/=public", ("/=public",)),
+    "static_cache_control": ("max-age=60", "max-age=60"),
     "timeout_graceful_shutdown": ("0.5", 0.5),
     "drain_seconds": ("0.5", 0.5),
     "ws_origins": ("https://a.example, none", ("https://a.example", "none")),

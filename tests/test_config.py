@@ -68,6 +68,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "headers": (),
         "date_header": True,
         "server_header": True,
+        "static": (),
+        "static_cache_control": "no-cache",
         "timeout_graceful_shutdown": 10.0,
         "drain_seconds": 0.0,
         "ws_origins": (),

@@ -40,8 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "topics": {"ws"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
+    # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
+    "static": {"fields", "observe"},
     "server": {
         *("fields", "http", "ws", "asgi", "tls", "topics", "observe", "config", "proxies"),
+        "static",
         *("loggers", "diagnosis", "threads"),
     },
     "process": {

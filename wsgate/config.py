@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,7 @@ LOGGING = "Logging"
 CONNECTIONS = "Connections"
 REQUESTS = "HTTP requests"
 RESPONSES = "HTTP responses"
+STATIC = "Static files"
 SHUTDOWN = "Shutdown"
 HANDSHAKE = "WebSocket handshake"
 MESSAGES = "WebSocket messages"
@@ -46,6 +48,13 @@ _FORWARDED_VALUES = ("for", "proto", "host", "port", "prefix")
 _FORWARDED = Bound(
     f"some of {', '.join(_FORWARDED_VALUES)}", lambda values: set(values) <= set(_FORWARDED_VALUES)
 )
+# A prefix has no empty segment: the paths of files have none.
+_MOUNT = re.compile(r"/(?:[^/=]+/)*(?:[^/=]+)?=.+", re.DOTALL)
+_MOUNTS = Bound(
+    "PREFIX=FOLDER, with a prefix such as / or /static",
+    lambda mounts: all(map(_MOUNT.fullmatch, mounts)),
+)
+_FIELD_VALUE = Bound("the value of a header", lambda value: value.isascii() and value.isprintable())
 _ALL_PERMISSIONS = 0o777
 _PERMISSIONS = Bound("octal, 0 to 777", lambda permissions: 0 <= permissions <= _ALL_PERMISSIONS)
 
@@ -445,6 +454,26 @@ class Config:
         True,
         group=RESPONSES,
         help="Add the `Server` header, wsgate and its version, to responses that have none.",
+    )
+
+    # -- static files --------------------------------------------------------------------------
+
+    static: Sequence[str] = setting(
+        (),
+        group=STATIC,
+        help="Folder whose files are served under a path, as `PREFIX=FOLDER`; may be given several "
+        "times, and the longest prefix goes first. GET and HEAD of a path that is no file there go "
+        "to the app, as everything else does. Hidden files, and links that lead out of the folder, "
+        "are not served.",
+        repeated=True,
+        check=_MOUNTS,
+    )
+    static_cache_control: str = setting(
+        "no-cache",
+        group=STATIC,
+        help="The `Cache-Control` header of static files. With `no-cache` a browser asks each time "
+        "whether a file has changed; an empty value sends no such header.",
+        check=_FIELD_VALUE,
     )
 
     # -- shutdown ------------------------------------------------------------------------------

@@ -106,6 +106,27 @@ class HTTPResponseTrailers(TypedDict):
     more_trailers: NotRequired[bool]
 
 
+class HTTPResponsePathsend(TypedDict):
+    """A file as the whole body. path: absolute."""
+
+    type: Literal["http.response.pathsend"]
+    path: str
+
+
+class HTTPResponseZerocopysend(TypedDict):
+    """A part of an open file as a part of the body.
+
+    file: its descriptor, or a binary file. offset: in bytes, the file's position by default.
+    count: bytes at most, all to the end of the file by default. more_body: further parts follow.
+    """
+
+    type: Literal["http.response.zerocopysend"]
+    file: Any
+    offset: NotRequired[int | None]
+    count: NotRequired[int | None]
+    more_body: NotRequired[bool]
+
+
 class HTTPEarlyHint(TypedDict):
     """A 103 response before the app's own. links: values of Link headers (RFC 8288)."""
 

@@ -1,8 +1,8 @@
 """The chat as an ASGI application: one page, and one WebSocket per client.
 
-`app` serves the page at `/` and the chat at `/ws`. The rules for rooms, names and
-messages are in `rooms.py`. This file contains everything that waits: a reader and
-a writer for each client.
+`app` serves the page in `static` at `/` and the chat at `/ws`. The rules for rooms, names
+and messages are in `rooms.py`. This file contains everything that waits: a reader and a
+writer for each client.
 """
 
 import asyncio
@@ -11,10 +11,12 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wsgate.static import StaticFiles
 
 if TYPE_CHECKING or __package__:
     from .rooms import Bucket, ChatError, Limits, Member, Message, Rooms, clean_label, encode
@@ -27,6 +29,7 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+PAGE = Path(__file__).with_name("static")  # index.html: style, structure and script
 CLOSE_TIMEOUT = 5.0  # seconds to wait until the Close is sent
 
 
@@ -48,7 +51,7 @@ class Chat:
         """Create a chat. list_pause: seconds between two messages with the list of rooms."""
         self.limits = limits or Limits()
         self.rooms = Rooms(self.limits, clock=lambda: time.time_ns() // 1_000_000)
-        self._page = Page(Path(__file__).with_name("index.html").read_bytes())
+        self._page = StaticFiles(PAGE, headers=page_headers((PAGE / "index.html").read_bytes()))
         self._clients: set[Client] = set()
         self._list_pause = list_pause
         self._list_timer: asyncio.TimerHandle | None = None
@@ -57,7 +60,7 @@ class Chat:
         """Serve one connection, request or lifespan."""
         match scope["type"]:
             case "http":
-                await self._page.serve(scope, send)
+                await self._page(scope, receive, send)
             case "websocket":
                 await self._websocket(scope, receive, send)
             case "lifespan":
@@ -267,52 +270,14 @@ def optional_token(message: Message, field: str) -> str | None:
     return value
 
 
-class Page:
-    """Serves the page at `/` and errors for all other requests."""
-
-    def __init__(self, html: bytes) -> None:
-        policy = (b"content-security-policy", content_security_policy(html))
-        self._found = Answer(200, html, b"text/html", [(b"cache-control", b"no-cache"), policy])
-
-    async def serve(self, scope: Scope, send: Send) -> None:
-        """Answer a request: GET and HEAD of `/` with the page."""
-        method = scope["method"]
-        if route(scope) != "/":
-            answer = _NOT_FOUND
-        elif method in {"GET", "HEAD"}:
-            answer = self._found
-        else:
-            answer = _NOT_ALLOWED
-        await _send_response(send, answer, b"" if method == "HEAD" else answer.body)
-
-
-class Answer(NamedTuple):
-    """An HTTP response."""
-
-    status: int
-    body: bytes
-    media_type: bytes = b"text/plain"
-    headers: Sequence[tuple[bytes, bytes]] = ()
-
-
-_NOT_FOUND = Answer(404, b"There is nothing here.\n")
-_NOT_ALLOWED = Answer(405, b"Only GET and HEAD.\n", headers=[(b"allow", b"GET, HEAD")])
-_SECURITY_HEADERS: Headers = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
-
-
-async def _send_response(send: Send, answer: Answer, body: bytes) -> None:
-    entity: Headers = [
-        (b"content-type", answer.media_type + b"; charset=utf-8"),
-        (b"content-length", str(len(answer.body)).encode()),
+def page_headers(html: bytes) -> Headers:
+    """Return the headers that protect the page and its visitors."""
+    return [
+        (b"content-security-policy", content_security_policy(html)),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-opener-policy", b"same-origin"),
+        (b"cross-origin-resource-policy", b"same-origin"),
     ]
-    headers = [*entity, *answer.headers, *_SECURITY_HEADERS]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def content_security_policy(html: bytes) -> bytes:

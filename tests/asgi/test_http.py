@@ -5,7 +5,7 @@ import h11
 import pytest
 
 from tests.drivers import PARSERS, Chosen, http1 as connection
-from wsgate.asgi.http import MessageTable, Response, State, request_event
+from wsgate.asgi.http import FileRequest, MessageTable, Response, State, request_event
 from wsgate.errors import IllegalMessage, InvalidMessage
 from wsgate.http.h1.connection import Http1Connection
 from wsgate.http.request import HeadLimits, Request
@@ -24,7 +24,12 @@ class Exchange:
     """A request that has come, and the bytes of the response to it."""
 
     def __init__(
-        self, method: str = "GET", *, version: str = "1.1", messages: MessageTable = Response.HTTP
+        self,
+        method: str = "GET",
+        *,
+        version: str = "1.1",
+        messages: MessageTable = Response.HTTP,
+        te: bytes = b"trailers",
     ) -> None:
         self.method = method
         http1 = connection(HeadLimits())
@@ -32,7 +37,7 @@ class Exchange:
         assert isinstance(http1.take(), Request)
         http1.take()
         self.http1 = http1
-        self.response = Response(method, messages)
+        self.response = Response(method, messages, [(b"te", te)])
         self.out = b""
 
     @property
@@ -57,6 +62,7 @@ class Exchange:
 
     def send(self, message: dict[str, Any]) -> bytes:
         event = self.response.send(message)
+        assert not isinstance(event, FileRequest)
         out = b"" if event is None else self.http1.send(event, DEFAULTS)
         self.out += out
         return out
@@ -352,6 +358,25 @@ def test_trailers_are_dropped_without_a_chunked_body(
     assert exchange.parsed()[0] == status
 
 
+@pytest.mark.parametrize(
+    ("te", "sent"),
+    [
+        (b"trailers", True),
+        (b"gzip;q=0.5, Trailers", True),
+        (b"", False),
+        (b"gzip", False),
+        (b"trailers-not", False),
+    ],
+)
+def test_trailers_are_sent_only_to_a_client_that_asks_for_them(te: bytes, sent: bool) -> None:
+    exchange = Exchange(te=te)
+    exchange.start(trailers=True)
+    exchange.body(b"a")
+    out = b"0\r\nx-sum: 1\r\n\r\n" if sent else b"0\r\n\r\n"
+    assert exchange.send(trailers(SUM)) == out
+    assert exchange.state is State.COMPLETE
+
+
 def test_trailers_come_only_after_the_body() -> None:
     exchange = Exchange()
     for text in ("waiting for a response", "response started", "streaming the response"):
@@ -417,13 +442,32 @@ def test_http_1_0_gets_no_early_hints() -> None:
     assert Exchange(version="1.0").send(hint(b"</a.css>")) == b""
 
 
-def test_early_hints_come_only_before_the_response_starts() -> None:
+def test_early_hints_leave_while_the_head_is_held() -> None:
     exchange = Exchange()
     exchange.start()
-    for _ in range(2):
-        with pytest.raises(IllegalMessage, match=r"^'http.response.early_hint' cannot be sent"):
-            exchange.send(hint(b"</a.css>"))
-        exchange.body(b"a", more_body=True)
+    assert exchange.send(hint(b"</a.css>")) == (
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"
+    )
+    assert (exchange.state, exchange.left) == (State.HELD, False)
+
+
+def test_early_hints_after_the_head_are_checked_and_ignored() -> None:
+    exchange = Exchange()
+    exchange.start()
+    exchange.body(b"a", more_body=True)
+    assert exchange.send(hint(b"</a.css>")) == b""
+    with pytest.raises(InvalidMessage):
+        exchange.send(hint("</a.css>"))
+    assert exchange.state is State.STREAMING
+
+
+@pytest.mark.parametrize("with_trailers", [False, True])
+def test_early_hints_are_illegal_after_the_last_part_of_the_body(with_trailers: bool) -> None:
+    exchange = Exchange()
+    exchange.start(trailers=with_trailers)
+    exchange.body(b"a")
+    with pytest.raises(IllegalMessage, match=r"^'http.response.early_hint' cannot be sent"):
+        exchange.send(hint(b"</a.css>"))
 
 
 @pytest.mark.parametrize("links", [None, 5, ["</a.css>"], [b"</a>\r\nx: y"], [None], b"</a>"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from tests.drivers import PARSERS
-from wsgate.asgi.http import Response
+from wsgate.asgi.http import FileRequest, Response
 from wsgate.errors import IllegalMessage, InvalidMessage, RequestRefused
 from wsgate.http import response as module
 from wsgate.http.h1.connection import Http1Connection
@@ -190,6 +190,7 @@ def results(parser: type[Http1Connection], answer: Answer) -> list[object]:
 def outcome(http1: Http1Connection, response: Response, message: dict[str, Any]) -> object:
     try:
         event = response.send(message)
+        assert not isinstance(event, FileRequest)
         return b"" if event is None else http1.send(event, DEFAULTS)
     except (InvalidMessage, IllegalMessage) as error:
         return type(error), re.sub(r"0x[0-9a-f]+", "0x", str(error))
@@ -249,6 +250,7 @@ def test_a_cached_head_is_sent_with_the_current_default_headers() -> None:
         assert response.send({"type": "http.response.start", "status": 200}) is None
         event = response.send({"type": "http.response.body"})
         assert event is not None
+        assert not isinstance(event, FileRequest)
         answers.append((defaults, http1.send(event, defaults)))
     for defaults, answer in answers:
         assert [line for line in answer.split(b"\r\n") if line.startswith(b"date")] == [

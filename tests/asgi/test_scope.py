@@ -6,6 +6,12 @@ from wsgate.asgi.scope import Mount, Peer, http_scope, lifespan_scope, websocket
 from wsgate.http.request import Request
 
 CLIENT = ("127.0.0.1", 50_000)
+EXTENSIONS: dict[str, Any] = {
+    "http.response.trailers": {},
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+}
 HEADERS = [(b"host", b"example.org"), (b"x-twice", b"1"), (b"x-twice", b"2")]
 
 
@@ -38,7 +44,7 @@ def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8_000),
         "state": {"db": 1},
-        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+        "extensions": EXTENSIONS,
     }
 
 
@@ -138,7 +144,7 @@ def test_extensions_are_not_shared() -> None:
     )
     first["extensions"]["mine"] = {}
     first["extensions"]["http.response.trailers"]["mine"] = 1
-    assert second["extensions"] == {"http.response.trailers": {}, "http.response.early_hint": {}}
+    assert second["extensions"] == EXTENSIONS
 
 
 def test_the_scope_of_a_lifespan_holds_the_state_itself() -> None:

@@ -111,8 +111,9 @@ async def http(
     async def receive() -> Event:
         raise AssertionError("the page needs no request body")
 
-    scope = {"type": "http", "method": method, "path": path, "root_path": root_path}
+    scope: Event = {"type": "http", "method": method, "path": path, "root_path": root_path}
+    scope["headers"] = []
     await app(scope, receive, send)
     start, body = sent
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], headers, body["body"]
+    return start["status"], headers, body.get("body", b"")

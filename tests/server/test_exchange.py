@@ -12,6 +12,13 @@ from tests.harness.memory import connected, read_chunks, read_head, read_respons
 from tests.harness.waiting import turns
 from wsgate.errors import ClientDisconnected
 
+EXTENSIONS: dict[str, Any] = {
+    "http.response.trailers": {},
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+}
+
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
 
 
@@ -44,7 +51,7 @@ async def test_the_scope_has_every_key() -> None:
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8_000),
         "state": {},
-        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+        "extensions": EXTENSIONS,
     }
 
 

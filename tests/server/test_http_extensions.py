@@ -14,7 +14,7 @@ from wsgate.errors import IllegalMessage, InvalidMessage
 from wsgate.server.connection import HIGH_WATER
 from wsgate.testing import MemoryClient, connect
 
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\n\r\n"
 HINT = {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload; as=style"]}
 HINTED = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload; as=style\r\n\r\n"
 EXPECT = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
@@ -70,7 +70,7 @@ async def test_trailers_follow_a_chunked_body_and_the_connection_goes_on(
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\n\r\n", 200),
         (b"GET / HTTP/1.0\r\n\r\n", 200),
         (GET, 204),
     ],

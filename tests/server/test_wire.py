@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from wsgate.asgi.scope import Peer
 from wsgate.config import Config
 from wsgate.server.backpressure import Gate
 from wsgate.server.http1_driver import Http1Driver
+from wsgate.server.open_file import OpenFile
 from wsgate.server.wire import Driver, Wire
 from wsgate.server.worker import Worker
 
@@ -48,6 +50,10 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    async def send_file(self, file: OpenFile) -> None:
+        while file.left:
+            self.write(await file.read(65_536))
 
     def check_at(self, when: float) -> None:
         self.check_time = min(self.check_time, when)
@@ -93,6 +99,9 @@ class App:
         self.scope = scope
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 200})
+            if scope["path"] != "/":
+                await send({"type": "http.response.pathsend", "path": scope["path"]})
+                return
             await send({"type": "http.response.body", "body": b"hello"})
             return
         await receive()
@@ -142,6 +151,16 @@ async def test_a_request_is_answered(worker: Worker, app: App) -> None:
     assert stream.take() == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
     assert stream.calls == []
     assert (app.scope["client"], app.scope["server"]) == (CLIENT, SERVER)
+
+
+async def test_a_file_is_sent(worker: Worker, tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(b"x" * 200_000)
+    stream = begin(worker)
+    stream.driver.data(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    await until(lambda: not worker.tasks)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n"
+    assert stream.take() == head + b"x" * 200_000
 
 
 async def test_a_websocket_echoes(worker: Worker, app: App) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
+Extensions = dict[str, dict[str, Any]]
 _WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
@@ -63,12 +64,16 @@ def host_and_port(name: object) -> Address | None:
 
 
 def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
-    """Return the scope of a request, with the extensions for trailers and early hints."""
-    scope = _connection_scope(request, peer, mount, peer.scheme)
+    """Return the scope of a request, with the extensions for trailers, early hints and files."""
+    extensions: Extensions = {
+        "http.response.trailers": {},
+        "http.response.early_hint": {},
+        "http.response.pathsend": {},
+        "http.response.zerocopysend": {},
+    }
+    scope = _connection_scope(request, peer, mount, peer.scheme, extensions)
     scope["type"] = "http"
     scope["method"] = request.method
-    scope["extensions"]["http.response.trailers"] = {}
-    scope["extensions"]["http.response.early_hint"] = {}
     return cast("HTTPScope", scope)
 
 
@@ -83,14 +88,18 @@ def websocket_scope(
         mount: Root path and lifespan state.
         subprotocols: Offered by the client, in its order.
     """
-    scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme])
+    extensions: Extensions = {"websocket.http.response": {}}
+    scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme], extensions)
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols
-    scope["extensions"]["websocket.http.response"] = {}
     return cast("WebSocketScope", scope)
 
 
-def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -> dict[str, Any]:
+def _connection_scope(
+    request: Request, peer: Peer, mount: Mount, scheme: str, extensions: Extensions
+) -> dict[str, Any]:
+    if peer.tls is not None:
+        extensions["tls"] = dict(peer.tls)
     raw_path, root_path = request.raw_path, mount.root_path
     if type(peer) is ForwardedPeer and peer.root_path is not None:
         root_path = peer.root_path
@@ -111,7 +120,7 @@ def _connection_scope(request: Request, peer: Peer, mount: Mount, scheme: str) -
         "client": peer.client,
         "server": peer.server,
         "state": dict(mount.state),
-        "extensions": {} if peer.tls is None else {"tls": dict(peer.tls)},
+        "extensions": extensions,
     }
 
 

@@ -31,6 +31,13 @@ class HttpStream(Protocol):
         or shorter than its Content-Length.
         """
 
+    def frame_file(self, size: int) -> tuple[bytes, bytes] | None:
+        """Return the bytes before and after a part of the body that the caller sends itself.
+
+        size: bytes of it, which the caller has to send. None: this response has no body, and the
+        caller sends nothing. Raises InvalidMessage if the body gets longer than its Content-Length.
+        """
+
     def send_continue(self) -> bytes:
         """Return `100 Continue` if the client waits for it (RFC 9110 section 10.1.1), else b""."""
 

@@ -5,11 +5,13 @@ import math
 from typing import TYPE_CHECKING
 
 from wsgate.asgi.scope import host_and_port
+from wsgate.server import file_transfer
 from wsgate.server.backpressure import Gate
 from wsgate.server.deadlines import LINGER
 from wsgate.server.fast_path import NONE, PlainStream
 from wsgate.server.forwarded_driver import ForwardedHttp1Driver
 from wsgate.server.http1_driver import Http1Driver
+from wsgate.server.open_file import OpenFile
 
 if TYPE_CHECKING:
     from wsgate.asgi.scope import Peer
@@ -148,6 +150,39 @@ class Connection(Stream, asyncio.Protocol):
             return NONE
         return int(sock.fileno())
 
+    # -- what a file transfer needs ----------------------------------------------------------------
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more may be written."""
+        return self.is_lost or isinstance(self.driver, _Lingering) or self.transport.is_closing()
+
+    async def flush(self) -> None:
+        """Wait until the kernel has all data that was written, or the connection has ended."""
+        self.batch.flush_stream(self)
+        # The transport reports that its buffer is empty if that is its low-water mark.
+        self.transport.set_write_buffer_limits(0)
+        try:
+            await self.gate.wait_until_open()
+        finally:
+            self.transport.set_write_buffer_limits(HIGH_WATER)
+
+    async def wait_until_writable(self, descriptor: int) -> None:
+        """Wait until the kernel takes more data, or the connection has ended.
+
+        Meanwhile the gate is shut, and the client has to read in time.
+
+        Args:
+            descriptor: A duplicate of the socket's: loops do not watch that of a transport.
+        """
+        worker = self.worker
+        self.pause_writing()
+        worker.run_outside_app(worker.loop.add_writer, descriptor, self.resume_writing)
+        try:
+            await self.gate.wait_until_open()
+        finally:
+            worker.loop.remove_writer(descriptor)
+
     # -- what drivers call: see Wire ---------------------------------------------------------------
 
     def hand_to(self, driver: "Driver") -> None:
@@ -158,6 +193,10 @@ class Connection(Stream, asyncio.Protocol):
     def is_flushed(self) -> bool:
         """Whether all data written has been passed to the kernel."""
         return self.is_lost or not (self.transport.get_write_buffer_size() or self.pending)
+
+    async def send_file(self, file: OpenFile) -> None:
+        """Send all that is left of a file, at the client's pace; see `file_transfer.send_file`."""
+        await file_transfer.send_file(self, file)
 
     def check_at(self, when: float) -> None:
         """Call the driver's `check` at `when` or earlier, time of the worker's clock in seconds."""

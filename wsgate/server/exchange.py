@@ -4,15 +4,22 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wsgate import loggers
-from wsgate.asgi.http import COMPLETE, Response, request_event
+from wsgate.asgi.http import COMPLETE, FileRequest, Response, State, body_event, request_event
 from wsgate.asgi.scope import ForwardedPeer, http_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
-from wsgate.http.events import ClientClosed, RequestBody, RequestEnd, RequestEvent
+from wsgate.http.events import (
+    ClientClosed,
+    RequestBody,
+    RequestEnd,
+    RequestEvent,
+    ResponseEvent,
+)
 from wsgate.http.request import Request
 from wsgate.http.response import TEXT, refusal_text
 from wsgate.observe.events import RequestDone
 from wsgate.server import app_call
 from wsgate.server.backpressure import SendOrder, Waiters
+from wsgate.server.open_file import FileTruncated, OpenFile
 from wsgate.types import HTTPEvent, Message
 
 if TYPE_CHECKING:
@@ -54,7 +61,7 @@ class Exchange:
         self._stream: HttpStream = driver.http1
         self._peer = peer
         self._request = request
-        self._response = Response(request.method, Response.HTTP)
+        self._response = Response(request.method, Response.HTTP, request.headers)
         self._waiters: Waiters | None = None  # created by the first `receive` that has to wait
         self._order: SendOrder | None = None  # created by the first `send` that has to wait
         self._peeked: RequestEvent | None = None
@@ -76,6 +83,7 @@ class Exchange:
         self._response.send(start)
         event = self._response.send({"type": "http.response.body", "body": refusal_text(refused)})
         assert event is not None  # the response is whole
+        assert not isinstance(event, FileRequest)  # and has a body of bytes
         self._wire.write(self._stream.send(event, self._worker.default_headers))
         self._complete_response()
 
@@ -161,6 +169,11 @@ class Exchange:
                 raise ClientDisconnected("the client has left")
             state = response.state
             event = response.send(message)
+            if isinstance(event, FileRequest):
+                if order is None:  # other senders wait for the whole file
+                    order = self._order = SendOrder(gate)
+                    await order.enter()
+                event, state = await self._send_file(event)
             if event is None:
                 return  # the head waits for the body, trailers for the last message of them
             try:
@@ -176,6 +189,50 @@ class Exchange:
                 order.leave()
         if gate.is_shut:
             await gate.wait_until_open()
+
+    async def _send_file(self, request: FileRequest) -> tuple[ResponseEvent | None, State]:
+        """Send a file but for its end.
+
+        Returns:
+            The event that is still to be sent, and the state before it: the end of the file, or a
+            small file as a whole.
+        """
+        response = self._response
+        file = OpenFile(self._worker)
+        try:
+            await file.open(request)
+            if self._wire.is_lost or self.is_answered:
+                raise ClientDisconnected("the client has left")
+            if file.data is None:
+                await self._send_large_file(file, is_last=request.is_last)
+            file.move_position()
+        finally:
+            file.close()
+        state = response.state
+        event = response.send(body_event(file.data or b"", more=not request.is_last))
+        assert not isinstance(event, FileRequest)  # a body never is
+        return event, state
+
+    async def _send_large_file(self, file: OpenFile, *, is_last: bool) -> None:
+        start = self._response.start_file(file.left, is_last=is_last)
+        if start is not None:
+            self._wire.write(self._stream.send(start, self._worker.default_headers))
+        frame = self._stream.frame_file(file.left)
+        if frame is None:
+            return
+        before, after = frame
+        self._wire.write(before)
+        try:
+            await self._wire.send_file(file)
+        except BaseException as error:
+            # The client could take what follows for the rest of the file.
+            self._has_left = True
+            self._wire.abort()
+            if isinstance(error, FileTruncated):
+                loggers.error.error("A file became shorter while it was sent: connection aborted")
+                raise ClientDisconnected("the response was cut off") from error
+            raise
+        self._wire.write(after)
 
     # -- what the driver reports -------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wsgate import loggers
 from wsgate.asgi import websocket as asgi
-from wsgate.asgi.http import Response, State as ResponseState
+from wsgate.asgi.http import FileRequest, Response, State as ResponseState
 from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
 from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
 from wsgate.http.request import Request
@@ -176,6 +176,7 @@ class PendingWebSocket:
             event = denial.send(message)
             if event is None:
                 return  # the head waits for the body
+            assert not isinstance(event, FileRequest)  # a denial has no message for files
             data = self._stream.send(event, self._worker.default_headers)
         except InvalidMessage:
             denial.revert(state)  # the stream may have refused the event

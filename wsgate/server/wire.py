@@ -8,6 +8,7 @@ from typing import Protocol
 
 from wsgate.asgi.scope import Peer
 from wsgate.server.backpressure import Gate
+from wsgate.server.open_file import OpenFile
 
 
 class Receiver(Protocol):
@@ -80,6 +81,15 @@ class Wire(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes, buffered without limit; see `gate`."""
+
+    async def send_file(self, file: OpenFile) -> None:
+        """Send all that is left of a file, at the client's pace.
+
+        Raises:
+            ClientDisconnected: The client has left, or did not read in time.
+            FileTruncated: The file became shorter.
+            OSError: It could not be read.
+        """
 
     def check_at(self, when: float) -> None:
         """Call the driver's `check` at `when` or earlier, time of the worker's clock in seconds."""

@@ -31,6 +31,7 @@ from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
+from wsgate.static.mounts import with_static_files
 from wsgate.types import App, Header
 from wsgate.ws.codecs import codec_maker
 from wsgate.ws.deflate.compression import Compressors
@@ -71,9 +72,10 @@ class Worker:
         time: Returns a monotonic time in seconds; tests pass a fake clock.
 
     Raises:
-        ConfigError: --header is invalid.
+        ConfigError: --header is invalid, or a folder of --static cannot be read.
 
     Attributes:
+        app: The app, with the static folders in front of it if there are any.
         connections: The open connections, also those whose PROXY header has not arrived yet.
         exchanges: The running calls of the app for HTTP requests, by task.
         websockets: The running calls of the app for WebSockets, by task.
@@ -103,7 +105,7 @@ class Worker:
     def __init__(
         self, app: App, config: Config, time: Callable[[], float] = time.monotonic
     ) -> None:
-        self.app = app
+        self.app = with_static_files(app, config.static, config.static_cache_control)
         self.process = os.getpid()
         self.config = config
         self._time = time

@@ -202,15 +202,20 @@ class BuiltinHttp1Connection(Http1Connection):
         return headers
 
     def _write_body(self, data: bytes) -> bytes:
+        self._count_body(len(data))
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+
+    def _frame_body(self, size: int) -> tuple[bytes, bytes]:
+        self._count_body(size)
+        return (b"%x\r\n" % size, b"\r\n") if self._is_chunked else (b"", b"")
+
+    def _count_body(self, size: int) -> None:
         if self._response is not _BUSY:
             self._fail_as_misplaced()
-        if self._is_chunked:
-            return b"%x\r\n%b\r\n" % (len(data), data)
         if self._remaining is not None:
-            self._remaining -= len(data)
+            self._remaining -= size
             if self._remaining < 0:
                 self._fail("Too much data for declared Content-Length")
-        return data
 
     def _write_end(self, trailers: list[Header]) -> bytes:
         if self._response is not _BUSY:

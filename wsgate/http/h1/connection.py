@@ -254,6 +254,16 @@ class Http1Connection(ABC):
     def _send_body(self, data: bytes) -> bytes:
         return self._write_body(data) if data and self._has_body else b""
 
+    def frame_file(self, size: int) -> tuple[bytes, bytes] | None:
+        """Return the bytes before and after a part of the body that the caller sends itself.
+
+        size: bytes of it, which the caller has to send. None: this response has no body, and the
+        caller sends nothing. Raises InvalidMessage if the body gets longer than its Content-Length.
+        """
+        if not self._has_body:
+            return None
+        return self._frame_body(size) if size else (b"", b"")  # an empty chunk would be the last
+
     def _send_informational(self, event: InformationalResponse) -> bytes:
         # RFC 9110 section 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
         # Not by h11: it would take any 1xx for the 100 that a client waits for.
@@ -272,6 +282,13 @@ class Http1Connection(ABC):
     @abstractmethod
     def _write_body(self, data: bytes) -> bytes:
         """Return a part of the body, framed. Raises InvalidMessage if the body gets too long."""
+
+    @abstractmethod
+    def _frame_body(self, size: int) -> tuple[bytes, bytes]:
+        """Return what is written before and after a part of the body with so many bytes.
+
+        Raises InvalidMessage if the body gets too long.
+        """
 
     @abstractmethod
     def _write_end(self, trailers: list[Header]) -> bytes:

@@ -4,6 +4,7 @@ h11 parses heads, frames bodies both ways and keeps the state of each request an
 """
 
 import re
+from typing import Any
 
 import h11
 
@@ -26,6 +27,16 @@ _FOLD = re.compile(rb"\r\n[ \t]")
 # h11 formats a line that it refuses with "{!r}", in most cases after a colon. Its own sentences
 # have colons, too.
 _REPR_OF_BYTES = re.compile(r"[\s:]*\b(?:bytearray\()?b['\"]")
+
+
+class _Elsewhere:
+    """Data of a known length that h11 frames without having it, such as a file's."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
 
 
 class H11Http1Connection(Http1Connection):
@@ -81,14 +92,24 @@ class H11Http1Connection(Http1Connection):
     def _write_body(self, data: bytes) -> bytes:
         return self._send(h11.Data(data=data))
 
+    def _frame_body(self, size: int) -> tuple[bytes, bytes]:
+        part = _Elsewhere(size)
+        pieces = self._send_pieces(h11.Data(data=part))  # type: ignore[arg-type]  # it may be any object
+        at = pieces.index(part)
+        return b"".join(pieces[:at]), b"".join(pieces[at + 1 :])
+
     def _write_end(self, trailers: list[Header]) -> bytes:
         return self._send(h11.EndOfMessage(headers=trailers))
 
     def _send(self, event: h11.Event) -> bytes:
+        return b"".join(self._send_pieces(event))
+
+    def _send_pieces(self, event: h11.Event) -> list[Any]:
+        """Return bytes, and between them the data of an event as it is."""
         if self._h11.our_state is h11.ERROR:
             raise InvalidMessage(ALREADY_FAILED)
         try:
-            return self._h11.send(event) or b""
+            return self._h11.send_with_data_passthrough(event) or []
         except h11.LocalProtocolError as error:
             raise InvalidMessage(str(error)) from None
 
