@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from functools import partial
 
 import pytest
@@ -18,12 +19,13 @@ from tests.deploy.stack import (
     proxied,
     running_at,
 )
+from tests.harness.processes import started
 from tests.harness.waiting import pause, soon, start_task
 
-# One server may be away for longer than HAProxy's checks and retries, or Caddy's, allow.
+# One server without another: HAProxy does not check it, and both wait longer on a loaded machine.
 ALONE = {
     "nginx": {},
-    "haproxy": {"retries 3": "retries 60", "inter 2s": "inter 60s"},
+    "haproxy": {"default-server check ": "default-server ", "retries 3": "retries 60"},
     "caddy": {"lb_try_duration 5s": "lb_try_duration 60s"},
 }
 
@@ -80,6 +82,27 @@ async def test_requests_wait_while_the_only_server_restarts(
             assert (await request).status_code == 200
             async with await websocket as opened:
                 await check_echo(opened)
+
+
+async def test_requests_wait_in_the_queue_of_an_inherited_socket(start: Start) -> None:
+    # As with systemd's socket activation: the socket stays open while no server runs.
+    async with start("--uds-perms", "660", unix=True) as stack:
+        await stack.stop()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(stack.addresses[0])
+            listener.listen()
+            command = ("tests.apps.deployed:app", "--fd", str(listener.fileno()))
+            async with stack.entrance.client("https") as client:
+                for _ in range(2):
+                    request = start_task(client.post("/body", content=b"x"))
+                    websocket = start_task(stack.entrance.connect("wss"))
+                    async with started(*command, pass_fds=[listener.fileno()]) as server:
+                        assert (await soon(request, PATIENCE)).text == "x"
+                        async with await soon(websocket, PATIENCE) as opened:
+                            await check_echo(opened)
+                            server.signal()
+                            assert await close_code(opened) == 1012
+                        assert await server.ended() == 0
 
 
 @pytest.mark.parametrize("away", [0, 1])

@@ -221,7 +221,7 @@ def _certificate_with_key(site: Site) -> Path:
 
 
 def _haproxy_command(main: Path) -> list[str]:
-    return [program("haproxy"), "-db", "-f", str(main)]
+    return [program("haproxy"), "-Ws", "-f", str(main)]  # as the Debian service does
 
 
 # -- Caddy -----------------------------------------------------------------------------------------
