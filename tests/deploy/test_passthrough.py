@@ -83,6 +83,6 @@ async def test_health_checks_with_the_proxy_protocol_leave_no_warning(
     ) as stack:
         for _ in range(5):
             assert (await stack.entrance.scope("http"))["client"][0] == CLIENT
+        assert "is DOWN" not in stack.proxy.log
         await stack.stop()
         assert not [line for line in stack.servers[0].log if "WARNING" in line or "ERROR" in line]
-        assert "is DOWN" not in stack.proxy.log

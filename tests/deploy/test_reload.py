@@ -46,7 +46,7 @@ async def test_nginx_and_haproxy_keep_websockets(name: str, certificates: Certif
         await check_echo(websocket)
 
 
-async def test_caddy_closes_websockets_with_1001(certificates: Certificates) -> None:
+async def test_caddy_closes_websockets(certificates: Certificates) -> None:
     async with (
         proxied(COMMANDS["caddy"], certificates) as stack,
         stack.entrance.connect("wss") as websocket,
@@ -61,6 +61,6 @@ async def test_caddy_closes_websockets_with_1001(certificates: Certificates) -> 
         assert await soon(done.wait(), PATIENCE) == 0
         with pytest.raises(ConnectionClosed):
             await soon(websocket.recv(), PATIENCE)
-        assert websocket.close_code == 1001
+        assert websocket.close_code in (1001, 1006)  # it does not wait until its Close is sent
         async with stack.entrance.connect("wss") as again:
             await check_echo(again)

@@ -81,7 +81,8 @@ def test_the_image_runs_wsgate_as_process_1_and_not_as_root() -> None:
     assert lines["STOPSIGNAL"] == "SIGTERM"
     assert lines["CMD"].startswith('["wsgate", ')
     assert "/healthz" in lines["HEALTHCHECK"]
-    assert lines["EXPOSE"] == str(settings(of_image()).port)
+    assert lines["EXPOSE"] == "8000"
+    assert "--port" not in of_image()
     assert "ENTRYPOINT" not in lines
 
 
@@ -118,7 +119,8 @@ def test_the_manifests_fit_together() -> None:
 
 
 def test_the_pod_listens_where_it_is_probed() -> None:
-    assert container()["ports"] == [{"name": "http", "containerPort": settings(of_pod()).port}]
+    assert container()["ports"] == [{"name": "http", "containerPort": 8000}]
+    assert "--port" not in of_pod()
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container()[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
 
