@@ -112,6 +112,8 @@ def value_text(setting: Setting) -> str:
         return "one of " + ", ".join(map(_code, setting.choices))
     number = {Kind.WHOLE_NUMBER: "whole number", Kind.NUMBER: "number"}.get(setting.kind)
     kind = f"{number} of {setting.unit}" if number and setting.unit else _KINDS[setting.kind]
+    if setting.repeated:
+        kind = _REPEATED
     return ", ".join([kind, *(bound.wanted for bound in setting.bounds)])
 
 
@@ -125,6 +127,12 @@ _KINDS = {
     Kind.TEXTS: "strings with commas between them (in Python a list of strings)",
     Kind.PAIRS: "`NAME:VALUE` (in Python a list of `(name, value)` pairs of strings)",
 }
+
+
+_REPEATED = (
+    "string; several of them by giving the option several times (in the variable with commas "
+    "between them, in Python as a list)"
+)
 
 
 def default_text(setting: Setting) -> str:

@@ -73,16 +73,17 @@ def invoke(*args: str, **env: str) -> Result:
 
 
 def option_of(setting: str) -> str:
-    return "--header" if setting == "headers" else "--" + setting.replace("_", "-")
+    return next(one.option for one in SETTINGS if one.name == setting)
 
 
 # Another value than the default for each setting: as it is written, and as it is parsed.
 SAMPLES: dict[str, tuple[str, Any]] = {
-    "host": ("::1", "::1"),
+    "host": ("::1", ("::1",)),
     "port": ("0", 0),
-    "uds": ("app.sock", "app.sock"),
+    "uds": ("app.sock", ("app.sock",)),
     "uds_perms": ("0o600", 0o600),
     "fd": ("3", 3),
+    "systemd_sockets": ("http", ("http",)),
     "backlog": ("7", 7),
     "lifespan": ("on", "on"),
     "root_path": ("/api", "/api"),
@@ -206,6 +207,15 @@ def test_an_option_overrides_its_variable(calls: Calls) -> None:
     assert calls.options["port"] == 1
 
 
+def test_an_address_may_be_given_several_times(calls: Calls) -> None:
+    invoke("main:app", "--host", "::1", "--host", "", "--uds", "a,b", "--uds", "c")
+    assert (calls.options["host"], calls.options["uds"]) == (("::1", ""), ("a,b", "c"))
+    invoke("main:app", WSGATE_HOST="::1, 127.0.0.1", WSGATE_UDS="a,b", WSGATE_SYSTEMD_SOCKET="a,b")
+    options = calls[1][1]
+    assert (options["host"], options["uds"]) == (("::1", "127.0.0.1"), ("a", "b"))
+    assert options["systemd_sockets"] == ("a", "b")
+
+
 @pytest.mark.parametrize("written", ["660", "0660", "0o660"])
 def test_permissions_are_octal(calls: Calls, written: str) -> None:
     assert invoke("main:app", "--uds-perms", written).output == ""
@@ -216,7 +226,7 @@ def test_permissions_are_octal(calls: Calls, written: str) -> None:
 
 def test_an_empty_variable_counts_as_not_set(calls: Calls) -> None:
     assert invoke("main:app", WSGATE_LOG_LEVEL="", WSGATE_UDS="").exit_code == 0
-    assert (calls.options["log_level"], calls.options["uds"]) == ("info", None)
+    assert (calls.options["log_level"], calls.options["uds"]) == ("info", ())
 
 
 def test_a_version_in_the_environment_is_not_an_option(calls: Calls) -> None:
@@ -301,9 +311,10 @@ def test_help_has_the_texts_of_the_declarations() -> None:
 
 def test_help_shows_the_defaults() -> None:
     text = " ".join(invoke("--help").output.split())
-    for default in ("127.0.0.1", "8000", "2048", "auto", "info", "16777216", "20.0", "(here)"):
+    for default in ("2048", "auto", "info", "16777216", "20.0", "(here)"):
         assert f"[default: {default}]" in text
-    for default in ("those of the stale file that the socket replaces, or 666", "no limit", "any"):
+    stale = "those of the stale file that a socket replaces, or 666"
+    for default in ("127.0.0.1", "8000", stale, "no limit", "any"):
         assert f"[default: ({default})]" in text
     assert "None" not in text
 

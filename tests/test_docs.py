@@ -135,9 +135,13 @@ def test_no_line_of_the_text_is_too_long() -> None:
         (
             "uds_perms",
             "file permissions (in Python a number such as `0o660`), octal, 0 to 777",
-            "those of the stale file that the socket replaces, or 666",
+            "those of the stale file that a socket replaces, or 666",
         ),
-        ("uds", "path (in Python a string or a path object)", "none"),
+        (
+            "uds",
+            generate._REPEATED,
+            "none",
+        ),
         ("root_path", "string, /like/this, or empty", "none"),
         ("loop", "one of `auto`, `asyncio`, `uvloop`", "`auto`"),
         ("access_log", "`true` or `false`", "on"),

@@ -1,6 +1,5 @@
 """Every setting of a server: declared once, with its default, bounds, names and help text."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -49,31 +48,38 @@ class Config:
 
     # -- listening -----------------------------------------------------------------------------
 
-    host: str = setting(
-        "127.0.0.1",
+    host: Sequence[str] = setting(
+        (),
         group=LISTENING,
-        help="Address or host name to listen on; an empty value means all addresses. Addresses of "
-        "the name that this machine does not have are skipped with a warning, if another can be "
-        "bound.",
+        help="Address or host name to listen on; may be given several times, all with the same "
+        "port. An empty value means all addresses, IPv4 and IPv6; `0.0.0.0` all of IPv4; `::` all "
+        "of IPv6 and none of IPv4. Addresses of a name that this machine does not have are "
+        "skipped with a warning, if another one of it can be bound.",
+        default_text="127.0.0.1",
+        repeated=True,
     )
-    port: int = setting(
-        8000,
+    port: int | None = setting(
+        None,
         group=LISTENING,
-        help="TCP port to listen on. 0 takes a free port.",
+        help="TCP port to listen on, for each `--host`. 0 takes a free port.",
+        default_text="8000",
         minimum=0,
         maximum=65535,
     )
-    uds: str | os.PathLike[str] | None = setting(
-        None,
+    uds: Sequence[str] | None = setting(
+        (),
         group=LISTENING,
-        help="Path of a Unix socket to listen on, instead of a host and a port. The file is "
-        "removed on shutdown. Cannot be combined with `--fd`.",
+        help="Path of a Unix socket to listen on; may be given several times. With `--host` the "
+        "server listens on both, without it on no TCP port. The files are removed on shutdown. "
+        "Cannot be combined with `--fd`.",
+        default_text="none",
+        repeated=True,
     )
     uds_perms: int | None = setting(
         None,
         group=LISTENING,
-        help="Permissions of the Unix socket's file in octal, regardless of the umask.",
-        default_text="those of the stale file that the socket replaces, or 666",
+        help="Permissions of the Unix sockets' files in octal, regardless of the umask.",
+        default_text="those of the stale file that a socket replaces, or 666",
         permissions=True,
         check=_PERMISSIONS,
     )
@@ -81,10 +87,21 @@ class Config:
         None,
         group=LISTENING,
         help="File descriptor of an inherited socket to listen on, instead of a host and a port. "
-        "With systemd's socket activation it is 3. The file of an inherited Unix socket is never "
-        "removed.",
+        "The file of an inherited Unix socket is never removed. For sockets of systemd see "
+        "`--systemd-socket`.",
         minimum=0,
         maximum=_MAX_INT,
+    )
+    systemd_sockets: Sequence[str] = setting(
+        (),
+        group=LISTENING,
+        help="Name of the sockets to take from systemd (`FileDescriptorName=` of the socket unit, "
+        "by default the unit's name); may be given several times. `--host` and `--uds` are "
+        "listened on as well. Without it, all sockets that systemd passes are used, unless "
+        "`--host`, `--port`, `--uds` or `--fd` is given.",
+        default_text="all that systemd passes, if no address is given",
+        option="--systemd-socket",
+        repeated=True,
     )
     backlog: int = setting(
         2048,
@@ -269,8 +286,9 @@ class Config:
         (),
         group=HANDSHAKE,
         help="Origins whose pages may open a WebSocket, separated by commas; others get a 403 "
-        "response. `https://*.example.com` is each host below example.com, `null` a sandboxed "
-        "page, and `none` a client that sends no `Origin`.",
+        "response. `same` is the origin of the request itself: the page and the WebSocket have "
+        "the same scheme, host and port. `https://*.example.com` is each host below example.com, "
+        "`null` a sandboxed page, and `none` a client that sends no `Origin`.",
         default_text="any",
     )
     ws_handshake_timeout: float = setting(
@@ -430,8 +448,13 @@ class Config:
     def __post_init__(self) -> None:
         for one in SETTINGS:
             one.validate(getattr(self, one.name))
-        if self.uds is not None and self.fd is not None:
-            raise ConfigError("--uds must be alone, without --fd", setting="uds")
+        if self.fd is not None:
+            if self.uds:
+                raise ConfigError("--uds must be alone, without --fd", setting="uds")
+            if self.systemd_sockets:
+                raise ConfigError(
+                    "--systemd-socket must be alone, without --fd", setting="systemd_sockets"
+                )
 
 
 SETTINGS = settings_of(Config)

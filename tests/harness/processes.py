@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +102,21 @@ async def started(
 
 
 @contextlib.asynccontextmanager
-async def program(*arguments: str, **options: Any) -> AsyncIterator[ServerProcess]:
+async def program(
+    *arguments: str, variables: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[ServerProcess]:
     """Run Python with arguments; kill the process and its children at the end.
 
     The process leads its own session and process group and has no terminal.
 
     Args:
+        arguments: Of the interpreter.
+        variables: Environment variables besides those of this process.
         options: Keyword arguments of `asyncio.create_subprocess_exec`.
     """
     # Without coverage, which would make it several times slower than what users run.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    environment |= variables or {}
     common = {"cwd": ROOT, "stdin": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.STDOUT}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments),

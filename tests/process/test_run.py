@@ -26,6 +26,7 @@ from wsgate.observe.throttled_log import ThrottledLog
 from wsgate.process import run as module
 from wsgate.process.run import run, serve
 from wsgate.process.server import Server
+from wsgate.process.systemd import Notifier
 from wsgate.threads import HANDLED_SIGNALS
 from wsgate.types import Receive, Scope, Send
 
@@ -52,8 +53,9 @@ class Stub:
     loop: asyncio.AbstractEventLoop
     handle_signals: bool | None = None
 
-    def __init__(self, app: Any, config: Config) -> None:
+    def __init__(self, app: Any, config: Config, *, notifier: Notifier | None = None) -> None:
         self.app, self.config = app, config
+        self.notifier = notifier
         self.handlers: list[object] = []
         type(self).made = self
 
@@ -64,6 +66,9 @@ class Stub:
 
     def ask_to_stop(self) -> None:
         """Do nothing: `serve` has ended."""
+
+    def reload(self) -> None:
+        """Do nothing: there are no log files."""
 
 
 def handlers() -> list[object]:

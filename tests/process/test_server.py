@@ -18,6 +18,7 @@ from tests.harness.log import LogCapture, capture_log
 from tests.harness.waiting import nothing_left, turns, until
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
+from wsgate.process import sockets
 from wsgate.process.server import Server
 from wsgate.types import App
 
@@ -269,6 +270,56 @@ async def test_an_inherited_unix_socket_is_not_removed(tmp_path: Path, is_served
         await serving
         with socket.socket(socket.AF_UNIX) as client:
             assert client.connect_ex(path) == (0 if is_served else errno.ECONNREFUSED)
+
+
+@pytest.mark.parametrize("is_inherited", [False, True])
+async def test_connections_have_the_options_of_tcp_on_each_loop(is_inherited: bool) -> None:
+    options = {"fd": socket.create_server(("127.0.0.1", 0)).detach()} if is_inherited else {}
+    server = new_server(nothing, **options)
+    await server.start()
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await until(lambda: server.worker.connections)
+    (connection,) = server.worker.connections
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 90_000
+    writer.close()
+    await server.stop()
+
+
+async def test_the_backlog_of_an_inherited_socket_is_left_to_others(tmp_path: Path) -> None:
+    """One server has both kinds; only for its own sockets is nobody else there to accept."""
+    given = socket.create_server(("127.0.0.1", 0))
+    own = str(tmp_path / "s")
+    server = Server(answering, Config(uds=own, lifespan="off"))
+    opened = sockets.open_sockets(server.config)
+    inherited = given.dup()
+    opened.sockets.append(inherited)
+    opened.inherited.add(inherited)
+    server._sockets = opened
+    await server._lifecycle.start(server.sockets)
+    server._is_running = True
+    for listener in server._lifecycle.listeners:
+        listener.stop_accepting()  # as if the loop were busy: both connections wait
+        for loop_server in listener._servers:
+            loop_server.close()
+    clients = [socket.create_connection(given.getsockname()), socket.socket(socket.AF_UNIX)]
+    clients[1].connect(own)
+    for client in clients:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+    await server.stop()
+    assert clients[1].recv(100).startswith(b"HTTP/1.1 204 ")
+    accepted, _ = given.accept()
+    assert accepted.recv(100) == b"GET / HTTP/1.0\r\n\r\n"
+    for sock in (*clients, accepted, given):
+        sock.close()
+
+
+async def answering(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
 
 
 # -- late connections ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import logging
 import math
 import os
 import socket
@@ -13,7 +14,8 @@ import pytest
 from tests.harness.log import LogCapture, capture_log
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.process import sockets
+from wsgate.process import activation, sockets
+from wsgate.process.activation import PassedSocket
 from wsgate.server.listener import name_of
 
 LINUX = sys.platform == "linux"
@@ -97,11 +99,31 @@ def test_the_kernel_watches_over_the_connections(send_timeout: float, user_timeo
 
 @pytest.mark.skipif(not LINUX, reason="the options are Linux's")
 def test_other_systems_keep_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "platform", "darwin")
-        with listening(port=0) as (sock,):
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    monkeypatch.setattr(sockets, "_USER_TIMEOUT_OPTION", None)
+    before = default_of("TCP_KEEPIDLE")
+    for name in sockets._KEEPALIVE:
+        monkeypatch.delattr(socket, name)
+    with listening(port=0) as (sock,):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        monkeypatch.undo()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == before
+
+
+def default_of(option: str) -> int:
+    """Return the system's default of a TCP option."""
+    with socket.socket() as sock:
+        return sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, option))
+
+
+def test_connections_do_not_wait_to_fill_a_segment() -> None:
+    with listening(port=0) as (listener,):
+        listener.listen()
+        with (
+            socket.create_connection(listener.getsockname()),
+            contextlib.closing(listener.accept()[0]) as accepted,
+        ):
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_in_use() -> None:
@@ -323,6 +345,132 @@ def test_no_host_is_every_address() -> None:
         assert {sock.getsockname()[0] for sock in opened} == {"0.0.0.0", "::"}
 
 
+# -- several hosts ---------------------------------------------------------------------------------
+
+
+def hosts_of(opened: list[socket.socket]) -> list[str]:
+    return [sock.getsockname()[0] for sock in opened]
+
+
+def test_without_an_address_it_is_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "DEFAULT_PORT", 0)
+    with listening() as opened:
+        assert hosts_of(opened) == ["127.0.0.1"]
+
+
+def test_several_hosts_have_one_port() -> None:
+    with listening(host=["127.0.0.2", "127.0.0.1", "127.0.0.3"], port=0) as opened:
+        assert hosts_of(opened) == ["127.0.0.2", "127.0.0.1", "127.0.0.3"]
+        (port,) = {sock.getsockname()[1] for sock in opened}
+    with listening(host=["127.0.0.1", "127.0.0.2"], port=port) as opened:
+        assert {sock.getsockname()[1] for sock in opened} == {port}
+
+
+def test_a_free_port_is_free_on_all_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fail_to_bind(monkeypatch, "127.0.0.2", errno.EADDRINUSE, times=3)
+    with listening(host=["127.0.0.1", "127.0.0.2"], port=0) as opened:
+        assert {sock.getsockname()[1] for sock in opened} == {asked[3]}
+
+
+def test_the_same_host_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(host=["127.0.0.1", "127.0.0.1"], port=0) as opened:
+        assert hosts_of(opened) == ["127.0.0.1"]
+    resolve_to(monkeypatch, "127.0.0.1")  # another name for it
+    with listening(host=["127.0.0.1", "localhost"], port=0) as opened:
+        assert hosts_of(opened) == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "hosts", [["0.0.0.0", "127.0.0.1"], ["127.0.0.1", "0.0.0.0"], ["127.0.0.2"] * 2 + ["0.0.0.0"]]
+)
+def test_a_wildcard_includes_all_of_its_family(hosts: list[str]) -> None:
+    with listening(host=hosts, port=0) as opened:
+        assert hosts_of(opened) == ["0.0.0.0"]
+        for sock in opened:
+            sock.listen()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_a_wildcard_does_not_include_the_other_family() -> None:
+    with listening(host=["0.0.0.0", "::1"], port=0) as opened:
+        assert hosts_of(opened) == ["0.0.0.0", "::1"]
+    with listening(host=["::", "127.0.0.1", "::1"], port=0) as opened:
+        assert hosts_of(opened) == ["::", "127.0.0.1"]
+        for sock in opened:
+            sock.listen()
+
+
+def test_a_host_that_is_absent_is_not_skipped_because_of_another(log: LogCapture) -> None:
+    for hosts in (["127.0.0.1", ABSENT], [ABSENT, "127.0.0.1"]):
+        line = listen_error(host=hosts, port=0)
+        assert line.startswith(f"cannot listen on {ABSENT}:")
+        assert line.endswith(os.strerror(errno.EADDRNOTAVAIL))
+    assert not log.records
+
+
+def test_one_host_in_use_leaves_none_open() -> None:
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        assert listen_error(host=["127.0.0.1", "127.0.0.2"], port=port) == (
+            f"cannot listen on 127.0.0.2:{port}: {os.strerror(errno.EADDRINUSE)}"
+        )
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+
+# -- several Unix sockets --------------------------------------------------------------------------
+
+
+def paths_of(opened: list[socket.socket]) -> list[str]:
+    return [sock.getsockname() for sock in opened if sock.family == socket.AF_UNIX]
+
+
+def test_several_unix_sockets(here: Path) -> None:
+    with listening(uds=["b", "a"], uds_perms=0o600) as opened:
+        assert paths_of(opened) == ["b", "a"]
+        assert len(opened) == 2
+        assert {path.stat().st_mode & 0o777 for path in here.iterdir()} == {0o600}
+    assert not list(here.iterdir())
+
+
+def test_the_same_unix_socket_twice_is_one(here: Path) -> None:
+    with listening(uds=["s", "./s", str(here / "s")]) as opened:
+        assert paths_of(opened) == ["s"]
+    assert not list(here.iterdir())
+
+
+def test_an_explicit_host_is_listened_on_as_well(here: Path) -> None:
+    with listening(uds="s", host="127.0.0.1", port=0) as opened:
+        assert len(opened) == 2
+        assert opened[0].getsockname()[0] == "127.0.0.1"
+        assert paths_of(opened) == ["s"]
+    assert not list(here.iterdir())
+    with listening(uds="s", port=0) as opened:  # a port is no host
+        assert len(opened) == len(paths_of(opened)) == 1
+
+
+def test_one_unix_socket_in_use_leaves_nothing(here: Path) -> None:
+    port = free_port()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind("used")
+        other.listen()
+        line = listen_error(uds=["new", "used"], host="127.0.0.1", port=port)
+        assert line == "--uds used is in use by another server"
+        assert [path.name for path in here.iterdir()] == ["used"]
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+
+def test_a_folder_that_is_missing_leaves_nothing(here: Path) -> None:
+    assert listen_error(uds=["new", "no/s"]) == f"--uds no/s: {os.strerror(errno.ENOENT)}"
+    assert not list(here.iterdir())
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
 # -- an inherited socket ---------------------------------------------------------------------------
 
 
@@ -364,3 +512,161 @@ def test_what_is_no_socket_stays_open(tmp_path: Path) -> None:
 def test_a_datagram_socket_does_not_listen() -> None:
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
     assert listen_error(fd=fd) == f"--fd {fd} is not a stream socket"
+
+
+def test_child_processes_do_not_inherit_an_inherited_socket() -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    given.set_inheritable(True)
+    with listening(fd=given.detach()) as (sock,):
+        assert not sock.get_inheritable()
+
+
+@pytest.mark.skipif(not LINUX, reason="the options are Linux's")
+def test_an_inherited_socket_gets_the_options_that_its_opener_has_not_set() -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    with listening(fd=given.detach()) as (sock,):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 90_000
+
+
+@pytest.mark.skipif(not LINUX, reason="the options are Linux's")
+def test_an_inherited_socket_keeps_the_options_of_its_opener() -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    given.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    given.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7)
+    given.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 8_000)
+    with listening(fd=given.detach()) as (sock,):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 8_000
+
+
+def test_an_inherited_socket_may_refuse_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = socket.create_server(("127.0.0.1", 0)).detach()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+    monkeypatch.setattr(socket.socket, "setsockopt", refuse)
+    with listening(fd=given) as opened:
+        assert len(opened) == 1
+
+
+# -- sockets of systemd ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, socket.socket]]:
+    """Pass three sockets, as far as this process can see: http, admin, and http again."""
+    made = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    names = ["http", "admin", "http"]
+    found = [
+        PassedSocket(os.dup(sock.fileno()), name) for sock, name in zip(made, names, strict=True)
+    ]
+    monkeypatch.setattr(activation, "passed_sockets", lambda: found)
+    monkeypatch.setenv("LISTEN_FDS", "3")
+    yield dict(zip(["http", "admin", "http again"], made, strict=True))
+    for sock in made:
+        sock.close()
+    for one in found:
+        with contextlib.suppress(OSError):
+            os.close(one.fd)
+
+
+def names_of(opened: list[socket.socket]) -> list[object]:
+    return [sock.getsockname() for sock in opened]
+
+
+def test_the_sockets_of_systemd_are_used_if_no_address_is_given(
+    passed: dict[str, socket.socket], log: LogCapture
+) -> None:
+    opened = sockets.open_sockets(Config())
+    assert names_of(opened.sockets) == names_of([*passed.values()])
+    assert opened.inherited == set(opened.sockets)
+    assert "LISTEN_FDS" not in os.environ
+    opened.close()
+    text = "Using the sockets that systemd has passed: http, admin, http"
+    assert log.messages(logging.INFO) == [text]
+    assert not log.warnings
+
+
+@pytest.mark.parametrize("options", [{"host": "127.0.0.1", "port": 0}, {"port": 0}, {"uds": "s"}])
+def test_an_address_excludes_the_sockets_of_systemd(
+    passed: dict[str, socket.socket], here: Path, log: LogCapture, options: dict[str, Any]
+) -> None:
+    with listening(**options) as (sock,):
+        assert sock.getsockname() not in names_of([*passed.values()])
+    assert os.environ["LISTEN_FDS"] == "3"  # the app may want to use them
+    assert not log.records
+    sockets.warn_of_unused(Config(**options))
+    (line,) = log.warnings
+    assert line == (
+        "Sockets that systemd has passed are not used, because another address is given: "
+        "http, admin, http (see --systemd-socket)"
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"systemd_sockets": "http", "port": 0}])
+def test_no_socket_of_systemd_is_unused(
+    passed: dict[str, socket.socket], log: LogCapture, options: dict[str, Any]
+) -> None:
+    sockets.warn_of_unused(Config(**options))
+    assert not log.records
+
+
+def test_the_descriptor_of_a_socket_of_systemd_is_used(
+    monkeypatch: pytest.MonkeyPatch, log: LogCapture
+) -> None:
+    monkeypatch.setattr(activation, "passed_sockets", lambda: [PassedSocket(3, "http")])
+    sockets.warn_of_unused(Config(fd=3))
+    assert not log.records
+    sockets.warn_of_unused(Config(fd=4))
+    assert len(log.warnings) == 1
+
+
+def test_malformed_variables_that_nobody_needs_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, log: LogCapture
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "many")
+    sockets.warn_of_unused(Config(port=0))
+    with listening(port=0):
+        pass
+    assert not log.records
+    assert listen_error() == "LISTEN_FDS='many' is not a number of sockets"
+
+
+def test_names_select_sockets_of_systemd(passed: dict[str, socket.socket]) -> None:
+    with listening(systemd_sockets="http") as opened:
+        assert names_of(opened) == names_of([passed["http"], passed["http again"]])
+
+
+def test_selected_sockets_of_systemd_do_not_exclude_others(
+    passed: dict[str, socket.socket], here: Path
+) -> None:
+    config = Config(systemd_sockets="admin", host="127.0.0.1", port=0, uds="s")
+    found = sockets.open_sockets(config)
+    admin, tcp, unix = names_of(found.sockets)
+    assert (admin, unix) == (passed["admin"].getsockname(), "s")
+    assert tcp not in names_of([*passed.values()])
+    assert found.inherited == {found.sockets[0]}
+    found.close()
+
+
+def test_a_name_that_systemd_has_not_passed(
+    passed: dict[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert listen_error(systemd_sockets=["http", "htpp"]) == (
+        "--systemd-socket htpp: systemd has passed only admin, http"
+    )
+    monkeypatch.setattr(activation, "passed_sockets", list)
+    assert listen_error(systemd_sockets="http") == (
+        "--systemd-socket http: systemd has passed no sockets"
+    )
+
+
+def test_a_socket_of_systemd_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()
+    monkeypatch.setattr(activation, "passed_sockets", lambda: [PassedSocket(fd, "journal")])
+    assert listen_error() == "the socket journal of systemd is not a stream socket"

@@ -117,6 +117,7 @@ class Owner:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.inherited: set[socket.socket] = set()
         self.calls: list[str] = []
 
     def withdraw(self) -> None:
@@ -136,7 +137,7 @@ async def test_observers_see_the_start_and_the_stop() -> None:
     life, owner = Lifecycle(worker), Owner(sock)
     await life.start([sock])
     assert events == [ServerStarted((address,))]
-    await life.stop(owner, takes_backlog=True)
+    await life.stop(owner)
     assert events[1:] == [ServerStopping((address,)), ServerStopped((address,))]
     assert owner.calls == ["withdraw", "close"]
 

@@ -158,3 +158,50 @@ async def test_closing_twice_closes_nothing_else(sock: socket.socket) -> None:
         life.close_listeners()
         await turns()
         assert count_handles(other) == 1
+
+
+# -- the description at startup --------------------------------------------------------------------
+
+
+def describe(sock: socket.socket) -> str:
+    with sock:
+        return Listener(Worker(app, Config()), sock).description.replace(
+            f":{sock.getsockname()[1]}", ":PORT"
+        )
+
+
+def ipv6(host: str, *, is_only: bool) -> socket.socket:
+    try:
+        sock = socket.socket(socket.AF_INET6)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_only)
+        sock.bind((host, 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    return sock
+
+
+def test_an_address_of_ipv4_is_described() -> None:
+    assert describe(socket.create_server(("127.0.0.1", 0))) == "http://127.0.0.1:PORT"
+    wildcard = socket.create_server(("0.0.0.0", 0))
+    assert describe(wildcard) == "http://0.0.0.0:PORT, all addresses of IPv4"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_only", "description"),
+    [
+        ("::1", True, "http://[::1]:PORT"),
+        ("::1", False, "http://[::1]:PORT"),
+        ("::", True, "http://[::]:PORT, all addresses of IPv6 and none of IPv4"),
+        ("::", False, "http://[::]:PORT, all addresses of IPv6 and IPv4"),
+    ],
+)
+def test_an_address_of_ipv6_is_described(host: str, is_only: bool, description: str) -> None:
+    assert describe(ipv6(host, is_only=is_only)) == description
+
+
+def test_a_unix_socket_is_described(tmp_path: Path) -> None:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "s"))
+    with sock:
+        listener = Listener(Worker(app, Config()), sock)
+        assert listener.description == f"unix socket {tmp_path}/s"

@@ -25,7 +25,7 @@ VALUES: dict[bytes, list[bytes]] = {
     b"Connection": [b"Upgrade", b"keep-alive, upgrade", b"close", b"close, upgrade"],
     b"Sec-WebSocket-Version": [b"13", b"8", b""],
     b"Sec-WebSocket-Key": KEYS,
-    b"Origin": [b"https://a", b"https://b", b"null"],
+    b"Origin": [b"https://a", b"http://a", b"https://b", b"null"],
     b"Cookie": [b"a=b", b"c=d", b""],
     b"X-Forwarded-For": [b"192.0.2.1", b"192.0.2.2, 192.0.2.3"],
     b"X-Mine": [b"a", b""],
@@ -50,7 +50,7 @@ NEEDED = [
     b"Sec-WebSocket-Key",
 ]
 SETTINGS = [None, DeflateSettings(), DeflateSettings(context_takeover=True)]
-ORIGINS = [None, Origins(["https://a"]), Origins(["https://b", "none"])]
+ORIGINS = [None, Origins(["https://a"]), Origins(["https://b", "none"]), Origins(["same", "none"])]
 
 
 class Case(NamedTuple):
@@ -59,6 +59,8 @@ class Case(NamedTuple):
     head: bytes
     settings: DeflateSettings | None = None
     origins: Origins | None = None
+    scheme: str = "http"
+    host: bytes | None = None
 
 
 @st.composite
@@ -78,7 +80,14 @@ def heads_of_handshakes(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([method + b" /ws HTTP/1.1", *made, b"", b""])
 
 
-CASES = st.builds(Case, heads_of_handshakes(), st.sampled_from(SETTINGS), st.sampled_from(ORIGINS))
+CASES = st.builds(
+    Case,
+    heads_of_handshakes(),
+    st.sampled_from(SETTINGS),
+    st.sampled_from(ORIGINS),
+    st.sampled_from(["http", "https"]),
+    st.sampled_from([None, b"a", b"b"]),
+)
 
 
 def forget() -> None:
@@ -99,11 +108,11 @@ def result_of(driver: type[Http1Connection], case: Case) -> object:
         event = http1.take()
         if not isinstance(event, UpgradeRequest):
             return event
-        made = check_handshake(event.request, case.settings, case.origins)
+        made = check_handshake(event.request, *case[1:])
     except RequestRefused as refused:
         return refused.status, refused.detail, refused.headers
     offered, made.subprotocols = made.subprotocols, ["changed by the app"]
-    return event, made.key, offered, made.deflate
+    return event, made.key, offered, made.deflate, made.cross_site
 
 
 GOOD = (
@@ -119,6 +128,18 @@ EXTENSIONS = b"Sec-WebSocket-Extensions: permessage-deflate%b\r\n"
 @example(Case(GOOD % (EXTENSIONS % b""), DeflateSettings()), [Case(GOOD % (EXTENSIONS % b""))])
 @example(Case(GOOD % b"", None, ORIGINS[1]), [Case(GOOD % b"")])
 @example(Case(GOOD.replace(b"GET", b"POST") % b""), [Case(GOOD % b"")])
+@example(
+    Case(GOOD % b"Origin: https://a\r\n", None, ORIGINS[3], "http"),
+    [Case(GOOD % b"Origin: https://a\r\n", None, ORIGINS[3], "https")],
+)
+@example(
+    Case(GOOD % b"Origin: http://a\r\n", None, ORIGINS[3], "http", b"b"),
+    [Case(GOOD % b"Origin: http://a\r\n", None, ORIGINS[3], "http")],
+)
+@example(
+    Case(GOOD % b"Origin: http://a\r\n", None, None, "http", b"b"),
+    [Case(GOOD % b"Origin: http://a\r\n")],
+)
 def test_earlier_requests_do_not_change_the_result(case: Case, others: list[Case]) -> None:
     forget()
     cold = result_of(PARSERS["builtin"], case)
@@ -126,7 +147,7 @@ def test_earlier_requests_do_not_change_the_result(case: Case, others: list[Case
         assert result_of(PARSERS["builtin"], case) == cold
     for other in others:
         result_of(PARSERS["builtin"], other)
-        result_of(PARSERS["builtin"], case._replace(settings=other.settings, origins=other.origins))
+        result_of(PARSERS["builtin"], other._replace(head=case.head))
     for key in KEYS[:2]:
         result_of(PARSERS["builtin"], case._replace(head=case.head.replace(KEYS[0], key)))
     assert result_of(PARSERS["builtin"], case) == cold

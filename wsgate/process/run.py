@@ -16,8 +16,9 @@ from wsgate.loading import complete, load
 from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
 from wsgate.observe.throttled_log import throttled
-from wsgate.process import signals
+from wsgate.process import signals, sockets
 from wsgate.process.server import Server
+from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT
 from wsgate.types import App, Factory
 
@@ -138,10 +139,17 @@ def _serve_in_new_loop(
     loop.set_default_executor(executor)
     with contextlib.ExitStack() as handlers:
         try:
-            server = Server(_complete_app(loop, loaded), config)
+            notifier = Notifier.from_environment()
+            server = Server(_complete_app(loop, loaded), config, notifier=notifier)
             handlers.enter_context(
-                signals.handle(loop, server.ask_to_stop, reraise=signals.is_host_handler)
+                signals.handle(
+                    loop,
+                    server.ask_to_stop,
+                    reload=server.reload,
+                    reraise=signals.is_host_handler,
+                )
             )
+            sockets.warn_of_unused(config)
             loop.run_until_complete(server.serve(handle_signals=False))
         finally:
             _close_loop(loop, executor)

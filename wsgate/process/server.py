@@ -7,10 +7,15 @@ import time
 from collections.abc import Callable
 
 from wsgate.config import Config
+from wsgate.observe import log_files
 from wsgate.process import signals, sockets
-from wsgate.server.lifecycle import Lifecycle
+from wsgate.process.systemd import Notifier
+from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle
 from wsgate.server.worker import Worker
 from wsgate.types import App
+
+# Seconds that a stop may take after its timeouts: for apps and tasks that ignore a cancellation.
+_CANCELLATIONS = 7.0
 
 
 class Server:
@@ -22,16 +27,23 @@ class Server:
         app: The app.
         config: The settings, the defaults if None.
         clock: Returns a monotonic time in seconds; tests pass a fake clock.
+        notifier: Reports start and stop to systemd; by default nothing is reported.
 
     Raises:
         ConfigError: A setting is invalid.
     """
 
     def __init__(
-        self, app: App, config: Config | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        app: App,
+        config: Config | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        notifier: Notifier | None = None,
     ) -> None:
         self.config = config or Config()
         self.worker = Worker(app, self.config, clock)
+        self._notifier = notifier or Notifier()
         self._sockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
         self._is_running = False
@@ -53,7 +65,8 @@ class Server:
             ConfigError: A socket cannot be opened.
             StartupFailed: The app's startup failed.
         """
-        handling = signals.handle(asyncio.get_running_loop(), self.ask_to_stop)
+        loop = asyncio.get_running_loop()
+        handling = signals.handle(loop, self.ask_to_stop, reload=self.reload)
         with handling if handle_signals else contextlib.nullcontext():
             try:
                 if await self._start_unless_stopped():
@@ -94,6 +107,12 @@ class Server:
             await self._lifecycle.abandon()
             raise
         self._is_running = True
+        self._notifier.ready(self._lifecycle.names)
+
+    def reload(self) -> None:
+        """Reopen the log files, and report it as a reload."""
+        with self._notifier.reloading():
+            log_files.reopen()
 
     def ask_to_stop(self) -> None:
         """Stop `serve` gracefully; returns at once. Not thread-safe."""
@@ -103,4 +122,19 @@ class Server:
         """Stop accepting, wait for running requests within the timeout, and shut the app down."""
         if self._is_running:
             self._is_running = False
-            await self._lifecycle.stop(self._sockets, takes_backlog=self.config.fd is None)
+            self._notifier.stopping(_stop_seconds(self.config))
+            try:
+                await self._lifecycle.stop(self._sockets)
+            finally:
+                self._notifier.close()
+
+
+def _stop_seconds(config: Config) -> float | None:
+    """Return how long a stop with a drain may take; None without a drain, for systemd's default.
+
+    After the drain, requests and the lifespan's shutdown have the graceful timeout each.
+    """
+    if not config.drain_seconds:
+        return None
+    graceful = max(config.timeout_graceful_shutdown, CANCEL_TIMEOUT)
+    return config.drain_seconds + 2 * graceful + _CANCELLATIONS

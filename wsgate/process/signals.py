@@ -47,7 +47,11 @@ def is_host_handler(previous: Handler) -> bool:
 
 @contextlib.contextmanager
 def handle(
-    loop: asyncio.AbstractEventLoop, stop: Callable[[], object], *, reraise: Policy = always
+    loop: asyncio.AbstractEventLoop,
+    stop: Callable[[], object],
+    *,
+    reload: Callable[[], object] = log_files.reopen,
+    reraise: Policy = always,
 ) -> Iterator[None]:
     """Call `stop` in the loop on a signal that stops servers, while the context lasts.
 
@@ -56,13 +60,14 @@ def handle(
     Args:
         loop: the loop of the server.
         stop: starts the server's graceful stop; must not block.
+        reload: called in the loop on a SIGHUP that stops nothing; reopens the log files.
         reraise: called with the handler that was installed before. Returns whether to restore it
             and raise the signal again when the context ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    server = _Server(loop, stop, reraise, contextvars.copy_context())
+    server = _Server(loop, stop, reload, reraise, contextvars.copy_context())
     _handlers.enter(server)
     try:
         yield
@@ -80,6 +85,7 @@ class _Server:
 
     loop: asyncio.AbstractEventLoop
     stop: Callable[[], object]
+    reload: Callable[[], object]
     reraise: Policy
     context: contextvars.Context
 
@@ -174,7 +180,7 @@ class _Handlers:
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         for server in self._servers[:1]:  # it reopens all files of the process
-            server.call(log_files.reopen)
+            server.call(server.reload)
         previous = self._previous.get(number)
         if callable(previous):
             previous(number, frame)

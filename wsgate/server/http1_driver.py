@@ -168,7 +168,9 @@ class Http1Driver:
                 raise RefusedAtStop
             if worker.is_full:
                 raise _service_unavailable()
-            agreed = handshake.check_handshake(upgrade.request, worker.deflate, worker.origins)
+            agreed = handshake.check_handshake(
+                upgrade.request, worker.deflate, worker.origins, peer.scheme
+            )
         except RequestRefused as refused:
             if worker.observers:
                 target = upgrade.request.target

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from wsgate import loggers
@@ -26,8 +26,12 @@ CANCEL_TIMEOUT = 1.0  # seconds for cancelled calls and their clients; for abort
 class SocketOwner(Protocol):
     """The owner of a worker's listening sockets."""
 
+    @property
+    def inherited(self) -> Collection[socket.socket]:
+        """The sockets that another process may accept connections on as well."""
+
     def withdraw(self) -> None:
-        """Remove the file of a Unix socket, so that new clients do not find it."""
+        """Remove the files of Unix sockets, so that new clients do not find them."""
 
     def close(self) -> None:
         """Close the sockets."""
@@ -42,7 +46,7 @@ class Lifecycle:
         self._lifespan = Lifespan(worker.app, worker.config.lifespan, worker.state)
         self._watchdog = Watchdog()
         self._timer: asyncio.TimerHandle | None = None
-        self._names: tuple[str, ...] = ()  # of the listeners, for observers
+        self.names: tuple[str, ...] = ()  # of the listeners that accept connections
 
     @property
     def _app_timeout(self) -> float:
@@ -72,14 +76,15 @@ class Lifecycle:
             await _listen(listener, worker.config.backlog)
         self._watchdog.start()
         self._tick()
-        self._names = tuple(listener.name for listener in self.listeners)
-        for name in self._names:
-            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", name)
+        self.names = tuple(listener.name for listener in self.listeners)
+        for listener in self.listeners:
+            text = "wsgate running on %s (Press CTRL+C to quit)"
+            loggers.error.info(text, listener.description)
         self._notify(ServerStarted)
 
     def _notify(self, kind: type[ServerStarted | ServerStopping | ServerStopped]) -> None:
         if observers := self.worker.observers:
-            observers.notify(kind(self._names))
+            observers.notify(kind(self.names))
 
     def close_listeners(self) -> None:
         """Stop listening."""
@@ -101,19 +106,17 @@ class Lifecycle:
 
     # -- stop --------------------------------------------------------------------------------------
 
-    async def stop(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
+    async def stop(self, owner: SocketOwner) -> None:
         """Stop gracefully: stop accepting, drain, cancel what is left, and shut the app down.
 
         Args:
             owner: Closes the listening sockets.
-            takes_backlog: Serve the connections that wait in the backlog. False for an inherited
-                socket: another process that has it will accept them.
         """
         loggers.error.info("Shutting down")
         self._notify(ServerStopping)
         worker = self.worker
         worker.opens_websockets = False
-        await self._stop_accepting(owner, takes_backlog=takes_backlog)
+        await self._stop_accepting(owner)
         worker.stopping = True
         for connection in list(worker.connections):
             connection.driver.stop()
@@ -127,12 +130,17 @@ class Lifecycle:
         loggers.error.info("Stopped")
         self._notify(ServerStopped)
 
-    async def _stop_accepting(self, owner: SocketOwner, *, takes_backlog: bool) -> None:
-        """Stop accepting; serve the connections of the backlog and the requests already sent."""
+    async def _stop_accepting(self, owner: SocketOwner) -> None:
+        """Stop accepting; serve the connections of the backlog and the requests already sent.
+
+        The backlog of an inherited socket is left to another process that has it, such as the next
+        one that systemd starts.
+        """
         for listener in self.listeners:
             listener.stop_accepting()
         await _set_up_accepted()
-        waiting = [(item, item.take_backlog()) for item in self.listeners if takes_backlog]
+        own = [item for item in self.listeners if item.sock not in owner.inherited]
+        waiting = [(item, item.take_backlog()) for item in own]
         # No loop iteration from here to the close: more connections could arrive in it.
         owner.withdraw()
         self.close_listeners()

@@ -49,9 +49,15 @@ class Listener:
 
     @property
     def name(self) -> str:
-        """The address of the socket, as logged at startup."""
+        """The address of the socket, such as http://127.0.0.1:8000."""
         assert self.sock is not None  # only a listener in memory has none
         return name_of(self.sock, self.scheme)
+
+    @property
+    def description(self) -> str:
+        """The address, and for a wildcard what it stands for, as logged at startup."""
+        assert self.sock is not None  # only a listener in memory has none
+        return self.name + _meaning_of_wildcard(self.sock)
 
     async def start(self, backlog: int) -> None:
         """Listen and accept connections.
@@ -149,7 +155,7 @@ def _server_address(sockname: object) -> Address | None:
 
 
 def name_of(sock: socket.socket, scheme: str = "http") -> str:
-    """Return the address of a listening socket, as logged at startup."""
+    """Return the address of a listening socket, such as http://127.0.0.1:8000."""
     address = sock.getsockname()
     if sock.family == getattr(socket, "AF_UNIX", None):
         if isinstance(address, bytes):  # an abstract socket: its name starts with a zero byte
@@ -157,3 +163,15 @@ def name_of(sock: socket.socket, scheme: str = "http") -> str:
         return f"unix socket {address or '(unnamed)'}"
     host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]
     return f"{scheme}://{host}:{address[1]}"
+
+
+def _meaning_of_wildcard(sock: socket.socket) -> str:
+    """Return which addresses a socket listens on if it is bound to none in particular."""
+    host = sock.getsockname()[:1]
+    if sock.family == socket.AF_INET and host == ("0.0.0.0",):  # noqa: S104  # not bound here
+        return ", all addresses of IPv4"
+    if sock.family != socket.AF_INET6 or host != ("::",):
+        return ""
+    if sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return ", all addresses of IPv6 and none of IPv4"
+    return ", all addresses of IPv6 and IPv4"  # a socket that another program opened

@@ -11,6 +11,7 @@ from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
 from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
 from wsgate.http.request import Request
 from wsgate.http.stream import HttpStream
+from wsgate.observe.cross_site_log import cross_site_log
 from wsgate.observe.events import HandshakeRefused
 from wsgate.server.backpressure import SendOrder, Waiters
 from wsgate.types import Message, WebSocketEvent
@@ -124,7 +125,10 @@ class PendingWebSocket:
             names = {name for name, _ in accept.headers}
             defaults = [header for header in worker.default_headers if header[0] not in names]
             lines = lines_of([*defaults, *accept.headers])
-        self._wire.write(switching_protocols(self.offer.handshake, accept.subprotocol, lines))
+        offer = self.offer
+        self._wire.write(switching_protocols(offer.handshake, accept.subprotocol, lines))
+        if offer.handshake.cross_site is not None:
+            cross_site_log.report(*offer.handshake.cross_site)
         self._wake()
         return self._early
 

@@ -22,11 +22,13 @@ from wsgate.fields import (
 )
 from wsgate.types import Header
 from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings, negotiate
-from wsgate.ws.origins import Origins
+from wsgate.ws.origins import Origins, Site, is_cross_site
 
 # RFC 6455 section 1.3: a fixed string.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NONCE_SIZE = 16  # bytes
+
+CrossSite = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -34,12 +36,14 @@ class Handshake:
     """A valid handshake.
 
     key: the Sec-WebSocket-Key as sent. subprotocols: as offered, in order. deflate: the agreement
-    on permessage-deflate, None without it.
+    on permessage-deflate, None without it. cross_site: the Origin and the host, if a page on
+    another host sent cookies and the allowed origins are not limited; None otherwise.
     """
 
     key: bytes
     subprotocols: list[str]
     deflate: Agreement | None
+    cross_site: CrossSite | None = None
 
 
 PROTOCOL = b"websocket"  # the token in the Upgrade header, in lower case
@@ -66,47 +70,64 @@ class HandshakeRequest(Protocol):
 
 
 def check_handshake(
-    request: HandshakeRequest, settings: DeflateSettings | None, origins: Origins | None = None
+    request: HandshakeRequest,
+    settings: DeflateSettings | None,
+    origins: Origins | None = None,
+    scheme: str = "http",
+    host: bytes | None = None,
 ) -> Handshake:
     """Return the handshake of a request.
 
     settings: for permessage-deflate, None to decline it. origins: those allowed, None for any.
+    scheme, host: of the request's URL as its client sees it; a host of None is that of the Host
+    header, which a trusted proxy may have replaced.
     Raises RequestRefused: 400 if it is malformed, 426 for another WebSocket version, 403 for an
     origin that is not allowed.
     """
     template = request.template
     if template is None or request.method != "GET":
-        return _check(request, settings, origins)
+        return _check(request, settings, origins, scheme, host)
+    terms = (settings, origins, scheme, host)
     cached = _cache.get(template)
-    if cached is not None and cached.settings is settings and cached.origins is origins:
+    if cached is not None and cached.terms == terms:
         key = _check_key(request.headers[cached.key_index][1])
-        return Handshake(key, cached.subprotocols.copy(), cached.deflate)
-    handshake = _check(request, settings, origins)
+        return Handshake(key, cached.subprotocols.copy(), cached.deflate, cached.cross_site)
+    handshake = _check(request, *terms)
     key_index = [name for name, _ in request.headers].index(b"sec-websocket-key")
     subprotocols = handshake.subprotocols.copy()
-    _cache.keep(template, _Cached(settings, origins, key_index, subprotocols, handshake.deflate))
+    kept = _Cached(terms, key_index, subprotocols, handshake.deflate, handshake.cross_site)
+    _cache.keep(template, kept)
     return handshake
+
+
+_Terms = tuple[DeflateSettings | None, Origins | None, str, bytes | None]
 
 
 @dataclass(slots=True, eq=False)
 class _Cached:
-    """The result of the checks for all handshakes with one template, under these settings.
+    """The result of the checks for all handshakes with one template, under these terms.
 
-    key_index: of Sec-WebSocket-Key in the headers.
+    Two requests with one template have the same Host and Origin, and both have cookies or none.
+    terms: the arguments of `check_handshake` after the request. key_index: of Sec-WebSocket-Key in
+    the headers.
     """
 
-    settings: DeflateSettings | None
-    origins: Origins | None
+    terms: _Terms
     key_index: int
     subprotocols: list[str]
     deflate: Agreement | None
+    cross_site: CrossSite | None
 
 
 _cache: BoundedCache[object, _Cached] = BoundedCache(512)
 
 
 def _check(
-    request: HandshakeRequest, settings: DeflateSettings | None, origins: Origins | None
+    request: HandshakeRequest,
+    settings: DeflateSettings | None,
+    origins: Origins | None,
+    scheme: str,
+    host: bytes | None,
 ) -> Handshake:
     fields = combine_headers(request.headers)
     if request.method != "GET":
@@ -116,13 +137,27 @@ def _check(
     if b"transfer-encoding" in fields or fields.get(b"content-length", b"").strip(b"0"):
         raise RequestRefused(400, "a WebSocket handshake has no body")
     _check_version(fields)
-    if origins is not None and not origins.allow(values_of(request.headers, b"origin")):
-        raise RequestRefused(403, "this origin may not connect")
+    site = Site(scheme, fields.get(b"host", b"") if host is None else host)
+    cross_site = _check_origin(request.headers, fields, origins, site)
     return Handshake(
-        _key(fields),
-        _subprotocols(fields),
-        _deflate(request.headers, settings),
+        _key(fields), _subprotocols(fields), _deflate(request.headers, settings), cross_site
     )
+
+
+def _check_origin(
+    headers: list[Header], fields: Fields, origins: Origins | None, site: Site
+) -> CrossSite | None:
+    """Return the Origin and the host of a cross-site request with cookies, if any may connect.
+
+    Raises RequestRefused: 403 for an origin that is not allowed.
+    """
+    values = values_of(headers, b"origin")
+    if origins is None:
+        is_noteworthy = b"cookie" in fields and is_cross_site(values, site)
+        return (values[0], site.host) if is_noteworthy else None
+    if not origins.allow(values, site):
+        raise RequestRefused(403, "this origin may not connect")
+    return None
 
 
 def _check_version(fields: Fields) -> None:
