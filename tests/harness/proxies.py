@@ -28,7 +28,7 @@ EXAMPLES = ROOT / "docs" / "deploy" / "examples"
 HOST = "app.example.com"  # in all examples
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 # .ci/run sets the variable, so that nothing is skipped there.
-REQUIRED = os.environ.get("WSGATE_TEST_PROXIES") == "required"
+REQUIRED = os.environ.get("TEST_PROXIES") == "required"
 
 Changes = Mapping[str, str]
 
