@@ -28,6 +28,7 @@ from tests.harness.proxies import (
 )
 from wsgate.config import SETTINGS
 
+APP = "tests.apps.deployed:app"
 # The address of clients. No server trusts it; the proxies connect from 127.0.0.1.
 CLIENT = "127.0.0.2"
 PATIENCE = 60.0  # seconds for anything that other processes do on a loaded machine
@@ -157,9 +158,7 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running_at(
-    address: str, *options: str, app: str = "tests.apps.deployed:app"
-) -> AsyncIterator[ServerProcess]:
+async def running_at(address: str, *options: str, app: str = APP) -> AsyncIterator[ServerProcess]:
     """Run a server at "127.0.0.1:8000" or at the path of a Unix socket; wait until it listens."""
     at = ("--uds", address) if address.startswith("/") else ("--port", address.split(":")[1])
     async with started(app, *at, *options) as server:
@@ -174,6 +173,7 @@ async def proxied(
     *options: str,
     servers: int = 1,
     changes: Changes | None = None,
+    app: str = APP,
     unix: bool = False,
     passthrough: bool = False,
 ) -> AsyncIterator[Stack]:
@@ -181,6 +181,7 @@ async def proxied(
 
     Args:
         changes: Substitutions in the proxy's configuration, beside those that every test needs.
+        app: What the servers run.
         unix: The servers listen on Unix sockets.
         passthrough: The proxy has one port, for whatever protocol the servers speak.
     """
@@ -200,7 +201,8 @@ async def proxied(
         arguments = command(site)  # skips the test before anything is started
         # HAProxy takes a server out of service that does not answer when HAProxy starts.
         running = [
-            await opened.enter_async_context(running_at(address, *options)) for address in addresses
+            await opened.enter_async_context(running_at(address, *options, app=app))
+            for address in addresses
         ]
         proxy = await opened.enter_async_context(started_proxy(arguments, site))
         entrance = Entrance(https if passthrough else http, https, certificates.context)

@@ -134,17 +134,25 @@ def nginx(site: Site) -> list[str]:
             "/etc/ssl/app/privkey.pem": str(site.key),
         },
     )
-    folders = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f" {name}_temp_path {site.folder}/{name};" for name in folders)
-    main = site.write(
-        "nginx/nginx.conf",
-        {
-            **_nginx_main(site),
-            "access_log /var/log/nginx/access.log;": f"access_log /dev/stdout;{temporary}",
-            "/etc/nginx/conf.d/*.conf": str(app),
-        },
-    )
-    return _nginx_command(main)
+    changes = {
+        **_nginx_main(site),
+        "access_log /var/log/nginx/access.log;": _nginx_files(site),
+        "/etc/nginx/conf.d/*.conf": str(app),
+    }
+    return _nginx_command(site.write("nginx/nginx.conf", changes))
+
+
+def nginx_of_compose(site: Site) -> list[str]:
+    """Return the command of nginx with the configuration for Docker, on one port without TLS."""
+    (backend,) = site.backends
+    main = _nginx_main(site, user="nginx", error_log="/dev/stderr")
+    changes = {
+        **main,
+        "access_log /dev/stdout;": _nginx_files(site),
+        "listen 80;": f"listen 127.0.0.1:{site.https};",
+        "set $app app:8000;": f"set $app {backend};",
+    }
+    return _nginx_command(site.write("docker/nginx.conf", changes))
 
 
 def nginx_passthrough(site: Site) -> list[str]:
@@ -161,16 +169,24 @@ def nginx_passthrough(site: Site) -> list[str]:
     return _nginx_command(site.write("nginx/tls-passthrough.conf", changes))
 
 
-def _nginx_main(site: Site) -> Changes:
+def _nginx_main(
+    site: Site, user: str = "www-data", error_log: str = "/var/log/nginx/error.log"
+) -> Changes:
     group = grp.getgrgid(os.getgid()).gr_name
     return {
-        "user www-data;": f"user {getpass.getuser()} {group};",
+        f"user {user};": f"user {getpass.getuser()} {group};",
         "pid /run/nginx.pid;": f"pid {site.folder}/nginx.pid;",
-        "error_log /var/log/nginx/error.log;": "error_log stderr;",
+        f"error_log {error_log};": "error_log stderr;",
         "worker_processes auto;": "worker_processes 2;",
         "worker_rlimit_nofile 65536;": "",
         "worker_connections 30000;": "worker_connections 400;",
     }
+
+
+def _nginx_files(site: Site) -> str:
+    folders = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f" {name}_temp_path {site.folder}/{name};" for name in folders)
+    return f"access_log /dev/stdout;{temporary}"
 
 
 def _nginx_command(main: Path) -> list[str]:
