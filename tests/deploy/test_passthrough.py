@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from tests.deploy.stack import CLIENT, Certificates, check_echo, needs, proxied
@@ -86,3 +87,44 @@ async def test_health_checks_with_the_proxy_protocol_leave_no_warning(
         assert "is DOWN" not in stack.proxy.log
         await stack.stop()
         assert not [line for line in stack.servers[0].log if "WARNING" in line or "ERROR" in line]
+
+
+@pytest.mark.parametrize("command", [nginx_passthrough, haproxy_passthrough])
+async def test_an_unexpected_proxy_header_is_a_bad_request(
+    certificates: Certificates, command: Command
+) -> None:
+    async with (
+        proxied(command, certificates, passthrough=True) as stack,
+        stack.entrance.client("http") as client,
+    ):
+        assert (await client.get("/healthz")).status_code == 400
+        await stack.servers[0].logged("Invalid HTTP request received: 400")
+
+
+# What the operator finds in the log.
+MISTAKES = [
+    pytest.param({" send-proxy-v2": ""}, (), "it does not begin with a PROXY header", id="missing"),
+    pytest.param(
+        {},
+        ("--proxy-allow-from", "10.0.0.1"),
+        "--proxy-allow-from does not list the peer",
+        id="not allowed",
+    ),
+]
+
+
+@needs("proxy_protocol")
+@pytest.mark.parametrize(("changes", "options", "reason"), MISTAKES)
+async def test_a_connection_without_a_valid_proxy_header_is_closed(
+    certificates: Certificates, changes: Changes, options: tuple[str, ...], reason: str
+) -> None:
+    options = ("--proxy-protocol", *options)
+    async with (
+        proxied(
+            haproxy_passthrough, certificates, *options, changes=changes, passthrough=True
+        ) as stack,
+        stack.entrance.client("http") as client,
+    ):
+        with pytest.raises(httpx.TransportError):
+            await client.get("/healthz")
+        await stack.servers[0].logged(rf"Connection from 127\.0\.0\.1:\d+ closed: {reason}")
