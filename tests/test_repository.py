@@ -67,6 +67,17 @@ def test_ci_runs_the_checks_that_a_developer_runs() -> None:
         assert any(run.startswith(command) for run in runs), command
 
 
+def test_ci_installs_the_proxies_and_requires_them() -> None:
+    steps = _workflow()["jobs"]["test"]["steps"]
+    runs = [step.get("run", "") for step in steps]
+    tests = next(i for i, run in enumerate(runs) if run.startswith("make test"))
+    assert ".ci/install-proxies" in runs[:tests]
+    assert steps[tests]["env"] == {"TEST_PROXIES": "required"}
+    script = (ROOT / ".ci/run").read_text()
+    required = script.index("export TEST_PROXIES=required")
+    assert script.index("\n.ci/install-proxies\n") < required < script.index("\n        make test")
+
+
 def test_ci_tests_the_pythons_of_the_classifiers() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = (re.search(r"Python :: (3\.\d+)$", line) for line in project["classifiers"])
@@ -117,7 +128,8 @@ def test_relative_links_point_to_existing_files_and_headings(page: Path) -> None
 
 def test_every_page_is_in_the_index() -> None:
     index = {target for target, _ in _links(ROOT / "docs" / "README.md")}
-    pages = {path for path in MARKDOWN if path.parent == ROOT / "docs" and path.name != "README.md"}
+    folders = (ROOT / "docs", ROOT / "docs" / "deploy")
+    pages = {path for path in MARKDOWN if path.parent in folders and path.name != "README.md"}
     assert pages <= index
 
 
