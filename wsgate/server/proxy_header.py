@@ -9,6 +9,7 @@ from wsgate.observe.log_format import format_address
 from wsgate.observe.throttled_log import throttled
 from wsgate.proxies.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
 from wsgate.server.connection import Connection
+from wsgate.types import Address
 
 if TYPE_CHECKING:
     from wsgate.proxies.trusted import TrustedPeers
@@ -63,7 +64,9 @@ class ProxyHeaderReader(asyncio.Protocol):
         self._is_admitted = admission.enter(None)
         self._deadline = worker.clock() + worker.config.ws_handshake_timeout
         worker.deadlines.schedule(self, self._deadline)
-        if not self._proxies.trusts_peer(client, self._peer.server):
+        if client is None and _is_tcp(self._peer.server):
+            self.abort()  # the client has reset it, as HAProxy's checks do: no address is left
+        elif not self._proxies.trusts_peer(client, self._peer.server):
             self._refuse("--proxy-allow-from does not list the peer")
         elif worker.stopping or (not self._is_admitted and admission.is_swamped):
             self.abort()
@@ -152,3 +155,8 @@ class AnnouncedConnection(Connection):
         if announced.is_tls:
             peer.scheme = "https"
         return peer
+
+
+def _is_tcp(server: Address | None) -> bool:
+    """Return whether a scope's `server` is an address of TCP; that of a Unix socket has no port."""
+    return server is not None and server[1] is not None
