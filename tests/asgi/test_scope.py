@@ -2,7 +2,14 @@ from typing import Any
 
 import pytest
 
-from wsgate.asgi.scope import Mount, Peer, http_scope, lifespan_scope, websocket_scope
+from wsgate.asgi.scope import (
+    ForwardedPeer,
+    Mount,
+    Peer,
+    http_scope,
+    lifespan_scope,
+    websocket_scope,
+)
 from wsgate.http.request import Request
 
 CLIENT = ("127.0.0.1", 50_000)
@@ -98,6 +105,16 @@ def test_both_paths_start_with_the_root_path() -> None:
     assert scope["root_path"] == "/api"
     assert scope["path"] == "/api/a b"
     assert scope["raw_path"] == b"/api/a%20b"
+
+
+@pytest.mark.parametrize(("prefix", "root"), [("/app", "/app"), ("", ""), (None, "/own")])
+def test_the_prefix_that_a_proxy_names_replaces_the_root_path(
+    prefix: str | None, root: str
+) -> None:
+    forwarded = ForwardedPeer(CLIENT, None, "https", None, prefix)
+    scope = http_scope(request_for(b"/a"), forwarded, mount(root_path="/own"))
+    assert (scope["root_path"], scope["path"]) == (root, f"{root}/a")
+    assert scope["raw_path"] == f"{root}/a".encode()
 
 
 def test_the_scope_has_the_http_version() -> None:

@@ -312,3 +312,16 @@ def test_any_head_becomes_a_request_or_is_refused(
     assert request.raw_path.startswith(b"/") or target == "*"
     assert b"#" not in request.raw_path + request.query
     assert [name for name, _ in request.headers].count(b"host") <= 1
+
+
+def test_the_host_is_replaced_at_its_place_or_added() -> None:
+    headers = [(b"a", b"1"), (b"host", b"inner"), (b"b", b"2")]
+    request = Request("GET", b"/", b"/", b"", "1.1", headers)
+    assert request.host == b"inner"
+    request.replace_host(b"example.com")
+    assert request.host == b"example.com"
+    assert request.headers == [(b"a", b"1"), (b"host", b"example.com"), (b"b", b"2")]
+    bare = Request("GET", b"/", b"/", b"", "1.0", [(b"a", b"1")])
+    assert bare.host is None
+    bare.replace_host(b"example.com")
+    assert bare.headers == [(b"host", b"example.com"), (b"a", b"1")]

@@ -47,3 +47,10 @@ def test_thousand_warnings_by_the_real_clock(caplog: pytest.LogCaptureFixture) -
         throttled.warning("test")
     assert caplog.messages.count("new") == 1_000
     assert 1 <= caplog.messages.count("test") <= 60
+
+
+def test_a_text_is_throttled_whatever_its_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    log = ThrottledLog(interval=60)
+    for client in ("a", "b"):
+        log.warning("%s is late", client)
+    assert caplog.messages == ["a is late"]

@@ -81,6 +81,29 @@ def test_rejected_connections_do_not_linger_when_there_are_too_many() -> None:
     assert not admission.is_swamped
 
 
+def test_requests_of_a_proxy_count_for_their_client_only() -> None:
+    admission = Admission(1, 2)
+    assert admission.enter(None), "the proxy's connection"
+    assert [admission.enter_request(ONE) for _ in range(3)] == [True, True, False]
+    assert admission.enter_request(OTHER)
+    assert admission.enter_request(None)
+    admission.leave_request(None)
+    admission.leave_request(ONE)
+    assert admission.enter_request(ONE)
+    for client in (ONE, ONE, OTHER):
+        admission.leave_request(client)
+    assert not admission._per_address
+    assert admission.refused == 0
+
+
+def test_connections_and_requests_of_one_address_count_together() -> None:
+    admission = Admission(9, 2)
+    assert admission.enter(ONE)
+    assert admission.enter_request(ONE)
+    assert not admission.enter_request(ONE)
+    assert not admission.enter(ONE)
+
+
 @pytest.mark.parametrize(
     ("host", "other", "is_one"),
     [

@@ -186,6 +186,14 @@ async def test_a_late_header(data: bytes, log: LogCapture) -> None:
     ]
 
 
+async def test_a_check_before_the_deadline_only_says_when_to_come_again() -> None:
+    async with connected(respond_path, proxy_protocol=True, ws_handshake_timeout=5) as client:
+        (connection,) = client.worker.connections
+        assert connection.check(client.clock.now + 4) == client.clock.now + 5
+        assert not client.is_ended
+        client.drop()
+
+
 async def test_the_request_has_the_whole_time_after_the_header() -> None:
     options = {"proxy_protocol": True, "ws_handshake_timeout": 5}
     async with connected(respond_path, **options) as client:

@@ -52,7 +52,7 @@ _PAIR = re.compile(
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 _REMEMBERED = 2_048  # combinations of headers whose meaning is remembered
-_SHORT = 256  # bytes of the values of such a combination: half a megabyte in all
+_FEW, _SHORT = 6, 256  # headers, and bytes of their values, of such a combination
 
 
 class Forwarded(NamedTuple):
@@ -138,7 +138,7 @@ class ForwardedHeaders:
             fields.setdefault(name, []).append(value)
         lines = fields.pop(_FORWARDED, [])
         said = self._read_x_forwarded(fields) if fields else self._read_forwarded(lines)
-        if sum(len(value) for _, value in found) <= _SHORT:
+        if len(found) <= _FEW and sum(len(value) for _, value in found) <= _SHORT:
             self._known.keep(found, said)
         return said
 

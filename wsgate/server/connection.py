@@ -4,7 +4,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from wsgate.asgi.scope import host_and_port
+from wsgate.asgi.scope import ForwardedPeer, host_and_port
 from wsgate.server import file_transfer
 from wsgate.server.backpressure import Gate
 from wsgate.server.deadlines import LINGER
@@ -84,6 +84,7 @@ class Connection(Stream, asyncio.Protocol):
             client, peer.server
         ):
             client, driver_type = None, ForwardedHttp1Driver
+            self.peer = ForwardedPeer(peer.client, peer.server, peer.scheme, peer.tls)
         self.driver = driver = driver_type(worker, self)
         driver.start()
         if admission.enter(client):

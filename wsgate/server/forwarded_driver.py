@@ -4,6 +4,7 @@ from wsgate.asgi.scope import ForwardedPeer, Peer
 from wsgate.http.events import UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.observe.throttled_log import throttled
+from wsgate.proxies.forwarded import NOTHING
 from wsgate.server.http1_driver import Http1Driver, service_unavailable
 
 
@@ -40,11 +41,16 @@ class ForwardedHttp1Driver(Http1Driver):
             admission.leave_request(forwarded.client)
         return is_served
 
-    def _read_headers(self, request: Request, peer: Peer) -> ForwardedPeer:
-        """Return the peer of a request, and replace its Host if the proxy names another."""
+    def _read_headers(self, request: Request, peer: Peer) -> Peer:
+        """Return the peer of a request, and replace its Host if the proxy names another.
+
+        peer: that of the connection, a `ForwardedPeer` too: for requests without these headers.
+        """
         reader = self.worker.forwarded
         assert reader is not None  # else the connection has another driver
         said = reader.read(request.headers)
+        if said is NOTHING:
+            return peer
         client = said.client if said.names_client else peer.client
         scheme = said.scheme or peer.scheme
         if said.host is not None or said.port is not None:
