@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import trustme
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -26,7 +25,6 @@ from tests.harness.proxies import (
     short_folder,
     started_proxy,
 )
-from wsgate.config import SETTINGS
 
 APP = "tests.apps.deployed:app"
 # The address of clients. No server trusts it; the proxies connect from 127.0.0.1.
@@ -37,12 +35,6 @@ COMMANDS: dict[str, Callable[[Site], list[str]]] = {
     "haproxy": haproxy,
     "caddy": caddy,
 }
-_NAMES = {setting.name for setting in SETTINGS}
-
-
-def needs(name: str) -> pytest.MarkDecorator:
-    """Skip a test as long as there is no such setting."""
-    return pytest.mark.skipif(name not in _NAMES, reason=f"needs --{name.replace('_', '-')}")
 
 
 @dataclass(frozen=True)

@@ -79,5 +79,4 @@ def test_variables_of_the_examples_exist() -> None:
     files = [path for path in EXAMPLES.rglob("*") if path.is_file()]
     named = {name for path in files for name in re.findall(r"\bWSGATE_\w+", path.read_text())}
     assert named
-    named -= {"WSGATE_FORWARDED_ALLOW_IPS"} if missing(["--forwarded-allow-ips"]) else set()
     assert named <= known

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.deploy.conftest import Start
-from tests.deploy.stack import CLIENT, PATIENCE, Certificates, check_echo, needs, proxied
+from tests.deploy.stack import CLIENT, PATIENCE, Certificates, check_echo, proxied
 from tests.harness.processes import running
 from tests.harness.proxies import HOST, nginx_of_compose
 from tests.harness.tcp import connect_tcp
@@ -30,7 +30,6 @@ async def test_the_app_answers_alone() -> None:
     assert not [line for line in server.log if not line.startswith("INFO")]
 
 
-@needs("proxy_headers")
 async def test_the_app_shows_the_client_and_the_url_behind_a_proxy(start: Start) -> None:
     async with start(app=APP) as stack, stack.entrance.client("https") as client:
         page = (await client.get("/")).text
@@ -51,7 +50,6 @@ async def test_the_nginx_of_compose_forwards_requests_and_websockets(
         await check_echo(websocket, "hi", b"x" * 2**20)
 
 
-@needs("proxy_headers")
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 async def test_the_nginx_of_compose_names_the_client(
     certificates: Certificates, scheme: str, monkeypatch: pytest.MonkeyPatch

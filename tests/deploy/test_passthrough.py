@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.deploy.stack import CLIENT, Certificates, check_echo, needs, proxied
+from tests.deploy.stack import CLIENT, Certificates, check_echo, proxied
 from tests.harness.proxies import Changes, Site, haproxy_passthrough, nginx_passthrough
 
 WITHOUT_PROXY_PROTOCOL = [
@@ -27,7 +27,6 @@ def tls_options(certificates: Certificates) -> tuple[str, ...]:
     return "--ssl-certfile", certificate, "--ssl-keyfile", key
 
 
-@needs("ssl_certfile")
 @pytest.mark.parametrize(("command", "changes"), WITHOUT_PROXY_PROTOCOL)
 async def test_tls_goes_through_to_the_server(
     certificates: Certificates, command: Command, changes: Changes
@@ -42,7 +41,6 @@ async def test_tls_goes_through_to_the_server(
         await stack.stop()
 
 
-@needs("proxy_protocol")
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 @pytest.mark.parametrize(("command", "changes"), PROXY_PROTOCOL)
 async def test_the_proxy_protocol_without_tls(
@@ -58,8 +56,6 @@ async def test_the_proxy_protocol_without_tls(
         )
 
 
-@needs("proxy_protocol")
-@needs("ssl_certfile")
 @pytest.mark.parametrize("scheme", ["https", "wss"])
 @pytest.mark.parametrize(("command", "changes"), PROXY_PROTOCOL)
 async def test_the_proxy_protocol_before_tls(
@@ -73,7 +69,6 @@ async def test_the_proxy_protocol_before_tls(
         assert (scope["client"][0], scope["scheme"], scope["tls"]) == (CLIENT, scheme, True)
 
 
-@needs("proxy_protocol")
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
 async def test_health_checks_with_the_proxy_protocol_leave_no_warning(
     certificates: Certificates, version: str
@@ -113,7 +108,6 @@ MISTAKES = [
 ]
 
 
-@needs("proxy_protocol")
 @pytest.mark.parametrize(("changes", "options", "reason"), MISTAKES)
 async def test_a_connection_without_a_valid_proxy_header_is_closed(
     certificates: Certificates, changes: Changes, options: tuple[str, ...], reason: str

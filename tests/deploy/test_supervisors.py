@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.deploy.command_lines import container, manifest, of_image, of_pod, of_units, unit
-from tests.deploy.test_commands import missing, parse
+from tests.deploy.test_commands import parse
 from tests.harness.processes import ROOT
 from tests.harness.proxies import EXAMPLES
 from wsgate.config import Config
@@ -19,16 +19,9 @@ UNITS = sorted((EXAMPLES / "systemd").iterdir(), key=lambda path: path.name)
 IGNORED = 7  # seconds for an app that ignores its cancellation
 
 
-def settings(words: list[str]) -> Config:
-    """Return the settings of a command; skip the test if one of its options is not there yet."""
-    if (option := missing(words)) is not None:
-        pytest.skip(f"needs {option}")
-    return parse(words)
-
-
 def longest_stop(words: list[str]) -> float:
     """Return the seconds that a stop may take: see "Time to stop" in docs/deployment.md."""
-    config = settings(words)
+    config = parse(words)
     return config.drain_seconds + 2 * config.timeout_graceful_shutdown + IGNORED
 
 

@@ -12,7 +12,6 @@ from tests.deploy.stack import (
     Certificates,
     Stack,
     check_echo,
-    needs,
     proxied,
 )
 from tests.harness.proxies import HOST, caddy_redirecting, nginx
@@ -78,7 +77,6 @@ async def test_forwarded_headers_are_the_proxy_s(
     }
 
 
-@needs("proxy_headers")
 @pytest.mark.parametrize("forged", [(), FORGED], ids=["plain", "forged"])
 @pytest.mark.parametrize("scheme", ["http", "https", "ws", "wss"])
 async def test_the_app_sees_the_client_and_the_scheme(

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.deploy.conftest import Start
-from tests.deploy.stack import CLIENT, check_echo, needs
+from tests.deploy.stack import CLIENT, check_echo
 
 
 async def test_messages_and_requests_go_through_a_unix_socket(start: Start) -> None:
@@ -18,7 +18,6 @@ async def test_messages_and_requests_go_through_a_unix_socket(start: Start) -> N
             assert (await client.post("/body", content=body)).content == body
 
 
-@needs("proxy_headers")
 @pytest.mark.parametrize("scheme", ["http", "https", "ws", "wss"])
 async def test_the_app_sees_the_client_through_a_trusted_unix_socket(
     start: Start, scheme: str
@@ -28,7 +27,6 @@ async def test_the_app_sees_the_client_through_a_trusted_unix_socket(
         assert (scope["client"][0], scope["scheme"]) == (CLIENT, scheme)
 
 
-@needs("proxy_headers")
 async def test_a_unix_socket_is_not_trusted_unless_it_is_named(start: Start) -> None:
     async with start(unix=True) as stack:
         scope = await stack.entrance.scope("https")
