@@ -313,6 +313,7 @@ class BytesPath:
 
 # What None stands for in uvicorn.
 OF_NONE = {
+    **{one.name: () for one in SETTINGS if one.repeated},
     "headers": (),
     "timeout_graceful_shutdown": math.inf,
     "ws_ping_interval": 0.0,
@@ -380,7 +381,7 @@ def test_none_is_what_it_is_in_uvicorn(name: str, value: Any) -> None:
         ({"port": "8" * 100}, "--port must be a whole number"),
         ({"uds": b"\n"}, r"--uds must be a list of strings, not b'\n'"),
         ({"uds_perms": "660"}, "--uds-perms must be file permissions such as 0o660, not '660'"),
-        ({"host": None}, "--host must be a list of strings, not None"),
+        ({"host": 1}, "--host must be a list of strings, not 1"),
         ({"ws_idle_timeout": None}, "--ws-idle-timeout must be a number, not None"),
         ({"access_log": 1}, "--access-log must be True or False, not 1"),
         ({"ws_origins": "a"}, "--ws-origins must be a list of strings, not 'a'"),

@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (docs / "architecture.md").write_text(stale)
     migration = (generate.DOCS / "migrate-from-uvicorn.md").read_text()
-    (docs / "migrate-from-uvicorn.md").write_text(migration.replace("| `--host` | same |\n", ""))
+    (docs / "migrate-from-uvicorn.md").write_text(migration.replace("| `--port` | same |\n", ""))
     monkeypatch.setattr(generate, "DOCS", docs)
     return docs
 

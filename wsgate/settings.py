@@ -149,8 +149,8 @@ class Setting:
             value = self.normalize(value)
         if self.repeated:
             return _to_tuple(value)
-        if self.commas and isinstance(value, str):
-            return tuple(member.strip() for member in value.split(",") if member.strip())
+        if self.commas and value is not None:
+            return _to_tuple(_split(value) if isinstance(value, str) else value)
         return _to_text(value) if self.kind is Kind.PATH else value
 
     def validate(self, value: object) -> None:
@@ -165,6 +165,10 @@ class Setting:
 
     def _error(self, wanted: str) -> ConfigError:
         return ConfigError(f"{self.option} must be {wanted}", setting=self.name)
+
+
+def _split(text: str) -> list[str]:
+    return [member.strip() for member in text.split(",") if member.strip()]
 
 
 def _to_tuple(value: object) -> object:

@@ -83,8 +83,7 @@ async def test_origins_without_none() -> None:
 
 @pytest.mark.parametrize("option", ["--limit-connections", "--limit-connections-per-ip"])
 async def test_number_of_connections(option: str) -> None:
-    options = (option, "3", "--no-proxy-headers")  # 127.0.0.1 is no trusted proxy, but a client
-    async with serving(*options) as target, contextlib.AsyncExitStack() as stack:
+    async with serving(option, "3") as target, contextlib.AsyncExitStack() as stack:
         for _ in range(3):
             client = await stack.enter_async_context(target.opened())
         for _ in range(5):

@@ -12,7 +12,8 @@ from tests.harness.log import LogCapture
 from tests.harness.memory import connected, read_response, requested
 from tests.harness.waiting import turns
 from wsgate.observe.throttled_log import throttled
-from wsgate.server.forwarded_driver import ForwardedHttp1Driver
+from wsgate.server.deadlines import TICK
+from wsgate.server.forwarded_driver import TIME_TO_SEND, ForwardedHttp1Driver
 from wsgate.server.http1_driver import Http1Driver
 from wsgate.testing import MemoryClient
 
@@ -204,7 +205,7 @@ async def test_a_failed_body_is_logged_for_the_client(log: LogCapture) -> None:
 # -- limits ----------------------------------------------------------------------------------------
 
 
-async def test_the_connection_of_a_proxy_does_not_count_for_its_address() -> None:
+async def test_the_connections_of_a_proxy_do_not_count_for_its_address() -> None:
     async with connected(echo_request, limit_connections_per_ip=1) as client:
         others = [MemoryClient(client.worker, client.clock) for _ in range(3)]
         for number, other in enumerate((client, *others)):
@@ -261,22 +262,67 @@ async def test_a_request_above_the_limit_of_its_client_disturbs_nothing(log: Log
 
 async def test_a_refused_request_whose_body_arrives_later() -> None:
     app = ScriptedApp()
+    post = POST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n") % 5
     async with connected(app, limit_connections_per_ip=1) as client:
         other = MemoryClient(client.worker, client.clock)
-        other.send(get())
+        other.send(get_for("192.0.2.7"))
         running = await app.called()
-        client.send(POST % 5 + b"hel")
+        client.send(post + b"hel")
         assert (await read_response(client)).status == 503
         client.send(b"lo" + get_for("192.0.2.8"))
         await (call := await app.called()).respond()
         call.finish()
         assert (await read_response(client)).status == 200
-        client.send(POST % 5)
+        client.send(post)
         assert (await read_response(client)).status == 503
         await client.advance(11)  # the body does not arrive
         assert await client.ended() == b""
         running.finish()
         other.drop()
+
+
+@pytest.mark.parametrize("is_handshake", [False, True])
+async def test_without_headers_a_trusted_address_is_a_client_like_any_other(
+    log: LogCapture, is_handshake: bool
+) -> None:
+    async with connected(echo_request, limit_connections_per_ip=1) as client:
+        other = MemoryClient(client.worker, client.clock)
+        client.send(get())
+        assert (await read_response(client)).status == 200
+        other.send(handshake() if is_handshake else get())
+        assert (await read_response(other)).status == 503
+        assert await other.ended() == b""
+        client.send(get())
+        assert (await read_response(client)).status == 200
+        other.drop()
+    assert log.warnings == ["A limit of connections is reached: answering with 503"]
+    line = '127.0.0.1:50000 - "WebSocket /" 503' if is_handshake else '"GET / HTTP/1.1" 503'
+    assert sum(line in one for one in log.access) == 1
+
+
+async def test_a_silent_connection_that_is_one_too_many_gets_503(log: LogCapture) -> None:
+    async with connected(echo_request, limit_connections_per_ip=1) as client:
+        other = MemoryClient(client.worker, client.clock)
+        assert not other.received
+        await client.advance(TIME_TO_SEND + TICK)
+        assert (await read_response(other)).status == 503
+        assert not client.is_ended
+        other.drop()
+    assert log.warnings == ["A limit of connections is reached: answering with 503"]
+
+
+async def test_a_connection_stays_a_proxys_and_leaves_its_address() -> None:
+    async with connected(echo_request, limit_connections_per_ip=1) as client:
+        client.send(get_for("192.0.2.7") + get())
+        for _ in range(2):
+            assert (await read_response(client)).status == 200
+        other = MemoryClient(client.worker, client.clock)
+        await client.advance(2 * TIME_TO_SEND)
+        other.send(get())
+        assert (await read_response(other)).status == 200, "the address has room again"
+        other.drop()
+        await turns()
+        assert not client.worker.admission._per_address
 
 
 async def test_websockets_count_for_their_clients_until_their_calls_end(log: LogCapture) -> None:

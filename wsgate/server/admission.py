@@ -43,7 +43,7 @@ class Admission:
         Returns:
             Whether it is admitted.
         """
-        if self._total >= self._max_total or self._is_address_full(client):
+        if self._total >= self._max_total or self.is_address_full(client):
             self.refused += 1
             return False
         self._total += 1
@@ -59,7 +59,7 @@ class Admission:
         Returns:
             Whether it is admitted. If it is not, it is not counted, and does not leave.
         """
-        if self._is_address_full(client):
+        if self.is_address_full(client):
             return False
         self._add(client)
         return True
@@ -68,7 +68,8 @@ class Admission:
         """Stop counting a request that was admitted. client: As in `enter_request`."""
         self._remove(client)
 
-    def _is_address_full(self, client: Address | None) -> bool:
+    def is_address_full(self, client: Address | None) -> bool:
+        """Return whether an address has as many connections and requests as it may have."""
         if self._max_per_address is None or client is None:
             return False
         return self._per_address.get(_key(client[0]), 0) >= self._max_per_address

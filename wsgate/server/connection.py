@@ -79,14 +79,12 @@ class Connection(Stream, asyncio.Protocol):
         worker, admission = self.worker, self.listener.admission
         peer = self.peer = self.find_peer(transport)
         worker.connections.add(self)
-        client, driver_type = peer.client, Http1Driver
-        if worker.forwarded is not None and worker.forwarded.trusted.trusts_peer(
-            client, peer.server
-        ):
-            client, driver_type = None, ForwardedHttp1Driver
-            self.peer = ForwardedPeer(peer.client, peer.server, peer.scheme, peer.tls)
-        self.driver = driver = driver_type(worker, self)
+        client, driver = peer.client, self._new_driver(peer)
+        self.driver = driver
         driver.start()
+        if isinstance(driver, ForwardedHttp1Driver) and admission.is_address_full(client):
+            driver.wait_for_proxy()
+            client = None
         if admission.enter(client):
             self._admitted = client
             if worker.stopping:
@@ -95,6 +93,12 @@ class Connection(Stream, asyncio.Protocol):
             driver.turn_away()
             if admission.is_swamped:
                 self.abort()  # no time to read the 503: file descriptors are running out
+
+    def _new_driver(self, peer: "Peer") -> Http1Driver:
+        forwarded = self.worker.forwarded
+        if forwarded is not None and forwarded.trusted.trusts_peer(peer.client, peer.server):
+            return ForwardedHttp1Driver(self.worker, self)
+        return Http1Driver(self.worker, self)
 
     def find_peer(self, transport: asyncio.Transport) -> "Peer":
         """Return the addresses of both ends: those of the socket."""
@@ -198,6 +202,14 @@ class Connection(Stream, asyncio.Protocol):
     async def send_file(self, file: OpenFile) -> None:
         """Send all that is left of a file, at the client's pace; see `file_transfer.send_file`."""
         await file_transfer.send_file(self, file)
+
+    def share(self) -> None:
+        """Count the requests from now on, for their clients, and not the connection: see Wire."""
+        if self._admitted is not None:
+            self.listener.admission.leave_request(self._admitted)
+            self._admitted = None
+        peer = self.peer
+        self.peer = ForwardedPeer(peer.client, peer.server, peer.scheme, peer.tls)
 
     def check_at(self, when: float) -> None:
         """Call the driver's `check` at `when` or earlier, time of the worker's clock in seconds."""

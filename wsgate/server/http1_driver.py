@@ -152,13 +152,17 @@ class Http1Driver:
     def serve_request(self, request: Request, peer: "Peer") -> bool:
         """Call the app for a request; return False if it is refused instead."""
         if self.worker.is_full:
-            if observers := self.worker.observers:
-                client, method, target = peer.client, request.method, request.target
-                observers.notify(RequestDone(client, method, target, request.version, 503))
-            self._send_refusal(service_unavailable())
+            self.refuse_request(request, peer)
             return False
         self.begin_exchange(request, peer).start()  # an eager task may end it here
         return True
+
+    def refuse_request(self, request: Request, peer: "Peer") -> None:
+        """Send 503 to a request above a limit, and close."""
+        if observers := self.worker.observers:
+            client, method, target = peer.client, request.method, request.target
+            observers.notify(RequestDone(client, method, target, request.version, 503))
+        self._send_refusal(service_unavailable())
 
     def begin_exchange(self, request: Request, peer: "Peer") -> Exchange:
         """Return the exchange of a request, as the current one."""
@@ -202,7 +206,7 @@ class Http1Driver:
 
     def turn_away(self) -> None:
         """Reject a connection above a connection limit: send 503 without reading a request."""
-        throttled.warning("A limit of connections is reached: answering with 503")
+        report_full()
         self._send_refusal(service_unavailable())
 
     def refuse(self, refused: RequestRefused, client: "Address | None") -> None:
@@ -286,6 +290,11 @@ class Http1Driver:
     def _process_pipelined(self) -> None:
         if self._exchange is None and self.wire.driver is self:
             self._process_next_event()
+
+
+def report_full() -> None:
+    """Log that a connection is one too many."""
+    throttled.warning("A limit of connections is reached: answering with 503")
 
 
 def service_unavailable() -> RequestRefused:

@@ -91,6 +91,9 @@ class Wire(Protocol):
             OSError: It could not be read.
         """
 
+    def share(self) -> None:
+        """Count its requests for their clients, and no longer the connection: a proxy's."""
+
     def check_at(self, when: float) -> None:
         """Call the driver's `check` at `when` or earlier, time of the worker's clock in seconds."""
 
