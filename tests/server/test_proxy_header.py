@@ -318,11 +318,11 @@ class Next(asyncio.Protocol):
 async def test_any_protocol_may_follow(monkeypatch: pytest.MonkeyPatch, rest: bytes) -> None:
     following, announced = Next(), []
 
-    def connection(_: Listener, header: Any = None) -> Any:
+    def protocol(_: Listener, header: Any) -> Any:
         announced.append(header)
         return following
 
-    monkeypatch.setattr(Listener, "connection", connection)
+    monkeypatch.setattr(Listener, "announced", protocol)
     worker = Worker(respond_path, Config(proxy_protocol=True))
     client = MemoryClient(worker, lambda: 0.0)  # type: ignore[arg-type]  # no clock is needed
     client.send(V2 + rest)

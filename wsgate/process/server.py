@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from wsgate.config import Config
+from wsgate.observe import log_files
 from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle
@@ -114,11 +115,12 @@ class Server:
         self._stop_requested.set()
 
     def reload(self) -> None:
-        """Read the certificates anew, and report that to systemd. Not thread-safe.
+        """Reopen the log files, read the certificates anew, and report that to systemd.
 
-        Open connections stay as they are.
+        Open connections stay as they are. Not thread-safe.
         """
         with self._notifier.reloading():
+            log_files.reopen()  # those that were moved: further servers of the process find none
             if self._is_running and self.worker.certificates is not None:
                 self.worker.certificates.reload()
 

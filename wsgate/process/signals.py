@@ -3,8 +3,8 @@
 SIGINT and SIGTERM stop all servers gracefully; a second one ends the process at once.
 
 SIGHUP stops them too if the program has a terminal: it means that the terminal is gone. Without a
-terminal, and if SIGHUP was ignored (nohup), it reopens the log files and reloads the servers
-instead.
+terminal, and if SIGHUP was ignored (nohup), it reloads the servers instead: their log files and
+certificates.
 
 The handlers are installed with `signal.signal` and wake the loop. `loop.add_signal_handler` is not
 used: its handlers do not run while an app blocks the loop, and forked children share its wakeup
@@ -23,7 +23,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from wsgate import streams
-from wsgate.observe import log_files
 from wsgate.threads import HANDLED_SIGNALS
 
 Handler = Callable[[int, FrameType | None], Any] | int | None  # what signal.getsignal returns
@@ -61,7 +60,7 @@ def handle(
     Args:
         loop: the loop of the server.
         stop: starts the server's graceful stop; must not block.
-        reload: called in the loop on a SIGHUP that stops nothing, after the log files are reopened.
+        reload: called in the loop on a SIGHUP that stops nothing.
         reraise: called with the handler that was installed before. Returns whether to restore it
             and raise the signal again when the context ends.
     """
@@ -180,8 +179,6 @@ class _Handlers:
             server.call(server.stop)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        for server in self._servers[:1]:  # it reopens all files of the process
-            server.call(log_files.reopen)
         for server in self._servers:
             server.call(server.reload)
         previous = self._previous.get(number)
