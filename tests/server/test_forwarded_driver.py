@@ -300,9 +300,11 @@ async def test_without_headers_a_trusted_address_is_a_client_like_any_other(
     assert sum(line in one for one in log.access) == 1
 
 
-async def test_a_silent_connection_that_is_one_too_many_gets_503(log: LogCapture) -> None:
+@pytest.mark.parametrize("sent", [b"", b"G"])
+async def test_a_connection_that_is_one_too_many_has_a_second(log: LogCapture, sent: bytes) -> None:
     async with connected(echo_request, limit_connections_per_ip=1) as client:
         other = MemoryClient(client.worker, client.clock)
+        other.send(sent)
         assert not other.received
         await client.advance(TIME_TO_SEND + TICK)
         assert (await read_response(other)).status == 503

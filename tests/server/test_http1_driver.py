@@ -240,6 +240,13 @@ async def test_the_limit_of_the_head_is_a_setting() -> None:
         assert (await read_response(client)).status == 431
 
 
+async def test_pipelined_requests_never_run_together() -> None:
+    async with connected(respond_path, limit_concurrency=1) as client:
+        client.send(GET * 3)
+        for _ in range(3):
+            assert (await read_response(client)).status == 200
+
+
 async def test_a_request_above_the_limit_of_calls_gets_503(log: LogCapture) -> None:
     async with requested(GET, limit_concurrency=1) as (client, _, call):
         other = MemoryClient(client.worker, client.clock)

@@ -19,6 +19,7 @@ from tests.harness.waiting import soon, turns, until
 from wsgate.config import Config
 from wsgate.observe.throttled_log import throttled
 from wsgate.server.connection import Connection
+from wsgate.server.deadlines import LINGER, TICK
 from wsgate.server.fast_path import NONE
 from wsgate.server.listener import Listener
 from wsgate.server.tls_stream import MAX_REPLIES, READ_AT_ONCE, TlsStream
@@ -334,12 +335,42 @@ async def test_a_client_leaves_in_the_handshake(
     assert not log.problems
 
 
-async def test_a_stop_ends_a_handshake(files: Files, certificate: dict[str, Any]) -> None:
+async def test_a_stop_ends_a_handshake_that_takes_long(
+    files: Files, certificate: dict[str, Any]
+) -> None:
     async with secure(files, echo_request, certificate) as peer:
         peer.client.send(peer.tls.output()[:100])
         peer.client.worker.stopping = True
-        peer.client.connection.driver.stop()
+        peer.client.connection.stop()
+        await turns()
+        assert not peer.client.is_ended
+        await peer.client.advance(LINGER + TICK)
         assert await peer.client.ended() == b""
+
+
+async def test_a_request_that_follows_a_handshake_is_answered_during_a_stop(
+    files: Files, certificate: dict[str, Any]
+) -> None:
+    async with secure(files, echo_request, certificate) as peer:
+        peer.client.worker.stopping = True
+        peer.client.connection.stop()
+        peer.client.send(peer.tls.output())
+        await turns()
+        peer.pump()
+        finished = peer.tls.output()
+        peer.client.send(finished + peer.tls.write(GET))
+        assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        await peer.closed()
+
+
+async def test_a_stop_closes_a_connection_without_a_request_after_the_handshake(
+    files: Files, certificate: dict[str, Any]
+) -> None:
+    async with secure(files, echo_request, certificate) as peer:
+        peer.client.worker.stopping = True
+        peer.client.connection.stop()
+        await peer.shake()
+        await peer.closed()
 
 
 async def test_a_refused_client_gets_its_503_after_the_handshake(

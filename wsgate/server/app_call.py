@@ -74,6 +74,9 @@ async def _run(worker: Worker, scope: Mapping[str, Any], call: Call) -> None:
         if _getpid() != worker.process:
             _end_child(None)
         call.done(None)
+    # Not only when the task's callbacks run: the next pipelined request is processed before them,
+    # and must not count this call as running.
+    worker.task_ended(cast("asyncio.Task[None]", asyncio.current_task()))
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

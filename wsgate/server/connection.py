@@ -26,6 +26,7 @@ except ImportError:  # no compiler was found where wsgate was installed
     Stream = PlainStream  # type: ignore[assignment, misc]  # the same class
 
 HIGH_WATER = 65_536  # bytes in the write buffer above which senders wait
+TLS_HANDSHAKE = "tls_handshake"  # extra information of a transport: whether it is in one
 MAX_CONTROL_FRAME = 127  # bytes of the largest control frame: header and 125 of payload
 _NEVER = -math.inf
 _REFUSED: "Address" = ("", 0)  # in place of the client's address, in a connection not admitted
@@ -88,7 +89,7 @@ class Connection(Stream, asyncio.Protocol):
         if admission.enter(client):
             self._admitted = client
             if worker.stopping:
-                driver.stop()
+                self.stop()
         else:
             driver.turn_away()
             if admission.is_swamped:
@@ -106,8 +107,16 @@ class Connection(Stream, asyncio.Protocol):
         return self.listener.peer(client, transport.get_extra_info("sockname"))
 
     def stop(self) -> None:
-        """Accept no further request, because the server stops."""
-        self.driver.stop()
+        """Accept no further request, because the server stops.
+
+        The client of a TLS handshake may still send the request that it has connected for:
+        `TlsStream` calls this again once it is complete, and what came with its end is processed.
+        """
+        driver = self.driver
+        if isinstance(driver, Http1Driver) and self.transport.get_extra_info(TLS_HANDSHAKE):
+            driver.wait_at_most(LINGER)
+        else:
+            driver.stop()
 
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""

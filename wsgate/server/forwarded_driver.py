@@ -47,8 +47,8 @@ class ForwardedHttp1Driver(Http1Driver):
         A proxy may open more connections than one client may have, before its first request has
         shown that it is one.
         """
-        self._standing = _EXCESS
         self._set_deadline(TIME_TO_SEND)
+        self._standing = _EXCESS
 
     def serve_request(self, request: Request, peer: Peer) -> bool:
         """Serve a request; one above its client's limit gets a 503, and the connection stays."""
@@ -110,6 +110,10 @@ class ForwardedHttp1Driver(Http1Driver):
             if host is not None:
                 request.replace_host(host)
         return ForwardedPeer(client, peer.server, scheme, peer.tls, said.root_path)
+
+    def _set_deadline(self, seconds: float) -> None:
+        if self._standing is not _EXCESS:  # that gets no more time for the rest of a head
+            super()._set_deadline(seconds)
 
     def _end_slow_request(self) -> None:
         if self._standing is _EXCESS:

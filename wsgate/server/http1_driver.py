@@ -109,6 +109,10 @@ class Http1Driver:
             return math.inf
         return self._deadline
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Shorten the time in which a request has to arrive."""
+        self._set_deadline(seconds)
+
     def stop(self) -> None:
         """Close after the current response, or at once if there is none."""
         if self._exchange is None or self._exchange.is_answered:

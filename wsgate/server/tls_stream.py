@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsgate.errors import RequestRefused
 from wsgate.observe.log_format import escape, format_address
 from wsgate.observe.throttled_log import throttled
+from wsgate.server.connection import TLS_HANDSHAKE
 from wsgate.tls.session import State, TlsSession
 from wsgate.ws.handshake import PROTOCOL
 
@@ -153,7 +154,8 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
     def _process_change(self, session: TlsSession, plaintext: bytes) -> None:
         """Process the end of the handshake, a close_notify or a failure; hand on the plaintext."""
         self._state = state = session.state
-        if self._phase is _HANDSHAKE:
+        was_handshake = self._phase is _HANDSHAKE
+        if was_handshake:
             if state is State.FAILED:
                 self._report_failed_handshake(session)
                 return
@@ -164,6 +166,8 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
             self._connection.eof_received()
         elif state is State.FAILED:
             self.abort()  # RFC 8446 section 6.2: close "without sending or receiving any more data"
+        if was_handshake and self._worker.stopping:
+            self._connection.stop()
 
     def _open(self, session: TlsSession) -> None:
         """Tell the connection whom it talks to, and send what waited for the handshake."""
@@ -238,6 +242,8 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what the transport knows, without the socket: it would bypass the encryption."""
+        if name == TLS_HANDSHAKE:
+            return self._phase is _HANDSHAKE
         return default if name == "socket" else self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
