@@ -30,7 +30,7 @@ class Call:
 
     def start(self) -> asyncio.Task[None]:
         app_call.start(self.worker, {"type": "http"}, self, self.registry)
-        return next(iter(self.registry))
+        return next(iter(self.registry), None) or asyncio.create_task(_over())
 
     async def receive(self) -> Message:
         return {"type": "http.request"}
@@ -40,6 +40,10 @@ class Call:
 
     def done(self, error: BaseException | None) -> None:
         self.ends.append(error)
+
+
+async def _over() -> None:
+    """Stand in for the task of a call that an eager task has ended already."""
 
 
 async def ended(task: asyncio.Task[None]) -> None:

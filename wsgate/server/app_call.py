@@ -57,7 +57,8 @@ def start(
         task = loop.create_task(work, name=_NAME, context=variables)
     else:  # a factory may not accept `context`, but a task copies the current context
         task = variables.run(loop.create_task, work, name=_NAME)
-    registry[task] = call
+    if not task.done():  # an eager task may have ended already
+        registry[task] = call
     task.add_done_callback(worker.on_task_end, context=worker.variables)
 
 
