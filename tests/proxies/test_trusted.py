@@ -69,8 +69,8 @@ def test_the_peer_of_a_connection(
 
 def test_entries_that_probably_match_nothing_are_reported() -> None:
     entries = ["::1", "10.0.0.0/8", "/run/x", "unix:/x", "10.0.0.1/8", "localhost", "*", ""]
-    assert TrustedPeers(entries).doubtful == ["*", "10.0.0.1/8", "localhost"]
-    assert TrustedPeers(["*"]).doubtful == []
+    assert TrustedPeers(entries).unrecognized == ["*", "10.0.0.1/8", "localhost"]
+    assert TrustedPeers(["*"]).unrecognized == []
 
 
 @given(st.lists(st.text()), st.text())

@@ -216,7 +216,7 @@ class Response:
         path = message.get("path")
         if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
             raise InvalidMessage(f"the path of a file to send is absolute, not {path!r}")
-        # The app has looked at the size earlier: a file that has grown is sent up to its length.
+        # A file that has grown since the app set Content-Length is sent up to that length only.
         return FileRequest(path, 0, self._head.length, is_last=True)
 
     def _descriptor(self, message: Message) -> FileRequest:

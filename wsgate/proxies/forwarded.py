@@ -270,7 +270,7 @@ def _parse_node(node: str) -> Address | None:
 
 
 def _ipv6(text: str) -> str:
-    """Return an IPv6 address in its usual form, or the IPv4 address that it maps."""
+    """Return an IPv6 address in its short form; an IPv4-mapped one as its IPv4 address."""
     address = ipaddress.IPv6Address(text)
     return str(address.ipv4_mapped or address)
 

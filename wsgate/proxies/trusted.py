@@ -22,8 +22,7 @@ class TrustedPeers:
     `unix:` and the path, or `unix:` alone for all of them. `*` alone is everyone. As in uvicorn,
     any other text is kept and compared literally.
 
-    trusts_all: the only entry is `*`. doubtful: entries that are no address, no network and do not
-    look like a socket's name, so that they probably match nothing.
+    trusts_all: the only entry is `*`.
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
@@ -47,8 +46,8 @@ class TrustedPeers:
                 self._literals.add(entry)
 
     @property
-    def doubtful(self) -> list[str]:
-        """The entries that are no address, no network, and no name of a Unix socket."""
+    def unrecognized(self) -> list[str]:
+        """The entries that are neither an address, a network nor a Unix socket: probably typos."""
         return sorted(one for one in self._literals if not one.startswith(_SOCKET_PREFIXES))
 
     def trusts(self, name: str) -> bool:

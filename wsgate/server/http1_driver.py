@@ -111,7 +111,7 @@ class Http1Driver:
 
     def wait_at_most(self, seconds: float) -> None:
         """Shorten the time in which a request has to arrive."""
-        self._set_deadline(seconds)
+        self._set_deadline(min(seconds, self._deadline - self.worker.clock()))
 
     def stop(self) -> None:
         """Close after the current response, or at once if there is none."""

@@ -61,7 +61,7 @@ class Listener:
 
     @property
     def description(self) -> str:
-        """The address, and for a wildcard what it stands for, as logged at startup."""
+        """The address as logged at startup: a wildcard with the families that it includes."""
         assert self.sock is not None  # only a listener in memory has none
         return self.name + _meaning_of_wildcard(self.sock)
 

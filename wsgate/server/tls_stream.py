@@ -67,7 +67,7 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
         self._connection = connection
         self._worker: Worker = connection.worker
         self._session: TlsSession | None = None
-        self._state = State.HANDSHAKE  # of the session, when last looked at
+        self._state = State.HANDSHAKE  # the session's state that was processed last
         self._phase = _HANDSHAKE
         self._waiting = b""  # written before the handshake is complete: a refusal
         self._eof_waits = False  # our half closes after what waits

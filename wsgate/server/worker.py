@@ -239,13 +239,13 @@ class Worker:
         self._next_tick = self._time() + pause
         return pause
 
-    def report_doubtful_settings(self) -> None:
-        """Log a warning for each trusted peer that is probably a typing error."""
+    def warn_of_unrecognized_proxies(self) -> None:
+        """Log a warning for each trusted proxy that is probably a typo."""
         for option, trusted in (
             ("--forwarded-allow-ips", self.forwarded and self.forwarded.trusted),
             ("--proxy-allow-from", self.proxies),
         ):
-            for entry in trusted.doubtful if trusted else []:
+            for entry in trusted.unrecognized if trusted else []:
                 loggers.error.warning(
                     "%s: %r is neither an address nor a network; it trusts nobody", option, entry
                 )

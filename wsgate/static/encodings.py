@@ -16,7 +16,7 @@ _ALIASES = {b"x-gzip": b"gzip"}  # RFC 9110 section 8.4.1.3
 def acceptable_encodings(accepted: bytes) -> tuple[tuple[bytes, str], ...]:
     """Return the content codings that a client prefers to none, the best first.
 
-    accepted: the value of Accept-Encoding. Each coding has the suffix of the files that have it.
+    Each comes with the suffix of files in that coding. accepted: the value of Accept-Encoding.
     """
     weights = _weights(accepted)
     anything = weights.get(b"*", 0.0)

@@ -23,7 +23,7 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
 
 def names_of(path: str) -> list[str] | None:
-    """Return the names of folders and file in a path; None if no file may have it.
+    """Return the folders of a path and its file name; None for a path that is never served.
 
     path: percent-decoded, starting with a slash. The last name is empty if it ends with one. Names
     that start with a dot are those of hidden files, `.` and `..`; there are no empty names.

@@ -225,6 +225,6 @@ class _Chooser:
     def _find(self, name: str) -> ssl.SSLContext | None:
         found = self._contexts.get(name)
         if found is None:
-            # RFC 6125 section 6.4.3: a wildcard stands for one label, the leftmost.
+            # RFC 6125 section 6.4.3: a wildcard matches exactly one label, the leftmost.
             found = self._contexts.get("*." + name.partition(".")[2])
         return found
