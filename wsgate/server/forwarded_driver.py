@@ -6,7 +6,7 @@ from wsgate.asgi.scope import ForwardedPeer, Peer
 from wsgate.http.events import UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.observe.throttled_log import throttled
-from wsgate.proxies.forwarded import NOTHING, Forwarded
+from wsgate.proxies.forwarded import NOTHING
 from wsgate.server.http1_driver import Http1Driver, report_full, service_unavailable
 
 TIME_TO_SEND = 1.0  # seconds: a proxy connects because it has a request
@@ -52,57 +52,36 @@ class ForwardedHttp1Driver(Http1Driver):
 
     def serve_request(self, request: Request, peer: Peer) -> bool:
         """Serve a request; one above its client's limit gets a 503, and the connection stays."""
-        said = self._read_headers(request)
-        if self._standing is not _PROXY:
-            if self._standing is _EXCESS:
-                report_full()
-                self.refuse_request(request, peer)
-                return False
-            return super().serve_request(request, peer)
-        forwarded, admission = self._peer_of(request, said), self.worker.admission
-        if not admission.enter_request(forwarded.client):
-            _report_limit()
-            self.begin_exchange(request, forwarded).answer(service_unavailable())
-            return False
-        is_served = super().serve_request(request, forwarded)
-        if not is_served:
-            admission.leave_request(forwarded.client)
-        return is_served
+        peer = self._peer_of(request, peer)
+        if self._enter(peer):
+            return self._leave_unless(super().serve_request(request, peer), peer)
+        if self._standing is _PROXY:
+            self.begin_exchange(request, peer).answer(service_unavailable())
+        else:
+            self.refuse_request(request, peer)
+        return False
 
     def upgrade(self, upgrade: UpgradeRequest, peer: Peer) -> bool:
         """Serve a handshake, unless it is above its client's limit."""
-        said = self._read_headers(upgrade.request)
-        if self._standing is not _PROXY:
-            if self._standing is _EXCESS:
-                report_full()
-                self.refuse_handshake(upgrade, peer, service_unavailable())
-                return False
-            return super().upgrade(upgrade, peer)
-        forwarded, admission = self._peer_of(upgrade.request, said), self.worker.admission
-        if not admission.enter_request(forwarded.client):
-            _report_limit()
-            self.refuse_handshake(upgrade, forwarded, service_unavailable())
-            return False
-        is_served = super().upgrade(upgrade, forwarded)
-        if not is_served:
-            admission.leave_request(forwarded.client)
-        return is_served
+        peer = self._peer_of(upgrade.request, peer)
+        if self._enter(peer):
+            return self._leave_unless(super().upgrade(upgrade, peer), peer)
+        self.refuse_handshake(upgrade, peer, service_unavailable())
+        return False
 
-    def _read_headers(self, request: Request) -> Forwarded:
-        """Return what the headers of a request say; the first ones show that this is a proxy."""
+    def _peer_of(self, request: Request, peer: Peer) -> Peer:
+        """Return the peer of a request, and replace its Host if the proxy names another.
+
+        The first headers show that the connection is a proxy's. peer: that of the connection.
+        """
         reader = self.worker.forwarded
         assert reader is not None  # else the connection has another driver
         said = reader.read(request.headers)
-        if said is not NOTHING and self._standing is not _PROXY:
-            self._standing = _PROXY
-            self.wire.share()
-        return said
-
-    def _peer_of(self, request: Request, said: Forwarded) -> Peer:
-        """Return the peer of a proxy's request, and replace its Host if the proxy names another."""
-        peer = self.wire.peer  # a ForwardedPeer, too: for requests without the headers
         if said is NOTHING:
             return peer
+        if self._standing is not _PROXY:
+            self._standing = _PROXY
+            self.wire.share()
         client = said.client if said.names_client else peer.client
         scheme = said.scheme or peer.scheme
         if said.host is not None or said.port is not None:
@@ -110,6 +89,24 @@ class ForwardedHttp1Driver(Http1Driver):
             if host is not None:
                 request.replace_host(host)
         return ForwardedPeer(client, peer.server, scheme, peer.tls, said.root_path)
+
+    def _enter(self, peer: Peer) -> bool:
+        """Count a proxy's request; return False and log it if a request is above a limit."""
+        if self._standing is _CLIENT:
+            return True
+        if self._standing is _EXCESS:
+            report_full()
+            return False
+        if self.worker.admission.enter_request(peer.client):
+            return True
+        throttled.warning("A proxy's client is at --limit-connections-per-ip: answering with 503")
+        return False
+
+    def _leave_unless(self, is_served: bool, peer: Peer) -> bool:  # it is passed on
+        """Stop counting a proxy's request that was refused for another reason."""
+        if self._standing is _PROXY and not is_served:
+            self.worker.admission.leave_request(peer.client)
+        return is_served
 
     def _set_deadline(self, seconds: float) -> None:
         if self._standing is not _EXCESS:  # that gets no more time for the rest of a head
@@ -120,7 +117,3 @@ class ForwardedHttp1Driver(Http1Driver):
             self.turn_away()
         else:
             super()._end_slow_request()
-
-
-def _report_limit() -> None:
-    throttled.warning("A proxy's client is at --limit-connections-per-ip: answering with 503")
