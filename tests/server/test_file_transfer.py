@@ -81,6 +81,18 @@ async def are_stalled(server: LiveServer, count: int) -> None:
     await until(lambda: all(c.gate.is_shut for c in connections_of(server)))
 
 
+@contextlib.asynccontextmanager
+async def stalled(
+    path: Path, **options: Any
+) -> AsyncIterator[tuple[TcpClient, LiveServer, AppCall, asyncio.Task[None]]]:
+    """Send a file to a client that does not read it, until its buffers are full."""
+    async with requested(**options) as (client, server, call):
+        await call.send(START)
+        sending = call.start_send(pathsend(path))
+        await is_stalled(server)
+        yield client, server, call, sending
+
+
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -135,10 +147,7 @@ async def test_the_connection_goes_on_after_a_file(path: Path, content: bytes) -
 async def test_a_slow_client_gets_the_file_and_the_process_holds_none_of_it(
     path: Path, content: bytes
 ) -> None:
-    async with requested() as (client, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path) as (client, server, call, sending):
         assert connection_of(server).transport.get_write_buffer_size() == 0
         assert not sending.done()
         response = await client.response()
@@ -148,10 +157,7 @@ async def test_a_slow_client_gets_the_file_and_the_process_holds_none_of_it(
 
 
 async def test_a_client_that_does_not_read_is_dropped_in_time(path: Path) -> None:
-    async with requested(ws_send_timeout=0.1) as (_, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path, ws_send_timeout=0.1) as (_, server, call, sending):
         with pytest.raises(ClientDisconnected):
             await soon(sending)
         call.finish()
@@ -159,10 +165,7 @@ async def test_a_client_that_does_not_read_is_dropped_in_time(path: Path) -> Non
 
 
 async def test_a_client_may_reset_the_connection(path: Path, log: LogCapture) -> None:
-    async with requested() as (client, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path) as (client, server, call, sending):
         client.reset()
         with pytest.raises(ClientDisconnected):
             await soon(sending)
@@ -172,10 +175,7 @@ async def test_a_client_may_reset_the_connection(path: Path, log: LogCapture) ->
 
 
 async def test_a_cancelled_file_resets_the_connection(path: Path, content: bytes) -> None:
-    async with requested() as (client, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path) as (client, server, call, sending):
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await soon(sending)
@@ -185,10 +185,7 @@ async def test_a_cancelled_file_resets_the_connection(path: Path, content: bytes
 
 
 async def test_a_call_that_ends_amid_a_file_cuts_it_off(path: Path, content: bytes) -> None:
-    async with requested() as (client, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path) as (client, server, call, sending):
         call.finish()
         assert len(await client.read_rest_or_reset()) < len(content)
         with pytest.raises(ClientDisconnected):
@@ -199,10 +196,7 @@ async def test_a_call_that_ends_amid_a_file_cuts_it_off(path: Path, content: byt
 async def test_a_file_that_shrinks_resets_the_connection(
     path: Path, content: bytes, log: LogCapture
 ) -> None:
-    async with requested() as (client, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path) as (client, server, call, sending):
         os.truncate(path, 1)
         assert len(await client.read_rest_or_reset()) < len(content)
         with pytest.raises(ClientDisconnected):
@@ -280,10 +274,7 @@ async def test_a_transport_without_a_descriptor_gets_pieces(
     path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Connection, "find_descriptor", lambda _: -1)  # as over TLS
-    async with requested() as (client, server, call):
-        await call.send(START)
-        sending = call.start_send(pathsend(path))
-        await is_stalled(server)
+    async with stalled(path) as (client, server, call, sending):
         size = connection_of(server).transport.get_write_buffer_size()
         assert size <= HIGH_WATER + file_transfer.PIECE
         assert (await client.response()).body == content
