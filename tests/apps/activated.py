@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,11 @@ print(f"variables: {variables}, descriptors: {sockets}", end="")
 def _block() -> None:
     sys.stdout.write("blocked\n")
     sys.stdout.flush()
-    while not Path("go-on").exists():
-        time.sleep(0.01)
+    Path("go-on").read_bytes()  # it waits until the test has written to the FIFO
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Respond with what a child inherits; on /block wait for the file `go-on`, blocking."""
+    """Respond with what a child inherits; on /block wait for the FIFO `go-on`, blocking."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     body = b""

@@ -220,20 +220,29 @@ async def test_closed_by_the_server_on_a_bad_frame() -> None:
 
 
 async def test_closed_by_the_server_on_a_bad_frame_although_the_app_closes() -> None:
+    bad_frame_sent = asyncio.Event()
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
-        await asyncio.sleep(0.01)  # the bad frame comes
+        await bad_frame_sent.wait()
         await send({"type": "websocket.close", "code": 3000})
 
     async with connect(app) as client:
-        closed = await closed_event(client, frame(0xF1, b""))
+        events = observe(client)
+        client.send(HANDSHAKE)
+        await client.until(b"\r\n\r\n")
+        client.send(frame(0xF1, b""))
+        bad_frame_sent.set()
+        await client.ended()
+    closed = events[-1]
+    assert isinstance(closed, WebSocketClosed)
     assert (closed.code, closed.closed_by) == (1002, "server")
 
 
 async def test_closed_by_the_server_if_the_client_leaves_after_a_bad_frame() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
-        await asyncio.sleep(3_600)
+        await asyncio.Event().wait()
 
     async with connect(app) as client:
         events = observe(client)

@@ -1,6 +1,7 @@
 """Real processes under the protocols of systemd: passed sockets, notifications, the watchdog."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -221,6 +222,7 @@ async def test_a_manager_that_is_gone_does_not_stop_the_server(
 async def test_the_watchdog_notices_a_blocked_loop(
     tmp_path: Path, loop_name: str, manager: NotifySocket
 ) -> None:
+    os.mkfifo(tmp_path / "go-on")
     variables = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "50000"}
     options = arguments(loop_name, "--uds", "s", app="tests.apps.activated:app")
     async with service(*options, folder=tmp_path, variables=variables) as server:
@@ -233,7 +235,7 @@ async def test_the_watchdog_notices_a_blocked_loop(
         manager.waiting()
         await server.logged("The event loop has been blocked for")
         assert not manager.waiting()
-        (tmp_path / "go-on").touch()
+        (tmp_path / "go-on").write_bytes(b"")
         await manager.receive_until("WATCHDOG=1")
         assert (await asyncio.wait_for(reader.read(), 30)).startswith(b"HTTP/1.1 200")
         writer.close()
