@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -60,7 +60,19 @@ def reader() -> Reader:
 
 
 @pytest.fixture
-def queue(reader: Reader) -> Iterator[QueueWriter]:
+def count_threads() -> Callable[[], int]:
+    """Count the log's threads that the test has started: an earlier test may have left one."""
+    before = set(threading.enumerate())
+
+    def count() -> int:
+        started = set(threading.enumerate()) - before
+        return sum(thread.name == "wsgate-log" for thread in started)
+
+    return count
+
+
+@pytest.fixture
+def queue(reader: Reader, count_threads: Callable[[], int]) -> Iterator[QueueWriter]:
     queue = QueueWriter(
         LineWriter(
             reader.write,
@@ -71,11 +83,13 @@ def queue(reader: Reader) -> Iterator[QueueWriter]:
     yield queue
     reader.is_open.set()
     queue.close(PATIENCE)
-    assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
+    assert not count_threads()
 
 
-def test_thread_writes_in_order(queue: QueueWriter, reader: Reader) -> None:
-    assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
+def test_thread_writes_in_order(
+    queue: QueueWriter, reader: Reader, count_threads: Callable[[], int]
+) -> None:
+    assert not count_threads()
     lines = [b"%d\n" % number for number in range(10_000)]
     for line in lines:
         queue.put(line)
@@ -156,22 +170,26 @@ def test_flush_times_out_once(queue: QueueWriter, reader: Reader) -> None:
     assert reader.lines == [b"line\n"] * 2
 
 
-def test_blocked_thread_is_not_replaced(queue: QueueWriter, reader: Reader) -> None:
+def test_blocked_thread_is_not_replaced(
+    queue: QueueWriter, reader: Reader, count_threads: Callable[[], int]
+) -> None:
     reader.is_open.clear()
     queue.put(b"one\n")
     queue.close(0.05)
     queue.put(b"two\n")
-    assert [thread.name for thread in threading.enumerate()].count("wsgate-log") == 1
+    assert count_threads() == 1
     reader.is_open.set()
     reader.wait_for(2)
     assert reader.lines == [b"one\n", b"two\n"]
 
 
-def test_line_after_close_restarts_the_thread(queue: QueueWriter, reader: Reader) -> None:
+def test_line_after_close_restarts_the_thread(
+    queue: QueueWriter, reader: Reader, count_threads: Callable[[], int]
+) -> None:
     for _ in range(3):
         queue.put(b"line\n")
         queue.close(PATIENCE)
-        assert "wsgate-log" not in {thread.name for thread in threading.enumerate()}
+        assert not count_threads()
     assert reader.lines == [b"line\n"] * 3
 
 
