@@ -109,14 +109,17 @@ class ForwardedHeaders:
         trusted: The proxies.
         values: What is read: some of "for", "proto", "host", "port" and "prefix". What is not
             among them may come from the client, because the proxy does not set or remove it.
+
+    Attributes:
+        names: Those of the headers, in lower case.
     """
 
     def __init__(self, trusted: TrustedPeers, values: Collection[str]) -> None:
         self.trusted = trusted
         self._values = _PARAMETERS.intersection(values)
-        self._names = frozenset(_NAMES[value] for value in values)
+        self.names = frozenset(_NAMES[value] for value in values)
         if self._values:
-            self._names |= {_FORWARDED}
+            self.names |= {_FORWARDED}
         self._known: BoundedCache[tuple[Header, ...], Forwarded] = BoundedCache(_REMEMBERED)
 
     def read(self, headers: list[Header]) -> Forwarded:
@@ -125,7 +128,7 @@ class ForwardedHeaders:
         If a request has X-Forwarded-* and Forwarded, then Forwarded is ignored: nearly all proxies
         set the former, and those that do not know the latter pass on what the client sent.
         """
-        names = self._names
+        names = self.names
         found = tuple([header for header in headers if header[0] in names])
         if not found:
             return NOTHING

@@ -53,6 +53,8 @@ class ForwardedHttp1Driver(Http1Driver):
     def serve_request(self, request: Request, peer: Peer) -> bool:
         """Serve a request; one above its client's limit gets a 503, and the connection stays."""
         peer = self._peer_of(request, peer)
+        if self._standing is _CLIENT:
+            return super().serve_request(request, peer)
         if self._enter(peer):
             return self._leave_unless(super().serve_request(request, peer), peer)
         if self._standing is _PROXY:
@@ -76,6 +78,9 @@ class ForwardedHttp1Driver(Http1Driver):
         """
         reader = self.worker.forwarded
         assert reader is not None  # else the connection has another driver
+        template = request.template  # has the names of a known head's fields, which is quicker
+        if template is not None and reader.names.isdisjoint(template.positions):
+            return peer
         said = reader.read(request.headers)
         if said is NOTHING:
             return peer
