@@ -84,9 +84,9 @@ async def test_requests_wait_while_the_only_server_restarts(
                 await check_echo(opened)
 
 
-async def test_requests_wait_in_the_queue_of_an_inherited_socket(start: Start) -> None:
+async def test_requests_wait_in_the_queue_of_an_inherited_socket(kind: str, start: Start) -> None:
     # As with systemd's socket activation: the socket stays open while no server runs.
-    async with start("--uds-perms", "660", unix=True) as stack:
+    async with start("--uds-perms", "660", unix=True, changes=ALONE[kind]) as stack:
         await stack.stop()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(stack.addresses[0])

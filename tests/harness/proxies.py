@@ -227,6 +227,7 @@ _HAPROXY_GLOBAL = {
     "    user haproxy\n": "",
     "    group haproxy\n": "",
     "maxconn 20000": "maxconn 400",
+    "option dontlognull\n": "option dontlognull\n    option log-health-checks\n",
 }
 
 
@@ -311,6 +312,18 @@ class Proxy:
                 assert self.process.returncode is None, self.log
                 await pause(0.05)
 
+    async def has_checked_servers(self) -> None:
+        """Wait until HAProxy has checked each server once.
+
+        A server that fails the first check is out of service until the next one; later it takes
+        three failed checks.
+
+        Raises:
+            TimeoutError: after START seconds.
+        """
+        for number in range(1, len(self.site.backends) + 1):
+            await self.logged(f"Health check for server app/app{number} succeeded")
+
     async def kill(self) -> None:
         """End the proxy and its children at once."""
         with contextlib.suppress(ProcessLookupError):
@@ -346,6 +359,8 @@ async def started_proxy(command: Sequence[str], site: Site) -> AsyncIterator[Pro
     proxy = Proxy(process, site, log)
     try:
         await proxy.listens(site.https)
+        if any("default-server check" in path.read_text() for path in site.folder.glob("*.cfg")):
+            await proxy.has_checked_servers()
         yield proxy
     finally:
         await proxy.kill()
