@@ -31,11 +31,11 @@ def test_a_missing_heartbeat_is_logged_once(log: LogCapture) -> None:
 
 def test_a_heartbeat_starts_a_new_interval(log: LogCapture) -> None:
     watchdog = Watchdog()
-    watchdog.check(watchdog._beat + 1)
+    watchdog.check(watchdog._beat + 1.25)
     watchdog.beat()
     watchdog.check(watchdog._beat + 0.9)
     assert len(log.warnings) == 1
-    watchdog.check(watchdog._beat + 1)
+    watchdog.check(watchdog._beat + 1.25)
     assert len(log.warnings) == 2
 
 
