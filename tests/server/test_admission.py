@@ -149,8 +149,8 @@ def test_counts_hold_for_any_order_of_connects_and_disconnects(
         if at % 3 == 2:
             leaver, was_in = inside.pop(at % len(inside))
             admission.leave(leaver, was_admitted=was_in)
-        assert admission._total == sum(is_in for _, is_in in inside)
+        assert admission.total == sum(is_in for _, is_in in inside)
         assert admission.refused == sum(not is_in for _, is_in in inside)
     for client, was_in in inside:
         admission.leave(client, was_admitted=was_in)
-    assert (admission._total, admission.refused, admission._per_address) == (0, 0, Counter())
+    assert (admission.total, admission.refused, admission._per_address) == (0, 0, Counter())

@@ -114,7 +114,7 @@ async def test_the_address_that_was_admitted_leaves(client: Address | None) -> N
     connection.peer = Peer(("198.51.100.7", 50_000), None)
     connection.connection_lost(None)
     assert not worker.admission._per_address
-    assert (worker.admission._total, worker.admission.refused) == (0, 0)
+    assert (worker.admission.total, worker.admission.refused) == (0, 0)
 
 
 def new_connection(worker: Worker) -> Connection:

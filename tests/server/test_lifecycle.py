@@ -118,6 +118,7 @@ class Owner:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.inherited: set[socket.socket] = set()
+        self.goes_on = False
         self.calls: list[str] = []
 
     def withdraw(self) -> None:

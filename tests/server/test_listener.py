@@ -116,7 +116,7 @@ async def test_a_failed_start_leaks_no_descriptor(
 ) -> None:
     if at and isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
         pytest.skip("there is one handle")
-    place, name = (socket.socket, "dup") if step == "dup" else (Listener, "_serve")
+    place, name = (os, "dup") if step == "dup" else (Listener, "_serve")
     original, calls = getattr(place, name), 0
 
     def fail(*arguments: Any) -> Any:

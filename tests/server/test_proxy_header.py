@@ -243,19 +243,19 @@ async def test_a_connection_counts_in_the_total_before_its_header() -> None:
     options = {"proxy_protocol": True, "limit_connections": 1}
     async with connected(respond_path, **options) as client:
         admission = client.worker.admission
-        assert (admission._total, admission.refused) == (1, 0)
+        assert (admission.total, admission.refused) == (1, 0)
         second = MemoryClient(client.worker, client.clock)
-        assert (admission._total, admission.refused) == (1, 1)
+        assert (admission.total, admission.refused) == (1, 1)
         second.send(V1)  # it gets its answer after its header
         assert (await read_response(second)).status == 503
         second.drop()
         await turns()
         client.send(V1 + GET)
         assert (await read_response(client)).status == 200
-        assert (admission._total, admission.refused) == (1, 0)
+        assert (admission.total, admission.refused) == (1, 0)
         client.drop()
         await turns()
-        assert (admission._total, admission.refused) == (0, 0)
+        assert (admission.total, admission.refused) == (0, 0)
 
 
 async def test_too_many_connections_are_aborted_without_an_answer() -> None:

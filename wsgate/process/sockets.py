@@ -53,6 +53,7 @@ class OpenSockets:
     sockets: list[socket.socket] = field(default_factory=list)
     files: list[unix_socket.SocketFile] = field(default_factory=list)
     inherited: set[socket.socket] = field(default_factory=set)
+    goes_on = False  # no other worker
 
     def withdraw(self) -> None:
         """Remove the files, so that new clients do not find the sockets."""

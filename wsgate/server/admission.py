@@ -3,8 +3,13 @@
 import ipaddress
 import resource
 from collections import Counter
+from typing import TYPE_CHECKING
 
+from wsgate.server.siblings import NoSiblings, Siblings
 from wsgate.types import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_REFUSED = 64  # refused connections that may stay open to read their 503
 _RESERVE = 128  # file descriptors reserved for the app
@@ -21,18 +26,32 @@ def default_limit() -> int:
 class Admission:
     """Counts admitted and refused connections.
 
-    max_total: admitted connections at a time. max_per_address: of these from one address, None for
-    no limit; an IPv6 /64 network counts as one address, because a host has all addresses of it. A
-    trusted proxy's connection counts in the total only. Its requests count for their clients.
-    refused: refused connections that are still open, to read their 503.
+    limit: admitted connections at a time, those of the other workers included; None for no other
+    limit than that of open files. limit_per_address: of these from one address, None for no limit;
+    an IPv6 /64 network counts as one address, because a host has all addresses of it. A trusted
+    proxy's connection counts in the total only. Its requests count for their clients.
+
+    With other workers a connection is counted first, and then it is checked that all workers
+    together keep to the limit: two that accept at the same time may both refuse, but never both
+    admit.
+
+    Attributes:
+        refused: Refused connections that are still open, to read their 503.
+        total: Admitted connections that are open.
+        on_change: Called when `total` has changed.
     """
 
-    def __init__(self, max_total: int, max_per_address: int | None) -> None:
-        self._max_total = max_total
-        self._max_per_address = max_per_address
-        self._total = 0
+    def __init__(
+        self, limit: int | None, limit_per_address: int | None, siblings: Siblings | None = None
+    ) -> None:
+        self._limit = limit
+        self._own_limit = limit or default_limit()
+        self._limit_per_address = limit_per_address
+        self._siblings: Siblings = siblings or NoSiblings()
         self._per_address: Counter[str] = Counter()
+        self.total = 0
         self.refused = 0
+        self.on_change: Callable[[], object] = _do_nothing
 
     def enter(self, client: Address | None) -> bool:
         """Count a new connection.
@@ -43,12 +62,29 @@ class Admission:
         Returns:
             Whether it is admitted.
         """
-        if self._total >= self._max_total or self.is_address_full(client):
+        if self.total >= self._own_limit or self.is_address_full(client):
             self.refused += 1
             return False
-        self._total += 1
+        self.total += 1
         self._add(client)
+        self.on_change()
+        if self._exceed_together(client):
+            self.leave(client, was_admitted=True)
+            self.refused += 1
+            return False
         return True
+
+    def _exceed_together(self, client: Address | None) -> bool:
+        """Return whether all workers together are above a limit, with the last one counted."""
+        limit, siblings = self._limit, self._siblings
+        if limit is not None and self.total + siblings.connections() > limit:
+            return True
+        if self._limit_per_address is None or client is None:
+            return False
+        return self._count(address_of(client)) > self._limit_per_address
+
+    def _count(self, address: str) -> int:
+        return self._per_address.get(address, 0) + self._siblings.count_of_address(address)
 
     def enter_request(self, client: Address | None) -> bool:
         """Count a request on a connection that a proxy shares among its clients.
@@ -59,9 +95,12 @@ class Admission:
         Returns:
             Whether it is admitted. If it is not, it is not counted, and does not leave.
         """
-        if self.is_address_full(client):
-            return False
+        if self._limit_per_address is None or client is None:
+            return True
         self._add(client)
+        if self._count(address_of(client)) > self._limit_per_address:
+            self._remove(client)
+            return False
         return True
 
     def leave_request(self, client: Address | None) -> None:
@@ -70,9 +109,9 @@ class Admission:
 
     def is_address_full(self, client: Address | None) -> bool:
         """Return whether an address has as many connections and requests as it may have."""
-        if self._max_per_address is None or client is None:
+        if self._limit_per_address is None or client is None:
             return False
-        return self._per_address.get(_key(client[0]), 0) >= self._max_per_address
+        return self._count(address_of(client)) >= self._limit_per_address
 
     @property
     def is_swamped(self) -> bool:
@@ -89,22 +128,32 @@ class Admission:
         if not was_admitted:
             self.refused -= 1
             return
-        self._total -= 1
+        self.total -= 1
         self._remove(client)
+        self.on_change()
 
     def _add(self, client: Address | None) -> None:
-        if client is not None and self._max_per_address is not None:
-            self._per_address[_key(client[0])] += 1
+        if client is not None and self._limit_per_address is not None:
+            address = address_of(client)
+            self._per_address[address] += 1
+            self._siblings.report_address(address, self._per_address[address])
 
     def _remove(self, client: Address | None) -> None:
-        if client is not None and self._max_per_address is not None:
-            key = _key(client[0])
-            self._per_address[key] -= 1
-            if not self._per_address[key]:
-                del self._per_address[key]
+        if client is not None and self._limit_per_address is not None:
+            address = address_of(client)
+            self._per_address[address] -= 1
+            self._siblings.report_address(address, self._per_address[address])
+            if not self._per_address[address]:
+                del self._per_address[address]
 
 
-def _key(host: str) -> str:
+def _do_nothing() -> None:
+    """Stand in for one that wants to know of changes."""
+
+
+def address_of(client: Address) -> str:
+    """Return what connections are counted by: an IPv4 address, or an IPv6 /64 network."""
+    host = client[0]
     if ":" not in host:
         return host
     network = ipaddress.IPv6Address(host.partition("%")[0])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 65_536  # bytes buffered for the parser at which reading is paused
 DRAIN = 65_536  # bytes of an unread body that are discarded to keep the connection open
+_LAST_REQUEST = 5.0  # seconds that a worker that is replaced waits for a client's next request
 
 
 class Http1Driver:
@@ -114,11 +115,17 @@ class Http1Driver:
         self._set_deadline(min(seconds, self._deadline - self.worker.clock()))
 
     def stop(self) -> None:
-        """Close after the current response, or at once if there is none."""
-        if self._exchange is None or self._exchange.is_answered:
-            self.wire.close()
-        else:
+        """Close after the current response, or at once if there is none.
+
+        If the worker is replaced, then after the next response: a client that has sent its request
+        at this moment would find its connection closed.
+        """
+        if self._exchange is not None and not self._exchange.is_answered:
             self.http1.close_after_response()
+        elif self.worker.is_replaced:
+            self.wait_at_most(_LAST_REQUEST)
+        else:
+            self.wire.close()
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -155,9 +162,12 @@ class Http1Driver:
 
     def serve_request(self, request: Request, peer: "Peer") -> bool:
         """Call the app for a request; return False if it is refused instead."""
-        if self.worker.is_full:
+        worker = self.worker
+        if worker.is_full:
             self.refuse_request(request, peer)
             return False
+        if worker.stopping:
+            self.http1.close_after_response()
         self.begin_exchange(request, peer).start()  # an eager task may end it here
         return True
 
@@ -252,7 +262,8 @@ class Http1Driver:
 
     def response_sent(self) -> None:
         """Continue with the next request after a complete response, or close."""
-        if not self.http1.keeps_alive or self.worker.stopping:
+        worker = self.worker
+        if not self.http1.keeps_alive or (worker.stopping and not worker.is_replaced):
             self._finish()
         else:
             self._drained = 0
@@ -286,6 +297,8 @@ class Http1Driver:
         self._exchange = None
         self._is_idle = True
         self._set_deadline(self.worker.config.timeout_keep_alive)
+        if self.worker.stopping:
+            self.wait_at_most(_LAST_REQUEST)
         if self.http1.buffer or self.wire.has_eof:
             # Not here: this runs within the app's `send`. The next call would get its context, and
             # with eager tasks the calls of all pipelined requests would be nested in each other.

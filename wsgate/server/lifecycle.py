@@ -11,14 +11,13 @@ from wsgate import loggers
 from wsgate.errors import ConfigError
 from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.observe.shutdown_log import FIRST_REPORT, REPORT_INTERVAL, progress_report
+from wsgate.server.balance import Balance
 from wsgate.server.deadlines import TICK
 from wsgate.server.lifespan import Lifespan
-from wsgate.server.listener import Listener
+from wsgate.server.listener import ACCEPT_ITERATIONS, Listener
 from wsgate.server.watchdog import Watchdog
 from wsgate.server.worker import Worker
 
-# Loop iterations from an accept to the first read of the connection, with a margin.
-ACCEPT_ITERATIONS = 6
 DRAIN_STEP = 0.02  # seconds between two groups of WebSockets that a drain closes
 CANCEL_TIMEOUT = 1.0  # seconds for cancelled calls and their clients; for aborted transports
 
@@ -29,6 +28,10 @@ class SocketOwner(Protocol):
     @property
     def inherited(self) -> Collection[socket.socket]:
         """The sockets that another process may accept connections on as well."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another worker accepts connections on them after this one has stopped."""
 
     def withdraw(self) -> None:
         """Remove the files of Unix sockets, so that new clients do not find them."""
@@ -45,6 +48,7 @@ class Lifecycle:
         self.listeners: list[Listener] = []
         self._lifespan = Lifespan(worker.app, worker.config.lifespan, worker.state)
         self._watchdog = Watchdog()
+        self._balance = Balance(worker, self.listeners)
         self._timer: asyncio.TimerHandle | None = None
         self.names: tuple[str, ...] = ()  # of the listeners that accept connections
 
@@ -81,9 +85,9 @@ class Lifecycle:
         self._watchdog.start()
         self._tick()
         self.names = tuple(listener.name for listener in self.listeners)
-        for listener in self.listeners:
-            text = "wsgate running on %s (Press CTRL+C to quit)"
-            loggers.error.info(text, listener.description)
+        self._balance = Balance(worker, self.listeners)
+        worker.admission.on_change = self._balance.connections_changed
+        worker.siblings.report_accepting(accepting=True)
         self._notify(ServerStarted)
 
     def _notify(self, kind: type[ServerStarted | ServerStopping | ServerStopped]) -> None:
@@ -119,7 +123,7 @@ class Lifecycle:
         loggers.error.info("Shutting down")
         self._notify(ServerStopping)
         worker = self.worker
-        worker.opens_websockets = False
+        worker.is_replaced = worker.opens_websockets = owner.goes_on
         await self._stop_accepting(owner)
         worker.stopping = True
         for connection in list(worker.connections):
@@ -140,6 +144,8 @@ class Lifecycle:
         The backlog of an inherited socket is left to another process that has it, such as the next
         one that systemd starts.
         """
+        self._balance.stop()
+        self.worker.siblings.report_accepting(accepting=False)
         for listener in self.listeners:
             listener.stop_accepting()
         await _set_up_accepted()
@@ -157,7 +163,8 @@ class Lifecycle:
     async def _drain(self, seconds: float) -> None:
         """Close the WebSockets spread over some seconds, so that they do not reconnect together.
 
-        Only open ones: a handshake that is not decided has got its 503 at the stop.
+        Only open ones: a handshake that is not decided has got its 503 at the stop, or if the
+        worker is replaced, the WebSocket is closed as soon as it is open.
         """
         waiting = [one for one in self.worker.websockets.values() if one.is_open]
         loop = self.worker.loop

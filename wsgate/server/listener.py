@@ -5,9 +5,11 @@ import contextlib
 import functools
 import os
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeGuard
 
 from wsgate.asgi.scope import Peer, host_and_port
+from wsgate.observe.throttled_log import throttled
 from wsgate.proxies.proxy_protocol import ProxyHeader
 from wsgate.server.connection import Connection
 from wsgate.server.proxy_header import AnnouncedConnection, ProxyHeaderReader
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from wsgate.server.worker import Worker
 
 ACCEPT_AT_ONCE = 16  # connections accepted in one loop iteration
+# Loop iterations from an accept to the first read of the connection, with a margin.
+ACCEPT_ITERATIONS = 6
+_RETRY = 1.0  # seconds until accepting is tried again
 MAX_WAITING = 4_096  # connections taken from the backlog before the socket is closed
 
 
@@ -38,6 +43,8 @@ class Listener:
         self.scheme = "http" if worker.certificates is None else "https"
         self.sock = sock
         self._servers: list[asyncio.Server] = []
+        self._backlog = 0
+        self._resuming: asyncio.Task[None] | None = None
         self._sockname: object = None
         self._address: Address | None = None
 
@@ -78,11 +85,14 @@ class Listener:
         assert sock is not None  # only a listener in memory has none
         sock.setblocking(False)
         sock.listen(backlog)  # here, because uvloop ignores an error of it
-        for _ in range(_handle_count()):
-            await self._accept_on(sock.dup())
-        # Again, because `_serve` has set it to ACCEPT_AT_ONCE: asyncio accepts as many connections
-        # in one iteration, and logs as many errors when there are no free file descriptors.
-        sock.listen(backlog)
+        self._backlog = backlog
+        await self._accept()
+
+    async def _accept(self) -> None:
+        """Let the loop accept on the socket. Raises OSError if there is no descriptor for that."""
+        assert self.sock is not None  # only a listener in memory has none
+        while len(self._servers) < _handle_count(self.worker.siblings.count):
+            await self._accept_on(_Handle(fileno=os.dup(self.sock.fileno())))
 
     async def _accept_on(self, handle: socket.socket) -> None:
         """Let the loop accept on a duplicate of the socket, which the loop closes."""
@@ -95,14 +105,57 @@ class Listener:
 
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        # asyncio accepts as many connections in one iteration, and logs as many errors when there
+        # are no free file descriptors. uvloop only passes the number on to the kernel.
+        backlog = ACCEPT_AT_ONCE if _is_asyncio(loop) else self._backlog
         if sock.family != getattr(socket, "AF_UNIX", None):
-            return await loop.create_server(self.protocol, sock=sock, backlog=ACCEPT_AT_ONCE)
+            return await loop.create_server(self.protocol, sock=sock, backlog=backlog)
         create = functools.partial(loop.create_unix_server, self.protocol, sock=sock)
         try:
             # The loop must not remove the file: its owner does, if it is still the same file.
-            return await create(backlog=ACCEPT_AT_ONCE, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
+            return await create(backlog=backlog, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
         except TypeError:  # before Python 3.13 there is no such argument, and no removal
-            return await create(backlog=ACCEPT_AT_ONCE)
+            return await create(backlog=backlog)
+
+    # -- pauses ------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop accepting until `resume`: the other workers accept on the socket meanwhile."""
+        self._stop_resuming()
+        self.stop_accepting()
+        servers, self._servers = self._servers, []
+        if _is_asyncio(self.worker.loop):
+            self._close_later(servers, ACCEPT_ITERATIONS)
+        else:
+            _close(servers)
+
+    def _stop_resuming(self) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
+
+    def _close_later(self, servers: list[asyncio.Server], iterations: int) -> None:
+        """Close servers once the loop has set up what it has accepted."""
+        if iterations:
+            self.worker.call_soon(functools.partial(self._close_later, servers, iterations - 1))
+        else:
+            _close(servers)
+
+    def resume(self) -> None:
+        """Accept again after `pause`."""
+        self._resuming = self.worker.loop.create_task(
+            self._resume(), name="wsgate listener", context=self.worker.variables
+        )
+
+    async def _resume(self) -> None:
+        while True:
+            try:
+                await self._accept()
+            except OSError as error:  # no file descriptor is free
+                throttled.warning("%s: cannot accept at the moment: %s", self.name, error.strerror)
+                await asyncio.sleep(_RETRY)
+            else:
+                return
 
     def protocol(self) -> asyncio.Protocol:
         """Return the first protocol of a new connection: the loop's protocol factory."""
@@ -129,7 +182,7 @@ class Listener:
         open until then.
         """
         loop = asyncio.get_running_loop()
-        if isinstance(loop, asyncio.SelectorEventLoop):
+        if _is_asyncio(loop):
             for server in self._servers:
                 for handle in server.sockets:
                     loop.remove_reader(handle.fileno())
@@ -144,8 +197,8 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; the loop closes its duplicates of the socket, not the socket itself."""
-        for server in self._servers:
-            server.close()
+        self._stop_resuming()
+        _close(self._servers)
         self._servers.clear()
 
     async def serve_accepted(self, sock: socket.socket) -> None:
@@ -154,15 +207,37 @@ class Listener:
             await asyncio.get_running_loop().connect_accepted_socket(self.protocol, sock)
 
 
-def _handle_count() -> int:
+class _Handle(socket.socket):
+    """A duplicate of a listening socket, for the loop to accept on.
+
+    asyncio's loop would set the backlog of the shared socket to the number of connections that it
+    accepts at once, and the kernel would drop connections.
+    """
+
+    def listen(self, backlog: int = 0, /) -> None:
+        """Do nothing: the socket listens already."""
+
+
+def _is_asyncio(loop: asyncio.AbstractEventLoop) -> TypeGuard[asyncio.SelectorEventLoop]:
+    return isinstance(loop, asyncio.SelectorEventLoop)
+
+
+def _handle_count(workers: int) -> int:
     """Return how many handles of a socket the loop needs to accept many connections per iteration.
 
     uvloop accepts one connection per handle and iteration. When all clients reconnect together, an
     iteration that accepts sixteen costs little more than one that accepts one. The loop closes each
-    handle, so all of them are duplicates.
+    handle, so all of them are duplicates. Every connection wakes the handles of all workers, so
+    they share the number.
     """
-    is_asyncio = isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
-    return 1 if is_asyncio else ACCEPT_AT_ONCE
+    if _is_asyncio(asyncio.get_running_loop()):
+        return 1
+    return max(ACCEPT_AT_ONCE // workers, 1)
+
+
+def _close(servers: Iterable[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()
 
 
 def _server_address(sockname: object) -> Address | None:

@@ -267,8 +267,12 @@ class PendingWebSocket:
         return self._wire.read_deadline
 
     def stop(self) -> None:
-        """Send 503 at once: a client that is not connected yet need not wait for the drain."""
-        self.drain()
+        """Send 503 at once: a client that is not connected yet need not wait for the drain.
+
+        If the worker is replaced, the app may accept it, and then it gets 1012.
+        """
+        if not self._worker.is_replaced:
+            self.drain()
 
     def drain(self) -> None:
         """Send 503, unless the app has started a denial response."""

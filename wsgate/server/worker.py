@@ -24,11 +24,12 @@ from wsgate.observe import access_log
 from wsgate.observe.observers import Observers
 from wsgate.proxies.forwarded import ForwardedHeaders
 from wsgate.proxies.trusted import TrustedPeers
-from wsgate.server.admission import Admission, default_limit
+from wsgate.server.admission import Admission
 from wsgate.server.backpressure import Waiters
 from wsgate.server.certificate_watch import CertificateWatch
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
+from wsgate.server.siblings import NoSiblings, Siblings
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
 from wsgate.static.mounts import with_static_files
@@ -70,6 +71,7 @@ class Worker:
         app: The app.
         config: The settings.
         time: Returns a monotonic time in seconds; tests pass a fake clock.
+        siblings: The other workers; None if there are none.
 
     Raises:
         ConfigError: --header is invalid, or a folder of --static cannot be read.
@@ -85,6 +87,10 @@ class Worker:
         stopping: No new request is accepted.
         opens_websockets: Handshakes are accepted. False a little earlier than `stopping` is true: a
             WebSocket from the backlog would be opened only to be closed.
+        is_replaced: Another worker takes the new connections. While this one stops, it still serves
+            the next request of each connection, so that no client finds its connection closed at
+            the moment in which it sends one.
+        siblings: The other workers.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
         proxies: The peers that begin each connection with a PROXY header, None without
             --proxy-protocol.
@@ -103,7 +109,11 @@ class Worker:
     """
 
     def __init__(
-        self, app: App, config: Config, time: Callable[[], float] = time.monotonic
+        self,
+        app: App,
+        config: Config,
+        time: Callable[[], float] = time.monotonic,
+        siblings: Siblings | None = None,
     ) -> None:
         self.app = with_static_files(app, config.static, config.static_cache_control)
         self.process = os.getpid()
@@ -127,9 +137,11 @@ class Worker:
         self.mount = Mount(config.root_path, self.state)
         self.stopping = False
         self.opens_websockets = True
+        self.is_replaced = False
+        self.siblings: Siblings = siblings or NoSiblings()
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
-            config.limit_connections or default_limit(), config.limit_connections_per_ip
+            config.limit_connections, config.limit_connections_per_ip, self.siblings
         )
         self.forwarded = _forwarded_headers(config)
         self.proxies = TrustedPeers(config.proxy_allow_from) if config.proxy_protocol else None
@@ -191,7 +203,15 @@ class Worker:
     def is_full(self) -> bool:
         """Whether --limit-concurrency is reached."""
         limit = self.config.limit_concurrency
-        return limit is not None and len(self.exchanges) + len(self.websockets) >= limit
+        if limit is None:
+            return False
+        running = len(self.exchanges) + len(self.websockets)
+        # Counted first, and then checked, as in `Admission`.
+        self.siblings.report_calls(running + 1)
+        is_full = running + self.siblings.calls() >= limit
+        if is_full:
+            self.siblings.report_calls(running)
+        return is_full
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
@@ -228,7 +248,9 @@ class Worker:
         Returns:
             Seconds until the next call.
         """
-        late = self._time() - self._next_tick
+        now = self._time()
+        late = now - self._next_tick
+        self.siblings.report_beat(now, max(late, 0.0))
         if late > BLOCKED:
             self._blocked_time += late
             loggers.error.warning(
@@ -260,6 +282,8 @@ class Worker:
         """Remove a call of the app that has ended."""
         self.exchanges.pop(task, None)
         self.websockets.pop(task, None)
+        if self.config.limit_concurrency is not None:
+            self.siblings.report_calls(len(self.exchanges) + len(self.websockets))
         if self.ended:
             self.ended.wake()
 
