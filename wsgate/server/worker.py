@@ -5,8 +5,9 @@ import contextvars
 import math
 import os
 import random
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
@@ -29,6 +30,7 @@ from wsgate.server.backpressure import Waiters
 from wsgate.server.certificate_watch import CertificateWatch
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
+from wsgate.server.trusted_sockets import trust_named_sockets
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
 from wsgate.static.mounts import with_static_files
@@ -239,16 +241,14 @@ class Worker:
         self._next_tick = self._time() + pause
         return pause
 
-    def warn_of_unrecognized_proxies(self) -> None:
-        """Log a warning for each trusted proxy that is probably a typo."""
+    def trust_named_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        """Find the listening sockets that the settings of proxies name; warn of entries in vain."""
         for option, trusted in (
             ("--forwarded-allow-ips", self.forwarded and self.forwarded.trusted),
             ("--proxy-allow-from", self.proxies),
         ):
-            for entry in trusted.unrecognized if trusted else []:
-                loggers.error.warning(
-                    "%s: %r is neither an address nor a network; it trusts nobody", option, entry
-                )
+            if trusted:
+                trust_named_sockets(option, trusted, sockets)
 
     def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
