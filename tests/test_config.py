@@ -422,6 +422,7 @@ def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
     [
         ({"ssl_keyfile": "k"}, "ssl_keyfile", "--ssl-keyfile needs --ssl-certfile"),
         ({"ssl_ca_certs": "a"}, "ssl_ca_certs", "--ssl-ca-certs needs --ssl-certfile"),
+        ({"ssl_cert_reqs": 2}, "ssl_cert_reqs", "--ssl-cert-reqs needs --ssl-certfile"),
         (
             {"ssl_keyfile_password": "p"},
             "ssl_keyfile_password",

@@ -680,7 +680,7 @@ class Config:
         """Check what the settings of TLS say together; their files are read at the start."""
         certificates, keys = self.ssl_certfile, self.ssl_keyfile
         if not certificates:
-            for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
+            for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs"):
                 if getattr(self, name):
                     raise _tls_error(name, "needs --ssl-certfile")
             return

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import os
 import signal
 import ssl
 from collections.abc import AsyncIterator
@@ -101,6 +102,10 @@ async def test_a_certificate_that_cannot_be_used_ends_the_start(files: Files) ->
     assert "it expired on " in await failure(*options_of(old))
     missing = options_of({**good, "ssl_certfile": "/nowhere/cert.pem"})
     assert "--ssl-certfile /nowhere/cert.pem: No such file or directory" in await failure(*missing)
+    lines = options_of({**good, "ssl_certfile": "two\nlines"})
+    assert r"--ssl-certfile two\nlines: No such file or directory" in await failure(*lines)
+    ciphers = options_of({**good, "ssl_ciphers": os.fsdecode(b"\xff")})
+    assert "--ssl-ciphers: OpenSSL has none of " in await failure(*ciphers)
     assert "--ssl-keyfile needs --ssl-certfile" in await failure("--ssl-keyfile", "a")
 
 

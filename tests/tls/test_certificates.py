@@ -153,7 +153,11 @@ def test_files_that_are_missing(files: Files) -> None:
     assert error_of(ssl_certfile=gone) == (f"--ssl-certfile gone: {why}", "ssl_certfile")
     assert error_of(**pair | {"ssl_keyfile": gone}) == (f"--ssl-keyfile gone: {why}", "ssl_keyfile")
     assert error_of(**pair, ssl_ca_certs=gone) == (f"--ssl-ca-certs gone: {why}", "ssl_ca_certs")
+    assert error_of(**pair | {"ssl_keyfile": ""}) == (f"--ssl-keyfile : {why}", "ssl_keyfile")
+    assert error_of(ssl_certfile="") == (f"--ssl-certfile : {why}", "ssl_certfile")
     assert error_of(ssl_certfile="a\0b")[1] == "ssl_certfile"
+    assert error_of(ssl_certfile="a\nb") == (rf"--ssl-certfile a\nb: {why}", "ssl_certfile")
+    assert error_of(ssl_certfile="a\udcffb")[1] == "ssl_certfile"
     assert error_of(ssl_certfile=str(files.folder))[0].endswith("Is a directory")
 
 
@@ -168,6 +172,15 @@ def test_a_key_of_another_certificate(files: Files) -> None:
         "--ssl-certfile both.pem: the key is not that of its first certificate",
         "ssl_certfile",
     )
+
+
+def test_a_key_of_another_type(files: Files) -> None:
+    one = files.issue("one", key_type=trustme.KeyType.ECDSA)
+    other = files.issue("other", key_type=trustme.KeyType.RSA)
+    for cert, key in ((one, other), (other, one)):
+        text, setting = error_of(ssl_certfile=cert["ssl_certfile"], ssl_keyfile=key["ssl_keyfile"])
+        assert "the key is not that of the certificate in " in text
+        assert setting == "ssl_keyfile"
 
 
 def test_the_second_pair_is_checked_too(files: Files) -> None:
@@ -240,10 +253,12 @@ def test_a_certificate_whose_facts_cannot_be_read(
 
 
 def test_ciphers_that_do_not_exist(files: Files) -> None:
-    assert error_of(**files.issue("a"), ssl_ciphers="nonsense") == (
-        "--ssl-ciphers: OpenSSL has none of 'nonsense'",
-        "ssl_ciphers",
-    )
+    pair = files.issue("a")
+    for ciphers in ("nonsense", "\udcff", "AES\0", "TLS_AES_128_GCM_SHA256", "\n"):
+        assert error_of(**pair, ssl_ciphers=ciphers) == (
+            f"--ssl-ciphers: OpenSSL has none of {ciphers!r}",
+            "ssl_ciphers",
+        )
 
 
 def test_an_rsa_key(files: Files) -> None:

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 from wsgate.config import Config
@@ -109,7 +108,8 @@ def _first_certificate(file: str) -> str:
 
 def _read(setting: str, file: str) -> str:
     try:
-        return Path(file).read_bytes().decode("latin-1")  # there may be comments in any encoding
+        with open(file, "rb") as opened:  # noqa: PTH123  # for a Path, an empty name is a folder
+            return opened.read().decode("latin-1")  # there may be comments in any encoding
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise _error(setting, file, getattr(error, "strerror", None) or str(error)) from None
 
@@ -130,7 +130,7 @@ def _new_context(config: Config) -> ssl.SSLContext:
     if config.ssl_ciphers:
         try:
             context.set_ciphers(config.ssl_ciphers)
-        except ssl.SSLError:
+        except (ssl.SSLError, ValueError):  # ValueError: text that is not UTF-8 or has a null
             text = f"--ssl-ciphers: OpenSSL has none of {config.ssl_ciphers!r}"
             raise ConfigError(text, setting="ssl_ciphers") from None
     return context
@@ -143,6 +143,11 @@ def _load_authorities(context: ssl.SSLContext, file: str) -> None:
     except (ssl.SSLError, OSError) as error:
         reason = _in_words(getattr(error, "reason", None) or "damaged certificates")
         raise _error("ssl_ca_certs", file, reason) from None
+
+
+# OpenSSL's reasons for a key that is not the certificate's: of the same type, and of another one,
+# for which it has a place of its own, without a certificate.
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
 
 class _Password:
@@ -160,7 +165,7 @@ class _Password:
 def _load_chain(
     context: ssl.SSLContext, certfile: str, keyfile: str | None, password: str | None
 ) -> None:
-    if keyfile:
+    if keyfile is not None:
         _read("ssl_keyfile", keyfile)
     given = _Password(password)
     try:
@@ -170,7 +175,7 @@ def _load_chain(
         if given.was_asked:
             what = "does not decrypt it" if password else "is missing: the key is encrypted"
             raise _error(setting, file, f"--ssl-keyfile-password {what}") from None
-        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        if getattr(error, "reason", None) in _MISMATCHES:
             of = f"the certificate in {certfile}" if keyfile else "its first certificate"
             raise _error(setting, file, f"the key is not that of {of}") from None
         raise _chain_error(certfile, keyfile, error) from None
