@@ -188,6 +188,7 @@ class Config:
         "them). `*` trusts everyone, and takes the leftmost address.",
         default_text="the variable FORWARDED_ALLOW_IPS, or 127.0.0.1,::1",
         commas=True,
+        shared_variable="FORWARDED_ALLOW_IPS",
     )
     forwarded_values: Sequence[str] = setting(
         ("for", "proto"),
@@ -698,6 +699,7 @@ def _tls_error(name: str, problem: str) -> ConfigError:
 
 
 SETTINGS = settings_of(Config)
+(FORWARDED_ALLOW_IPS,) = (one for one in SETTINGS if one.name == "forwarded_allow_ips")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

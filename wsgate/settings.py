@@ -73,6 +73,7 @@ class Setting:
             and None, which frameworks pass on as the default of uvicorn, as an empty list.
         secret: the value is a secret: it is never shown.
         aliases: further names that are accepted, each as option, variable and keyword.
+        shared_variable: a variable that other servers read as well; it replaces the default.
         normalize: turns what Python programs may pass besides, such as None, into a value.
         name, kind, default, choices, is_optional: taken from the field that it describes.
     """
@@ -91,6 +92,7 @@ class Setting:
     repeated: bool
     secret: bool
     aliases: tuple[str, ...]
+    shared_variable: str
     normalize: Callable[[object], object] | None
     name: str = ""
     kind: Kind = Kind.TEXT
@@ -122,6 +124,11 @@ class Setting:
     def variables(self) -> tuple[str, ...]:
         """The environment variables that set it, the first of them with a value wins."""
         return tuple(dict.fromkeys(map(variable_of, (*self.options, self.name))))
+
+    def shared_value(self, variables: Mapping[str, str]) -> Any:
+        """Return the value that the shared variable gives it; None if that is not set."""
+        text = variables.get(self.shared_variable)
+        return None if text is None else self.convert(text)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -202,6 +209,7 @@ def setting(
     repeated: bool = False,
     secret: bool = False,
     aliases: tuple[str, ...] = (),
+    shared_variable: str = "",
     normalize: Callable[[object], object] | None = None,
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
@@ -224,6 +232,7 @@ def setting(
         repeated=repeated,
         secret=secret,
         aliases=aliases,
+        shared_variable=shared_variable,
         normalize=normalize,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
-from wsgate.config import Config
+from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import normalize_headers
 from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
@@ -289,7 +289,9 @@ def _forwarded_headers(config: Config) -> ForwardedHeaders | None:
         return None
     allowed = config.forwarded_allow_ips
     if allowed is None:  # the variable has uvicorn's name, for programs as for the command line
-        allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").split(",")
+        allowed = FORWARDED_ALLOW_IPS.shared_value(os.environ)
+    if allowed is None:
+        allowed = ("127.0.0.1", "::1")
     return ForwardedHeaders(TrustedPeers(allowed), config.forwarded_values)
 
 
