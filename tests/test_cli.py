@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import http.client
 import importlib
 import importlib.util
@@ -27,7 +26,8 @@ from wsgate.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0  # seconds for a process on a loaded machine
-FIELDS = [field.name for field in dataclasses.fields(Config)]
+FIELDS = [one.name for one in SETTINGS]
+DEFAULTS = {name: getattr(Config(), name) for name in FIELDS}
 VERSION = (
     f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
     f"{platform.python_version()} on {platform.system()}\n"
@@ -165,7 +165,7 @@ def test_every_setting_has_a_sample() -> None:
 
 def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
     assert invoke("main:app").exit_code == 0
-    assert calls == [("main:app", PROGRAM | dataclasses.asdict(Config()))]
+    assert calls == [("main:app", PROGRAM | DEFAULTS)]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -176,7 +176,7 @@ def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
     if name in SWITCHES:
         args = [option if value else "--no-" + option[2:]]
     assert invoke("main:app", *args).output == ""
-    assert calls.options == (PROGRAM | dataclasses.asdict(Config()) | {name: value})
+    assert calls.options == (PROGRAM | DEFAULTS | {name: value})
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))

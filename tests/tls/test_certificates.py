@@ -44,6 +44,7 @@ def test_certificate_and_key_in_one_file(files: Files) -> None:
     pair = files.issue("a", "a.example")
     both = Path(pair["ssl_certfile"]).read_text() + Path(pair["ssl_keyfile"]).read_text()
     loaded = load(ssl_certfile=copy(files, "both.pem", "a comment: \xe9\n" + both))
+    assert loaded.default.facts is not None
     assert loaded.default.facts.names == ("a.example",)
     assert load(**pair).default.pem == loaded.default.pem
 
@@ -51,9 +52,11 @@ def test_certificate_and_key_in_one_file(files: Files) -> None:
 def test_the_pem_of_a_certificate_is_its_first_block(files: Files) -> None:
     pair = files.issue("a", "a.example")
     chain = Path(pair["ssl_certfile"]).read_text() + files.ca.read_text()
-    pem = load(ssl_certfile=copy(files, "chain.pem", chain), ssl_keyfile=pair["ssl_keyfile"])
-    assert chain.startswith(pem.default.pem)
-    assert pem.default.pem.count("BEGIN") == 1
+    loaded = load(ssl_certfile=copy(files, "chain.pem", chain), ssl_keyfile=pair["ssl_keyfile"])
+    pem = loaded.default.pem
+    assert pem is not None
+    assert chain.startswith(pem)
+    assert pem.count("BEGIN") == 1
 
 
 def test_an_encrypted_key(files: Files) -> None:
@@ -262,4 +265,4 @@ def test_ciphers_that_do_not_exist(files: Files) -> None:
 
 
 def test_an_rsa_key(files: Files) -> None:
-    assert load(**files.issue("rsa", key_type=trustme.KeyType.RSA)).default.facts.names
+    assert load(**files.issue("rsa", key_type=trustme.KeyType.RSA)).default.facts

@@ -114,7 +114,7 @@ class Worker:
         self._blocked_time = 0.0  # seconds that the loop was blocked, in total
         self._next_tick = math.inf  # when `tick` should be called
         self.deadlines = Deadlines()
-        self.certificates = CertificateWatch(config) if config.ssl_certfile else None
+        self.certificates = CertificateWatch(config) if config.has_tls else None
         self.connections: set[OpenConnection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
