@@ -48,6 +48,7 @@ option for the same thing, the name is uvicorn's.
   In Python the error is a `wsgate.ConfigError`, also for a keyword that is no setting.
 - `--version` prints the versions, `--help` the options, `--show-config` the settings; they have no
   variable, no key and no keyword. `--config` has the variable `WSGATE_CONFIG`.
+- `ssl_context_factory` is only a keyword: [a context of your own](../tls.md#a-context-of-your-own).
 
 ## The app
 

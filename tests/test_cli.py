@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import http.client
 import importlib
 import importlib.util
@@ -11,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +26,8 @@ from wsgate.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0  # seconds for a process on a loaded machine
-FIELDS = [field.name for field in dataclasses.fields(Config)]
+FIELDS = [one.name for one in SETTINGS]
+DEFAULTS = {name: getattr(Config(), name) for name in FIELDS}
 VERSION = (
     f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
     f"{platform.python_version()} on {platform.system()}\n"
@@ -37,7 +38,7 @@ VERSION = (
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the settings that the environment of the tests may have."""
     for name in list(os.environ):
-        if name.startswith("WSGATE_"):
+        if name.startswith("WSGATE_") or name == "FORWARDED_ALLOW_IPS":
             monkeypatch.delenv(name)
 
 
@@ -164,7 +165,7 @@ def test_every_setting_has_a_sample() -> None:
 
 def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
     assert invoke("main:app").exit_code == 0
-    assert calls == [("main:app", PROGRAM | dataclasses.asdict(Config()))]
+    assert calls == [("main:app", PROGRAM | DEFAULTS)]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -175,7 +176,7 @@ def test_every_setting_is_an_option(calls: Calls, name: str) -> None:
     if name in SWITCHES:
         args = [option if value else "--no-" + option[2:]]
     assert invoke("main:app", *args).output == ""
-    assert calls.options == (PROGRAM | dataclasses.asdict(Config()) | {name: value})
+    assert calls.options == (PROGRAM | DEFAULTS | {name: value})
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -371,6 +372,54 @@ def test_the_defaults_are_shown_with_their_texts() -> None:
     assert re.match(r"#port += none +# default: 8000$", next(x for x in lines if "port " in x))
     (level,) = (line for line in lines if line.startswith("#log-level "))
     assert level.endswith("# default: info, or the levels in --log-config")
+
+
+def test_the_variable_that_uvicorn_reads_is_shown(calls: Calls, here: Path) -> None:
+    key, name = "forwarded-allow-ips", "FORWARDED_ALLOW_IPS"
+    variables = {name: "10.0.0.1, unix:"}
+    assert shown(**variables) == {key: ('["10.0.0.1", "unix:"]', f"variable {name}")}
+    assert shown(**{name: ""}) == {key: ("[]", f"variable {name}")}
+    assert shown("--" + key, "::1", **variables) == {key: ('["::1"]', "command line")}
+    own = f"WSGATE_{name}"
+    assert shown(**variables, **{own: "::1"}) == {key: ('["::1"]', f"variable {own}")}
+    (here / "some.env").write_text(f"{name}=::1\n")
+    assert shown("--env-file", "some.env")[key] == ('["::1"]', f"variable {name} of some.env")
+    os.environ[name] = "*"
+    (here / "wsgate.toml").write_text(f"{key} = '::1'\n")
+    assert shown() == {key: ('["::1"]', "wsgate.toml:1")}
+
+
+def test_what_is_shown_is_in_utf8_whatever_the_terminal(here: Path) -> None:
+    result = CliRunner(charset="ascii").invoke(cli.main, ["--show-config", "--root-path", "/é"])
+    assert result.exit_code == 0
+    assert tomllib.loads(result.stdout_bytes.decode())["root-path"] == "/é"
+
+
+def printed_to(stdout: int, option: str) -> tuple[int, bytes]:
+    """Return the exit status, and what is on stderr."""
+    command = [sys.executable, "-m", "wsgate", option]
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("option", ["--show-config", "--help", "--version"])
+def test_a_full_disk_is_one_line(option: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        status, errors = printed_to(full.fileno(), option)
+    assert status == 1
+    assert errors == b"Error: stdout cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("option", ["--show-config", "--help", "--version"])
+def test_a_reader_that_has_left_is_no_error_worth_a_line(option: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert printed_to(writer, option) == (1, b"")
+    finally:
+        os.close(writer)
 
 
 def test_a_file_can_be_named(calls: Calls, here: Path) -> None:

@@ -13,7 +13,7 @@ from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.settings import Kind, Setting
 
-FIELDS = [field.name for field in dataclasses.fields(Config)]
+FIELDS = [one.name for one in SETTINGS]
 MAX_INT = 2**31 - 1
 MAX_SIZE = 2**62
 TINY = math.nextafter(0, 1)  # the smallest number above 0
@@ -46,6 +46,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ssl_cert_reqs": 0,
         "ssl_ca_certs": None,
         "ssl_ciphers": None,
+        "ssl_context_factory": None,
         "lifespan": "auto",
         "root_path": "",
         "reset_contextvars": False,
@@ -422,6 +423,7 @@ def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
     [
         ({"ssl_keyfile": "k"}, "ssl_keyfile", "--ssl-keyfile needs --ssl-certfile"),
         ({"ssl_ca_certs": "a"}, "ssl_ca_certs", "--ssl-ca-certs needs --ssl-certfile"),
+        ({"ssl_cert_reqs": 2}, "ssl_cert_reqs", "--ssl-cert-reqs needs --ssl-certfile"),
         (
             {"ssl_keyfile_password": "p"},
             "ssl_keyfile_password",
@@ -466,8 +468,24 @@ def test_what_a_framework_passes_on_as_uvicorns_defaults_is_no_tls() -> None:
         "ssl_cert_reqs": 0,
         "ssl_ca_certs": None,
         "ssl_ciphers": None,
+        "ssl_context_factory": None,
     }
     assert Config(**defaults) == Config()
+    assert not Config().has_tls
+
+
+def test_a_context_factory_is_tls_and_may_use_settings_as_it_likes() -> None:
+    config = Config(
+        ssl_context_factory=lambda _, default: default(),
+        ssl_keyfile="k",
+        ssl_keyfile_password="p",
+        ssl_ca_certs="a",
+    )
+    assert config.has_tls
+    assert Config(ssl_context_factory=print, ssl_cert_reqs=2).ssl_cert_reqs == 2
+    for wrong in ("module:factory", 0, ["a"]):
+        with pytest.raises(ConfigError, match=r"^ssl_context_factory must be a function, not a "):
+            config_of(ssl_context_factory=wrong)
 
 
 def test_a_secret_is_never_shown() -> None:

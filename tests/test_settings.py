@@ -16,6 +16,7 @@ from wsgate.settings import (
     Setting,
     accept_aliases,
     accept_answered,
+    keyword,
     name_of,
     option_of,
     parse_pair,
@@ -268,6 +269,21 @@ def test_another_value_is_answered(wood: Any, error: str) -> None:
         electric(wood=wood)
     assert str(raised.value) == error
     assert raised.value.setting == "wood"
+
+
+@accept_aliases
+@dataclass(frozen=True, kw_only=True)
+class Kettle:
+    heat: int = setting(1, group="Heat", help="How hot.", aliases=("power",))
+    whistle: object = keyword(None, help="Function to call.")
+
+
+def test_a_keyword_is_no_setting() -> None:
+    assert [one.name for one in settings_of(Kettle)] == ["heat"]
+    assert Kettle(power=2, whistle=print) == Kettle(heat=2, whistle=print)  # type: ignore[call-arg]  # an alias
+    assert "    whistle: Function to call.\n" in str(Kettle.__doc__)
+    with pytest.raises(ConfigError, match="did you mean whistle"):
+        Kettle(whistel=print)  # type: ignore[call-arg]  # that is the test
 
 
 def test_an_unknown_name_is_still_refused() -> None:

@@ -1,3 +1,4 @@
+import os
 import tomllib
 from typing import Any
 
@@ -51,8 +52,24 @@ def test_a_value_is_written_in_toml(name: str, value: Any, written: str) -> None
     tomllib.loads(text)
 
 
-def test_a_path_that_is_no_text_can_be_printed() -> None:
-    assert "\\udcff" in config_text([row("uds", "a\udcff")])
+@pytest.mark.parametrize("name", ["uds", "ssl_ca_certs", "host"])
+def test_a_path_that_is_not_utf8_is_in_a_comment(name: str) -> None:
+    path = os.fsdecode(b"a\xff\n\xc3\xa9")
+    value = path if name == "ssl_ca_certs" else (path, "b")
+    text = config_text([row("port", 1), row(name, value, "command line")])
+    assert tomllib.loads(text) == {"port": 1}
+    line = text.splitlines()[1]
+    assert line.startswith(f"#{name.replace('_', '-')} ")
+    assert r'"a\xff\né"' in line
+    assert line.endswith("# command line; not UTF-8, so it cannot be set in TOML")
+
+
+@pytest.mark.parametrize("file", ["a\nport = 2.toml", "a\x1b[31m\x7f.toml", "a\udcff.toml"])
+def test_the_name_of_a_file_stays_in_its_comment(file: str) -> None:
+    text = config_text([row("port", 1, f"{file}:1")])
+    assert text.encode().isascii()
+    assert text.count("\n") == 1
+    assert tomllib.loads(text) == {"port": 1}
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

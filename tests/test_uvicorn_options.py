@@ -188,6 +188,7 @@ DEFAULTS: dict[str, Any] = {
     "ssl_cert_reqs": 0,
     "ssl_ca_certs": None,
     "ssl_ciphers": "TLSv1",
+    "ssl_context_factory": None,
 }
 
 

@@ -1,5 +1,6 @@
 """The command line: its options are made from the declarations of the settings."""
 
+import os
 import platform
 import signal
 import sys
@@ -106,6 +107,13 @@ class _Command(click.Command):
                 raise click.ClickException(environment.message(error, ctx)) from None
         return super().parse_args(ctx, args)
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option --help, which reports that stdout cannot be written."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _print_help
+        return option
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each group of options under its heading, those without a group last."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -179,12 +187,44 @@ def _option(setting: Setting, *, hidden: bool = False) -> environment.Option:
     )
 
 
+def _print(text: str) -> None:
+    """Write to stdout, always in UTF-8, which TOML has to be in.
+
+    A reader that has left, as in `wsgate --help | head`, has what it wanted.
+
+    Raises:
+        ClickException: It cannot be written.
+        SystemExit: The reader has left.
+    """
+    try:
+        click.echo(text.encode(), nl=False)
+    except BrokenPipeError:
+        _discard_stdout()
+        sys.exit(1)
+    except OSError as error:
+        _discard_stdout()
+        raise click.ClickException(f"stdout cannot be written: {error.strerror}") from None
+
+
+def _discard_stdout() -> None:
+    """Connect stdout to /dev/null, or Python fails at its exit to write what is still buffered."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _print_help(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        _print(context.get_help() + "\n")
+        context.exit()
+
+
 def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    click.echo(
+    _print(
         f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
-        f"{platform.python_version()} on {platform.system()}"
+        f"{platform.python_version()} on {platform.system()}\n"
     )
     context.exit()
 
@@ -229,7 +269,7 @@ def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
     try:
         if show_config:
             Config(**_server_options(context))
-            click.echo(config_text(_settings_with_origins(context)), nl=False)
+            _print(config_text(_settings_with_origins(context)))
         elif values["app"] is None:
             raise click.MissingParameter(ctx=context, param_hint="'APP'", param_type="argument")
         else:
@@ -259,10 +299,20 @@ def _program_options(context: click.Context) -> dict[str, Any]:
 
 def _settings_with_origins(context: click.Context) -> Iterator[tuple[Setting, Any, str]]:
     for one in (*PROGRAM_SETTINGS, *SETTINGS):
-        origin = _parameter(one, context).origin(context)
-        if origin == "default" and one.default_text:
-            origin = f"default: {one.default_text}"
-        yield one, context.params[one.name], origin
+        parameter = _parameter(one, context)
+        if parameter.is_given(context):
+            yield one, context.params[one.name], parameter.origin(context)
+        else:
+            yield one, *_default_with_origin(one, context)
+
+
+def _default_with_origin(setting: Setting, context: click.Context) -> tuple[Any, str]:
+    shared = setting.shared_value(os.environ)
+    if shared is not None:
+        name = environment.sources_of(context).text_of(setting.shared_variable)
+        return shared, f"variable {name}"
+    origin = f"default: {setting.default_text}" if setting.default_text else "default"
+    return context.params[setting.name], origin
 
 
 def _parameter(setting: Setting, context: click.Context) -> environment.Parameter:

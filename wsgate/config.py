@@ -4,13 +4,20 @@ import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from wsgate.answers import Answers
 from wsgate.errors import ConfigError
-from wsgate.settings import Bound, accept_aliases, accept_answered, setting, settings_of
+from wsgate.settings import (
+    Bound,
+    accept_aliases,
+    accept_answered,
+    keyword,
+    setting,
+    settings_of,
+)
 from wsgate.types import Interface
 
 Lifespan = Literal["auto", "on", "off"]
@@ -19,6 +26,9 @@ Http = Literal["auto", "fast", "h11", "httptools"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 Ws = Literal["auto", "websockets", "websockets-sansio", "wsproto", "none"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
+
+# (Config, () -> ssl.SSLContext) -> ssl.SSLContext, for which this file would have to import ssl.
+ContextFactory = Callable[[Any, Callable[[], Any]], Any]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -188,6 +198,7 @@ class Config:
         "them). `*` trusts everyone, and takes the leftmost address.",
         default_text="the variable FORWARDED_ALLOW_IPS, or 127.0.0.1,::1",
         commas=True,
+        shared_variable="FORWARDED_ALLOW_IPS",
     )
     forwarded_values: Sequence[str] = setting(
         ("for", "proto"),
@@ -271,6 +282,12 @@ class Config:
         group=TLS,
         help="Ciphers of TLS 1.2, in OpenSSL's format. Those of TLS 1.3 are fixed.",
         default_text="those that Python considers secure",
+    )
+    ssl_context_factory: ContextFactory | None = keyword(
+        None,
+        help="Function that returns the `ssl.SSLContext` of new sessions, as in uvicorn. Called "
+        "with this object and a function that returns the context which the other settings "
+        "describe: at the start, on SIGHUP, and when a file that they name changes.",
     )
 
     # -- application ---------------------------------------------------------------------------
@@ -676,18 +693,27 @@ class Config:
                 )
         self._check_tls()
 
+    @property
+    def has_tls(self) -> bool:
+        """Whether the server speaks HTTPS and WSS."""
+        return bool(self.ssl_certfile) or self.ssl_context_factory is not None
+
     def _check_tls(self) -> None:
         """Check what the settings of TLS say together; their files are read at the start."""
         certificates, keys = self.ssl_certfile, self.ssl_keyfile
-        if not certificates:
-            for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"):
+        factory: object = self.ssl_context_factory
+        if factory is not None and not callable(factory):
+            text = f"ssl_context_factory must be a function, not a {type(factory).__name__}"
+            raise ConfigError(text, setting="ssl_context_factory")
+        if not self.has_tls:
+            for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs"):
                 if getattr(self, name):
                     raise _tls_error(name, "needs --ssl-certfile")
             return
-        if keys and len(keys) != len(certificates):
+        if certificates and keys and len(keys) != len(certificates):
             counts = f"{len(keys)} of {len(certificates)}"
             raise _tls_error("ssl_keyfile", f"must be given for each --ssl-certfile, not {counts}")
-        if self.ssl_cert_reqs and self.ssl_ca_certs is None:
+        if self.ssl_cert_reqs and self.ssl_ca_certs is None and factory is None:
             raise _tls_error("ssl_cert_reqs", "needs --ssl-ca-certs, to check the certificates")
         if self.ssl_version == _TLS_1_2 and self.ssl_min_version == "TLSv1.3":
             raise _tls_error("ssl_version", "5 is TLS 1.2, which --ssl-min-version excludes")
@@ -698,6 +724,7 @@ def _tls_error(name: str, problem: str) -> ConfigError:
 
 
 SETTINGS = settings_of(Config)
+(FORWARDED_ALLOW_IPS,) = (one for one in SETTINGS if one.name == "forwarded_allow_ips")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,16 @@ WsgateError
 └── RequestRefused             a request that the server itself answers with an error status
 """
 
+import re
 from collections.abc import Sequence
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with its control characters escaped as in Python: `\n`, `\x1b`."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class WsgateError(Exception):
@@ -20,6 +29,8 @@ class WsgateError(Exception):
 class ConfigError(WsgateError):
     """A setting, an address or an app cannot be used. The text is one line for the operator.
 
+    Control characters in it, such as the newline in the name of a file, are escaped.
+
     Attributes:
         setting: the name of the setting with the bad value: a field of `Config`, "app" or
             "app_dir". The text then starts with the setting's command-line option. None if no
@@ -27,7 +38,7 @@ class ConfigError(WsgateError):
     """
 
     def __init__(self, text: str, *, setting: str | None = None) -> None:
-        super().__init__(text)
+        super().__init__(one_line(text))
         self.setting = setting
 
 

@@ -20,6 +20,7 @@ from wsgate.errors import ConfigError
 T = TypeVar("T")
 
 _METADATA = "wsgate.setting"
+_KEYWORD_HELP = "wsgate.keyword"
 
 
 class Kind(Enum):
@@ -73,6 +74,7 @@ class Setting:
             and None, which frameworks pass on as the default of uvicorn, as an empty list.
         secret: the value is a secret: it is never shown.
         aliases: further names that are accepted, each as option, variable and keyword.
+        shared_variable: a variable that other servers read as well; it replaces the default.
         normalize: turns what Python programs may pass besides, such as None, into a value.
         name, kind, default, choices, is_optional: taken from the field that it describes.
     """
@@ -91,6 +93,7 @@ class Setting:
     repeated: bool
     secret: bool
     aliases: tuple[str, ...]
+    shared_variable: str
     normalize: Callable[[object], object] | None
     name: str = ""
     kind: Kind = Kind.TEXT
@@ -122,6 +125,11 @@ class Setting:
     def variables(self) -> tuple[str, ...]:
         """The environment variables that set it, the first of them with a value wins."""
         return tuple(dict.fromkeys(map(variable_of, (*self.options, self.name))))
+
+    def shared_value(self, variables: Mapping[str, str]) -> Any:
+        """Return the value that the shared variable gives it; None if that is not set."""
+        text = variables.get(self.shared_variable)
+        return None if text is None else self.convert(text)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -202,6 +210,7 @@ def setting(
     repeated: bool = False,
     secret: bool = False,
     aliases: tuple[str, ...] = (),
+    shared_variable: str = "",
     normalize: Callable[[object], object] | None = None,
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
@@ -224,15 +233,28 @@ def setting(
         repeated=repeated,
         secret=secret,
         aliases=aliases,
+        shared_variable=shared_variable,
         normalize=normalize,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )
     return dataclasses.field(default=default, repr=not secret, metadata={_METADATA: declared})
 
 
+def keyword(default: T, *, help: str) -> T:  # noqa: A002  # as in `setting`
+    """Return a dataclass field that is only a keyword in Python, for what no text can express."""
+    return dataclasses.field(default=default, metadata={_KEYWORD_HELP: help})
+
+
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
-    """Return the settings that a dataclass declares, in order."""
-    return tuple(map(_complete, dataclasses.fields(cls)))
+    """Return the settings that a dataclass declares, in order, without those of `keyword`."""
+    fields = dataclasses.fields(cls)
+    return tuple(_complete(field) for field in fields if _METADATA in field.metadata)
+
+
+def _keywords_of(cls: type[Any]) -> dict[str, str]:
+    """Return the fields that are only keywords, each with its help."""
+    metadata = {field.name: field.metadata for field in dataclasses.fields(cls)}
+    return {name: one[_KEYWORD_HELP] for name, one in metadata.items() if _KEYWORD_HELP in one}
 
 
 def _complete(field: dataclasses.Field[Any]) -> Setting:
@@ -344,17 +366,21 @@ def accept_aliases(cls: type[T]) -> type[T]:
     raises ConfigError for a name that is no setting.
     """
     settings = settings_of(cls)
-    declared = {one.name: one for one in settings}
-    names = names_of(settings)
+    converters = {one.name: one.convert for one in settings}
+    keywords = _keywords_of(cls)
+    names = names_of(settings) | {name: name for name in keywords}
     construct = cls.__init__
 
     @functools.wraps(construct)
     def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
         given = _by_name(options, names)
-        construct(self, **{name: declared[name].convert(value) for name, value in given.items()})
+        for name in given.keys() & converters.keys():
+            given[name] = converters[name](given[name])
+        construct(self, **given)
 
     cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same, and aliases
-    listed = "\n".join(f"    {one.name}: {one.help}" for one in settings)
+    helps = {one.name: one.help for one in settings} | keywords
+    listed = "\n".join(f"    {name}: {text}" for name, text in helps.items())
     cls.__doc__ = f"{cls.__doc__ or ''}\n\n{listed}\n"
     return cls
 

@@ -1,11 +1,14 @@
 """Prints the settings for --show-config: each value, and where it is from."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from wsgate.errors import one_line
 from wsgate.settings import Kind, Setting
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # stands for a byte that is not UTF-8: PEP 383
 _MAX_WIDTH = 40  # columns of a value; a longer one moves its source to the right
 
 
@@ -14,17 +17,29 @@ def config_text(settings: Iterable[tuple[Setting, Any, str]]) -> str:
 
     Args:
         settings: each with its value and where that is from. A setting without a value is in a
-            comment, because TOML has no null, and so is a secret, without its value.
+            comment, because TOML has no null, and so are a secret, without its value, and a path
+            that is not UTF-8, which TOML cannot hold.
     """
-    rows = [(_key(one, value), _written(one, value), origin) for one, value, origin in settings]
+    rows = [_row(one, value, origin) for one, value, origin in settings]
     keys = max(len(key) for key, _, _ in rows)
     values = min(_MAX_WIDTH, max(len(value) for _, value, _ in rows))
     return "".join(f"{key:{keys}} = {value:{values}}  # {origin}\n" for key, value, origin in rows)
 
 
-def _key(setting: Setting, value: object) -> str:
-    key = setting.option[2:]
-    return key if value is not None and not setting.secret else f"#{key}"
+def _row(setting: Setting, value: object, origin: str) -> tuple[str, str, str]:
+    """Return the key, the value and the comment of a line."""
+    key, written = setting.option[2:], _written(setting, value)
+    is_text = _SURROGATE.search(written) is None
+    if value is None or setting.secret or not is_text:
+        key = f"#{key}"
+    if not is_text:
+        origin += "; not UTF-8, so it cannot be set in TOML"
+    return key, _printable(written), _printable(one_line(origin))
+
+
+def _printable(text: str) -> str:
+    r"""Return a text with the bytes that are not UTF-8 as in a shell: `\xff`."""
+    return _SURROGATE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
 
 
 def _written(setting: Setting, value: Any) -> str:
@@ -43,6 +58,5 @@ def _written(setting: Setting, value: Any) -> str:
 
 def _toml(value: object) -> str:
     if isinstance(value, str):  # TOML escapes as JSON does, and DEL besides
-        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a path that is no text
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower()  # true, false, inf, 1e-05

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.harness.processes import running, started
+from tests.harness.processes import ROOT, running, started
 from tests.harness.tcp import TcpClient, connect_tcp
 from tests.harness.waiting import pause
 
@@ -162,16 +163,38 @@ async def test_a_proxy_on_a_unix_socket(loop_name: str, tmp_path: Path, name: st
         await server.logged(r'192\.0\.2\.7:0 - "GET /a HTTP/1\.1" 200 OK')
 
 
+async def test_another_spelling_of_the_path_of_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "app.sock")
+    entry = f"unix:./{relative_to_root(tmp_path)}//app.sock"
+    async with started(APP, "--uds", path, "--forwarded-allow-ips", entry) as server:
+        await server.logged("running on unix socket")
+        assert await client_seen_on(path) == ["192.0.2.7", 0]
+        assert not [line for line in server.log if line.startswith("WARNING")]
+
+
+def relative_to_root(path: Path) -> str:
+    """Return a path relative to the working directory of servers under test."""
+    return os.path.relpath(path, ROOT)
+
+
+async def client_seen_on(path: str) -> list[Any] | None:
+    """Return the client that an app sees of a request over a Unix socket, which names another."""
+    transport = httpx.AsyncHTTPTransport(uds=path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://inner") as client:
+        seen = (await client.get("/a", headers={"X-Forwarded-For": "192.0.2.7"})).json()
+    found: list[Any] | None = seen["client"]
+    return found
+
+
 async def test_another_unix_socket_is_not_trusted(tmp_path: Path) -> None:
     path = str(tmp_path / "app.sock")
     async with started(
         APP, "--uds", path, "--forwarded-allow-ips", "/run/other,127.0.0.1"
     ) as server:
         await server.logged("running on unix socket")
-        transport = httpx.AsyncHTTPTransport(uds=path)
-        async with httpx.AsyncClient(transport=transport, base_url="http://inner") as client:
-            seen = (await client.get("/a", headers={"X-Forwarded-For": "192.0.2.7"})).json()
-        assert seen["client"] is None
+        assert await client_seen_on(path) is None
+        (line,) = (line for line in server.log if line.startswith("WARNING"))
+        assert "'/run/other' is no Unix socket that this server listens on" in line
 
 
 # -- settings --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import os
 import signal
 import ssl
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.harness.processes import ServerProcess, running, started
+from tests.harness.processes import ServerProcess, program, running, started
 from tests.harness.tls import Files, now, options_of
 
 APP = "tests.apps.echo:app"
@@ -101,7 +102,40 @@ async def test_a_certificate_that_cannot_be_used_ends_the_start(files: Files) ->
     assert "it expired on " in await failure(*options_of(old))
     missing = options_of({**good, "ssl_certfile": "/nowhere/cert.pem"})
     assert "--ssl-certfile /nowhere/cert.pem: No such file or directory" in await failure(*missing)
+    lines = options_of({**good, "ssl_certfile": "two\nlines"})
+    assert r"--ssl-certfile two\nlines: No such file or directory" in await failure(*lines)
+    ciphers = options_of({**good, "ssl_ciphers": os.fsdecode(b"\xff")})
+    assert "--ssl-ciphers: OpenSSL has none of " in await failure(*ciphers)
     assert "--ssl-keyfile needs --ssl-certfile" in await failure("--ssl-keyfile", "a")
+
+
+PROGRAM = """
+import ssl, sys
+import wsgate
+from tests.apps.echo import app
+
+def factory(config, default_ssl_context_factory):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[1:])
+    return context
+
+wsgate.run(app, port=0, ssl_context_factory=factory)
+"""
+
+
+async def test_a_context_of_the_program_is_made_anew_on_sighup(files: Files) -> None:
+    pair = files.issue("server")
+    arguments = ("-c", PROGRAM, pair["ssl_certfile"], pair["ssl_keyfile"])
+    async with asyncio.timeout(SECONDS), program(*arguments) as process:
+        await process.serves()
+        async with opened(files, process) as old:
+            await echoes(old, "before")
+            files.issue("server")
+            process.signal(signal.SIGHUP)
+            await process.logged("Certificates read anew$")
+            async with opened(files, process) as new:
+                assert certificate_of(new) != certificate_of(old)
+            await echoes(old, "after")
 
 
 async def test_a_stop_while_a_handshake_goes_on(files: Files, loop_name: str) -> None:

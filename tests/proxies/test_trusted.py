@@ -67,10 +67,21 @@ def test_the_peer_of_a_connection(
     assert TrustedPeers(entries).trusts_peer(client, server) is is_trusted
 
 
-def test_entries_that_probably_match_nothing_are_reported() -> None:
+def test_entries_that_name_sockets_or_nothing() -> None:
     entries = ["::1", "10.0.0.0/8", "/run/x", "unix:/x", "10.0.0.1/8", "localhost", "*", ""]
-    assert TrustedPeers(entries).unrecognized == ["*", "10.0.0.1/8", "localhost"]
-    assert TrustedPeers(["*"]).unrecognized == []
+    names = ["*", "/run/x", "10.0.0.1/8", "localhost", "unix:/x"]
+    assert TrustedPeers([*entries, "unix:"]).names == names
+    assert TrustedPeers(["*"]).names == []
+
+
+def test_a_socket_that_an_entry_names_in_another_way() -> None:
+    peers = TrustedPeers(["unix:app.sock"])
+    server = ("/run/app.sock", None)
+    assert not peers.trusts_peer(None, server)
+    peers.trust_socket("/run/app.sock")
+    assert peers.trusts_peer(None, server)
+    assert not peers.trusts_peer(None, ("/run/other.sock", None))
+    assert not peers.trusts("/run/app.sock"), "it is the name of no host"
 
 
 @given(st.lists(st.text()), st.text())

@@ -1,7 +1,8 @@
 """Certificates are read anew: when asked, and when their files change; the old ones stay if not."""
 
 import datetime as dt
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,49 @@ def test_reload_logs_an_error_at_once_and_keeps_the_old(files: Files, log: LogCa
     files.issue("server")
     clock.advance(INTERVAL)
     assert watch.current is not before
+
+
+def test_the_factory_of_a_program_is_called_again(files: Files, log: LogCapture) -> None:
+    calls: list[ssl.SSLContext] = []
+
+    def factory(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        if len(calls) == 3:
+            raise ValueError("no more")
+        calls.append(default())
+        return calls[-1]
+
+    watch = CertificateWatch(Config(ssl_context_factory=factory, **files.issue("server")))
+    watch.load()
+    clock = Clock(watch)
+    clock.advance(60)
+    assert len(calls) == 1
+    files.issue("server")
+    clock.advance(INTERVAL)
+    assert len(calls) == 2, "a file has changed"
+    watch.reload()
+    assert watch.current.default.context is calls[2]
+    assert not log.problems
+    watch.reload()
+    assert log.errors == [
+        "ssl_context_factory failed: ValueError('no more'); the certificates in use stay"
+    ]
+    assert watch.current.default.context is calls[2]
+
+
+def test_a_context_without_files_is_made_anew_on_request_only(log: LogCapture) -> None:
+    calls: list[ssl.SSLContext] = []
+
+    def factory(*_: object) -> ssl.SSLContext:
+        calls.append(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        return calls[-1]
+
+    watch = CertificateWatch(Config(ssl_context_factory=factory))
+    watch.load()
+    Clock(watch).advance(60)
+    assert len(calls) == 1
+    watch.reload()
+    assert watch.current.default.context is calls[1]
+    assert [r.getMessage() for r in log.records] == ["Certificates read anew"]
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -44,6 +44,7 @@ def test_certificate_and_key_in_one_file(files: Files) -> None:
     pair = files.issue("a", "a.example")
     both = Path(pair["ssl_certfile"]).read_text() + Path(pair["ssl_keyfile"]).read_text()
     loaded = load(ssl_certfile=copy(files, "both.pem", "a comment: \xe9\n" + both))
+    assert loaded.default.facts is not None
     assert loaded.default.facts.names == ("a.example",)
     assert load(**pair).default.pem == loaded.default.pem
 
@@ -51,9 +52,11 @@ def test_certificate_and_key_in_one_file(files: Files) -> None:
 def test_the_pem_of_a_certificate_is_its_first_block(files: Files) -> None:
     pair = files.issue("a", "a.example")
     chain = Path(pair["ssl_certfile"]).read_text() + files.ca.read_text()
-    pem = load(ssl_certfile=copy(files, "chain.pem", chain), ssl_keyfile=pair["ssl_keyfile"])
-    assert chain.startswith(pem.default.pem)
-    assert pem.default.pem.count("BEGIN") == 1
+    loaded = load(ssl_certfile=copy(files, "chain.pem", chain), ssl_keyfile=pair["ssl_keyfile"])
+    pem = loaded.default.pem
+    assert pem is not None
+    assert chain.startswith(pem)
+    assert pem.count("BEGIN") == 1
 
 
 def test_an_encrypted_key(files: Files) -> None:
@@ -153,7 +156,11 @@ def test_files_that_are_missing(files: Files) -> None:
     assert error_of(ssl_certfile=gone) == (f"--ssl-certfile gone: {why}", "ssl_certfile")
     assert error_of(**pair | {"ssl_keyfile": gone}) == (f"--ssl-keyfile gone: {why}", "ssl_keyfile")
     assert error_of(**pair, ssl_ca_certs=gone) == (f"--ssl-ca-certs gone: {why}", "ssl_ca_certs")
+    assert error_of(**pair | {"ssl_keyfile": ""}) == (f"--ssl-keyfile : {why}", "ssl_keyfile")
+    assert error_of(ssl_certfile="") == (f"--ssl-certfile : {why}", "ssl_certfile")
     assert error_of(ssl_certfile="a\0b")[1] == "ssl_certfile"
+    assert error_of(ssl_certfile="a\nb") == (rf"--ssl-certfile a\nb: {why}", "ssl_certfile")
+    assert error_of(ssl_certfile="a\udcffb")[1] == "ssl_certfile"
     assert error_of(ssl_certfile=str(files.folder))[0].endswith("Is a directory")
 
 
@@ -168,6 +175,15 @@ def test_a_key_of_another_certificate(files: Files) -> None:
         "--ssl-certfile both.pem: the key is not that of its first certificate",
         "ssl_certfile",
     )
+
+
+def test_a_key_of_another_type(files: Files) -> None:
+    one = files.issue("one", key_type=trustme.KeyType.ECDSA)
+    other = files.issue("other", key_type=trustme.KeyType.RSA)
+    for cert, key in ((one, other), (other, one)):
+        text, setting = error_of(ssl_certfile=cert["ssl_certfile"], ssl_keyfile=key["ssl_keyfile"])
+        assert "the key is not that of the certificate in " in text
+        assert setting == "ssl_keyfile"
 
 
 def test_the_second_pair_is_checked_too(files: Files) -> None:
@@ -240,11 +256,13 @@ def test_a_certificate_whose_facts_cannot_be_read(
 
 
 def test_ciphers_that_do_not_exist(files: Files) -> None:
-    assert error_of(**files.issue("a"), ssl_ciphers="nonsense") == (
-        "--ssl-ciphers: OpenSSL has none of 'nonsense'",
-        "ssl_ciphers",
-    )
+    pair = files.issue("a")
+    for ciphers in ("nonsense", "\udcff", "AES\0", "TLS_AES_128_GCM_SHA256", "\n"):
+        assert error_of(**pair, ssl_ciphers=ciphers) == (
+            f"--ssl-ciphers: OpenSSL has none of {ciphers!r}",
+            "ssl_ciphers",
+        )
 
 
 def test_an_rsa_key(files: Files) -> None:
-    assert load(**files.issue("rsa", key_type=trustme.KeyType.RSA)).default.facts.names
+    assert load(**files.issue("rsa", key_type=trustme.KeyType.RSA)).default.facts

@@ -12,7 +12,6 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _CACHED = 4_096  # names whose trust is remembered
 _LONGEST = 64  # characters of such a name: an IPv6 address with a zone is shorter
 ANY_UNIX_SOCKET = "unix:"  # as nginx writes it
-_SOCKET_PREFIXES = ("/", ANY_UNIX_SOCKET)
 
 
 class TrustedPeers:
@@ -21,6 +20,9 @@ class TrustedPeers:
     entries: addresses, networks, and names of Unix sockets: the path on which the server listens,
     `unix:` and the path, or `unix:` alone for all of them. `*` alone is everyone. As in uvicorn,
     any other text is kept and compared literally.
+
+    Paths are compared literally too: what is in the file system, the server finds out, and calls
+    `trust_socket`.
 
     trusts_all: the only entry is `*`.
     """
@@ -31,6 +33,7 @@ class TrustedPeers:
         self._addresses: set[IPAddress] = set()
         self._networks: list[IPNetwork] = []
         self._literals: set[str] = set()
+        self._sockets: set[str] = set()
         for entry in [] if self.trusts_all else given:
             self._add(entry)
         self._is_listed = lru_cache(_CACHED)(self._find)
@@ -46,9 +49,16 @@ class TrustedPeers:
                 self._literals.add(entry)
 
     @property
-    def unrecognized(self) -> list[str]:
-        """The entries that are neither an address, a network nor a Unix socket: probably typos."""
-        return sorted(one for one in self._literals if not one.startswith(_SOCKET_PREFIXES))
+    def names(self) -> list[str]:
+        """The entries that are neither an address, a network nor `unix:`: of sockets, or typos."""
+        return sorted(self._literals - {ANY_UNIX_SOCKET})
+
+    def trust_socket(self, path: str) -> None:
+        """Trust the clients of a Unix socket, whichever spelling of its path is an entry.
+
+        path: as `getsockname` returns it.
+        """
+        self._sockets.add(path)
 
     def trusts(self, name: str) -> bool:
         """Return whether a host is trusted.
@@ -82,7 +92,7 @@ class TrustedPeers:
             return False
         path = server[0]
         names = (path, ANY_UNIX_SOCKET, ANY_UNIX_SOCKET + path, f"{ANY_UNIX_SOCKET}//{path}")
-        return not self._literals.isdisjoint(names)
+        return path in self._sockets or not self._literals.isdisjoint(names)
 
 
 def _forms(name: str) -> list[IPAddress]:

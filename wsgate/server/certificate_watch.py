@@ -26,7 +26,7 @@ class CertificateWatch:
     Sessions keep what they started with: no connection notices.
 
     Args:
-        config: The settings, with a certificate.
+        config: The settings, with TLS.
         utc_now: Returns the time.
 
     Attributes:
@@ -98,8 +98,9 @@ class CertificateWatch:
             self._log_success()
 
     def _log_success(self) -> None:
-        first = min(one.facts.not_after for one in self.current.all)
-        loggers.error.info("Certificates read anew; valid until %s", f"{first:%Y-%m-%d %H:%M} UTC")
+        ends = [one.facts.not_after for one in self.current.all if one.facts]
+        until = f"; valid until {min(ends):%Y-%m-%d %H:%M} UTC" if ends else ""
+        loggers.error.info("Certificates read anew%s", until)
 
 
 def _stamp(file: str) -> Stamp:

@@ -157,12 +157,12 @@ class Connection(Stream, asyncio.Protocol):
         self.pause_writing()
 
     def find_descriptor(self) -> int:
-        """Return the transport's descriptor if bytes may be sent to it directly, else NONE."""
-        transport = self.transport
-        sock = transport.get_extra_info("socket")
-        if sock is None or transport.get_extra_info("sslcontext") is not None:
-            return NONE
-        return int(sock.fileno())
+        """Return the transport's descriptor if bytes may be sent to it directly, else NONE.
+
+        A transport with TLS hides its socket: see `TlsStream.get_extra_info`.
+        """
+        sock = self.transport.get_extra_info("socket")
+        return NONE if sock is None else int(sock.fileno())
 
     # -- what a file transfer needs ----------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class Lifecycle:
         """
         worker = self.worker
         worker.process = os.getpid()  # the worker may have been created before a fork
-        worker.warn_of_unrecognized_proxies()
+        worker.trust_named_sockets(sockets)
         if worker.certificates is not None:
             worker.certificates.load()
             worker.deadlines.schedule(worker.certificates, worker.clock())

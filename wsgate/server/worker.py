@@ -5,8 +5,9 @@ import contextvars
 import math
 import os
 import random
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
-from wsgate.config import Config
+from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import normalize_headers
 from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
@@ -30,6 +31,7 @@ from wsgate.server.certificate_watch import CertificateWatch
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.siblings import NoSiblings, Siblings
+from wsgate.server.trusted_sockets import trust_named_sockets
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
 from wsgate.static.mounts import with_static_files
@@ -122,7 +124,7 @@ class Worker:
         self._blocked_time = 0.0  # seconds that the loop was blocked, in total
         self._next_tick = math.inf  # when `tick` should be called
         self.deadlines = Deadlines()
-        self.certificates = CertificateWatch(config) if config.ssl_certfile else None
+        self.certificates = CertificateWatch(config) if config.has_tls else None
         self.connections: set[OpenConnection] = set()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
@@ -261,16 +263,14 @@ class Worker:
         self._next_tick = self._time() + pause
         return pause
 
-    def warn_of_unrecognized_proxies(self) -> None:
-        """Log a warning for each trusted proxy that is probably a typo."""
+    def trust_named_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        """Find the listening sockets that the settings of proxies name; warn of entries in vain."""
         for option, trusted in (
             ("--forwarded-allow-ips", self.forwarded and self.forwarded.trusted),
             ("--proxy-allow-from", self.proxies),
         ):
-            for entry in trusted.unrecognized if trusted else []:
-                loggers.error.warning(
-                    "%s: %r is neither an address nor a network; it trusts nobody", option, entry
-                )
+            if trusted:
+                trust_named_sockets(option, trusted, sockets)
 
     def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
@@ -313,7 +313,9 @@ def _forwarded_headers(config: Config) -> ForwardedHeaders | None:
         return None
     allowed = config.forwarded_allow_ips
     if allowed is None:  # the variable has uvicorn's name, for programs as for the command line
-        allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").split(",")
+        allowed = FORWARDED_ALLOW_IPS.shared_value(os.environ)
+    if allowed is None:
+        allowed = ("127.0.0.1", "::1")
     return ForwardedHeaders(TrustedPeers(allowed), config.forwarded_values)
 
 

@@ -20,7 +20,7 @@ class LiveServer:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.host, self.port = server.sockets[0].getsockname()[:2]
-        secure = "s" if server.config.ssl_certfile else ""
+        secure = "s" if server.config.has_tls else ""
         self.url = f"http{secure}://{self.host}:{self.port}"
         self.ws_url = f"ws{secure}://{self.host}:{self.port}"
 

@@ -3,13 +3,13 @@
 import datetime as dt
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
-from wsgate.config import Config
+from wsgate.config import Config, ContextFactory
 from wsgate.errors import ConfigError
 from wsgate.tls import x509
 
@@ -22,13 +22,13 @@ _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 class Certificate:
     """One certificate, ready to serve.
 
-    file: its path. pem: the certificate itself, without its chain. facts: what it says. context:
+    pem: the certificate itself, without its chain; None if the program has made the context, which
+    does not say what is in it. facts: what it says, None if it is not in `ssl_certfile`. context:
     for sessions that use it.
     """
 
-    file: str
-    pem: str
-    facts: x509.Facts
+    pem: str | None
+    facts: x509.Facts | None
     context: ssl.SSLContext
 
 
@@ -44,7 +44,9 @@ class Certificates:
     all: Sequence[Certificate]
     cipher_suites: Mapping[str, int]
     by_context: Mapping[ssl.SSLContext, Certificate]
-    descriptions: dict[tuple[str, str | None, str], dict[str, Any]] = field(default_factory=dict)
+    descriptions: dict[tuple[str | None, str | None, str], dict[str, Any]] = field(
+        default_factory=dict
+    )
 
     @property
     def default(self) -> Certificate:
@@ -56,22 +58,26 @@ class Certificates:
 
 
 def load(config: Config, now: dt.datetime) -> Certificates:
-    """Read the certificates that the settings name.
+    """Read the certificates that the settings name, and have the program's factory change them.
 
     Args:
-        config: The settings, with `ssl_certfile`.
+        config: The settings, with TLS.
         now: The time at which the certificates have to be valid, in UTC.
 
     Raises:
-        ConfigError: A file cannot be used. The text names the option and the file.
+        ConfigError: A file cannot be used: the text names the option and the file. Or the factory
+            fails.
     """
     keyfiles = config.ssl_keyfile or repeat(None)
-    loaded = [
-        _load_one(config, certfile, keyfile, now)
+    readers: list[Callable[[], Certificate]] = [
+        partial(_load_one, config, certfile, keyfile, now)
         for certfile, keyfile in zip(config.ssl_certfile, keyfiles, strict=False)
     ]
+    if factory := config.ssl_context_factory:
+        readers = [partial(_call_factory, factory, config, one) for one in readers or [_no_file]]
+    loaded = [read() for read in readers]
     default = loaded[0].context
-    if len(loaded) > 1:
+    if len(loaded) > 1 and default.sni_callback is None:  # a factory may have set one
         default.sni_callback = _Chooser(loaded).choose
     suites = {one["name"]: one["id"] & 0xFFFF for one in default.get_ciphers()}
     return Certificates(loaded, suites, {one.context: one for one in loaded})
@@ -95,7 +101,7 @@ def _load_one(config: Config, certfile: str, keyfile: str | None, now: dt.dateti
         raise _error("ssl_certfile", certfile, f"it expired on {_text(facts.not_after)}")
     if now < facts.not_before:
         raise _error("ssl_certfile", certfile, f"it is not valid before {_text(facts.not_before)}")
-    return Certificate(certfile, pem, facts, context)
+    return Certificate(pem, facts, context)
 
 
 def _first_certificate(file: str) -> str:
@@ -109,7 +115,8 @@ def _first_certificate(file: str) -> str:
 
 def _read(setting: str, file: str) -> str:
     try:
-        return Path(file).read_bytes().decode("latin-1")  # there may be comments in any encoding
+        with open(file, "rb") as opened:  # noqa: PTH123  # for a Path, an empty name is a folder
+            return opened.read().decode("latin-1")  # there may be comments in any encoding
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise _error(setting, file, getattr(error, "strerror", None) or str(error)) from None
 
@@ -130,7 +137,7 @@ def _new_context(config: Config) -> ssl.SSLContext:
     if config.ssl_ciphers:
         try:
             context.set_ciphers(config.ssl_ciphers)
-        except ssl.SSLError:
+        except (ssl.SSLError, ValueError):  # ValueError: text that is not UTF-8 or has a null
             text = f"--ssl-ciphers: OpenSSL has none of {config.ssl_ciphers!r}"
             raise ConfigError(text, setting="ssl_ciphers") from None
     return context
@@ -143,6 +150,11 @@ def _load_authorities(context: ssl.SSLContext, file: str) -> None:
     except (ssl.SSLError, OSError) as error:
         reason = _in_words(getattr(error, "reason", None) or "damaged certificates")
         raise _error("ssl_ca_certs", file, reason) from None
+
+
+# OpenSSL's reasons for a key that is not the certificate's: of the same type, and of another one,
+# for which it has a place of its own, without a certificate.
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
 
 class _Password:
@@ -160,7 +172,7 @@ class _Password:
 def _load_chain(
     context: ssl.SSLContext, certfile: str, keyfile: str | None, password: str | None
 ) -> None:
-    if keyfile:
+    if keyfile is not None:
         _read("ssl_keyfile", keyfile)
     given = _Password(password)
     try:
@@ -170,7 +182,7 @@ def _load_chain(
         if given.was_asked:
             what = "does not decrypt it" if password else "is missing: the key is encrypted"
             raise _error(setting, file, f"--ssl-keyfile-password {what}") from None
-        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        if getattr(error, "reason", None) in _MISMATCHES:
             of = f"the certificate in {certfile}" if keyfile else "its first certificate"
             raise _error(setting, file, f"the key is not that of {of}") from None
         raise _chain_error(certfile, keyfile, error) from None
@@ -201,6 +213,54 @@ def _text(time: dt.datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
+# -- contexts of the program -----------------------------------------------------------------------
+
+
+def _call_factory(
+    factory: ContextFactory, config: Config, read: Callable[[], Certificate]
+) -> Certificate:
+    """Return the context that the program's factory makes.
+
+    Args:
+        factory: It.
+        config: The settings, its first argument.
+        read: Reads the certificate whose context it may start from.
+    """
+    made: list[Certificate] = []
+
+    def default_ssl_context_factory() -> ssl.SSLContext:
+        made.append(read())
+        return made[-1].context
+
+    try:
+        context = factory(config, default_ssl_context_factory)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise _factory_error(f" failed: {error!r}") from error
+    _check_context(context)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    facts = next((one.facts for one in made if one.context is context), None)
+    return Certificate(None, facts, context)
+
+
+def _no_file() -> Certificate:
+    raise _factory_error(": the default context needs ssl_certfile")
+
+
+def _check_context(context: object) -> None:
+    if not isinstance(context, ssl.SSLContext):
+        raise _factory_error(f" must return an ssl.SSLContext, not a {type(context).__name__}")
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    except (ssl.SSLError, ValueError) as error:
+        raise _factory_error(f" returned a context that no server can use: {error}") from None
+
+
+def _factory_error(problem: str) -> ConfigError:
+    return ConfigError(f"ssl_context_factory{problem}", setting="ssl_context_factory")
+
+
 # -- choosing --------------------------------------------------------------------------------------
 
 
@@ -213,7 +273,7 @@ class _Chooser:
     def __init__(self, certificates: Sequence[Certificate]) -> None:
         self._contexts: dict[str, ssl.SSLContext] = {}
         for certificate in certificates:
-            for name in certificate.facts.names:
+            for name in certificate.facts.names if certificate.facts else ():
                 self._contexts.setdefault(name, certificate.context)
 
     def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:

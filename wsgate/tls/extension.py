@@ -35,12 +35,13 @@ def describe(tls: ssl.SSLObject, certificates: "Certificates") -> Mapping[str, A
     """
     cipher = tls.cipher()
     name = cipher[0] if cipher else ""
-    certificate = certificates.by_context[tls.context]
-    key = (certificate.pem, tls.version(), name)
+    certificate = certificates.by_context.get(tls.context)  # None: a program's SNI chose another
+    pem = certificate.pem if certificate else None
+    key = (pem, tls.version(), name)
     shared = certificates.descriptions.get(key)
     if shared is None:
         shared = certificates.descriptions[key] = {
-            "server_cert": certificate.pem,
+            "server_cert": pem,
             "client_cert_chain": (),  # shared, so it must not be a list
             "client_cert_name": None,
             "client_cert_error": None,  # a client whose certificate is invalid is refused
