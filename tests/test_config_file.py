@@ -1,3 +1,4 @@
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,18 @@ def test_the_own_file_goes_before_that_of_the_project(folder: Path) -> None:
 
 def test_a_project_without_the_table_is_no_file(folder: Path) -> None:
     (folder / "pyproject.toml").write_text("[tool.other]\nport = 2\n")
+    assert find(ALL) is None
+
+
+def test_nothing_is_found_in_a_folder_that_may_not_be_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after `cd /root; sudo -u app wsgate main:app --app-dir /srv/app`."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
     assert find(ALL) is None
 
 

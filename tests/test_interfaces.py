@@ -75,9 +75,11 @@ async def test_the_thread_of_a_wsgi_app_ends_after_its_client_has_left() -> None
 
     def endless(environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         start_response("200 OK", [])
-        for _ in range(100):  # more parts than a2wsgi queues
-            yield b"part"
-        ended.set()
+        try:
+            while True:
+                yield b"part"
+        finally:
+            ended.set()
 
     async def send(message: Message) -> None:
         raise ClientDisconnected

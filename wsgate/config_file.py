@@ -1,5 +1,6 @@
 """The configuration file: the values of settings in TOML, each with its line."""
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -108,7 +109,7 @@ def find(settings: Sequence[Setting]) -> ConfigFile | None:
         ConfigError: as in `read`.
     """
     for name in (FILE, PROJECT):
-        if Path(name).is_file():
+        if os.path.isfile(name):  # noqa: PTH113  # pathlib's raises in a folder without permission
             file = ConfigFile(name, _read_text(name, name), settings)
             if file.read():
                 return file

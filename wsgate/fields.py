@@ -20,10 +20,11 @@ _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTROLS = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)  # noqa: PLR2004  # HTAB
 _LENGTH_DIGITS = 20
-_COMMON_HOST = re.compile(rb"[-A-Za-z0-9.]+(?::[0-9]{1,4})?")
+_COMMON_HOST = re.compile(rb"[-A-Za-z0-9.]++(?::[0-9]{1,4})?")
 _HOST = re.compile(
-    rb"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[-A-Za-z0-9._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+))"
-    rb"(?::(?P<port>[0-9]*))?"
+    rb"(?:\[(?P<ip>[0-9A-Fa-f:.]++)\]"
+    rb"|(?P<name>(?:[-A-Za-z0-9._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})++))"
+    rb"(?::(?P<port>[0-9]*+))?"
 )
 
 

@@ -67,6 +67,10 @@ VALID = {
             False,
         ),
     ),
+    "v1 TCP6 with IPv4-mapped addresses": (
+        b"PROXY TCP6 ::ffff:192.0.2.7 ::FFFF:c633:6401 56324 443\r\n",
+        (SOURCE, DESTINATION, False),
+    ),
     "v1 UNKNOWN": (b"PROXY UNKNOWN\r\n", None),
     "v1 UNKNOWN with addresses": (
         b"PROXY UNKNOWN %b %b 65535 65535\r\n" % (LARGEST, LARGEST),
@@ -75,6 +79,10 @@ VALID = {
     "v1 UNKNOWN with anything": (b"PROXY UNKNOWN \0\xff \r \n\r\n", None),
     "v2 TCP4": (v2(0x11, V4_ENDS), (SOURCE, DESTINATION, False)),
     "v2 TCP6": (v2(0x21, V6_ENDS), (("2001:db8::1", 0), ("2001:db8::2", 65535), False)),
+    "v2 TCP6 with IPv4-mapped addresses": (
+        v2(0x21, ends(("::ffff:192.0.2.7", 56324), ("::ffff:198.51.100.1", 443))),
+        (SOURCE, DESTINATION, False),
+    ),
     "v2 Unix": (v2(0x31, paths(b"/client", b"/run/app")), (None, ("/run/app", None), False)),
     "v2 Unix, abstract": (v2(0x31, paths(b"", b"\0app")), (None, ("@app", None), False)),
     "v2 Unix, unnamed": (v2(0x31, paths(b"", b"")), (None, None, False)),
@@ -236,6 +244,11 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
         assert header is None or 15 <= header.size <= len(start + data)
 
 
+def unmapped(address: ipaddress._BaseAddress) -> str:
+    """Return the text of an address; that of the IPv4 address if it maps one."""
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
 _PORTS = st.integers(0, 65535)
 
 
@@ -256,5 +269,8 @@ def test_both_versions_announce_the_same(
     for data in (line, binary):
         header = parse(data + trailing)
         assert header == ProxyHeader(
-            len(data), announces=True, source=source, destination=destination
+            len(data),
+            announces=True,
+            source=(unmapped(at[0]), at[1]),
+            destination=(unmapped(at[2]), at[3]),
         )

@@ -210,6 +210,32 @@ def test_a_context_without_files_is_made_anew_on_request_only(log: LogCapture) -
     assert [r.getMessage() for r in log.records] == ["Certificates read anew"]
 
 
+def test_what_reload_could_not_use_is_tried_again(files: Files, log: LogCapture) -> None:
+    times = [now()]
+    watch = CertificateWatch(Config(**files.issue("server")), lambda: times[0])
+    watch.load()
+    before, clock = watch.current, Clock(watch)
+    files.issue("server", not_before=now() + dt.timedelta(minutes=1))
+    watch.reload()
+    clock.advance(2 * GRACE)
+    assert watch.current is before
+    times[0] += dt.timedelta(minutes=2)
+    clock.advance(INTERVAL)
+    assert watch.current is not before
+    assert len(log.problems) == 1
+
+
+def test_a_reload_ends_a_failure(files: Files, log: LogCapture) -> None:
+    watch, clock = started(files)
+    (files.folder / "server.key").unlink()
+    clock.advance(INTERVAL)
+    files.issue("server")
+    watch.reload()
+    assert len(log.records) == 1
+    clock.advance(INTERVAL)
+    assert len(log.records) == 1
+
+
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("it must not be called")
 

@@ -10,6 +10,7 @@ import pytest
 from tests.harness.waiting import until
 from wsgate.asgi.http import FileRequest
 from wsgate.config import Config
+from wsgate.errors import InvalidMessage
 from wsgate.server.open_file import SMALL_FILE, OpenFile
 from wsgate.server.worker import Worker
 
@@ -33,6 +34,20 @@ async def file(tmp_path: Path) -> OpenFile:
     file = OpenFile(Worker(app, Config()))
     await file.open(FileRequest(str(path), 0, None, is_last=True))
     return file
+
+
+async def test_a_small_file_that_shrinks_before_it_is_read_is_an_error_of_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pread(*_: object) -> bytes:
+        return b""
+
+    (tmp_path / "file").write_bytes(b"x")
+    file = OpenFile(Worker(app, Config()))
+    monkeypatch.setattr(os, "pread", pread)
+    with pytest.raises(InvalidMessage, match="it became shorter"):
+        await file.open(FileRequest(str(tmp_path / "file"), 0, None, is_last=True))
+    file.close()
 
 
 async def test_all_descriptors_are_closed(file: OpenFile) -> None:

@@ -368,6 +368,35 @@ async def test_no_descriptor_is_left(folder: Path) -> None:
         await until(lambda: count() == 0)
 
 
+@pytest.mark.parametrize("failing", ["large.bin.gz", "read"])
+def test_no_descriptor_is_left_when_the_system_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    opened: list[int] = []
+    open_ = lookup._walk
+
+    def walk(root: str, names: list[str]) -> int | None:
+        if names == [failing]:
+            raise OSError(24, "Too many open files")
+        descriptor = open_(root, names)
+        if descriptor is not None:
+            opened.append(descriptor)
+        return descriptor
+
+    def read(_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(lookup, "_walk", walk)
+    if failing == "read":
+        monkeypatch.setattr(lookup.FoundFile, "read", read)
+    with pytest.raises(OSError, match=r"open files|output error"):
+        files.find(str(folder), ["large.bin"], [(b"gzip", ".gz")])
+    assert opened
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
 @pytest.mark.parametrize("found", ["/large.bin", "/a.css", "/nothing", "fails"])
 async def test_a_call_may_be_cancelled_while_a_thread_looks_for_its_file(
     folder: Path, found: str, monkeypatch: pytest.MonkeyPatch

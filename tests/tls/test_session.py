@@ -99,6 +99,34 @@ def test_many_small_records_at_once(context: ssl.SSLContext, server: Certificate
     assert session.receive(b"".join(client.write(b"x") for _ in range(5_000))) == b"x" * 5_000
 
 
+class CountedReads:
+    """The TLS object of a session. reads: how often it was read."""
+
+    def __init__(self, tls: ssl.SSLObject) -> None:
+        self._tls = tls
+        self.reads = 0
+
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        return self._tls.read(size)
+
+    def pending(self) -> int:
+        return self._tls.pending()
+
+
+def test_a_record_whose_last_byte_comes_alone_is_not_read_byte_by_byte(
+    context: ssl.SSLContext, server: Certificates
+) -> None:
+    client, session = opened(context, server)
+    counted: Any = CountedReads(session._tls)
+    session._tls = counted
+    data = client.write(b"x" * RECORD) + client.write(b"y")
+    last = len(data) - len(client.write(b"y"))
+    assert session.receive(data[: last - 1]) == b""
+    assert session.receive(data[last - 1 :]) == b"x" * RECORD + b"y"
+    assert counted.reads <= 5
+
+
 # -- the end ---------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,8 @@ class Notifier:
 
     Args:
         address: The value of NOTIFY_SOCKET; None notifies nobody.
-        watchdog: Seconds after which systemd expects a sign of the watchdog; None for no watchdog.
+        watchdog: Seconds in which systemd expects a notification of the watchdog; None for no
+            watchdog.
     """
 
     def __init__(self, address: str | None = None, watchdog: float | None = None) -> None:
@@ -133,7 +134,7 @@ def _socket_name(address: str) -> str:
 
 
 def _watchdog_seconds(variables: Mapping[str, str]) -> float | None:
-    """Return the time in which the watchdog expects a sign, None without a watchdog."""
+    """Return the seconds in which the watchdog expects a notification, None without one."""
     usec = variables.get("WATCHDOG_USEC")
     # sd_watchdog_enabled(3): WATCHDOG_PID is "the PID of the process the watchdog is for".
     if not usec or variables.get("WATCHDOG_PID") not in (None, "", str(os.getpid())):

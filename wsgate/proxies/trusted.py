@@ -96,13 +96,17 @@ class TrustedPeers:
 
 
 def _forms(name: str) -> list[IPAddress]:
-    """Return an address, and the IPv4 address that it maps; an empty list for other text.
+    """Return the addresses that an entry may have for this one; an empty list for other text.
 
-    A socket that listens on IPv6 and IPv4 names the client 192.0.2.1 as ::ffff:192.0.2.1.
+    They are the address without its zone (fe80::1%eth0), with it, and the IPv4 address that it
+    maps: a socket that listens on IPv6 and IPv4 names the client 192.0.2.1 as ::ffff:192.0.2.1.
     """
+    host, percent, _ = name.partition("%")
     try:
-        address = ipaddress.ip_address(name.partition("%")[0])
+        forms = [ipaddress.ip_address(host)]
+        if percent:
+            forms.append(ipaddress.ip_address(name))
     except ValueError:
         return []
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return [address] if mapped is None else [address, mapped]
+    mapped = forms[0].ipv4_mapped if isinstance(forms[0], ipaddress.IPv6Address) else None
+    return forms if mapped is None else [*forms, mapped]

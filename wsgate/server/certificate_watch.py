@@ -1,6 +1,7 @@
 """Keeps the certificates of a worker current: read at the start, on SIGHUP, when files change."""
 
 import datetime as dt
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,13 +61,17 @@ class CertificateWatch:
         self.current = certificates.load(self._config, self._utc_now())
 
     def reload(self) -> None:
-        """Read the certificates anew; if that fails, keep those in use and log why."""
+        """Read the certificates anew; if that fails, keep those in use and log why.
+
+        `check` then tries again, without logging the failure once more.
+        """
         try:
             self.load()
         except ConfigError as error:
             loggers.error.error("%s; the certificates in use stay", escape(str(error)))
+            self._failing_since, self._has_logged = -math.inf, True
         else:
-            self._log_success()
+            self._end_failure()
 
     def check(self, now: float) -> float:
         """Read files that have changed, and return when to look again.
@@ -93,11 +98,12 @@ class CertificateWatch:
                 text = "%s; the certificates in use stay, and the files are tried again"
                 loggers.error.error(text, escape(str(error)))
         else:
-            self._failing_since = None
-            self._has_logged = False
-            self._log_success()
+            self._end_failure()
 
-    def _log_success(self) -> None:
+    def _end_failure(self) -> None:
+        """Log that the certificates were read; the next failure is logged again."""
+        self._failing_since = None
+        self._has_logged = False
         ends = [one.facts.not_after for one in self.current.all if one.facts]
         until = f"; valid until {min(ends):%Y-%m-%d %H:%M} UTC" if ends else ""
         loggers.error.info("Certificates read anew%s", until)

@@ -50,7 +50,7 @@ class OpenFile:
         """Open the file that an app wants sent, and read it if it is small.
 
         Raises:
-            InvalidMessage: It cannot be opened, or is not a regular file.
+            InvalidMessage: It cannot be opened or read, or is not a regular file.
         """
         try:
             if isinstance(request.file, str):
@@ -61,7 +61,7 @@ class OpenFile:
                 self.offset = request.offset
             await self._in_thread(self._measure, request.count)
         # ValueError: the app has closed its file. OverflowError: no C int can be its descriptor.
-        except (OSError, ValueError, OverflowError) as error:
+        except (OSError, ValueError, OverflowError, FileTruncated) as error:
             raise InvalidMessage(f"the file cannot be sent: {error}") from error
 
     def _open_path(self, path: str) -> None:
@@ -102,7 +102,7 @@ class OpenFile:
     def _read(self, count: int) -> bytes:
         data = os.pread(self._descriptor, count, self.offset)
         if count and not data:
-            raise FileTruncated
+            raise FileTruncated("it became shorter")
         self.offset += len(data)
         self.left -= len(data)
         return data
@@ -122,7 +122,7 @@ class OpenFile:
         except BlockingIOError:
             return 0
         if not sent:
-            raise FileTruncated
+            raise FileTruncated("it became shorter")
         self.offset += sent
         self.left -= sent
         return sent

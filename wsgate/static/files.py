@@ -154,17 +154,27 @@ def find(
         return found if not is_index and _has_index(folder, names) else None
     if found is None:
         return None
+    try:
+        found, encoding = _preferred(found, folder, names, encodings)
+        found.read()
+    except BaseException:
+        found.close()
+        raise
+    return found, encoding
+
+
+def _preferred(
+    original: FoundFile, folder: str, names: list[str], encodings: Sequence[tuple[bytes, str]]
+) -> tuple[FoundFile, bytes]:
+    """Return the compressed form of a file and its coding, or the file itself and b""."""
     *folders, name = names
-    encoding = b""
     for coding, suffix in encodings:
         compressed = open_file(folder, [*folders, name + suffix])
         if isinstance(compressed, FoundFile):
-            found.close()
-            found, encoding = compressed, coding
-            found.name = name
-            break
-    found.read()
-    return found, encoding
+            original.close()
+            compressed.name = name
+            return compressed, coding
+    return original, b""
 
 
 def _has_index(folder: str, names: list[str]) -> bool:

@@ -80,7 +80,7 @@ def open_file(folder: str, names: list[str]) -> FoundFile | FoundFolder | None:
         return None
     except OSError as error:
         if error.errno in _FORBIDDEN:
-            throttled.warning(f"Static files: permission denied below {folder}")
+            throttled.warning("Static files: permission denied below %s", folder)
         elif error.errno not in _MISSING:
             raise
         return None

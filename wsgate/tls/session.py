@@ -78,18 +78,23 @@ class TlsSession:
         self.state = _OPEN
 
     def _read(self, size: int) -> bytes:
-        """Read until all that arrived is decrypted. size: the plaintext of one record or more."""
+        """Read until all that arrived is decrypted. size: of what has arrived, in bytes."""
         pieces: list[bytes] = []
         tls, incoming = self._tls, self._incoming
+        wanted = size
         try:
-            while piece := tls.read(size):
+            while piece := tls.read(wanted):
                 # To read until there is no more would cost an exception for each message.
-                if not (incoming.pending or tls.pending()):
+                rest = tls.pending()
+                if not (rest or incoming.pending):
                     if not pieces:
                         return piece
                     pieces.append(piece)
                     break
                 pieces.append(piece)
+                # What has arrived may be the last byte of a record of 16 KiB. To read that byte by
+                # byte would take milliseconds.
+                wanted = rest or size
             else:
                 self.state = State.CLOSED
         except ssl.SSLWantReadError:
