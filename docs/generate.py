@@ -20,6 +20,7 @@ from wsgate.answers import ANSWERS
 from wsgate.asgi import lifespan, websocket as conversation
 from wsgate.config import KIB, MIB, PROGRAM_SETTINGS, SETTINGS
 from wsgate.settings import Kind, Setting
+from wsgate.supervision import SUPERVISION_SETTINGS
 from wsgate.ws import session
 
 DOCS = Path(__file__).parent
@@ -48,6 +49,8 @@ option for the same thing, the name is uvicorn's.
   In Python the error is a `wsgate.ConfigError`, also for a keyword that is no setting.
 - `--version` prints the versions, `--help` the options, `--show-config` the settings; they have no
   variable, no key and no keyword. `--config` has the variable `WSGATE_CONFIG`.
+- Those under Workers and Reload are keywords of `wsgate.run()` only
+  ([workers](../deploy/workers.md)).
 - `ssl_context_factory` is only a keyword: [a context of your own](../tls.md#a-context-of-your-own).
 
 ## The app
@@ -58,7 +61,8 @@ option for the same thing, the name is uvicorn's.
 def settings_page() -> str:
     """Return the reference of all settings."""
     parts = [_INTRODUCTION, *map(_program_entry, PROGRAM_SETTINGS)]
-    for group, settings in groupby(SETTINGS, lambda setting: setting.group):
+    everything = (*SETTINGS, *SUPERVISION_SETTINGS)
+    for group, settings in groupby(everything, lambda setting: setting.group):
         parts += [f"## {group}\n\n", *map(_setting_entry, settings)]
     return "".join(parts).rstrip() + "\n"
 

@@ -21,13 +21,15 @@ from click.testing import CliRunner, Result
 
 import wsgate
 from wsgate import cli
-from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS
 from wsgate.errors import ConfigError
+from wsgate.supervision import SUPERVISION_SETTINGS
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0  # seconds for a process on a loaded machine
-FIELDS = [one.name for one in SETTINGS]
-DEFAULTS = {name: getattr(Config(), name) for name in FIELDS}
+ALL_SETTINGS = (*SETTINGS, *SUPERVISION_SETTINGS)
+FIELDS = [one.name for one in ALL_SETTINGS]
+DEFAULTS = {one.name: one.default for one in ALL_SETTINGS}
 VERSION = (
     f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
     f"{platform.python_version()} on {platform.system()}\n"
@@ -38,7 +40,7 @@ VERSION = (
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the settings that the environment of the tests may have."""
     for name in list(os.environ):
-        if name.startswith("WSGATE_") or name == "FORWARDED_ALLOW_IPS":
+        if name.startswith("WSGATE_") or name in {"FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY"}:
             monkeypatch.delenv(name)
 
 
@@ -74,7 +76,7 @@ def invoke(*args: str, **env: str) -> Result:
 
 
 def option_of(setting: str) -> str:
-    return next(one.option for one in (*SETTINGS, *PROGRAM_SETTINGS) if one.name == setting)
+    return next(one.option for one in (*ALL_SETTINGS, *PROGRAM_SETTINGS) if one.name == setting)
 
 
 # Another value than the default for each setting: as it is written, and as it is parsed.
@@ -144,11 +146,22 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_deflate_threshold": ("7", 7),
     "ws_deflate_context_takeover": ("true", True),
     "ws_deflate_window_bits": ("9", 9),
+    "workers": ("1", "1"),
+    "preload": ("true", True),
+    "restart_parallel": ("true", True),
+    "timeout_worker_healthcheck": ("0.5", 0.5),
+    "worker_max_rss": ("7", 7),
+    "worker_max_lifetime": ("0.5", 0.5),
+    "reload": ("true", True),
+    "reload_dirs": ("src", ("src",)),
+    "reload_includes": ("*.html", ("*.html",)),
+    "reload_excludes": ("*.tmp", ("*.tmp",)),
+    "reload_delay": ("0.5", 0.5),
 }
 SWITCHES = {
     *("access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"),
     *("proxy_headers", "proxy_protocol"),
-    "use_colors",
+    *("use_colors", "preload", "restart_parallel", "reload"),
 }
 PROGRAM = {"factory": False, "app_dir": "", "interface": "auto"}
 # Other names that an option has.
@@ -160,7 +173,7 @@ ALIASES = {
 
 def test_every_setting_has_a_sample() -> None:
     assert list(SAMPLES) == FIELDS
-    assert all(getattr(Config(), name) != value for name, (_, value) in SAMPLES.items())
+    assert all(DEFAULTS[name] != value for name, (_, value) in SAMPLES.items())
 
 
 def test_the_defaults_are_those_of_the_settings(calls: Calls) -> None:
@@ -189,7 +202,7 @@ def test_a_switch_overrides_its_variable_both_ways(calls: Calls, name: str) -> N
 
 
 def test_every_alias_is_tested_here() -> None:
-    declared = [(option, one.name) for one in SETTINGS for option in one.options[1:]]
+    declared = [(option, one.name) for one in ALL_SETTINGS for option in one.options[1:]]
     assert declared == list(ALIASES.items())
 
 
@@ -303,7 +316,7 @@ def shown(*args: str, **env: str) -> dict[str, tuple[str, str]]:
     result = invoke("--show-config", *args, **env)
     assert result.exit_code == 0, result.output
     rows = [re.split(r" += | +# ", line) for line in result.output.splitlines()]
-    assert len(rows) == len(SETTINGS) + len(PROGRAM_SETTINGS)
+    assert len(rows) == len(ALL_SETTINGS) + len(PROGRAM_SETTINGS)
     return {key: (value, where) for key, value, where in rows if not where.startswith("default")}
 
 
@@ -330,7 +343,7 @@ def test_each_source_goes_before_the_next(calls: Calls, here: Path) -> None:
 
 
 def test_what_is_shown_is_a_file_that_sets_the_same(calls: Calls, here: Path) -> None:
-    names = [one.name for one in SETTINGS if not one.secret]
+    names = [one.name for one in ALL_SETTINGS if not one.secret]
     args = [argument for name in names for argument in as_arguments(name)]
     first = invoke("--show-config", "main:app", "--factory", "--app-dir", "src", *args).output
     (here / "wsgate.toml").write_text(first)
@@ -545,10 +558,10 @@ def sections(text: str) -> dict[str, set[str]]:
 
 def test_help_has_the_settings_under_the_headings_of_their_groups() -> None:
     found = sections(invoke("--help").output)
-    groups = dict.fromkeys(setting.group for setting in SETTINGS)
+    groups = dict.fromkeys(setting.group for setting in ALL_SETTINGS)
     assert list(found) == [*groups, "Other options"]
     for group in groups:
-        settings = (one for one in (*SETTINGS, *PROGRAM_SETTINGS) if one.group == group)
+        settings = (one for one in (*ALL_SETTINGS, *PROGRAM_SETTINGS) if one.group == group)
         assert found[group] == {option_of(one.name) for one in settings} - {"--app"}
     assert found["Other options"] == {"--config", "--show-config", "--version", "--help"}
 
@@ -561,7 +574,7 @@ def test_help_does_not_show_aliases() -> None:
 
 def test_help_has_the_texts_of_the_declarations() -> None:
     text = "".join(invoke("--help").output.split())  # which lines break at hyphens
-    for setting in SETTINGS:
+    for setting in ALL_SETTINGS:
         assert "".join(setting.plain_help.split()) in text
     assert "`" not in text
 

@@ -12,8 +12,12 @@ from click.testing import CliRunner
 from docs import generate
 from wsgate.config import PROGRAM_SETTINGS, SETTINGS
 from wsgate.settings import Setting
+from wsgate.supervision import SUPERVISION_SETTINGS
 
 PAGE = generate.settings_page()
+
+
+ALL_SETTINGS = (*SETTINGS, *SUPERVISION_SETTINGS)
 
 
 def entry(setting: Setting) -> str:
@@ -24,7 +28,7 @@ def entry(setting: Setting) -> str:
 
 
 def by_name(name: str) -> Setting:
-    return next(setting for setting in SETTINGS if setting.name == name)
+    return next(setting for setting in ALL_SETTINGS if setting.name == name)
 
 
 # -- staleness -------------------------------------------------------------------------------------
@@ -101,7 +105,7 @@ def test_a_region_is_replaced_and_nothing_else() -> None:
 # -- the reference of settings ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", ALL_SETTINGS, ids=lambda setting: setting.name)
 def test_a_setting_is_in_the_reference(setting: Setting) -> None:
     text = entry(setting)
     assert setting.help in " ".join(text.split())
@@ -119,7 +123,7 @@ def test_a_setting_is_in_the_reference(setting: Setting) -> None:
 
 def test_the_reference_has_the_groups_in_their_order() -> None:
     headings = re.findall(r"(?m)^## (.+)$", PAGE)
-    assert headings == ["The app", *dict.fromkeys(setting.group for setting in SETTINGS)]
+    assert headings == ["The app", *dict.fromkeys(setting.group for setting in ALL_SETTINGS)]
 
 
 def test_the_reference_has_the_options_that_are_no_settings() -> None:

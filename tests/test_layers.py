@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "loading": {"diagnosis", "loggers", "interfaces"},
     "settings": set(),
     "answers": {"settings"},
+    "supervision": {"settings"},
     "config": {"settings", "answers"},
     "env_file": {"text_file"},
     "config_file": {"settings", "text_file"},
@@ -49,12 +50,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "process": {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
-        "env_file",
+        *("env_file", "settings", "supervision"),
     },
     "testing": {"config", "server", "process"},
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
-        *("config_file", "env_file", "show_config"),
+        *("config_file", "env_file", "show_config", "supervision"),
     },
     "__init__": {"config", "process"},
     "__main__": {"cli"},
@@ -67,7 +68,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 WITHOUT_IO = {
     *(*LEAVES, "fields", "http", "ws", "proxies", "asgi", "tls", "topics", "settings", "config"),
-    "answers",
+    *("answers", "supervision"),
 }
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}

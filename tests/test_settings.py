@@ -24,6 +24,7 @@ from wsgate.settings import (
     settings_of,
     variable_of,
 )
+from wsgate.supervision import SUPERVISION_SETTINGS
 
 
 @accept_aliases
@@ -201,8 +202,11 @@ def test_only_none_may_be_another_type_of_a_field() -> None:
 # -- the declarations of the server ----------------------------------------------------------------
 
 
+ALL_SETTINGS = (*SETTINGS, *SUPERVISION_SETTINGS)
+
+
 def test_groups_are_not_interleaved() -> None:
-    groups = [one.group for one in SETTINGS]
+    groups = [one.group for one in ALL_SETTINGS]
     starts = [
         group for before, group in zip(["", *groups], groups, strict=False) if before != group
     ]
@@ -211,14 +215,14 @@ def test_groups_are_not_interleaved() -> None:
 
 def test_no_name_is_used_twice() -> None:
     for names in (
-        [name for one in SETTINGS for name in one.options],
-        [name for one in SETTINGS for name in one.variables],
-        [name for one in SETTINGS for name in (one.name, *one.aliases)],
+        [name for one in ALL_SETTINGS for name in one.options],
+        [name for one in ALL_SETTINGS for name in one.variables],
+        [name for one in ALL_SETTINGS for name in (one.name, *one.aliases)],
     ):
         assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("one", SETTINGS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", ALL_SETTINGS, ids=lambda one: one.name)
 def test_a_declaration_is_complete(one: Setting) -> None:
     one.validate(one.default)
     assert one.help[0].isupper()

@@ -13,6 +13,7 @@ from docs.uvicorn_options import DIFFERENCES
 from wsgate import cli
 from wsgate.config import Config
 from wsgate.errors import ConfigError
+from wsgate.supervision import SUPERVISION_SETTINGS, Supervision
 
 SAME, DIFFERS, ANSWERED = "same", "differs: ", "answered: "
 YES: list[str] = []  # the arguments of a switch
@@ -24,12 +25,12 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "--port": (["0"], SAME),
     "--uds": (["app.sock"], DIFFERS),
     "--fd": (["3"], SAME),
-    "--reload": (YES, ANSWERED),
-    "--reload-dir": (["src"], ANSWERED),
-    "--reload-include": (["*.html"], ANSWERED),
-    "--reload-exclude": (["*.tmp"], ANSWERED),
-    "--reload-delay": (["1"], ANSWERED),
-    "--workers": (["4"], ANSWERED),
+    "--reload": (YES, DIFFERS),
+    "--reload-dir": (["src"], SAME),
+    "--reload-include": (["*.html"], DIFFERS),
+    "--reload-exclude": (["*.tmp"], DIFFERS),
+    "--reload-delay": (["1"], DIFFERS),
+    "--workers": (["4"], DIFFERS),
     "--loop": (["uvloop"], DIFFERS),
     "--http": (["httptools"], DIFFERS),
     "--http2": (YES, ANSWERED),
@@ -85,7 +86,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
 
     def run(app: str, **options: Any) -> None:
         calls.append(options)
-        Config(**{name: value for name, value in options.items() if name not in of_run})
+        of_supervisor = {one.name for one in SUPERVISION_SETTINGS}
+        Supervision(**{name: options[name] for name in of_supervisor})
+        of_server = options.keys() - {*of_run, *of_supervisor}
+        Config(**{name: options[name] for name in of_server})
 
     monkeypatch.setattr(cli, "run", run)
     monkeypatch.chdir(tmp_path)

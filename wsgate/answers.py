@@ -1,4 +1,4 @@
-"""The options of uvicorn that wsgate only answers: each error says what to use instead.
+"""Options of uvicorn that wsgate only answers: each error says what to use instead.
 
 They are accepted with the values that ask for nothing: programs pass on their own settings, such as
 `reload=False`.
@@ -12,10 +12,7 @@ from wsgate.settings import Bound, setting, settings_of
 
 T = TypeVar("T")
 
-_RELOAD = (
-    "a file watcher restarts the server: pip install watchfiles, then "
-    "watchfiles --filter python 'wsgate main:app'"
-)
+_BY_RUN = "it is a setting of the command and of wsgate.run()"
 
 
 def _is_default(value: object) -> bool:
@@ -40,34 +37,31 @@ def _answered(
 class Answers:
     """The options, each with its answer."""
 
-    workers: int | None = _answered(
-        None,
-        "start several processes behind a proxy, or several containers",
-        wanted="1",
-        allows=lambda number: number == 1,
-    )
-    reload: bool | None = _answered(False, _RELOAD)
-    reload_dirs: Sequence[str] | None = _answered(
-        None, _RELOAD + " src", option="--reload-dir", repeated=True
-    )
-    reload_includes: Sequence[str] | None = _answered(
-        None, _RELOAD, option="--reload-include", repeated=True
-    )
-    reload_excludes: Sequence[str] | None = _answered(
-        None, _RELOAD, option="--reload-exclude", repeated=True
-    )
-    reload_delay: float | None = _answered(
-        0.25, _RELOAD, wanted="0.25", allows=lambda seconds: seconds == _RELOAD_DELAY
-    )
     http2: bool | None = _answered(
         False, "a proxy in front speaks HTTP/2 with its clients, and HTTP/1.1 with wsgate"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramOnly:
+    """The settings of `Supervision`, for a server in a program's own event loop."""
+
+    workers: int | None = _answered(None, _BY_RUN, wanted="1", allows=lambda number: number == 1)
+    reload: bool | None = _answered(False, _BY_RUN)
+    reload_dirs: Sequence[str] | None = _answered(
+        None, _BY_RUN, option="--reload-dir", repeated=True
+    )
+    reload_includes: Sequence[str] | None = _answered(
+        None, _BY_RUN, option="--reload-include", repeated=True
+    )
+    reload_excludes: Sequence[str] | None = _answered(
+        None, _BY_RUN, option="--reload-exclude", repeated=True
+    )
+    reload_delay: float | None = _answered(
+        0.25, _BY_RUN, wanted="0.25", allows=lambda seconds: seconds == _RELOAD_DELAY
+    )
     timeout_worker_healthcheck: float | None = setting(
-        5.0,
-        group="",
-        help="there are no workers whose health could be checked",
-        unit="seconds",
-        above=0,
+        5.0, group="", help=_BY_RUN, unit="seconds", above=0
     )
 
 

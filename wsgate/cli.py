@@ -18,6 +18,7 @@ from wsgate.errors import ConfigError
 from wsgate.process.run import run
 from wsgate.settings import Kind, Setting, parse_pair
 from wsgate.show_config import config_text
+from wsgate.supervision import SUPERVISION_SETTINGS, Supervision
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status, by the convention of shells
 
@@ -137,7 +138,7 @@ def _read_sources(context: click.Context, given: Mapping[str, Any]) -> None:
     if variables:
         _load_env_file(variables, sources)
     path = _value_of("config", context, given)
-    settings = (*SETTINGS, *PROGRAM_SETTINGS, *ANSWERS)
+    settings = (*SETTINGS, *SUPERVISION_SETTINGS, *PROGRAM_SETTINGS, *ANSWERS)
     sources.file = config_file.read(path, settings) if path else config_file.find(settings)
     if sources.file is None:
         return
@@ -232,6 +233,7 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
 _PARAMETERS = [
     environment.Argument(["app"], required=False),
     *map(_option, SETTINGS),
+    *map(_option, SUPERVISION_SETTINGS),
     *(_option(one) for one in PROGRAM_SETTINGS if one.name != "app"),
     *(_option(one, hidden=True) for one in ANSWERS),
     environment.Option(
@@ -269,11 +271,17 @@ def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
     try:
         if show_config:
             Config(**_server_options(context))
+            Supervision(**_supervision_options(context))
             _print(config_text(_settings_with_origins(context)))
         elif values["app"] is None:
             raise click.MissingParameter(ctx=context, param_hint="'APP'", param_type="argument")
         else:
-            run(values["app"], **_program_options(context), **_server_options(context))
+            run(
+                values["app"],
+                **_program_options(context),
+                **_supervision_options(context),
+                **_server_options(context),
+            )
     except ConfigError as error:
         click.echo(f"Error: {environment.message(error, context)}", err=True)
         sys.exit(1)
@@ -288,6 +296,10 @@ def _server_options(context: click.Context) -> dict[str, Any]:
     return {name: context.params[name] for name in names}
 
 
+def _supervision_options(context: click.Context) -> dict[str, Any]:
+    return {one.name: context.params[one.name] for one in SUPERVISION_SETTINGS}
+
+
 def _program_options(context: click.Context) -> dict[str, Any]:
     """Return the options of `run` only. The file of variables has been read already."""
     names = {one.name for one in PROGRAM_SETTINGS} - {"app", "env_file"}
@@ -298,7 +310,7 @@ def _program_options(context: click.Context) -> dict[str, Any]:
 
 
 def _settings_with_origins(context: click.Context) -> Iterator[tuple[Setting, Any, str]]:
-    for one in (*PROGRAM_SETTINGS, *SETTINGS):
+    for one in (*PROGRAM_SETTINGS, *SETTINGS, *SUPERVISION_SETTINGS):
         parameter = _parameter(one, context)
         if parameter.is_given(context):
             yield one, context.params[one.name], parameter.origin(context)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wsgate.answers import Answers
+from wsgate.answers import Answers, ProgramOnly
 from wsgate.errors import ConfigError
 from wsgate.settings import (
     Bound,
@@ -106,6 +106,7 @@ def _empty_for_none(value: object) -> object:
     return () if value is None else value
 
 
+@accept_answered(ProgramOnly)
 @accept_answered(Answers)
 @accept_aliases
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,17 +98,23 @@ async def running(app: str, *options: str) -> AsyncIterator[ServerProcess]:
 
 @contextlib.asynccontextmanager
 async def started(
-    *arguments: str, folder: Path = ROOT, pass_fds: Sequence[int] = ()
+    *arguments: str,
+    folder: Path = ROOT,
+    pass_fds: Sequence[int] = (),
+    kind: type["ServerProcess"] = ServerProcess,
 ) -> AsyncIterator[ServerProcess]:
     """Run `wsgate arguments` in a folder, without waiting until it listens; kill it at the end."""
     command = ("-m", "wsgate", "--app-dir", str(ROOT), *arguments)
-    async with program(*command, cwd=folder, pass_fds=pass_fds) as server:
+    async with program(*command, cwd=folder, pass_fds=pass_fds, kind=kind) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
 async def program(
-    *arguments: str, variables: Mapping[str, str] | None = None, **options: Any
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    kind: type[ServerProcess] = ServerProcess,
+    **options: Any,
 ) -> AsyncIterator[ServerProcess]:
     """Run Python with arguments; kill the process and its children at the end.
 
@@ -117,6 +123,7 @@ async def program(
     Args:
         arguments: Of the interpreter.
         variables: Environment variables besides those of this process.
+        kind: The class to return.
         options: Keyword arguments of `asyncio.create_subprocess_exec`.
     """
     # Without coverage, which would make it several times slower than what users run.
@@ -130,7 +137,7 @@ async def program(
         start_new_session=True,
         **{**common, **options},
     )
-    server = ServerProcess(process)
+    server = kind(process)
     try:
         yield server
     finally:

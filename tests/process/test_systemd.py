@@ -162,7 +162,7 @@ def test_a_stop_with_a_drain_extends_the_timeout(
     drain: float, graceful: float, seconds: float | None
 ) -> None:
     config = Config(drain_seconds=drain, timeout_graceful_shutdown=graceful)
-    assert server_module._stop_seconds(config) == seconds
+    assert server_module.stop_seconds(config) == seconds
 
 
 @pytest.mark.parametrize(

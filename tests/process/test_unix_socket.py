@@ -391,7 +391,7 @@ def test_impossible_path(here: Path, path: str, reason: str) -> None:
 
 
 def test_path_with_a_null_character() -> None:
-    assert re.fullmatch("--uds a\0b: .*embedded null.*", listen_error("a\0b"))
+    assert re.fullmatch(r"--uds a\\x00b: .*embedded null.*", listen_error("a\0b"))
 
 
 NOT_ALLOWED = [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EADDRINUSE]

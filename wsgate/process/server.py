@@ -5,17 +5,26 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from typing import Protocol
 
+from wsgate import loggers
 from wsgate.config import Config
 from wsgate.observe import log_files
 from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
-from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle
+from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle, SocketOwner
+from wsgate.server.siblings import Siblings
 from wsgate.server.worker import Worker
 from wsgate.types import App
 
 # Seconds that a stop may take after its timeouts: for apps and tasks that ignore a cancellation.
 _CANCELLATIONS = 7.0
+
+
+class ServerSockets(SocketOwner, Protocol):
+    """The listening sockets of a server, and their owner."""
+
+    sockets: list[socket.socket]
 
 
 class Server:
@@ -28,6 +37,7 @@ class Server:
         config: The settings, the defaults if None.
         clock: Returns a monotonic time in seconds; tests pass a fake clock.
         notifier: Reports start and stop to systemd; by default nothing is reported.
+        siblings: The other workers that serve the same sockets; None if there are none.
 
     Raises:
         ConfigError: A setting is invalid.
@@ -40,11 +50,12 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         notifier: Notifier | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.config = config or Config()
-        self.worker = Worker(app, self.config, clock)
+        self.worker = Worker(app, self.config, clock, siblings)
         self._notifier = notifier or Notifier()
-        self._sockets = sockets.OpenSockets()
+        self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
         self._is_running = False
         self._stop_requested = asyncio.Event()
@@ -97,7 +108,7 @@ class Server:
             ConfigError: A socket cannot be opened, or a certificate cannot be used.
             StartupFailed: The app's startup failed.
         """
-        self._sockets = sockets.open_sockets(self.config)
+        self._sockets = self._open_sockets()
         try:
             await self._lifecycle.start(self.sockets)
         except BaseException:
@@ -108,7 +119,25 @@ class Server:
             await self._lifecycle.abandon()
             raise
         self._is_running = True
+        self._announce()
+
+    def _open_sockets(self) -> ServerSockets:
+        return sockets.open_sockets(self.config)
+
+    def _announce(self) -> None:
+        """Let the operator and systemd know that connections are accepted."""
+        for listener in self._lifecycle.listeners:
+            text = "wsgate running on %s (Press CTRL+C to quit)"
+            loggers.error.info(text, listener.description)
         self._notifier.ready(self._lifecycle.names)
+
+    def _announce_stop(self) -> None:
+        loggers.error.info("Shutting down")
+        self._notifier.stopping(stop_seconds(self.config))
+
+    def _announce_end(self) -> None:
+        loggers.error.info("Stopped")
+        self._notifier.close()
 
     def ask_to_stop(self) -> None:
         """Stop `serve` gracefully; returns at once. Not thread-safe."""
@@ -128,19 +157,22 @@ class Server:
         """Stop accepting, wait for running requests within the timeout, and shut the app down."""
         if self._is_running:
             self._is_running = False
-            self._notifier.stopping(_stop_seconds(self.config))
+            self._announce_stop()
             try:
                 await self._lifecycle.stop(self._sockets)
             finally:
-                self._notifier.close()
+                self._announce_end()
 
 
-def _stop_seconds(config: Config) -> float | None:
-    """Return how long a stop with a drain may take; None without a drain, for systemd's default.
+def longest_stop(config: Config) -> float:
+    """Return how many seconds a stop may take.
 
     After the drain, requests and the lifespan's shutdown have the graceful timeout each.
     """
-    if not config.drain_seconds:
-        return None
     graceful = max(config.timeout_graceful_shutdown, CANCEL_TIMEOUT)
     return config.drain_seconds + 2 * graceful + _CANCELLATIONS
+
+
+def stop_seconds(config: Config) -> float | None:
+    """Return what systemd is told about that: None without a drain, for systemd's default."""
+    return longest_stop(config) if config.drain_seconds else None

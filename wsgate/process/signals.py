@@ -17,7 +17,7 @@ import contextvars
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -42,6 +42,19 @@ def is_host_handler(previous: Handler) -> bool:
     return callable(previous) and previous is not signal.default_int_handler
 
 
+# -- policies: what a second signal does, called in its handler ------------------------------------
+
+
+def end_at_once(number: int) -> NoReturn:
+    """End the process, after a line on stderr unless writing it would block."""
+    streams.warn("WARNING:  Second signal: ending at once")
+    os._exit(128 + number)
+
+
+def ignore(_: int) -> None:
+    """Do nothing: for a process that others may signal together with its supervisor."""
+
+
 # -- servers that stop on a signal -----------------------------------------------------------------
 
 
@@ -52,6 +65,8 @@ def handle(
     *,
     reload: Callable[[], object],
     reraise: Policy = always,
+    second: Callable[[int], object] = end_at_once,
+    numbers: Collection[int] = HANDLED_SIGNALS,
 ) -> Iterator[None]:
     """Call `stop` in the loop on a signal that stops servers, while the context lasts.
 
@@ -63,11 +78,13 @@ def handle(
         reload: called in the loop on a SIGHUP that stops nothing.
         reraise: called with the handler that was installed before. Returns whether to restore it
             and raise the signal again when the context ends.
+        second: called with the number of a second signal, in its handler.
+        numbers: the signals to handle, of `HANDLED_SIGNALS`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    server = _Server(loop, stop, reload, reraise, contextvars.copy_context())
+    server = _Server(loop, stop, reload, reraise, second, numbers, contextvars.copy_context())
     _handlers.enter(server)
     try:
         yield
@@ -87,6 +104,8 @@ class _Server:
     stop: Callable[[], object]
     reload: Callable[[], object]
     reraise: Policy
+    second: Callable[[int], object]
+    numbers: Collection[int]
     context: contextvars.Context
 
     def call(self, callback: Callable[[], object]) -> None:
@@ -114,7 +133,7 @@ class _Handlers:
     def enter(self, server: _Server) -> None:
         """Add a server. If a signal is stopping the others, stop it too."""
         if not self._servers:
-            self._install()
+            self._install(server.numbers)
         self._servers.append(server)
         if self._captured:
             server.stop()
@@ -132,10 +151,10 @@ class _Handlers:
             if number in restored and last.should_reraise(restored[number]):
                 signal.raise_signal(number)
 
-    def _install(self) -> None:
+    def _install(self, numbers: Collection[int]) -> None:
         self._register_fork_hooks()
         self._captured.clear()
-        for number in HANDLED_SIGNALS:
+        for number in numbers:
             previous = signal.getsignal(number)
             if previous is not None:  # None: a handler of C code, which could not be restored
                 self._previous[number] = previous
@@ -165,7 +184,8 @@ class _Handlers:
     def _on_stop(self, number: int, _: FrameType | None) -> None:
         # An earlier SIGHUP does not count: a session that ends sends SIGHUP and then SIGTERM.
         if any(captured != signal.SIGHUP for captured in self._captured):
-            _end_at_once(number)
+            for server in self._servers:
+                server.second(number)
         self._capture(number)
 
     def _on_terminal_gone(self, number: int, _: FrameType | None) -> None:
@@ -249,9 +269,3 @@ _DEFAULTS: dict[int, Handler] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
 }
-
-
-def _end_at_once(number: int) -> NoReturn:
-    """End the process, after a line on stderr unless writing it would block."""
-    streams.warn("WARNING:  Second signal: ending at once")
-    os._exit(128 + number)

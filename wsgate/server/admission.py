@@ -49,6 +49,7 @@ class Admission:
         self._limit_per_address = limit_per_address
         self._siblings: Siblings = siblings or NoSiblings()
         self._per_address: Counter[str] = Counter()
+        self._accepted = 0
         self.total = 0
         self.refused = 0
         self.on_change: Callable[[], object] = _do_nothing
@@ -66,8 +67,9 @@ class Admission:
             self.refused += 1
             return False
         self.total += 1
+        self._accepted += 1
         self._add(client)
-        self.on_change()
+        self._report()
         if self._exceed_together(client):
             self.leave(client, was_admitted=True)
             self.refused += 1
@@ -130,6 +132,10 @@ class Admission:
             return
         self.total -= 1
         self._remove(client)
+        self._report()
+
+    def _report(self) -> None:
+        self._siblings.report_connections(self.total, self._accepted)
         self.on_change()
 
     def _add(self, client: Address | None) -> None:

@@ -120,7 +120,6 @@ class Lifecycle:
         Args:
             owner: Closes the listening sockets.
         """
-        loggers.error.info("Shutting down")
         self._notify(ServerStopping)
         worker = self.worker
         worker.is_replaced = worker.opens_websockets = owner.goes_on
@@ -135,7 +134,6 @@ class Lifecycle:
         self._timer.cancel()
         self._watchdog.stop()
         await self._lifespan.stop(self._app_timeout)
-        loggers.error.info("Stopped")
         self._notify(ServerStopped)
 
     async def _stop_accepting(self, owner: SocketOwner) -> None:

@@ -1,0 +1,418 @@
+"""The supervisor: holds the listening sockets, and keeps the workers that serve them running.
+
+It imports no app and accepts no connection. What it does follows from what should be and what is:
+`_act` compares them after every event, so a restart, a change of the number of workers and the end
+of a worker can happen at the same time.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from wsgate import loggers
+from wsgate.errors import StartupFailed
+from wsgate.observe import log_files
+from wsgate.observe.log_format import indent
+from wsgate.process import memory, scoreboard, signals, sockets
+from wsgate.process.assignment import Assignment
+from wsgate.process.processors import usable_processors
+from wsgate.process.program import Program
+from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
+from wsgate.process.scoreboard import Field, Scoreboard
+from wsgate.process.server import longest_stop, stop_seconds
+from wsgate.process.systemd import Notifier
+from wsgate.process.worker_handle import State, WorkerHandle
+from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
+
+_LOOK = 0.25  # seconds between two looks at the health of the workers
+_KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
+_LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
+_MIB = 2**20
+
+
+class Supervisor:
+    """Keeps workers running.
+
+    Args:
+        program: What they serve.
+        settings: How many there are, and when they are replaced.
+        notifier: Reports start and stop to systemd.
+
+    Attributes:
+        workers: All whose process may still run.
+        target: How many should serve.
+    """
+
+    def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
+        self._program = program
+        self._settings = settings
+        self._notifier = notifier
+        self.workers: list[WorkerHandle] = []
+        self.target = worker_count(settings)
+        self._sockets = sockets.OpenSockets()
+        self._board_file = -1
+        self._board: Scoreboard
+        self._policy = RestartPolicy()
+        self._has_served = False  # all workers of the first start were ready
+        self._restart = contextlib.ExitStack()  # what ends with the restart
+        self._is_restarting = False
+        self._is_stopping = False
+        self._error: Exception | None = None  # why the first start has failed
+        self._changed = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._looked_at = 0.0
+        self._limits: dict[WorkerHandle, float] = {}  # when each is too old
+
+    async def serve(self) -> None:
+        """Run the workers until `stop`.
+
+        Raises:
+            ConfigError: A setting, the app or an address cannot be used.
+            StartupFailed: The workers cannot start.
+        """
+        self._sockets = sockets.open_sockets(self._program.config)
+        try:
+            for sock in self._sockets.sockets:
+                sock.listen(self._program.config.backlog)
+            per_address = self._program.config.limit_connections_per_ip is not None
+            self._board_file = scoreboard.create_file(with_addresses=per_address)
+            self._board = Scoreboard(self._board_file)
+            with self._child_signals():
+                await self._run()
+        finally:
+            self._sockets.close()
+            self._notifier.close()
+            if self._board_file >= 0:
+                os.close(self._board_file)
+        if self._error is not None:
+            raise self._error
+
+    @contextlib.contextmanager
+    def _child_signals(self) -> Iterator[None]:
+        """Handle the signals that the module `signals` leaves alone."""
+        loop = asyncio.get_running_loop()
+        handlers: dict[int, Callable[[], object]] = {
+            signal.SIGCHLD: self._changed.set,
+            signal.SIGTTIN: lambda: self.scale(self.target + 1),
+            signal.SIGTTOU: lambda: self.scale(self.target - 1),
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            self._reap()
+            self._look()
+            self._act()
+            if self._is_stopping and not self.workers:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await self._changed.wait()
+        if self._closing:
+            await asyncio.wait(self._closing)
+        loggers.error.info("Stopped")
+
+    # -- orders ------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop all workers gracefully, and then end. Returns at once; not thread-safe."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        loggers.error.info("Shutting down %s", _workers(len(self.workers)))
+        self._notifier.stopping(stop_seconds(self._program.config))
+        self._board.finish()
+        # From here on only the workers have the sockets: with the last one they are closed.
+        self._sockets.close()
+        self._changed.set()
+
+    def end_at_once(self, number: int) -> NoReturn:
+        """End all workers and this process. For a signal handler, which gets the number."""
+        for worker in self.workers:
+            worker.kill()
+        signals.end_at_once(number)
+
+    def hang_up(self) -> None:
+        """Reopen the log files, and restart the workers."""
+        log_files.reopen()
+        self.restart()
+
+    def restart(self) -> None:
+        """Replace each worker by a new one, which imports the app anew."""
+        if not self._is_stopping:
+            loggers.error.info("Restarting %s", _workers(self.target))
+            self._replace_all()
+
+    def _replace_all(self) -> None:
+        if not self._is_restarting:
+            self._restart.enter_context(self._notifier.reloading())
+        self._is_restarting = True
+        for worker in self.workers:
+            worker.is_outdated = True
+            if worker.state is State.STARTING:
+                worker.stop()
+        self._changed.set()
+
+    def scale(self, target: int) -> None:
+        """Change the number of workers.
+
+        Args:
+            target: From 1 to MOST_WORKERS; other numbers are replaced by the nearest of these.
+        """
+        target = min(max(target, 1), MOST_WORKERS)
+        if target != self.target:
+            loggers.error.info("%s instead of %d", _workers(target), self.target)
+            self.target = target
+            self._changed.set()
+
+    # -- what should be, and what is ---------------------------------------------------------------
+
+    def _in(self, state: State, *, outdated: bool) -> list[WorkerHandle]:
+        return [w for w in self.workers if w.state is state and w.is_outdated is outdated]
+
+    def _act(self) -> None:
+        """Start and stop workers, as far as they are not what they should be."""
+        if self._is_stopping:
+            for worker in self.workers:
+                worker.stop()
+            return
+        ready = self._in(State.READY, outdated=False)
+        starting = self._in(State.STARTING, outdated=False)
+        outdated = self._in(State.READY, outdated=True)
+        missing = self.target - len(ready) - len(starting)
+        for worker in [*starting, *reversed(ready)][: max(-missing, 0)]:
+            worker.stop()
+        for _ in range(self._may_start(missing, len(starting), len(outdated))):
+            if not self._start():
+                break
+        surplus = len(ready) + len(outdated) - self.target
+        for worker in outdated[: max(surplus, 0)]:
+            worker.stop()
+        if len(ready) == self.target and not outdated:
+            self._complete()
+
+    def _may_start(self, missing: int, starting: int, outdated: int) -> int:
+        """Return how many workers may start now.
+
+        Each that is missing, if no outdated worker serves in its place. Those are replaced one at a
+        time, unless all are to be replaced in parallel.
+        """
+        now = asyncio.get_running_loop().time()
+        # A worker that has ended may still say why.
+        if missing <= 0 or self._closing or now < self._policy.next_start:
+            return 0
+        dead = max(missing - outdated, 0)
+        if self._settings.restart_parallel:
+            return missing
+        busy = starting or self._in(State.STOPPING, outdated=True)
+        return max(dead, 0 if busy else 1)
+
+    def _complete(self) -> None:
+        """Note that all workers serve, and are those that should."""
+        if not self._has_served:
+            self._has_served = True
+            names = self._describe_listeners()
+            for name in names:
+                text = "wsgate running on %s with %s (Press CTRL+C to quit)"
+                loggers.error.info(text, name, _workers(self.target))
+            self._notifier.ready(names)
+        elif self._is_restarting:
+            loggers.error.info("Restarted %s", _workers(self.target))
+        self._end_restart()
+
+    def _end_restart(self) -> None:
+        self._is_restarting = False
+        self._restart.close()
+
+    def _describe_listeners(self) -> list[str]:
+        return next(worker.names for worker in self.workers if worker.names)
+
+    # -- the start of a worker ---------------------------------------------------------------------
+
+    def _start(self) -> bool:
+        """Start a worker; return False if that is not possible now."""
+        row = self._board.assign()
+        if row is None:
+            return False
+        now = asyncio.get_running_loop().time()
+        worker = WorkerHandle(row, now, self._changed.set)
+        try:
+            worker.start(lambda stacks: self._assignment(row, stacks))
+        except OSError as error:  # no process or no descriptor is free
+            self._board.clear(row)
+            self._policy.worker_ended(now, 0.0)
+            loggers.error.error("A worker cannot be started: %s", error)
+            return False
+        self.workers.append(worker)
+        lifetime = self._settings.worker_max_lifetime
+        self._limits[worker] = now + lifetime * random.uniform(*_LIFETIME)  # noqa: S311  # no secret
+        return True
+
+    def _assignment(self, row: int, stacks: int) -> Assignment:
+        return Assignment(
+            program=self._program,
+            path=sys.path,
+            arguments=sys.argv,
+            row=row,
+            count=self.target,
+            scoreboard=self._board_file,
+            stacks=stacks,
+            sockets=[sock.fileno() for sock in self._sockets.sockets],
+            inherited=[sock.fileno() for sock in self._sockets.inherited],
+        )
+
+    # -- the end of a worker -----------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """Take note of the processes that have ended; as PID 1, also of those of other programs."""
+        by_pid = {worker.pid: worker for worker in self.workers}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid in by_pid:
+                self._end(by_pid[pid], os.waitstatus_to_exitcode(status))
+
+    def _end(self, worker: WorkerHandle, status: int) -> None:
+        was, now = worker.state, asyncio.get_running_loop().time()
+        ran = now - worker.changed_at if was is State.READY else 0.0
+        worker.ended(status)
+        self.workers.remove(worker)
+        self._limits.pop(worker, None)
+        self._board.clear(worker.row)
+        closing = asyncio.get_running_loop().create_task(self._close(worker, was, ran))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closed)
+
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        self._closing.discard(closing)
+        self._changed.set()
+
+    async def _close(self, worker: WorkerHandle, was: State, ran: float) -> None:
+        """Hear the last words of a worker, and then decide what its end means."""
+        await worker.close()
+        if was is not State.STOPPING and not self._is_stopping:
+            self._policy.worker_ended(asyncio.get_running_loop().time(), ran)
+            self._judge(worker, was)
+
+    def _judge(self, worker: WorkerHandle, was: State) -> None:
+        """Log the end of a worker that nobody has asked to stop; give up at the first start."""
+        if self._has_served or worker.failure is None:
+            self._log_end(worker)
+        if self._has_served:
+            if was is State.STARTING:
+                self._keep_old(worker)
+        elif worker.failure is not None:
+            self._give_up(worker.failure)
+        elif self._policy.failures >= GIVE_UP_AFTER:
+            self._give_up(StartupFailed(f"{GIVE_UP_AFTER} workers have died at their start"))
+
+    def _log_end(self, worker: WorkerHandle) -> None:
+        if worker.failure is None:
+            loggers.error.error("%s %s", worker, _how_it_ended(worker.status))
+        else:
+            loggers.error.error("%s could not start: %s", worker, indent(str(worker.failure)))
+
+    def _keep_old(self, worker: WorkerHandle) -> None:
+        """End a restart whose new workers cannot start: the old ones stay."""
+        old = self._in(State.READY, outdated=True)
+        for one in old:
+            one.is_outdated = False
+        if self._is_restarting and old:
+            self._end_restart()
+            loggers.error.error(
+                "The restart has failed: %s could not start; %d old workers stay", worker, len(old)
+            )
+
+    def _give_up(self, error: Exception) -> None:
+        self._error = self._error or error
+        self.stop()
+
+    # -- health ------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Look after the workers: those that are blocked, too old, too large or worn."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at < _LOOK:
+            return
+        was_late = now - self._looked_at > 2 * _LOOK  # this process was stopped: so were others
+        self._looked_at = now
+        for worker in self.workers:
+            if worker.state is State.READY:
+                self._policy.worker_stable(now - worker.changed_at)
+                if not was_late:
+                    self._check_beat(worker, now)
+                self._check_wear(worker, now)
+            elif worker.state is State.STOPPING:
+                self._check_stop(worker, now)
+            worker.log_stack()
+
+    def _check_beat(self, worker: WorkerHandle, now: float) -> None:
+        silent = now - max(self._board.get(worker.row, Field.BEAT) / 1e6, worker.changed_at)
+        timeout = self._settings.timeout_worker_healthcheck
+        if silent < timeout:
+            return
+        if worker.stack_asked_at is None:
+            loggers.error.error("%s has been blocked for %.1f s: it is replaced", worker, silent)
+            worker.ask_for_stack(now)
+        elif now - worker.stack_asked_at >= _KILL_AFTER:
+            worker.kill()
+
+    def _check_wear(self, worker: WorkerHandle, now: float) -> None:
+        if worker.is_outdated:
+            return
+        limit, settings = self._limits[worker], self._settings
+        if self._board.get(worker.row, Field.WORN):
+            reason = "has served --limit-max-requests"
+        elif settings.worker_max_lifetime and now >= limit:
+            reason = "has reached --worker-max-lifetime"
+        elif _is_too_large(worker, settings.worker_max_rss):
+            reason = "has reached --worker-max-rss"
+        else:
+            return
+        loggers.error.info("%s %s: it is replaced", worker, reason)
+        worker.is_outdated = True
+
+    def _check_stop(self, worker: WorkerHandle, now: float) -> None:
+        if now - worker.changed_at >= longest_stop(self._program.config):
+            loggers.error.error("%s does not stop: it is killed", worker)
+            worker.kill()
+
+
+def worker_count(settings: Supervision) -> int:
+    """Return how many workers the settings ask for."""
+    count = settings.worker_count
+    return min(usable_processors(), MOST_WORKERS) if count == AUTO else int(count)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _is_too_large(worker: WorkerHandle, limit: int | None) -> bool:
+    return limit is not None and memory.resident(worker.pid) >= limit * _MIB
+
+
+def _how_it_ended(status: int | None) -> str:
+    if status is None or status >= 0:
+        return f"has ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was ended by {name}"

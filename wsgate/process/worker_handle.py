@@ -1,0 +1,195 @@
+"""One worker process, as the supervisor sees it: starts it, hears from it, ends it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+
+from wsgate import loggers
+from wsgate.errors import ConfigError, StartupFailed
+from wsgate.observe.log_format import escape
+from wsgate.process import assignment as assignments
+from wsgate.process.assignment import Assignment
+from wsgate.process.channel import Channel, Line
+from wsgate.process.worker_process import STACK_SIGNAL
+
+_COMMAND = "import sys; from wsgate.process.worker_process import main; main(int(sys.argv[1]))"
+_MAX_STACK = 65_536  # bytes of a stack that are logged
+
+
+class State(Enum):
+    """What a worker does.
+
+    STARTING: It imports the app. READY: It serves. STOPPING: It was asked to stop. ENDED: Its
+    process has ended.
+    """
+
+    STARTING = auto()
+    READY = auto()
+    STOPPING = auto()
+    ENDED = auto()
+
+
+class WorkerHandle:
+    """A worker process. Its owner starts it, and calls `ended` when it has reaped it.
+
+    Args:
+        row: Its row of the scoreboard.
+        now: Time of the supervisor's clock in seconds.
+        on_change: Called when the worker is ready, or has said why it cannot start.
+
+    Attributes:
+        state: What it does.
+        changed_at: When it changed to that, in seconds of the supervisor's clock.
+        is_outdated: A new one should take its place.
+        names: The addresses that it serves, once it is ready.
+        failure: Why it could not start; None if it has not said so.
+        status: Its exit status, or minus the signal that ended it; None while it runs.
+        stack_asked_at: When it was asked for its stack; None if it was not.
+    """
+
+    def __init__(self, row: int, now: float, on_change: Callable[[], object]) -> None:
+        self.row = row
+        self.pid = 0
+        self.state = State.STARTING
+        self.started_at = self.changed_at = now
+        self.is_outdated = False
+        self.names: list[str] = []
+        self.failure: ConfigError | StartupFailed | None = None
+        self.status: int | None = None
+        self.stack_asked_at: float | None = None
+        self._on_change = on_change
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._stacks = -1
+
+    def __str__(self) -> str:
+        """Return how the log names it."""
+        return f"Worker {self.pid}"
+
+    # -- start -------------------------------------------------------------------------------------
+
+    def start(self, assign: Callable[[int], Assignment]) -> None:
+        """Start the process.
+
+        Args:
+            assign: Returns what it is told; its argument is the pipe for its stack.
+
+        Raises:
+            ConfigError: A setting cannot be passed to another process.
+            OSError: The process cannot be started.
+        """
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            own, their_end = map(undo.enter_context, socket.socketpair())
+            theirs.enter_context(their_end)
+            self._stacks, stacks = os.pipe()
+            undo.callback(os.close, self._stacks)
+            theirs.callback(os.close, stacks)
+            assignment = assign(stacks)
+            inherited = [their_end.fileno(), stacks, assignment.scoreboard, *assignment.sockets]
+            with _interrupts_blocked():
+                self._process = subprocess.Popen(  # noqa: S603  # this Python
+                    [*_interpreter(), "-c", _COMMAND, str(their_end.fileno())], pass_fds=inherited
+                )
+            self.pid = self._process.pid
+            assignments.send(own, assignment)
+            undo.pop_all()
+        os.set_blocking(self._stacks, False)
+        self._listening = asyncio.get_running_loop().create_task(self._listen(own))
+
+    async def _listen(self, sock: socket.socket) -> None:
+        self._channel = await Channel.open(sock)
+        try:
+            async for line in self._channel.lines():
+                self._take(line)
+        finally:
+            self._channel.close()
+
+    def _take(self, line: Line) -> None:
+        if "ready" in line:
+            self.names = line["ready"]
+            if self.state is State.STARTING:
+                self._enter(State.READY)
+        elif "failed" in line:
+            self.failure = _failure(line)
+        self._on_change()
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self.changed_at = asyncio.get_running_loop().time()
+
+    # -- end ---------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask it to stop gracefully."""
+        if self.state in (State.STARTING, State.READY):
+            self._enter(State.STOPPING)
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once. Safe in a signal handler."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.status is None and self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def ended(self, status: int) -> None:
+        """Record that the process has ended and was reaped.
+
+        Args:
+            status: Its exit status, or minus the signal that ended it.
+        """
+        self.status = status
+        if self._process is not None:
+            self._process.returncode = status  # else it warns that the process still runs
+        self._enter(State.ENDED)
+
+    async def close(self) -> None:
+        """Wait for the last lines of an ended worker, and close what belongs to it."""
+        if self._listening is not None:
+            await asyncio.wait([self._listening], timeout=1.0)  # its children may hold the channel
+            self._listening.cancel()
+        os.close(self._stacks)
+
+    # -- its stack ---------------------------------------------------------------------------------
+
+    def ask_for_stack(self, now: float) -> None:
+        """Make it write the stack of its main thread to its pipe."""
+        self.stack_asked_at = now
+        self._signal(STACK_SIGNAL)
+
+    def log_stack(self) -> None:
+        """Log the stack that it has written, if it has."""
+        with contextlib.suppress(BlockingIOError):
+            text = os.read(self._stacks, _MAX_STACK).decode(errors="backslashreplace")
+            lines = [escape(line) for line in text.splitlines() if line.strip()]
+            loggers.error.error("%s was blocked here:\n%s", self, "\n".join(lines))
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT in a child that is started meanwhile, until it has a handler of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _failure(line: Line) -> ConfigError | StartupFailed:
+    if "setting" in line:
+        return ConfigError(line["failed"], setting=line["setting"])
+    return StartupFailed(line["failed"])
+
+
+def _interpreter() -> list[str]:
+    """Return the command of this Python, with its options."""
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]  # noqa: SLF001  # multiprocessing uses it, too

@@ -1,0 +1,201 @@
+"""What runs in a worker process: receives its assignment, imports the app and serves it."""
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+
+from wsgate import loggers, streams
+from wsgate.errors import ConfigError, StartupFailed
+from wsgate.observe import console_log
+from wsgate.process import assignment as assignments, event_loop, signals
+from wsgate.process.assignment import Assignment
+from wsgate.process.channel import Channel, Line
+from wsgate.process.program import complete_app
+from wsgate.process.row import Row
+from wsgate.process.scoreboard import Scoreboard
+from wsgate.process.server import Server
+from wsgate.types import App
+
+# Asks for the stack of the main thread. Real-time signals are the ones that apps leave alone.
+STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + hasattr(signal, "SIGRTMIN")
+
+_CONFIG_ERROR, _STARTUP_FAILED = 1, 3  # exit statuses
+_is_worker = False
+
+
+def is_worker() -> bool:
+    """Return whether this process is a worker."""
+    return _is_worker
+
+
+def main(descriptor: int) -> None:
+    """Serve what the supervisor asks for, until it asks to stop or ends.
+
+    Args:
+        descriptor: Of the channel to the supervisor.
+    """
+    global _is_worker  # noqa: PLW0603  # it is a fact about the process
+    _is_worker = True
+    with socket.socket(fileno=descriptor) as sock:
+        assignment = assignments.receive(sock)
+        if assignment is None:  # the supervisor has ended
+            return
+        sys.path[:] = assignment.path
+        sys.argv[:] = assignment.arguments
+        sys.exit(serve(assignment, sock))
+
+
+def serve(assignment: Assignment, sock: socket.socket) -> int:
+    """Serve until the supervisor asks to stop or ends.
+
+    Args:
+        assignment: What to serve.
+        sock: The channel to the supervisor.
+
+    Returns:
+        The exit status.
+    """
+    # A terminal sends it to the supervisor, too. SIG_IGN would be inherited by the app's children.
+    signal.signal(signal.SIGINT, _do_nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    faulthandler.register(STACK_SIGNAL, file=assignment.stacks, all_threads=False)
+    streams.open_missing()
+    try:
+        assignment.program.set_up_log()
+        _serve(assignment, sock)
+    except ConfigError as error:
+        _report_failure(sock, {"failed": str(error), "setting": error.setting})
+        return _CONFIG_ERROR
+    except StartupFailed as error:
+        _report_failure(sock, {"failed": str(error)})
+        return _STARTUP_FAILED
+    finally:
+        console_log.close()
+    return 0
+
+
+def _do_nothing(*_: object) -> None:
+    """Take a signal without an effect."""
+
+
+def _report_failure(sock: socket.socket, line: Line) -> None:
+    """Let the supervisor log why the start failed: it does so once for all workers."""
+    sock.setblocking(True)
+    with contextlib.suppress(OSError):
+        sock.sendall(Channel.encode(line))
+
+
+def _serve(assignment: Assignment, sock: socket.socket) -> None:
+    program = assignment.program
+    make_loop = event_loop.factory(program.config.loop)
+    loaded = program.load()
+    event_loop.raise_file_limit()
+    with contextlib.ExitStack() as handlers, event_loop.opened(make_loop) as loop:
+        server = WorkerServer(complete_app(loop, loaded), assignment)
+        handlers.enter_context(
+            signals.handle(
+                loop,
+                server.ask_to_stop,
+                reload=server.reload,
+                reraise=signals.is_host_handler,
+                second=signals.ignore,
+                numbers=[signal.SIGTERM, signal.SIGHUP],
+            )
+        )
+        loop.run_until_complete(server.serve_with(sock))
+
+
+class SharedSockets:
+    """The listening sockets of the supervisor, as one worker has them.
+
+    Args:
+        assignment: Has their descriptors.
+        board: Says whether the whole server stops.
+    """
+
+    def __init__(self, assignment: Assignment, board: Scoreboard) -> None:
+        by_descriptor = {fd: socket.socket(fileno=fd) for fd in assignment.sockets}
+        self.sockets = list(by_descriptor.values())
+        self._inherited = [by_descriptor[fd] for fd in assignment.inherited]
+        self._board = board
+        self._is_abandoned = False
+
+    def abandon(self) -> None:
+        """Treat this as the end of the whole server, because the supervisor has ended."""
+        self._is_abandoned = True
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether other workers go on accepting."""
+        return not (self._is_abandoned or self._board.is_final)
+
+    @property
+    def inherited(self) -> list[socket.socket]:
+        """The sockets whose backlog is left to others: all, until the whole server stops."""
+        return self.sockets if self.goes_on else self._inherited
+
+    def withdraw(self) -> None:
+        """Do nothing: the supervisor removes the files of Unix sockets."""
+
+    def close(self) -> None:
+        """Close this process's descriptors; the supervisor and other workers have their own."""
+        for sock in self.sockets:
+            sock.close()
+
+
+class WorkerServer(Server):
+    """The server of a worker process: on shared sockets, for the supervisor.
+
+    Args:
+        app: The app.
+        assignment: What else there is to know.
+    """
+
+    def __init__(self, app: App, assignment: Assignment) -> None:
+        board = Scoreboard(assignment.scoreboard)
+        self._row = Row(board, assignment.row, assignment.count)
+        super().__init__(app, assignment.program.config, siblings=self._row)
+        self._shared = SharedSockets(assignment, board)
+        self._channel: Channel | None = None
+        self.worker.ask_to_stop = self._row.report_worn  # a new worker is started first
+
+    async def serve_with(self, sock: socket.socket) -> None:
+        """Serve until SIGTERM, or until the supervisor has ended.
+
+        Args:
+            sock: The channel to the supervisor.
+        """
+        self._channel = await Channel.open(sock.dup())
+        listening = asyncio.create_task(self._listen(self._channel))
+        try:
+            await self.serve(handle_signals=False)
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+            self._channel.close()
+
+    async def _listen(self, channel: Channel) -> None:
+        """Stop when the channel ends: the supervisor is gone."""
+        async for _ in channel.lines():
+            pass
+        loggers.error.error("The supervisor has ended: stopping")
+        self._shared.abandon()
+        self.ask_to_stop()
+
+    def _open_sockets(self) -> SharedSockets:
+        return self._shared
+
+    def _announce(self) -> None:
+        assert self._channel is not None  # opened before the start
+        names = [listener.description for listener in self._lifecycle.listeners]
+        self._channel.send({"ready": names})
+
+    def _announce_stop(self) -> None:
+        loggers.error.debug("Worker %d: shutting down", os.getpid())
+
+    def _announce_end(self) -> None:
+        loggers.error.debug("Worker %d: stopped", os.getpid())

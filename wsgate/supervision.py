@@ -1,0 +1,156 @@
+"""The settings of a program with several workers, and of one that reloads while you type."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wsgate.errors import ConfigError
+from wsgate.settings import Bound, accept_aliases, setting, settings_of
+
+MOST_WORKERS = 64
+AUTO = "auto"
+
+WORKERS = "Workers"
+RELOAD = "Reload"
+_VARIABLE = "WEB_CONCURRENCY"  # which uvicorn and gunicorn read
+_DIGITS = re.compile("[0-9]{1,6}")
+
+
+def _is_worker_count(text: str) -> bool:
+    return text == AUTO or (_DIGITS.fullmatch(text) is not None and 1 <= int(text) <= MOST_WORKERS)
+
+
+_COUNT = Bound(f"a number from 1 to {MOST_WORKERS}, or auto", _is_worker_count)
+
+
+def _text_of_number(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+@accept_aliases
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervision:
+    """The settings of the supervisor of workers. They belong to `wsgate.run` and the command."""
+
+    # -- workers -------------------------------------------------------------------------------
+
+    workers: str | None = setting(
+        None,
+        group=WORKERS,
+        help="Number of worker processes, which share the listening sockets. `auto` is one for "
+        "each processor that this process may use, by its affinity and its cgroup. The app must "
+        'be given as "module:attribute".',
+        default_text=f"the variable {_VARIABLE}, or 1",
+        shared_variable=_VARIABLE,
+        check=_COUNT,
+        normalize=_text_of_number,
+    )
+    preload: bool = setting(
+        False,
+        group=WORKERS,
+        help="Import the app once and fork the workers from that process, so that they share its "
+        "memory. A restart imports it anew. Only on Linux.",
+    )
+    restart_parallel: bool = setting(
+        False,
+        group=WORKERS,
+        help="Replace all workers at the same time on a restart (SIGHUP), instead of one after the "
+        "other: quicker, with twice the memory for a while.",
+    )
+    timeout_worker_healthcheck: float = setting(
+        5.0,
+        group=WORKERS,
+        help="Seconds for which a worker's event loop may be blocked. Then the stack of its main "
+        "thread is logged, and the worker is replaced.",
+        unit="seconds",
+        above=0,
+    )
+    worker_max_rss: int | None = setting(
+        None,
+        group=WORKERS,
+        help="Resident memory in MiB with which a worker is replaced, after a new one is ready.",
+        unit="MiB",
+        default_text="no limit",
+        above=0,
+    )
+    worker_max_lifetime: float = setting(
+        0.0,
+        group=WORKERS,
+        help="Seconds after which a worker is replaced, once a new one is ready; up to a tenth "
+        "more or less, so that workers that started together are not replaced together. 0 is no "
+        "limit.",
+        unit="seconds",
+        minimum=0,
+    )
+
+    # -- reload --------------------------------------------------------------------------------
+
+    reload: bool = setting(
+        False,
+        group=RELOAD,
+        help="Restart the server when a file has changed. The socket stays open meanwhile: clients "
+        "wait, and WebSockets are closed with 1012 (service restart). For development; it needs "
+        "`pip install 'wsgate[reload]'`.",
+    )
+    reload_dirs: Sequence[str] = setting(
+        (),
+        group=RELOAD,
+        help="Folder to watch, with those in it; may be given several times.",
+        default_text="the current folder",
+        option="--reload-dir",
+        repeated=True,
+    )
+    reload_includes: Sequence[str] = setting(
+        (),
+        group=RELOAD,
+        help="Pattern of the names of files whose change restarts the server, besides `*.py`, such "
+        "as `*.html`; or a folder to watch. May be given several times.",
+        default_text="*.py",
+        option="--reload-include",
+        repeated=True,
+    )
+    reload_excludes: Sequence[str] = setting(
+        (),
+        group=RELOAD,
+        help="Pattern of the names of files whose change is ignored, or a folder to leave out; may "
+        "be given several times. Goes before `--reload-include`.",
+        default_text=".*, *.py[cod], *.sw?, *~",
+        option="--reload-exclude",
+        repeated=True,
+    )
+    reload_delay: float = setting(
+        0.25,
+        group=RELOAD,
+        help="Seconds within which further changes belong to the same restart.",
+        unit="seconds",
+        above=0,
+    )
+
+    def __post_init__(self) -> None:
+        for one in SUPERVISION_SETTINGS:
+            one.validate(getattr(self, one.name))
+        if self.reload and self.workers not in (None, "1"):
+            raise ConfigError("--reload and --workers cannot be used together", setting="reload")
+
+    @property
+    def needs_supervisor(self) -> bool:
+        """Whether there is something to supervise: one worker needs nobody."""
+        if self.reload or self.preload or self.worker_max_rss or self.worker_max_lifetime:
+            return True
+        return self.worker_count != "1"
+
+    @property
+    def worker_count(self) -> str:
+        """The setting of workers, else the variable's: a number, or "auto"."""
+        if self.workers is not None:
+            return self.workers
+        value = str(_WORKERS.shared_value(os.environ) or "1")
+        if not _is_worker_count(value):
+            raise ConfigError(f"{_VARIABLE}={value!r} must be {_COUNT.wanted}", setting="workers")
+        return value
+
+
+SUPERVISION_SETTINGS = settings_of(Supervision)
+(_WORKERS,) = (one for one in SUPERVISION_SETTINGS if one.name == "workers")
