@@ -79,6 +79,15 @@ def parse(data: bytes) -> ProxyHeader | None:
     raise InvalidProxyHeader("it does not begin with a PROXY header")
 
 
+def _host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return the text of an address; an IPv4-mapped one as its IPv4 address.
+
+    A proxy that listens on IPv6 and IPv4 announces the client 192.0.2.1 as ::ffff:192.0.2.1.
+    """
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 # -- version 1 -------------------------------------------------------------------------------------
 
 
@@ -99,7 +108,7 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
     family, source, destination, source_port, destination_port = match.groups()
     parse_address = ipaddress.IPv4Address if family == b"4" else ipaddress.IPv6Address
     try:
-        hosts = [str(parse_address(host.decode("ascii"))) for host in (source, destination)]
+        hosts = [_host(parse_address(host.decode("ascii"))) for host in (source, destination)]
     except ValueError:
         raise InvalidProxyHeader("its line has a malformed address") from None
     return ProxyHeader(
@@ -171,7 +180,7 @@ def _internet_ends(header: bytes, width: int) -> tuple[Address, Address]:
     hosts = [header[at : at + width], header[at + width : at + 2 * width]]
     at += 2 * width
     ports = [int.from_bytes(header[at : at + 2], "big"), int.from_bytes(header[at + 2 : at + 4])]
-    source, destination = (str(ipaddress.ip_address(host)) for host in hosts)
+    source, destination = (_host(ipaddress.ip_address(host)) for host in hosts)
     return (source, ports[0]), (destination, ports[1])
 
 
