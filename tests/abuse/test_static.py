@@ -24,6 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MIB, KIB = 2**20, 2**10
 SIZE = 16 * MIB  # bytes of a file: more than the buffers of both ends
 STALLED, COUNT = 50, 10  # clients
+OTHERS = 5  # open files of well-behaved clients, at most
 RANGES = 3_000
 SEND_TIMEOUT = 3.0
 PAGE = b"a page"
@@ -163,7 +164,7 @@ async def test_clients_that_do_not_read_a_file(
             ):
                 assert (await get(server, "page.txt")).body == PAGE
                 async with asyncio.timeout(PATIENCE):
-                    while len(server.files()) >= open_files + STALLED:  # none is dropped
+                    while len(server.files()) > open_files + OTHERS:  # not all are dropped
                         await pause(0.05)
                 assert max(await sizes_of_rest(clients)) < SIZE
         grown = server.memory().peak - before
