@@ -120,7 +120,7 @@ bench: $(BENCH_VENV)/.ready
 # New inputs are stored in build/fuzz; an input that fails a check is stored there as crash-*.
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	for target in http codec session; do \
+	for target in http codec session proxy_header forwarded; do \
 		mkdir -p $(FUZZ_FOUND)/$$target && \
 		$(BIN)/python -m fuzz.target $$target -max_total_time=$(FUZZ_TIME) -timeout=10 \
 			-artifact_prefix=$(FUZZ_FOUND)/ $(FUZZ_FOUND)/$$target fuzz/corpus/$$target || exit 1; \

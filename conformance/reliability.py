@@ -18,6 +18,9 @@ GROUPS = {
     "test_app.py": "The app",
     "test_process.py": "The process",
     "test_policies.py": "Policies",
+    "test_tls.py": "TLS",
+    "test_static.py": "Static files",
+    "test_proxies.py": "PROXY headers",
 }
 PAGE = """# The abuse suite
 
@@ -60,6 +63,13 @@ These tests measure nothing. They check that the server responds as specified.
 | Too many messages a second | 1008 |
 | The app raises; returns; fails before it accepts | 1011; 1000; 500 |
 | SIGTERM | 1012 |
+| Garbage in place of a TLS handshake: random bytes, wrong record lengths, 10,000 empty records, alerts, ChangeCipherSpec, a ClientHello of 16 MiB | closed; the log has one line a second |
+| HTTP on a TLS port | 400, without TLS |
+| TLS clients that close their half, with close_notify or without, and do not read | 1006; the connection is closed |
+| A file that becomes shorter while it is sent | the connection is aborted; the log has one line a second |
+| A file that is removed or replaced while it is sent | the old one is sent to its end |
+| A thousand overlapping ranges of a file | the whole file once, with 200 |
+| 100 connections at once with an invalid PROXY header | closed without an answer; the log has one line a second |
 
 ## The worst faults found
 

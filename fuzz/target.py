@@ -1,6 +1,6 @@
-"""Runs one coverage-guided fuzz target: python -m fuzz.target http|codec|session [OPTIONS].
+"""Runs one coverage-guided fuzz target: python -m fuzz.target NAME [OPTIONS].
 
-OPTIONS are those of libFuzzer, for example -max_total_time=60.
+NAME is one of those in TARGETS. OPTIONS are those of libFuzzer, for example -max_total_time=60.
 """
 
 import sys
@@ -8,12 +8,14 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["wsgate", "h11", "wsproto"]):
-    from fuzz import checks
+    from fuzz import checks, proxy_checks
 
 TARGETS = {
     "http": checks.check_http,
     "codec": checks.check_codec,
     "session": checks.check_session,
+    "proxy_header": proxy_checks.check_proxy_header,
+    "forwarded": proxy_checks.check_forwarded,
 }
 
 

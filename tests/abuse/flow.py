@@ -6,9 +6,12 @@ The streams of the harness read ahead; `Socket` reads from the kernel only when 
 import asyncio
 import contextlib
 import math
+import re
 import socket
 import struct
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from tests import frames
@@ -16,7 +19,7 @@ from tests.abuse.harness import Target, run_target
 from tests.frames import ServerFrame
 from tests.harness.client import handshake
 from tests.harness.tcp import PATIENCE
-from tests.harness.waiting import soon
+from tests.harness.waiting import pause, soon
 
 APP = "tests.apps.abuse_flow:app"
 WINDOW = 4_096  # bytes of receive buffer of a client that does not read
@@ -64,11 +67,15 @@ class Socket:
         """Send bytes; return when the kernel has all of them."""
         await soon(self._loop.sock_sendall(self.sock, data), PATIENCE)
 
-    async def _more(self) -> None:
-        data = await soon(self._loop.sock_recv(self.sock, 262_144), PATIENCE)
+    async def read(self, size: int = 262_144) -> bytes:
+        """Return at least one byte of what arrives next; raises EOFError at the end."""
+        data = await soon(self._loop.sock_recv(self.sock, size), PATIENCE)
         if not data:
             raise EOFError
-        self._read += data
+        return data
+
+    async def _more(self) -> None:
+        self._read += await self.read()
 
     async def read_head(self) -> int:
         """Return the status of the response; its body, if any, is left to `read_end`."""
@@ -161,6 +168,64 @@ async def serving(loop: str, *options: str, hasty: bool = False) -> AsyncIterato
     async with run_target(loop, *app[1:], *options, app=app[0]) as target:
         yield target
         await target.check_released()
+
+
+async def send_to_the_end(target: Target, data: bytes) -> None:
+    """Send bytes; wait until the server closes the connection."""
+    async with connecting(target) as client:
+        with contextlib.suppress(ConnectionError):
+            await client.send(data)
+        await client.read_end()
+
+
+async def flood(target: Target, data: bytes, clients: int) -> None:
+    """Send the same from many clients at once; three times, one after another."""
+    for _ in range(3):
+        await asyncio.gather(*(send_to_the_end(target, data) for _ in range(clients)))
+
+
+async def drip_to_the_end(target: Target, data: bytes) -> None:
+    """Send five bytes a second until the server closes the connection."""
+    async with connecting(target) as client:
+        end = asyncio.ensure_future(client.read_end())
+        for at in range(len(data)):
+            if not end.done():
+                with contextlib.suppress(ConnectionError):
+                    await client.send(data[at : at + 1])
+                await asyncio.wait([end], timeout=0.2)
+        await end
+
+
+@contextlib.asynccontextmanager
+async def others_served(target: Target) -> AsyncIterator[list[float]]:
+    """Connect well-behaved clients inside the context, one after another.
+
+    Yields the seconds that each echo took; at the end there is at least one.
+    """
+    times: list[float] = []
+    is_over = asyncio.Event()
+
+    async def echo() -> None:
+        while not (times and is_over.is_set()):
+            times.append(await target.echo())
+            await pause(0.05)
+
+    echoes = asyncio.ensure_future(echo())
+    try:
+        yield times
+    finally:
+        is_over.set()
+        await echoes
+
+
+@contextlib.contextmanager
+def throttled_log(target: Target) -> Iterator[None]:
+    """Check at the end that the log has each line at most once a second, whatever its numbers."""
+    start, began = len(target.process.log), time.monotonic()
+    yield
+    allowed = time.monotonic() - began + 1
+    lines = Counter(re.sub(r"\d+", "N", line) for line in target.process.log[start:])
+    assert max(lines.values(), default=0) <= allowed, lines
 
 
 def percentile(times: list[float], share: float) -> float:

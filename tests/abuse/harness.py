@@ -10,6 +10,8 @@ import contextlib
 import json
 import os
 import re
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -58,18 +60,32 @@ class Pulse:
 
 
 class Target:
-    """A server process under attack. loop: the name of its event loop."""
+    """A server process under attack.
 
-    def __init__(self, process: ServerProcess, loop: str) -> None:
+    loop: the name of its event loop. context: of its clients, if it speaks TLS. proxy_header: what
+    each well-behaved connection begins with.
+    """
+
+    def __init__(
+        self,
+        process: ServerProcess,
+        loop: str,
+        context: ssl.SSLContext | None = None,
+        proxy_header: bytes = b"",
+    ) -> None:
         self.process = process
         self.loop = loop
+        self._context = context
+        self._proxy_header = proxy_header
         self._tasks = self._files = 0
         self._checked_lines = 0  # of the log
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[TcpClient]:
         """Connect a client that sends any bytes; abort its connection at the end."""
-        async with connect_tcp(self.process.port) as client:
+        async with connect_tcp(self.process.port, context=self._context) as client:
+            if self._proxy_header:
+                client.send(self._proxy_header)
             yield client
             client.writer.transport.abort()
 
@@ -139,11 +155,27 @@ class Target:
         """Connect a well-behaved client, check its echo, and return the seconds that it took."""
         began = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            async with ws_connect(self.process.ws_url, proxy=None) as ws:
+            sock = await self._connected()
+            async with ws_connect(
+                self.process.ws_url, proxy=None, ssl=self._context, sock=sock
+            ) as ws:
                 await ws.send("good")
                 assert await ws.recv() == "good"
                 took = time.monotonic() - began
         return took
+
+    async def _connected(self) -> socket.socket:
+        """Return a connected socket of a well-behaved client."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, ("127.0.0.1", self.process.port))
+            await loop.sock_sendall(sock, self._proxy_header)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def settled(self) -> None:
         """Record what the process holds when idle, after it has served a client."""
@@ -176,11 +208,18 @@ class Target:
 
 @contextlib.asynccontextmanager
 async def run_target(
-    loop: str, *options: str, app: str = "tests.apps.abuse:app"
+    loop: str,
+    *options: str,
+    app: str = "tests.apps.abuse:app",
+    context: ssl.SSLContext | None = None,
+    proxy_header: bytes = b"",
 ) -> AsyncIterator[Target]:
-    """Run a server process; check at the end that it has released everything."""
+    """Run a server process; check at the end that it has released everything.
+
+    context, proxy_header: those of `Target`.
+    """
     async with running(app, "--loop", loop, "--http", HTTP[loop], *options) as process:
-        target = Target(process, loop)
+        target = Target(process, loop, context, proxy_header)
         await target.settled()
         yield target
         await target.check_released()

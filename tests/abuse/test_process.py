@@ -155,11 +155,11 @@ async def test_endless_streams_are_cancelled(loop_name: str, measured: Measured)
             assert not body.endswith(b"0\r\n\r\n"), "it looks complete"
     measured(
         "SIGTERM with 20 endless streams",
-        f"exit 0 within {grace + 1} s",
+        f"exit 0 within {grace + 2} s",
         f"exit {status} after {took:.1f} s",
     )
     assert status == 0
-    assert took < grace + 1 + 1
+    assert took < grace + 2  # one of them for cancelled clients to read and close
 
 
 # -- draining --------------------------------------------------------------------------------------

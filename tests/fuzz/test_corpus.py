@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from fuzz import checks, seeds
+from fuzz import checks, proxy_checks, seeds
 
 CHECKS: dict[str, Callable[[bytes], None]] = {
     "http": checks.check_http,
     "codec": checks.check_codec,
     "session": checks.check_session,
+    "proxy_header": proxy_checks.check_proxy_header,
+    "forwarded": proxy_checks.check_forwarded,
 }
 SEEDS = sorted(path for path in seeds.CORPUS.rglob("*") if path.is_file())
 

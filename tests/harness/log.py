@@ -4,6 +4,8 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+from wsgate.observe.throttled_log import throttled
+
 
 class LogCapture(logging.Handler):
     """Keeps the records of the access log and of the error log."""
@@ -49,6 +51,7 @@ class LogCapture(logging.Handler):
 @contextlib.contextmanager
 def capture_log() -> Iterator[LogCapture]:
     """Capture both logs from level INFO on, whatever an earlier test did to the loggers."""
+    throttled._logged_at.clear()  # also what it has logged less than a second ago
     log = LogCapture()
     loggers = [logging.getLogger(name) for name in ("wsgate.error", "wsgate.access")]
     levels = [logger.level for logger in loggers]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -132,9 +133,14 @@ class TcpClient:
 
 
 @contextlib.asynccontextmanager
-async def connect_tcp(port: int, host: str = "127.0.0.1") -> AsyncIterator[TcpClient]:
-    """Connect a client; close the connection at the end, abort it if the test fails."""
-    reader, writer = await soon(asyncio.open_connection(host, port), PATIENCE)
+async def connect_tcp(
+    port: int, host: str = "127.0.0.1", *, context: ssl.SSLContext | None = None
+) -> AsyncIterator[TcpClient]:
+    """Connect a client; close the connection at the end, abort it if the test fails.
+
+    context: for a connection with TLS.
+    """
+    reader, writer = await soon(asyncio.open_connection(host, port, ssl=context), PATIENCE)
     try:
         yield TcpClient(reader, writer)
     except BaseException:

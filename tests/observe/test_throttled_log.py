@@ -34,9 +34,11 @@ def test_arguments_may_vary(caplog: pytest.LogCaptureFixture) -> None:
     for number in range(3):
         log.info("client %d", number)
         log.warning("server %d", number)
+        log.error("file %d", number)
     assert caplog.record_tuples == [
         ("wsgate.error", logging.INFO, "client 0"),
         ("wsgate.error", logging.WARNING, "server 0"),
+        ("wsgate.error", logging.ERROR, "file 0"),
     ]
     assert {record.filename for record in caplog.records} == {"test_throttled_log.py"}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ async def test_all_descriptors_are_closed(file: OpenFile) -> None:
     assert all(map(is_open, descriptors))
     file.close()
     assert not any(map(is_open, descriptors))
+    file.close()
+
+
+async def test_what_was_read_is_not_kept(file: OpenFile) -> None:
+    own, read = bytes(10_000), await file.read(10_000)
+    assert sys.getrefcount(read) == sys.getrefcount(own)
     file.close()
 
 

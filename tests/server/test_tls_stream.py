@@ -448,6 +448,16 @@ async def test_garbage_ends_the_connection(
     assert not log.problems
 
 
+async def test_a_client_that_leaves_after_much_garbage_is_noticed_at_once(
+    files: Files, certificate: dict[str, Any]
+) -> None:
+    async with secure(files, echo_request, certificate) as peer:
+        peer.client.send(b"\x00" * 3 * READ_AT_ONCE)
+        await peer.client.ended()
+        peer.client.eof()
+        await until(lambda: peer.client.is_lost)
+
+
 async def test_a_failed_handshake_sends_its_alert(
     files: Files, certificate: dict[str, Any]
 ) -> None:

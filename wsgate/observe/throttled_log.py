@@ -22,6 +22,10 @@ class ThrottledLog:
         """Log a warning to `wsgate.error`, or drop it."""
         self._log(logging.WARNING, text, arguments)
 
+    def error(self, text: str, *arguments: object) -> None:
+        """Log a line at level ERROR to `wsgate.error`, or drop it."""
+        self._log(logging.ERROR, text, arguments)
+
     def info(self, text: str, *arguments: object) -> None:
         """Log a line at level INFO to `wsgate.error`, or drop it."""
         self._log(logging.INFO, text, arguments)

@@ -17,6 +17,7 @@ from wsgate.http.events import (
 from wsgate.http.request import Request
 from wsgate.http.response import TEXT, refusal_text
 from wsgate.observe.events import RequestDone
+from wsgate.observe.throttled_log import throttled
 from wsgate.server import app_call
 from wsgate.server.backpressure import SendOrder, Waiters
 from wsgate.server.open_file import FileTruncated, OpenFile
@@ -229,7 +230,7 @@ class Exchange:
             self._has_left = True
             self._wire.abort()
             if isinstance(error, FileTruncated):
-                loggers.error.error("A file became shorter while it was sent: connection aborted")
+                throttled.error("A file became shorter while it was sent: connection aborted")
                 raise ClientDisconnected("the response was cut off") from error
             raise
         self._wire.write(after)

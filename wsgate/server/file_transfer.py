@@ -66,4 +66,5 @@ async def _send_piece(connection: "Connection", file: OpenFile) -> None:
     data = await file.read(PIECE)
     _check(connection)
     connection.write(data)
+    del data  # TLS has encrypted it: while the client is slow, one copy is enough
     await connection.gate.wait_until_open()

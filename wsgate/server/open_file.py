@@ -40,7 +40,7 @@ class OpenFile:
         self._worker = worker
         self._owned: list[int] = []  # descriptors to close
         self._descriptor = -1
-        self._work: asyncio.Future[object] | None = None  # the last call in a thread
+        self._work: asyncio.Future[object] | None = None  # the call in a thread
         self._position_of: object = None  # the app's file, if its position moves with the sending
         self.data: bytes | None = None
         self.offset = 0
@@ -131,6 +131,7 @@ class OpenFile:
         work = self._worker.loop.run_in_executor(None, call, *arguments)
         self._work = work  # type: ignore[assignment]  # of which type does not matter
         await asyncio.wait([work])  # a cancelled caller does not wait; see `close`
+        self._work = None  # its result may be large
         return work.result()
 
     def move_position(self) -> None:

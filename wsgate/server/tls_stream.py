@@ -228,7 +228,10 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
         """Process the next part; read from the socket again after the last one."""
         self._is_scheduled = False
         unread = self._unread
-        if unread is None or self._is_paused or self._transport.is_closing():
+        if self._is_paused or self._transport.is_closing():
+            return
+        if unread is None:  # discarded meanwhile; the client's end must still be noticed
+            self._transport.resume_reading()
             return
         if len(unread) > READ_AT_ONCE:
             self._unread = unread[READ_AT_ONCE:]
