@@ -133,6 +133,8 @@ class Supervision:
             one.validate(getattr(self, one.name))
         if self.reload and self.workers not in (None, "1"):
             raise ConfigError("--reload and --workers cannot be used together", setting="reload")
+        if self.reload and self.preload:
+            raise ConfigError("--reload and --preload cannot be used together", setting="reload")
 
     @property
     def needs_supervisor(self) -> bool:

@@ -26,6 +26,13 @@ HANDSHAKE = (
 )
 
 
+@pytest.fixture(params=[(), ("--preload",)], ids=["spawn", "preload"])
+def launch(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Return the options for each way in which workers come into being."""
+    options: tuple[str, ...] = request.param
+    return options
+
+
 class Supervised(ServerProcess):
     """A server with workers."""
 
@@ -102,8 +109,8 @@ async def gone(pids: set[int]) -> None:
 # -- start and stop --------------------------------------------------------------------------------
 
 
-async def test_each_worker_serves_and_all_stop() -> None:
-    async with workers(3) as server:
+async def test_each_worker_serves_and_all_stop(launch: tuple[str, ...]) -> None:
+    async with workers(3, *launch) as server:
         assert server.log == [
             f"INFO:     wsgate running on {server.url} with 3 workers (Press CTRL+C to quit)"
         ]
@@ -117,9 +124,9 @@ async def test_each_worker_serves_and_all_stop() -> None:
         await gone(pids)
 
 
-async def test_the_backlog_is_served_at_the_stop() -> None:
+async def test_the_backlog_is_served_at_the_stop(launch: tuple[str, ...]) -> None:
     # Both workers are stopped by SIGSTOP, so that the connections wait in the backlog.
-    async with workers(2) as server:
+    async with workers(2, *launch) as server:
         pids = await server.process_ids(2)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -134,8 +141,8 @@ async def test_the_backlog_is_served_at_the_stop() -> None:
         assert await server.ended() == 0
 
 
-async def test_a_second_signal_ends_all_processes_at_once() -> None:
-    async with workers(2) as server:
+async def test_a_second_signal_ends_all_processes_at_once(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
         pids = await server.process_ids(2)
         waiting = start_task(server.get("/wait"))
         await asyncio.wait([waiting], timeout=0.1)
@@ -148,10 +155,10 @@ async def test_a_second_signal_ends_all_processes_at_once() -> None:
             await waiting
 
 
-async def test_a_signal_to_all_processes_is_one_graceful_stop() -> None:
+async def test_a_signal_to_all_processes_is_one_graceful_stop(launch: tuple[str, ...]) -> None:
     # As systemd does, and the terminal with SIGINT.
     for number in (signal.SIGTERM, signal.SIGINT):
-        async with workers(2) as server, server.connect() as websocket:
+        async with workers(2, *launch) as server, server.connect() as websocket:
             await pid_of(websocket)
             os.killpg(server.pid, number)
             assert await close_code(websocket) == 1012
@@ -159,8 +166,8 @@ async def test_a_signal_to_all_processes_is_one_graceful_stop() -> None:
             assert not [line for line in server.log if "ERROR" in line or "WARN" in line]
 
 
-async def test_workers_stop_when_the_supervisor_is_killed() -> None:
-    async with workers(2) as server, server.connect() as websocket:
+async def test_workers_stop_when_the_supervisor_is_killed(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server, server.connect() as websocket:
         pids = await server.process_ids(2)
         await pid_of(websocket)
         server.signal(signal.SIGKILL)
@@ -173,14 +180,14 @@ async def test_workers_stop_when_the_supervisor_is_killed() -> None:
     [
         ("fails", 1, r'Error: could not import "tests.apps.worker": RuntimeError: the app cannot '),
         ("refuses", 3, "no database"),
-        ("exits", 3, "3 workers have died at their start"),
+        ("exits", 3, "3 workers have died at their start|the process of --preload has ended"),
     ],
 )
 async def test_a_first_start_that_fails_ends_the_server(
-    tmp_path: Path, file: str, status: int, text: str
+    launch: tuple[str, ...], tmp_path: Path, file: str, status: int, text: str
 ) -> None:
     (tmp_path / file).touch()
-    arguments = (APP, "--port", "0", "--workers", "2", "--lifespan", "on")
+    arguments = (APP, "--port", "0", "--workers", "2", "--lifespan", "on", *launch)
     async with started(*arguments, folder=tmp_path) as server:
         assert await server.ended() == status
         assert len([line for line in server.log if re.search(text, line)]) == 1, server.log
@@ -232,8 +239,10 @@ async def test_unix_sockets_and_inherited_ones(tmp_path: Path) -> None:
 # -- workers that fail -----------------------------------------------------------------------------
 
 
-async def test_a_killed_worker_is_replaced_and_others_notice_nothing() -> None:
-    async with workers(2) as server, contextlib.AsyncExitStack() as opened:
+async def test_a_killed_worker_is_replaced_and_others_notice_nothing(
+    launch: tuple[str, ...],
+) -> None:
+    async with workers(2, *launch) as server, contextlib.AsyncExitStack() as opened:
         pids = await server.process_ids(2)
         clients = [await opened.enter_async_context(server.connect()) for _ in range(20)]
         served = [(await pid_of(client), client) for client in clients]
@@ -250,16 +259,16 @@ async def test_a_killed_worker_is_replaced_and_others_notice_nothing() -> None:
         assert len(pids) == 2
 
 
-async def test_an_app_that_exits_takes_only_its_worker() -> None:
-    async with workers(2) as server:
+async def test_an_app_that_exits_takes_only_its_worker(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await server.get("/exit")
         await server.logged(r"Worker \d+ has ended with status 5")
         await server.process_ids(2)
 
 
-async def test_a_blocked_worker_is_replaced_and_its_stack_logged() -> None:
-    async with workers(2, "--timeout-worker-healthcheck", "1") as server:
+async def test_a_blocked_worker_is_replaced_and_its_stack_logged(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch, "--timeout-worker-healthcheck", "1") as server:
         pids = await server.process_ids(2)
         blocked = start_task(server.get("/block"))
         found = await server.logged(r"Worker (\d+) has been blocked for ", PATIENCE)
@@ -331,8 +340,8 @@ class Load:
 
 
 @pytest.mark.parametrize("options", [(), ("--restart-parallel",)])
-async def test_restarts_refuse_nobody(options: tuple[str, ...]) -> None:
-    async with workers(2, *options) as server:
+async def test_restarts_refuse_nobody(launch: tuple[str, ...], options: tuple[str, ...]) -> None:
+    async with workers(2, *launch, *options) as server:
         before = await server.process_ids(2)
         load = Load(server.port)
         running = start_task(load.run())
@@ -372,8 +381,10 @@ async def talk(client: ClientConnection) -> tuple[int | None, list[int], list[in
     return client.close_code, sent, received
 
 
-async def test_a_restart_that_fails_keeps_the_old_workers(tmp_path: Path) -> None:
-    async with workers(2, folder=tmp_path) as server, server.connect() as websocket:
+async def test_a_restart_that_fails_keeps_the_old_workers(
+    launch: tuple[str, ...], tmp_path: Path
+) -> None:
+    async with workers(2, *launch, folder=tmp_path) as server, server.connect() as websocket:
         before = await server.process_ids(2)
         await pid_of(websocket)
         (tmp_path / "fails").touch()
@@ -388,8 +399,8 @@ async def test_a_restart_that_fails_keeps_the_old_workers(tmp_path: Path) -> Non
         assert not before & await server.process_ids(2)
 
 
-async def test_a_second_restart_begins_anew() -> None:
-    async with workers(2) as server:
+async def test_a_second_restart_begins_anew(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
         before = await server.process_ids(2)
         server.signal(signal.SIGHUP)
         await server.logged("Restarting 2 workers")
@@ -400,8 +411,8 @@ async def test_a_second_restart_begins_anew() -> None:
         assert not [line for line in server.log if line.startswith("ERROR")]
 
 
-async def test_a_stop_during_a_restart() -> None:
-    async with workers(2) as server:
+async def test_a_stop_during_a_restart(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
         server.signal(signal.SIGHUP)
         await server.logged("Restarting 2 workers")
         server.signal()
@@ -479,7 +490,7 @@ async def test_a_new_worker_gets_the_new_connections() -> None:
         (new,) = await server.process_ids(2) - set(older_workers(server, victim))
         fresh = [await opened.enter_async_context(server.connect()) for _ in range(30)]
         counts = await spread(server, fresh)
-        assert counts[new] >= 20
+        assert counts[new] > counts.total() / 2
 
 
 def older_workers(server: Supervised, victim: int) -> list[int]:

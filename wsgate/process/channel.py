@@ -7,9 +7,25 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+from wsgate.errors import ConfigError, StartupFailed, WsgateError
+
 _LONGEST_LINE = 2**20  # bytes
 
 Line = dict[str, Any]
+
+
+def failure_line(error: WsgateError) -> Line:
+    """Return the line that reports why a process cannot start."""
+    if isinstance(error, ConfigError):
+        return {"failed": str(error), "setting": error.setting}
+    return {"failed": str(error)}
+
+
+def failure_of(line: Line) -> ConfigError | StartupFailed:
+    """Return the error that such a line reports."""
+    if "setting" in line:
+        return ConfigError(line["failed"], setting=line["setting"])
+    return StartupFailed(line["failed"])
 
 
 class Channel:

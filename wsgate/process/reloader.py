@@ -12,9 +12,9 @@ from wsgate import loggers
 from wsgate.errors import ConfigError
 from wsgate.observe.log_format import escape
 from wsgate.process.program import Program
-from wsgate.process.supervisor import Supervisor
+from wsgate.process.supervisor import End, Supervisor
 from wsgate.process.systemd import Notifier
-from wsgate.process.worker_handle import State, WorkerHandle
+from wsgate.process.worker_handle import State
 from wsgate.supervision import Supervision
 
 _INCLUDED = ("*.py",)
@@ -80,11 +80,10 @@ class ReloadingSupervisor(Supervisor):
         del starting, outdated  # the new worker does not wait for the old one's end
         return 0 if self._awaits_change or self._closing else max(missing, 0)
 
-    def _judge(self, worker: WorkerHandle, was: State) -> None:
-        del was
+    def _judge(self, end: End) -> None:
         self._awaits_change = True
         self._end_restart()
-        self._log_end(worker)
+        loggers.error.error("%s", end)
         loggers.error.info("Waiting for a change")
 
 

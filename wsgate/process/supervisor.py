@@ -12,14 +12,16 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NoReturn
 
 from wsgate import loggers
-from wsgate.errors import StartupFailed
+from wsgate.errors import StartupFailed, WsgateError
 from wsgate.observe import log_files
 from wsgate.observe.log_format import indent
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
+from wsgate.process.launchers import ForkLauncher, Launcher, SpawnLauncher
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
@@ -33,6 +35,33 @@ _LOOK = 0.25  # seconds between two looks at the health of the workers
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
 _MIB = 2**20
+_UNKNOWN = 255  # the exit status of a process whose id nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a process that nobody has asked for.
+
+    name: How the log names it. failure: Why it could not start, if it has said so. status: Its exit
+    status, or minus the signal that ended it. was_starting: It did not serve yet.
+    """
+
+    name: str
+    failure: WsgateError | None
+    status: int | None
+    was_starting: bool
+
+    def __str__(self) -> str:
+        """Return what the log says."""
+        if self.failure is not None:
+            return f"{self.name} could not start: {indent(str(self.failure))}"
+        if self.status is None or self.status >= 0:
+            return f"{self.name} has ended with status {self.status}"
+        try:
+            name = signal.Signals(-self.status).name
+        except ValueError:
+            name = f"signal {-self.status}"
+        return f"{self.name} was ended by {name}"
 
 
 class Supervisor:
@@ -59,6 +88,7 @@ class Supervisor:
         self._board: Scoreboard
         self._policy = RestartPolicy()
         self._has_served = False  # all workers of the first start were ready
+        self._launcher: Launcher = SpawnLauncher()
         self._restart = contextlib.ExitStack()  # what ends with the restart
         self._is_restarting = False
         self._is_stopping = False
@@ -82,15 +112,23 @@ class Supervisor:
             per_address = self._program.config.limit_connections_per_ip is not None
             self._board_file = scoreboard.create_file(with_addresses=per_address)
             self._board = Scoreboard(self._board_file)
+            self._launcher = self._make_launcher()
             with self._child_signals():
                 await self._run()
         finally:
+            self._launcher.close()
             self._sockets.close()
             self._notifier.close()
             if self._board_file >= 0:
                 os.close(self._board_file)
         if self._error is not None:
             raise self._error
+
+    def _make_launcher(self) -> Launcher:
+        if not self._settings.preload:
+            return SpawnLauncher()
+        sockets = [sock.fileno() for sock in self._sockets.sockets]
+        return ForkLauncher(self._program, [self._board_file, *sockets], self._changed.set)
 
     @contextlib.contextmanager
     def _child_signals(self) -> Iterator[None]:
@@ -113,6 +151,7 @@ class Supervisor:
         while True:
             self._changed.clear()
             self._reap()
+            self._note_lost_ones()
             self._look()
             self._act()
             if self._is_stopping and not self.workers:
@@ -159,6 +198,7 @@ class Supervisor:
         if not self._is_restarting:
             self._restart.enter_context(self._notifier.reloading())
         self._is_restarting = True
+        self._launcher.renew()
         for worker in self.workers:
             worker.is_outdated = True
             if worker.state is State.STARTING:
@@ -213,6 +253,9 @@ class Supervisor:
         # A worker that has ended may still say why.
         if missing <= 0 or self._closing or now < self._policy.next_start:
             return 0
+        if not self._launcher.is_ready:
+            self._launcher.prepare()
+            return 0
         dead = max(missing - outdated, 0)
         if self._settings.restart_parallel:
             return missing
@@ -249,7 +292,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         worker = WorkerHandle(row, now, self._changed.set)
         try:
-            worker.start(lambda stacks: self._assignment(row, stacks))
+            worker.start(self._launcher, lambda stacks: self._assignment(row, stacks))
         except OSError as error:  # no process or no descriptor is free
             self._board.clear(row)
             self._policy.worker_ended(now, 0.0)
@@ -287,6 +330,17 @@ class Supervisor:
                 return
             if pid in by_pid:
                 self._end(by_pid[pid], os.waitstatus_to_exitcode(status))
+            else:
+                self._launcher.take_end(pid, os.waitstatus_to_exitcode(status))
+
+    def _note_lost_ones(self) -> None:
+        """Take note of forks that have failed: nobody knows their process id."""
+        for worker in [worker for worker in self.workers if worker.is_gone]:
+            self._end(worker, _UNKNOWN)
+        failure = self._launcher.take_failure()
+        if failure is not None and not self._is_stopping:
+            self._policy.worker_ended(asyncio.get_running_loop().time(), 0.0)
+            self._judge(End("The process of --preload", failure, None, was_starting=True))
 
     def _end(self, worker: WorkerHandle, status: int) -> None:
         was, now = worker.state, asyncio.get_running_loop().time()
@@ -308,36 +362,29 @@ class Supervisor:
         await worker.close()
         if was is not State.STOPPING and not self._is_stopping:
             self._policy.worker_ended(asyncio.get_running_loop().time(), ran)
-            self._judge(worker, was)
+            self._judge(End(str(worker), worker.failure, worker.status, was is State.STARTING))
 
-    def _judge(self, worker: WorkerHandle, was: State) -> None:
-        """Log the end of a worker that nobody has asked to stop; give up at the first start."""
-        if self._has_served or worker.failure is None:
-            self._log_end(worker)
+    def _judge(self, end: "End") -> None:
+        """Log an end that nobody has asked for; give up at the first start."""
+        if self._has_served or end.failure is None:
+            loggers.error.error("%s", end)
         if self._has_served:
-            if was is State.STARTING:
-                self._keep_old(worker)
-        elif worker.failure is not None:
-            self._give_up(worker.failure)
+            if end.was_starting:
+                self._keep_old(end)
+        elif end.failure is not None:
+            self._give_up(end.failure)
         elif self._policy.failures >= GIVE_UP_AFTER:
             self._give_up(StartupFailed(f"{GIVE_UP_AFTER} workers have died at their start"))
 
-    def _log_end(self, worker: WorkerHandle) -> None:
-        if worker.failure is None:
-            loggers.error.error("%s %s", worker, _how_it_ended(worker.status))
-        else:
-            loggers.error.error("%s could not start: %s", worker, indent(str(worker.failure)))
-
-    def _keep_old(self, worker: WorkerHandle) -> None:
+    def _keep_old(self, end: "End") -> None:
         """End a restart whose new workers cannot start: the old ones stay."""
         old = self._in(State.READY, outdated=True)
         for one in old:
             one.is_outdated = False
         if self._is_restarting and old:
             self._end_restart()
-            loggers.error.error(
-                "The restart has failed: %s could not start; %d old workers stay", worker, len(old)
-            )
+            text = "The restart has failed: %s could not start; %d old workers stay"
+            loggers.error.error(text, end.name, len(old))
 
     def _give_up(self, error: Exception) -> None:
         self._error = self._error or error
@@ -406,13 +453,3 @@ def _workers(count: int) -> str:
 
 def _is_too_large(worker: WorkerHandle, limit: int | None) -> bool:
     return limit is not None and memory.resident(worker.pid) >= limit * _MIB
-
-
-def _how_it_ended(status: int | None) -> str:
-    if status is None or status >= 0:
-        return f"has ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"was ended by {name}"

@@ -5,20 +5,23 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from wsgate import loggers
-from wsgate.errors import ConfigError, StartupFailed
 from wsgate.observe.log_format import escape
 from wsgate.process import assignment as assignments
 from wsgate.process.assignment import Assignment
-from wsgate.process.channel import Channel, Line
+from wsgate.process.channel import Channel, Line, failure_of
+from wsgate.process.launchers import Launcher
 from wsgate.process.worker_process import STACK_SIGNAL
 
-_COMMAND = "import sys; from wsgate.process.worker_process import main; main(int(sys.argv[1]))"
+if TYPE_CHECKING:
+    import subprocess
+
+    from wsgate.errors import ConfigError, StartupFailed
+
 _MAX_STACK = 65_536  # bytes of a stack that are logged
 
 
@@ -50,6 +53,7 @@ class WorkerHandle:
         names: The addresses that it serves, once it is ready.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
+        is_gone: It has ended before it could say its process id.
         stack_asked_at: When it was asked for its stack; None if it was not.
     """
 
@@ -62,6 +66,7 @@ class WorkerHandle:
         self.names: list[str] = []
         self.failure: ConfigError | StartupFailed | None = None
         self.status: int | None = None
+        self.is_gone = False
         self.stack_asked_at: float | None = None
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,10 +80,11 @@ class WorkerHandle:
 
     # -- start -------------------------------------------------------------------------------------
 
-    def start(self, assign: Callable[[int], Assignment]) -> None:
+    def start(self, launcher: Launcher, assign: Callable[[int], Assignment]) -> None:
         """Start the process.
 
         Args:
+            launcher: Makes the process.
             assign: Returns what it is told; its argument is the pipe for its stack.
 
         Raises:
@@ -92,12 +98,9 @@ class WorkerHandle:
             undo.callback(os.close, self._stacks)
             theirs.callback(os.close, stacks)
             assignment = assign(stacks)
-            inherited = [their_end.fileno(), stacks, assignment.scoreboard, *assignment.sockets]
-            with _interrupts_blocked():
-                self._process = subprocess.Popen(  # noqa: S603  # this Python
-                    [*_interpreter(), "-c", _COMMAND, str(their_end.fileno())], pass_fds=inherited
-                )
-            self.pid = self._process.pid
+            self._process = launcher.launch(their_end, stacks, assignment)
+            if self._process is not None:
+                self.pid = self._process.pid
             assignments.send(own, assignment)
             undo.pop_all()
         os.set_blocking(self._stacks, False)
@@ -110,14 +113,20 @@ class WorkerHandle:
                 self._take(line)
         finally:
             self._channel.close()
+            self.is_gone = not self.pid
+            self._on_change()
 
     def _take(self, line: Line) -> None:
-        if "ready" in line:
+        if "pid" in line:
+            self.pid = line["pid"]
+            if self.state is State.STOPPING:
+                self._signal(signal.SIGTERM)
+        elif "ready" in line:
             self.names = line["ready"]
             if self.state is State.STARTING:
                 self._enter(State.READY)
         elif "failed" in line:
-            self.failure = _failure(line)
+            self.failure = failure_of(line)
         self._on_change()
 
     def _enter(self, state: State) -> None:
@@ -172,24 +181,3 @@ class WorkerHandle:
             text = os.read(self._stacks, _MAX_STACK).decode(errors="backslashreplace")
             lines = [escape(line) for line in text.splitlines() if line.strip()]
             loggers.error.error("%s was blocked here:\n%s", self, "\n".join(lines))
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in a child that is started meanwhile, until it has a handler of its own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _failure(line: Line) -> ConfigError | StartupFailed:
-    if "setting" in line:
-        return ConfigError(line["failed"], setting=line["setting"])
-    return StartupFailed(line["failed"])
-
-
-def _interpreter() -> list[str]:
-    """Return the command of this Python, with its options."""
-    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]  # noqa: SLF001  # multiprocessing uses it, too

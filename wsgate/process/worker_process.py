@@ -7,13 +7,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 
 from wsgate import loggers, streams
-from wsgate.errors import ConfigError, StartupFailed
+from wsgate.errors import ConfigError, StartupFailed, WsgateError
 from wsgate.observe import console_log
 from wsgate.process import assignment as assignments, event_loop, signals
 from wsgate.process.assignment import Assignment
-from wsgate.process.channel import Channel, Line
+from wsgate.process.channel import Channel, failure_line
 from wsgate.process.program import complete_app
 from wsgate.process.row import Row
 from wsgate.process.scoreboard import Scoreboard
@@ -25,6 +26,8 @@ STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + hasattr(signal
 
 _CONFIG_ERROR, _STARTUP_FAILED = 1, 3  # exit statuses
 _is_worker = False
+
+Load = Callable[[], App | Awaitable[App]]
 
 
 def is_worker() -> bool:
@@ -38,40 +41,46 @@ def main(descriptor: int) -> None:
     Args:
         descriptor: Of the channel to the supervisor.
     """
-    global _is_worker  # noqa: PLW0603  # it is a fact about the process
-    _is_worker = True
+    enter()
     with socket.socket(fileno=descriptor) as sock:
         assignment = assignments.receive(sock)
         if assignment is None:  # the supervisor has ended
             return
         sys.path[:] = assignment.path
         sys.argv[:] = assignment.arguments
-        sys.exit(serve(assignment, sock))
+        sys.exit(serve(assignment, sock, assignment.program.load))
 
 
-def serve(assignment: Assignment, sock: socket.socket) -> int:
+def enter() -> None:
+    """Become a worker, or the process that workers are forked from."""
+    global _is_worker  # noqa: PLW0603  # it is a fact about the process
+    _is_worker = True
+    # A terminal sends it to the supervisor, too. SIG_IGN would be inherited by the app's children.
+    signal.signal(signal.SIGINT, _do_nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def serve(assignment: Assignment, sock: socket.socket, load: Load) -> int:
     """Serve until the supervisor asks to stop or ends.
 
     Args:
         assignment: What to serve.
         sock: The channel to the supervisor.
+        load: Returns the app, or an awaitable of it.
 
     Returns:
         The exit status.
     """
-    # A terminal sends it to the supervisor, too. SIG_IGN would be inherited by the app's children.
-    signal.signal(signal.SIGINT, _do_nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     faulthandler.register(STACK_SIGNAL, file=assignment.stacks, all_threads=False)
     streams.open_missing()
     try:
         assignment.program.set_up_log()
-        _serve(assignment, sock)
+        _serve(assignment, sock, load)
     except ConfigError as error:
-        _report_failure(sock, {"failed": str(error), "setting": error.setting})
+        report_failure(sock, error)
         return _CONFIG_ERROR
     except StartupFailed as error:
-        _report_failure(sock, {"failed": str(error)})
+        report_failure(sock, error)
         return _STARTUP_FAILED
     finally:
         console_log.close()
@@ -82,17 +91,17 @@ def _do_nothing(*_: object) -> None:
     """Take a signal without an effect."""
 
 
-def _report_failure(sock: socket.socket, line: Line) -> None:
+def report_failure(sock: socket.socket, error: WsgateError) -> None:
     """Let the supervisor log why the start failed: it does so once for all workers."""
     sock.setblocking(True)
     with contextlib.suppress(OSError):
-        sock.sendall(Channel.encode(line))
+        sock.sendall(Channel.encode(failure_line(error)))
 
 
-def _serve(assignment: Assignment, sock: socket.socket) -> None:
+def _serve(assignment: Assignment, sock: socket.socket, load: Load) -> None:
     program = assignment.program
     make_loop = event_loop.factory(program.config.loop)
-    loaded = program.load()
+    loaded = load()
     event_loop.raise_file_limit()
     with contextlib.ExitStack() as handlers, event_loop.opened(make_loop) as loop:
         server = WorkerServer(complete_app(loop, loaded), assignment)

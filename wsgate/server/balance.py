@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MARGIN = 8  # connections more than the emptiest worker has, at least
 _SHARE = 64  # and a 64th of what that has: fullest to emptiest stay below 1.05
 _SHORTEST, _LONGEST = 0.005, 0.1  # seconds between two looks while paused
-_PATIENCE = 0.02  # seconds that a connection may wait while no other worker accepts any
+_PATIENCE = 0.05  # seconds that a connection may wait while no other worker accepts any
 
 
 class Pausable(Protocol):

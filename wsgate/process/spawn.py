@@ -1,0 +1,44 @@
+"""Starts a new interpreter for a process of ours, with descriptors that it inherits."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+_COMMAND = "import sys; from wsgate.process.{module} import main; main(int(sys.argv[1]))"
+
+
+def spawn(
+    module: str, channel: socket.socket, descriptors: Sequence[int]
+) -> "subprocess.Popen[bytes]":
+    """Start an interpreter that runs `main` of a module of this folder.
+
+    Args:
+        module: Its name.
+        channel: A socket for it; `main` gets the descriptor.
+        descriptors: Further ones that it inherits, with the same numbers.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+    command = [*_interpreter(), "-c", _COMMAND.format(module=module), str(channel.fileno())]
+    inherited = [channel.fileno(), *descriptors]
+    with _interrupts_blocked():
+        return subprocess.Popen(command, pass_fds=inherited)  # noqa: S603  # this Python
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT in a child that is started meanwhile, until it has a handler of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interpreter() -> list[str]:
+    """Return the command of this Python, with its options."""
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]  # noqa: SLF001  # multiprocessing uses it, too
