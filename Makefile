@@ -4,6 +4,9 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
+# Processes of the test run. Many tests wait for timeouts and other processes, so two more than there
+# are processors take less time.
+PROCESSES ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
 # More arguments for pytest: make test TESTS=tests/ws
 TESTS ?=
 # For `make chat`.
@@ -52,12 +55,12 @@ chat: $(VENV)/.ready
 # Tests of servers that speak WebSocket run twice: with the fast path and without it.
 # With TESTS there is no coverage: that of some of the tests means nothing.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --fast-path both \
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal --fast-path both \
 		$(or $(TESTS),--cov --cov-report term)
 
 # The Python modules that replace the C extensions where there is no compiler.
 plain: $(VENV)/.ready
-	$(BIN)/python -m pytest --numprocesses auto --compiled plain \
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --compiled plain \
 		tests/ws tests/server tests/testing tests/fuzz $(TESTS)
 
 # Leak detection is off: Python does not free everything at its exit.
