@@ -1,10 +1,13 @@
 import errno
 import io
 import os
+import select
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from wsgate.observe.log_writer import (
     LineWriter,
@@ -209,3 +212,46 @@ def test_write_to_a_non_blocking_pipe_waits() -> None:
         thread.join(30)
     assert b"".join(received) == sent
     assert not writer.is_failing
+
+
+# -- several processes on one pipe -----------------------------------------------------------------
+
+
+def test_lines_of_several_processes_are_not_mixed() -> None:
+    # A reader that is slow makes the pipe full, so that writes are cut where they may be.
+    reader, end = os.pipe()
+    children = []
+    for name in b"ab":
+        if not (child := os.fork()):
+            line = bytes([name]) * 96 + b"\n"
+            writer = LineWriter(lambda data: os.write(end, data), _never, _never)
+            writer.write([line] * 5_000)
+            os._exit(0)
+        children.append(child)
+    os.close(end)
+    with os.fdopen(reader, "rb") as pipe:
+        lines = set(pipe)
+    assert lines == {b"a" * 96 + b"\n", b"b" * 96 + b"\n"}
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def _never(*_: object) -> Any:
+    raise AssertionError("no line is lost")
+
+
+@given(st.lists(st.integers(0, 9_000), min_size=1, max_size=20))
+def test_pieces_are_whole_lines(sizes: list[int]) -> None:
+    lines = [b"x" * size + b"\n" for size in sizes]
+    pieces: list[bytes] = []
+
+    def write(data: bytes) -> int:
+        pieces.append(data)
+        return len(data)
+
+    writer = LineWriter(write, _never, _never)
+    writer.write(lines)
+    assert b"".join(pieces) == b"".join(lines)
+    for piece in pieces:
+        assert piece.endswith(b"\n")
+        assert len(piece) <= select.PIPE_BUF or piece.count(b"\n") == 1

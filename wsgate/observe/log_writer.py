@@ -103,7 +103,7 @@ class LineWriter:
         error = None
         try:
             while written < len(data):
-                written += self._write(data[written:])
+                written += self._write(_next_piece(data, written))
         except Exception as caught:  # noqa: BLE001  # the host's stream may raise anything
             error = caught
         if written:
@@ -121,6 +121,19 @@ class LineWriter:
 
     def close(self, timeout: float) -> None:
         """Do nothing: the stream belongs to the program."""
+
+
+def _next_piece(data: bytes, start: int) -> bytes:
+    """Return the next whole lines of data, as many as a pipe takes in one step.
+
+    The lines of several workers go into one pipe. Only writes of up to PIPE_BUF bytes are not mixed
+    with those of others (POSIX, write()), so a longer line may be.
+    """
+    end = start + select.PIPE_BUF
+    if end >= len(data):
+        return data[start:]
+    after_line = data.rfind(b"\n", start, end) + 1 or data.find(b"\n", end) + 1
+    return data[start : after_line or len(data)]
 
 
 def make_descriptor_write(stream: TextIO) -> Write:
