@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import os
-import sys
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,19 @@ async def _answer(path: str) -> bytes:
         os._exit(5)
     elif path == "/grow":
         _held.append(b"x" * 2**26)
+    elif path == "/ignore":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif path == "/orphan":
+        return _start_orphan()
     elif path == "/wait":
         await asyncio.sleep(3600)
-    elif path == "/threads":
-        return str(len(sys._current_frames())).encode()
     return str(os.getpid()).encode()
+
+
+def _start_orphan() -> bytes:
+    """Start a process whose parent ends at once, so that it becomes a child of process 1."""
+    subprocess.run(["sh", "-c", "sleep 0.1 &"], check=True)
+    return b"started"
 
 
 def _block() -> None:

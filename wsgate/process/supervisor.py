@@ -161,7 +161,8 @@ class Supervisor:
                     await self._changed.wait()
         if self._closing:
             await asyncio.wait(self._closing)
-        loggers.error.info("Stopped")
+        if self._error is None:
+            loggers.error.info("Stopped")
 
     # -- orders ------------------------------------------------------------------------------------
 
@@ -170,7 +171,8 @@ class Supervisor:
         if self._is_stopping:
             return
         self._is_stopping = True
-        loggers.error.info("Shutting down %s", _workers(len(self.workers)))
+        if self._error is None:
+            loggers.error.info("Shutting down %s", _workers(len(self.workers)))
         self._notifier.stopping(stop_seconds(self._program.config))
         self._board.finish()
         # From here on only the workers have the sockets: with the last one they are closed.
