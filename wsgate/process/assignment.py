@@ -25,6 +25,7 @@ class Assignment:
         row: Its row of the scoreboard.
         count: How many workers the server has.
         scoreboard: Descriptor of the scoreboard's file.
+        beat: Seconds between two signs that its event loop runs.
         stacks: Descriptor of the pipe for its stack, should its event loop be blocked.
         sockets: Descriptors of the listening sockets.
         inherited: Those of them that another program has as well, such as systemd.
@@ -36,6 +37,7 @@ class Assignment:
     row: int
     count: int
     scoreboard: int
+    beat: float
     stacks: int
     sockets: list[int]
     inherited: list[int]

@@ -1,5 +1,6 @@
 """A worker's row of the scoreboard: what it lets the others know, and what it knows of them."""
 
+import time
 from hashlib import blake2b
 
 from wsgate.process.scoreboard import Field, Scoreboard
@@ -34,10 +35,10 @@ class Row:
         """Write what it counts for an address."""
         self._board.put_address(self._number, _key(address), count)
 
-    def report_beat(self, now: float, lag: float) -> None:
-        """Write when its event loop ran, and how late that was."""
+    def report_beat(self, lag: float) -> None:
+        """Write that its event loop runs now, and by how many seconds it was late."""
         self._board.put(self._number, Field.LAG, int(lag * 1e6))
-        self._board.put(self._number, Field.BEAT, int(now * 1e6))
+        self._board.put(self._number, Field.BEAT, int(time.monotonic() * 1e6))
 
     def report_accepting(self, *, accepting: bool) -> None:
         """Write whether it takes part in accepting."""

@@ -21,6 +21,7 @@ from wsgate.observe import log_files
 from wsgate.observe.log_format import indent
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
+from wsgate.process.heartbeat import interval_of
 from wsgate.process.launchers import ForkLauncher, Launcher, SpawnLauncher
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
@@ -313,6 +314,7 @@ class Supervisor:
             row=row,
             count=self.target,
             scoreboard=self._board_file,
+            beat=interval_of(self._settings.timeout_worker_healthcheck),
             stacks=stacks,
             sockets=[sock.fileno() for sock in self._sockets.sockets],
             inherited=[sock.fileno() for sock in self._sockets.inherited],

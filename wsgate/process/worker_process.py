@@ -15,6 +15,7 @@ from wsgate.observe import console_log
 from wsgate.process import assignment as assignments, event_loop, signals
 from wsgate.process.assignment import Assignment
 from wsgate.process.channel import Channel, failure_line
+from wsgate.process.heartbeat import Heartbeat
 from wsgate.process.program import complete_app
 from wsgate.process.row import Row
 from wsgate.process.scoreboard import Scoreboard
@@ -169,6 +170,7 @@ class WorkerServer(Server):
         self._row = Row(board, assignment.row, assignment.count)
         super().__init__(app, assignment.program.config, siblings=self._row)
         self._shared = SharedSockets(assignment, board)
+        self._heartbeat = Heartbeat(self._row, assignment.beat)
         self._channel: Channel | None = None
         self.worker.ask_to_stop = self._row.report_worn  # a new worker is started first
 
@@ -180,9 +182,11 @@ class WorkerServer(Server):
         """
         self._channel = await Channel.open(sock.dup())
         listening = asyncio.create_task(self._listen(self._channel))
+        self._heartbeat.start()
         try:
             await self.serve(handle_signals=False)
         finally:
+            self._heartbeat.stop()
             listening.cancel()
             await asyncio.wait([listening])
             self._channel.close()

@@ -27,14 +27,6 @@ class Siblings(Protocol):
     def report_address(self, address: str, count: int) -> None:
         """Let the others know what this worker counts for an address of clients."""
 
-    def report_beat(self, now: float, lag: float) -> None:
-        """Let the supervisor know that the event loop runs.
-
-        Args:
-            now: Time of the monotonic clock in seconds.
-            lag: By how many seconds the loop was late.
-        """
-
     def report_accepting(self, *, accepting: bool) -> None:
         """Let the others know whether this worker takes part in accepting."""
 
@@ -66,9 +58,6 @@ class NoSiblings:
         """Do nothing."""
 
     def report_address(self, address: str, count: int) -> None:
-        """Do nothing."""
-
-    def report_beat(self, now: float, lag: float) -> None:
         """Do nothing."""
 
     def report_accepting(self, *, accepting: bool) -> None:

@@ -250,9 +250,7 @@ class Worker:
         Returns:
             Seconds until the next call.
         """
-        now = self._time()
-        late = now - self._next_tick
-        self.siblings.report_beat(now, max(late, 0.0))
+        late = self._time() - self._next_tick
         if late > BLOCKED:
             self._blocked_time += late
             loggers.error.warning(
