@@ -33,6 +33,7 @@ from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
 
 _LOOK = 0.25  # seconds between two looks at the health of the workers
+_SLOW_START = 30.0  # seconds after which the log says what a worker does instead of starting
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
 _MIB = 2**20
@@ -97,7 +98,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._looked_at = 0.0
-        self._limits: dict[WorkerHandle, float] = {}  # when each is too old
+        self._lifetimes: dict[WorkerHandle, float] = {}  # seconds that each may serve
 
     async def serve(self) -> None:
         """Run the workers until `stop`.
@@ -303,7 +304,7 @@ class Supervisor:
             return False
         self.workers.append(worker)
         lifetime = self._settings.worker_max_lifetime
-        self._limits[worker] = now + lifetime * random.uniform(*_LIFETIME)  # noqa: S311  # no secret
+        self._lifetimes[worker] = lifetime * random.uniform(*_LIFETIME)  # noqa: S311  # no secret
         return True
 
     def _assignment(self, row: int, stacks: int) -> Assignment:
@@ -351,7 +352,7 @@ class Supervisor:
         ran = now - worker.changed_at if was is State.READY else 0.0
         worker.ended(status)
         self.workers.remove(worker)
-        self._limits.pop(worker, None)
+        self._lifetimes.pop(worker, None)
         self._board.clear(worker.row)
         closing = asyncio.get_running_loop().create_task(self._close(worker, was, ran))
         self._closing.add(closing)
@@ -411,6 +412,8 @@ class Supervisor:
                 self._check_wear(worker, now)
             elif worker.state is State.STOPPING:
                 self._check_stop(worker, now)
+            else:
+                self._check_start(worker, now)
             worker.log_stack()
 
     def _check_beat(self, worker: WorkerHandle, now: float) -> None:
@@ -427,10 +430,10 @@ class Supervisor:
     def _check_wear(self, worker: WorkerHandle, now: float) -> None:
         if worker.is_outdated:
             return
-        limit, settings = self._limits[worker], self._settings
+        settings = self._settings
         if self._board.get(worker.row, Field.WORN):
             reason = "has served --limit-max-requests"
-        elif settings.worker_max_lifetime and now >= limit:
+        elif settings.worker_max_lifetime and now - worker.changed_at >= self._lifetimes[worker]:
             reason = "has reached --worker-max-lifetime"
         elif _is_too_large(worker, settings.worker_max_rss):
             reason = "has reached --worker-max-rss"
@@ -438,6 +441,12 @@ class Supervisor:
             return
         loggers.error.info("%s %s: it is replaced", worker, reason)
         worker.is_outdated = True
+
+    def _check_start(self, worker: WorkerHandle, now: float) -> None:
+        seconds = now - worker.changed_at
+        if seconds >= _SLOW_START and worker.stack_asked_at is None:
+            loggers.error.warning("%s has been starting for %.0f s", worker, seconds)
+            worker.ask_for_stack(now)
 
     def _check_stop(self, worker: WorkerHandle, now: float) -> None:
         if now - worker.changed_at >= longest_stop(self._program.config):

@@ -53,7 +53,7 @@ class WorkerHandle:
         names: The addresses that it serves, once it is ready.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
-        is_gone: It has ended before it could say its process id.
+        is_gone: It has ended, and was reaped before its process id was known.
         stack_asked_at: When it was asked for its stack; None if it was not.
     """
 
@@ -113,7 +113,7 @@ class WorkerHandle:
                 self._take(line)
         finally:
             self._channel.close()
-            self.is_gone = not self.pid
+            self.is_gone = not self._exists()
             self._on_change()
 
     def _take(self, line: Line) -> None:
@@ -124,6 +124,7 @@ class WorkerHandle:
         elif "ready" in line:
             self.names = line["ready"]
             if self.state is State.STARTING:
+                self.stack_asked_at = None
                 self._enter(State.READY)
         elif "failed" in line:
             self.failure = failure_of(line)
@@ -144,6 +145,14 @@ class WorkerHandle:
     def kill(self) -> None:
         """End it at once. Safe in a signal handler."""
         self._signal(signal.SIGKILL)
+
+    def _exists(self) -> bool:
+        if not self.pid:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, 0)
+            return True
+        return False
 
     def _signal(self, number: int) -> None:
         if self.status is None and self.pid:
@@ -180,4 +189,4 @@ class WorkerHandle:
         with contextlib.suppress(BlockingIOError):
             text = os.read(self._stacks, _MAX_STACK).decode(errors="backslashreplace")
             lines = [escape(line) for line in text.splitlines() if line.strip()]
-            loggers.error.error("%s was blocked here:\n%s", self, "\n".join(lines))
+            loggers.error.error("%s is here:\n%s", self, "\n".join(lines))
