@@ -10,6 +10,7 @@ from wsgate.config import SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.server.worker import Worker
 from wsgate.settings import Setting
+from wsgate.supervision import SUPERVISION_SETTINGS, Supervision
 
 LINK = "tcp://10.0.0.1:80"
 PARAMETERS = [p for p in cli.main.params if isinstance(p, environment.Parameter)]
@@ -38,6 +39,8 @@ def options(monkeypatch: pytest.MonkeyPatch) -> Options:
     def run(app_name: str, *, factory: bool, app_dir: str, interface: str, **options: Any) -> None:
         kept.update(options, app=app_name, factory=factory, app_dir=app_dir, interface=interface)
         options.pop("log_config", None)
+        of_supervisor = {one.name for one in SUPERVISION_SETTINGS}
+        Supervision(**{name: options.pop(name) for name in of_supervisor})
         Worker(app, Config(**options))
 
     monkeypatch.setattr(cli, "run", run)

@@ -258,9 +258,9 @@ class WebSocket(MessageReader):
         self.wire.hand_to(self)
         if early:
             self.data(early)
+            self.pump()  # resumes reading, which is paused after many early bytes
         if worker.stopping:
             worker.call_soon(self.drain)
-            self.pump()  # resumes reading, which is paused after many early bytes
 
     # -- what the wire reports ---------------------------------------------------------------------
 
