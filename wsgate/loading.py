@@ -42,7 +42,7 @@ def load(
         ConfigError: its cause is the exception of the user's code.
     """
     if app_dir is not None:
-        _add_to_path(app_dir)
+        add_to_path(app_dir)
     candidate: object = _find(app) if isinstance(app, str) else app
     subject = f'"{app}" is' if isinstance(app, str) else "the app is"
     if factory or (interface in _ASGI_3 and _is_factory(candidate)):
@@ -67,7 +67,8 @@ async def complete(app: App | Awaitable[App]) -> App:
 # -- modules and attributes ------------------------------------------------------------------------
 
 
-def _add_to_path(folder: str | os.PathLike[str]) -> None:
+def add_to_path(folder: str | os.PathLike[str]) -> None:
+    """Let a folder be searched for modules first. Raises ConfigError if it does not exist."""
     try:
         sys.path.insert(0, os.path.realpath(folder, strict=True))
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 from wsgate import env_file as variables, loggers, streams, threads
 from wsgate.config import Config, Loop
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
-from wsgate.loading import complete, load
+from wsgate.loading import add_to_path, complete, load
 from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
 from wsgate.observe.message_trace import trace
@@ -60,13 +60,15 @@ def run(
     _check_no_running_loop()
     streams.open_missing()
     config = _config_of(interface, options)
+    if app_dir is not None:  # now: a configuration of logging may name classes of the app
+        add_to_path(app_dir)
     _set_up_log(log_config, config)
     try:
         if env_file is not None:
             variables.load(env_file)
         make_loop = _loop_factory(config.loop)
         with _causes_logged():
-            loaded = load(app, factory=factory, app_dir=app_dir, interface=interface)
+            loaded = load(app, factory=factory, interface=interface)
         _raise_file_limit()
         _serve_in_new_loop(make_loop(), loaded, config)
     except StartupFailed as error:
