@@ -56,7 +56,15 @@ def test_line_of_a_status_without_a_phrase_and_a_client_without_an_address(
 
 def test_line_of_a_refused_handshake(caplog: pytest.LogCaptureFixture) -> None:
     log_event(REFUSED)
-    assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /chat?x=1" 403 Forbidden']
+    reason = "403 Forbidden (the origin is not allowed)"
+    assert caplog.messages == [f'127.0.0.1:50000 - "WebSocket /chat?x=1" {reason}']
+    caplog.clear()
+    log_event(REFUSED._replace(reason="100% s\n"))
+    log_event(REFUSED._replace(reason=""))
+    assert [line.partition(" 403 ")[2] for line in caplog.messages] == [
+        "Forbidden (100% s\\n)",
+        "Forbidden",
+    ]
 
 
 def test_line_of_an_opened_websocket(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +72,7 @@ def test_line_of_an_opened_websocket(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /a\\\\b" [accepted]']
 
 
-@pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne")])
+@pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne"), ("%d 5%", " %d 5%")])
 def test_line_of_a_closed_websocket(
     caplog: pytest.LogCaptureFixture, reason: str, text: str
 ) -> None:
@@ -73,6 +81,22 @@ def test_line_of_a_closed_websocket(
         '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'
     )
     assert caplog.messages == [line % text]
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        (REQUEST, ("127.0.0.1:50000", "GET", "/chat?x=1", "1.1", 200)),
+        (REFUSED, ("127.0.0.1:50000", "WebSocket", "/chat?x=1", "1.1", 403)),
+        (OPENED, ("127.0.0.1:50000", "WebSocket", "/a\\\\b", "1.1", 101)),
+        (CLOSED, ("127.0.0.1:50000", "WebSocket", "/chat?x=1", "1.1", 1001)),
+    ],
+)
+def test_each_record_has_the_arguments_of_uvicorns(
+    caplog: pytest.LogCaptureFixture, event: Event, arguments: tuple[object, ...]
+) -> None:
+    log_event(event)
+    assert caplog.records[0].args == arguments
 
 
 # -- events without a line -------------------------------------------------------------------------
