@@ -17,7 +17,7 @@ from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
 from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.fields import normalize_headers
+from wsgate.fields import is_token, normalize_headers
 from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
 from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import head_limits
@@ -330,6 +330,9 @@ def _deflate_settings(config: Config) -> DeflateSettings:
 
 
 def _fixed_headers(config: Config) -> list[Header]:
+    for given, _ in config.headers:
+        if not (given.isascii() and is_token(given.encode())):
+            raise ConfigError(f"--header: {given!r} is not the name of a header", setting="headers")
     try:
         own = normalize_headers(
             (n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers
