@@ -23,6 +23,7 @@ import wsgate
 from wsgate import cli
 from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
+from wsgate.foreign_options import INSTEAD
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0  # seconds for a process on a loaded machine
@@ -609,6 +610,8 @@ def test_older_clicks_have_parameters_that_are_not_generic(
     assert again._HeaderType().convert("a:b", None, None) == ("a", "b")
 
 
+LOOPS = "'auto', 'asyncio', 'uvloop', 'none'"
+
 # -- invalid command lines -------------------------------------------------------------------------
 
 
@@ -622,6 +625,18 @@ def test_older_clicks_have_parameters_that_are_not_generic(
         ),
         (["--loop", "trio"], "Invalid value for '--loop': 'trio' is not one of "),
         (["--log-level", "loud"], "Invalid value for '--log-level': 'loud' is not one of "),
+        (
+            ["--loop", "a:b"],
+            f"Invalid value for '--loop': 'a:b' is not one of {LOOPS}; wsgate takes no",
+        ),
+        (
+            ["--ws-deflate-context-takeover", "--port", "1"],
+            "Invalid value for '--ws-deflate-context-takeover': '--port' is neither true nor false",
+        ),
+        (["-b", "0.0.0.0:80"], "No such option: -b; use --host HOST --port PORT, or --uds PATH"),
+        (["--bind=a"], "No such option: --bind; use --host HOST --port PORT, or --uds PATH"),
+        (["-k", "uvloop"], "No such option: -k; leave it out: there is one kind of worker"),
+        (["-w4"], "No such option: -w; use --workers"),
         (["--ws-ping-timeout", "soon"], "Invalid value for '--ws-ping-timeout': 'soon' is not a "),
         (["--header", "x"], "Invalid value for '--header': 'x' is not of the form NAME:VALUE"),
         (["--nonsense"], "No such option"),
@@ -634,10 +649,33 @@ def test_a_command_line_that_cannot_be_parsed(calls: Calls, args: list[str], lin
     assert calls == []
 
 
+def test_an_option_of_another_server_is_none_of_ours() -> None:
+    known = {name for one in cli.main.params for name in (*one.opts, *one.secondary_opts)}
+    assert not known & INSTEAD.keys()
+    named = {name for text in INSTEAD.values() for name in re.findall(r"--[a-z][-a-z]+", text)}
+    assert named <= known
+
+
+@pytest.mark.parametrize("level", ["INFO", "info", "Info"])
+def test_a_level_may_be_in_any_case(calls: Calls, level: str) -> None:
+    assert invoke("main:app", "--log-level", level).output == ""
+    assert invoke("main:app", WSGATE_LOG_LEVEL=level).output == ""
+    assert [options["log_level"] for _, options in calls] == ["info", "info"]
+
+
+def test_a_variable_of_a_switch_is_true_or_false(calls: Calls) -> None:
+    result = invoke("main:app", WSGATE_ACCESS_LOG="maybe")
+    assert result.exit_code == 2
+    assert result.output.endswith(
+        "Error: Invalid value for WSGATE_ACCESS_LOG: 'maybe' is neither true nor false\n"
+    )
+
+
 def test_no_app_at_all() -> None:
     result = invoke()
     assert result.exit_code == 2
-    assert result.output.endswith("Error: Missing argument 'APP'.\n")
+    ways = 'as in `wsgate main:app`, by `app = "main:app"` in wsgate.toml, or in WSGATE_APP'
+    assert result.output.endswith(f"Error: Missing argument 'APP'. Name it {ways}\n")
 
 
 @pytest.mark.parametrize(
@@ -752,6 +790,8 @@ def ended(folder: Path, *args: str, **options: Any) -> tuple[int, str]:
         (["exits:app"], r'could not import "exits": SystemExit \(.*exits\.py, line 2\)'),
         (["apps:app", "--app-dir", "nowhere"], r"--app-dir nowhere: No such file or directory"),
         (["apps"], r'"apps" is not of the form "module:attribute"'),
+        (["apps.py"], r'"apps.py" is not .*"; did you mean apps:app\?'),
+        (["apps.py:make"], r"could not .* no such module; did you mean apps:make\?"),
         (["apps:nothing"], r'attribute "nothing" not found in "apps" \(.*apps\.py\)'),
         (["apps:number"], r'"apps:number" is 7, not an ASGI app'),
         (

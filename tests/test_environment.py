@@ -84,12 +84,12 @@ def test_the_name_takes_precedence_over_an_alias_in_the_environment(options: Opt
         ("WSGATE_PORT", "http", "'http' is not a valid integer"),
         ("WSGATE_PORT", "10.0.0.1:80", "'10.0.0.1:80' is not a valid integer"),
         ("WSGATE_WS_PING_TIMEOUT", "soon", "'soon' is not a valid float"),
-        ("WSGATE_LOG_LEVEL", "INFO", "'INFO' is not one of"),
-        ("WSGATE_ACCESS_LOG", "maybe", "'maybe' is not a valid boolean"),
-        ("WSGATE_WS_FAST_LANE", "maybe", "'maybe' is not a valid boolean"),
-        ("WSGATE_RESET_CONTEXTVARS", "maybe", "'maybe' is not a valid boolean"),
-        ("WSGATE_FACTORY", "maybe", "'maybe' is not a valid boolean"),
-        ("WSGATE_WS_PER_MESSAGE_DEFLATE", "maybe", "'maybe' is not a valid boolean"),
+        ("WSGATE_LOG_LEVEL", "loud", "'loud' is not one of"),
+        ("WSGATE_ACCESS_LOG", "maybe", "'maybe' is neither true nor false"),
+        ("WSGATE_WS_FAST_LANE", "maybe", "'maybe' is neither true nor false"),
+        ("WSGATE_RESET_CONTEXTVARS", "maybe", "'maybe' is neither true nor false"),
+        ("WSGATE_FACTORY", "maybe", "'maybe' is neither true nor false"),
+        ("WSGATE_WS_PER_MESSAGE_DEFLATE", "maybe", "'maybe' is neither true nor false"),
         ("WSGATE_HEADER", "X-A: b\nnone", "'none' is not of the form NAME:VALUE"),
         ("WSGATE_HEADERS", "none", "'none' is not of the form NAME:VALUE"),
         ("WSGATE_LIMIT_REQUEST_HEAD", "x", "'x' is not a valid integer"),
@@ -196,7 +196,7 @@ def test_the_address_of_a_service_is_ignored_everywhere(
         assert (result.exit_code, result.output) == (0, warnings)
     else:
         assert result.output.startswith(warnings)
-        assert result.output.endswith("Error: Missing argument 'APP'.\n")
+        assert result.output.endswith(" or in WSGATE_APP\n")
 
 
 def test_no_warning_where_the_command_line_sets_the_option(options: Options) -> None:

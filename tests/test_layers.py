@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "loading": {"diagnosis", "loggers", "interfaces"},
     "settings": set(),
     "answers": {"settings"},
+    "foreign_options": set(),
     "config": {"settings", "answers"},
     "env_file": {"text_file"},
     "config_file": {"settings", "text_file"},
@@ -54,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {"config", "server", "process"},
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
-        *("config_file", "env_file", "show_config"),
+        *("config_file", "env_file", "show_config", "foreign_options"),
     },
     "__init__": {"config", "process"},
     "__main__": {"cli"},

@@ -85,8 +85,9 @@ def _package(app: object) -> str:
 def _find(name: str) -> object:
     module_name, _, attributes = name.partition(":")
     if not (attributes and all(module_name.split("."))):
-        raise ConfigError(f'"{name}" is not of the form "module:attribute"', setting="app")
-    module = _import(module_name)
+        fault = f'"{name}" is not of the form "module:attribute"'
+        raise ConfigError(fault + _suggestion(module_name, attributes or "app"), setting="app")
+    module = _import(module_name, attributes)
     value: object = module
     for attribute in attributes.split("."):
         try:
@@ -100,16 +101,25 @@ def _find(name: str) -> object:
     return value
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, attributes: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except _FAILURES as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             missing = f'could not import module "{name}": no such module'
-            raise ConfigError(missing, setting="app") from None
+            raise ConfigError(missing + _suggestion(name, attributes), setting="app") from None
         raise ConfigError(
             f'could not import "{name}": {error_summary(error, _package(name))}'
         ) from error
+
+
+def _suggestion(module: str, attributes: str) -> str:
+    """Return the end of an error for a module that is named by its file, or nothing."""
+    folder, _, file = module.rpartition("/")
+    if not (folder or file.endswith(".py")):
+        return ""
+    before = f"--app-dir {folder} " if folder else ""
+    return f"; did you mean {before}{file.removesuffix('.py')}:{attributes}?"
 
 
 def _origin(module: ModuleType) -> str:
@@ -166,6 +176,8 @@ def _check_app(app: Callable[..., Any], subject: str) -> App:
         fault = "an instance of the class may be one"
     elif _fits(app, *_WSGI_ARGUMENTS, follow_wrapped=False):
         fault += "; a WSGI app needs --interface wsgi"
+    elif _fits(app, "scope", follow_wrapped=False):
+        fault += "; an ASGI 2 app needs --interface asgi2"
     raise ConfigError(f"{subject} {short_repr(app)}, not an ASGI app: {fault}", setting="app")
 
 

@@ -271,6 +271,9 @@ class Worker:
         ):
             if trusted:
                 trust_named_sockets(option, trusted, sockets)
+        if self.proxies and not self.proxies.trusts_somebody:
+            text = "--proxy-allow-from names no proxy that could connect"
+            raise ConfigError(text, setting="proxy_allow_from")
 
     def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
