@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from wsgate.config import SETTINGS, Config
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.settings import Kind, Setting
 
@@ -585,6 +585,17 @@ def test_a_name_unlike_any_other_is_only_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         config_of(tea=True)
     assert str(raised.value) == "there is no setting tea"
+
+
+@pytest.mark.parametrize("name", [one.name for one in PROGRAM_SETTINGS])
+def test_a_setting_of_the_program_says_where_it_belongs(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_of(**{name: "x"})
+    assert "wsgate.run()" in str(raised.value)
+    with pytest.raises(
+        ConfigError, match=r"^only wsgate\.run\(\) and wsgate\.serve\(\) take app_dir$"
+    ):
+        config_of(app_dir="src")
 
 
 ALIASES = [

@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "process": {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
-        "env_file",
+        *("env_file", "diagnosis"),
     },
     "testing": {"config", "server", "process"},
     "cli": {

@@ -15,6 +15,7 @@ from wsgate.settings import (
     accept_aliases,
     accept_answered,
     keyword,
+    refuse_names,
     setting,
     settings_of,
 )
@@ -107,6 +108,18 @@ def _empty_for_none(value: object) -> object:
     return () if value is None else value
 
 
+# The settings of a program that are no settings of its server.
+_ELSEWHERE = {
+    "app": "the app is the first argument of wsgate.run(), wsgate.serve() and wsgate.Server()",
+    **{
+        name: f"only wsgate.run() and wsgate.serve() take {name}"
+        for name in ("factory", "interface", "app_dir")
+    },
+    **{name: f"only wsgate.run() takes {name}" for name in ("env_file", "log_config")},
+}
+
+
+@refuse_names(_ELSEWHERE)
 @accept_answered(Answers)
 @accept_aliases
 @dataclass(frozen=True, slots=True, kw_only=True)

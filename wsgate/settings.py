@@ -419,6 +419,27 @@ def accept_answered(answered: type[Any]) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
+def refuse_names(reasons: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """Let the constructor of a class of settings refuse some names, each with a reason.
+
+    They belong elsewhere: a similar name, which the error would suggest, has nothing to do with it.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        construct = cls.__init__
+
+        @functools.wraps(construct)
+        def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
+            for name in options.keys() & reasons.keys():
+                raise ConfigError(reasons[name])
+            construct(self, **options)
+
+        cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same
+        return cls
+
+    return decorate
+
+
 def names_of(settings: Iterable[Setting]) -> dict[str, str]:
     """Return all names that settings have in Python, each with the name of its setting."""
     return {alias: one.name for one in settings for alias in (*one.aliases, one.name)}

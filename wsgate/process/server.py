@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 
 from wsgate.config import Config
+from wsgate.diagnosis import short_repr
+from wsgate.errors import ConfigError
 from wsgate.observe import log_files
 from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
@@ -30,7 +32,7 @@ class Server:
         notifier: Reports start and stop to systemd; by default nothing is reported.
 
     Raises:
-        ConfigError: A setting is invalid.
+        ConfigError: A setting is invalid, or an argument is something else.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
         notifier: Notifier | None = None,
     ) -> None:
+        _check_arguments(app, config)
         self.config = config or Config()
         self.worker = Worker(app, self.config, clock)
         self._notifier = notifier or Notifier()
         self._sockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
         self._is_running = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which `serve` runs
         self._stop_requested = asyncio.Event()
         self.worker.ask_to_stop = self.ask_to_stop
 
@@ -66,7 +70,7 @@ class Server:
             ConfigError: A socket cannot be opened.
             StartupFailed: The app's startup failed.
         """
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         handling = signals.handle(loop, self.ask_to_stop, reload=self.reload)
         with handling if handle_signals else contextlib.nullcontext():
             try:
@@ -114,6 +118,23 @@ class Server:
         """Stop `serve` gracefully; returns at once. Not thread-safe."""
         self._stop_requested.set()
 
+    @property
+    def should_exit(self) -> bool:
+        """Whether a stop was requested. Set it to True to stop, from any thread, as in uvicorn."""
+        return self._stop_requested.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if not value and self.should_exit:
+            raise ValueError("a stop cannot be taken back")
+        if not value:
+            return
+        if self._loop is None:  # it is not being served
+            self.ask_to_stop()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.ask_to_stop)
+
     def reload(self) -> None:
         """Reopen the log files, read the certificates anew, and report that to systemd.
 
@@ -133,6 +154,21 @@ class Server:
                 await self._lifecycle.stop(self._sockets)
             finally:
                 self._notifier.close()
+
+
+def _check_arguments(app: object, config: object) -> None:
+    """Raise ConfigError, with the right call, for what uvicorn's Server or `run` would take."""
+    if isinstance(app, Config):
+        raise ConfigError("the app is the first argument: wsgate.Server(app, config)")
+    if isinstance(app, str):
+        raise ConfigError(
+            f'wsgate.Server takes the app itself, not "{app}": wsgate.run() and wsgate.serve() '
+            "import it"
+        )
+    if not callable(app):
+        raise ConfigError(f"the app is {short_repr(app)}, not an ASGI app")
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(f"the settings are a wsgate.Config, not {short_repr(config)}")
 
 
 def _stop_seconds(config: Config) -> float | None:
