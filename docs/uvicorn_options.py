@@ -58,7 +58,7 @@ DIFFERENCES: dict[str, str] = {
     "--ssl-ca-certs": "",
     "--ssl-ciphers": "",
     "--header": "",
-    "--version": "",
+    "--version": "a second line says whether the C extensions are used",
     "--app-dir": "",
     "--h11-max-incomplete-event-size": "another name of `--limit-request-head`: it limits each "
     "head, with either parser",

@@ -1,5 +1,6 @@
 """The command line: its options are made from the declarations of the settings."""
 
+import importlib
 import os
 import platform
 import signal
@@ -255,12 +256,25 @@ def _print_help(context: click.Context, _: click.Parameter, value: bool) -> None
         context.exit()
 
 
+_EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._fast_path")
+
+
+def _extensions_text() -> str:
+    """Return whether the C extensions are used, for people who wonder about the speed."""
+    try:
+        for name in _EXTENSIONS:
+            importlib.import_module(name)
+    except ImportError:
+        return "without C extensions: no compiler was found at the installation, so it is slower"
+    return "with C extensions"
+
+
 def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
     _print(
         f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
-        f"{platform.python_version()} on {platform.system()}\n"
+        f"{platform.python_version()} on {platform.system()}\n{_extensions_text()}\n"
     )
     context.exit()
 
