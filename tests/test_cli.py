@@ -352,6 +352,17 @@ def test_what_is_shown_is_a_file_that_sets_the_same(calls: Calls, here: Path) ->
     assert {**from_file, **as_lists} == {**given, **as_lists}
 
 
+def test_the_page_about_configuration_shows_what_is_printed(here: Path) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    (file,) = re.findall(r"(?s)```toml\n(.*?)```", page)
+    (here / "wsgate.toml").write_text(file)
+    command, *lines = re.findall(r"(?s)```console\n(.*?)```", page)[0].splitlines()
+    assert command.startswith("$ WSGATE_PORT=9001 wsgate --show-config --backlog 100 | grep ")
+    output = invoke("--show-config", "--backlog", "100", WSGATE_PORT="9001").output.splitlines()
+    assert len(lines) == 5
+    assert set(lines) <= set(output)
+
+
 def test_a_secret_is_not_shown() -> None:
     files = ("--ssl-certfile", "cert.pem", "--ssl-keyfile-password", "hunter2")
     output = invoke("--show-config", *files).output

@@ -1,5 +1,7 @@
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +99,22 @@ def test_each_record_has_the_arguments_of_uvicorns(
 ) -> None:
     log_event(event)
     assert caplog.records[0].args == arguments
+
+
+def test_the_filter_of_the_page_keeps_health_checks_out(caplog: pytest.LogCaptureFixture) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
+    (example,) = re.findall(r"(?s)### Leave out some lines.*?```python\n(.*?)```", page)
+    names: dict[str, Any] = {}
+    try:
+        exec(example, names)  # our own page
+        for target in (b"/healthz", b"/healthz?x", b"/"):
+            log_event(REQUEST._replace(target=target))
+        log_event(CLOSED)
+    finally:
+        loggers.access.logger.removeFilter(names["is_no_health_check"])
+    assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == [
+        *("/healthz?x", "/", "/chat?x=1")
+    ]
 
 
 # -- events without a line -------------------------------------------------------------------------
