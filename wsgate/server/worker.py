@@ -333,15 +333,7 @@ def _deflate_settings(config: Config) -> DeflateSettings:
 
 
 def _fixed_headers(config: Config) -> list[Header]:
-    for given, _ in config.headers:
-        if not (given.isascii() and is_token(given.encode())):
-            raise ConfigError(f"--header: {given!r} is not the name of a header", setting="headers")
-    try:
-        own = normalize_headers(
-            (n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers
-        )
-    except (InvalidMessage, UnicodeEncodeError) as error:
-        raise ConfigError(f"--header: {error}", setting="headers") from None
+    own = [_own_header(name, value) for name, value in config.headers]
     for name, _ in own:
         if name in _FRAMING:
             reserved = f"--header: {name.decode()} is set by the server"
@@ -349,3 +341,17 @@ def _fixed_headers(config: Config) -> list[Header]:
     if not config.server_header or any(name == b"server" for name, _ in own):
         return own
     return [(b"server", b"wsgate/" + __version__.encode("ascii")), *own]
+
+
+def _own_header(name: str, value: str) -> Header:
+    """Return a header of the settings, as it is sent."""
+    if not (name.isascii() and is_token(name.encode())):
+        raise ConfigError(f"--header: {name!r} is not the name of a header", setting="headers")
+    try:
+        (header,) = normalize_headers([(name.encode(), value.encode("latin-1"))])
+    except InvalidMessage:
+        text = f"--header: the value of {name} has a control character"
+        raise ConfigError(text, setting="headers") from None
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"--header: {error}", setting="headers") from None
+    return header
