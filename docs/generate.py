@@ -29,6 +29,18 @@ WIDTH = 100  # columns of a page's source
 
 # -- the settings ----------------------------------------------------------------------------------
 
+
+def _with_value() -> str:
+    """Return the sentence about the switches that uvicorn gives a value."""
+    named = [_code(f"{one.option} true") for one in SETTINGS if one.takes_value]
+    options = " and ".join(named)
+    return f"The options\n  {options} take the value\n  on the command line, too, as in uvicorn."
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
 _INTRODUCTION = f"""\
 # Settings
 
@@ -43,7 +55,11 @@ the same texts, and `wsgate --show-config` the values with their sources. Where 
 option for the same thing, the name is uvicorn's.
 
 - A switch such as `--access-log` has the form `--no-access-log` as well. Its variable and its key
-  take `true` or `false`: `WSGATE_ACCESS_LOG=false` is `--no-access-log`.
+  take `true` or `false`: `WSGATE_ACCESS_LOG=false` is `--no-access-log`. {_with_value()}
+- A list is written `--ws-origins same,none` or, where the option is given once for each member,
+  `--host 127.0.0.1 --host ::1`. The variable has commas in both cases: `WSGATE_HOST=127.0.0.1,::1`
+  (headers: one on each line). The file and Python have a list, `host = ["127.0.0.1", "::1"]`, or a
+  string for one member; of options that have commas on the command line, also a string with commas.
 - A value that cannot be used is reported in one line that names the option, the variable, or the
   file and line. The exit status is 1, or 2 if the text of an option or a variable cannot be parsed.
   In Python the error is a `wsgate.ConfigError`, also for a keyword that is no setting.
@@ -116,14 +132,14 @@ _KINDS = {
     Kind.SWITCH: "`true` or `false`",
     Kind.TEXT: "string",
     Kind.PATH: "path (in Python a string or a path object)",
-    Kind.TEXTS: "strings with commas between them (in Python a list of strings)",
-    Kind.PAIRS: "`NAME:VALUE` (in Python a list of `(name, value)` pairs of strings)",
+    Kind.TEXTS: "strings with commas between them (in the file and in Python also a list)",
+    Kind.PAIRS: "`NAME:VALUE` (in the file a list of these, in Python of `(name, value)` pairs)",
 }
 
 
 _REPEATED = (
     "string; several of them by giving the option several times (in the variable with commas "
-    "between them, in Python as a list)"
+    "between them, in the file and in Python as a list)"
 )
 
 
@@ -151,10 +167,6 @@ def _size(value: int) -> str:
         if value >= size and value % size == 0:
             return f" ({value // size} {unit})"
     return ""
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
 
 
 # -- the options of uvicorn -----------------------------------------------------------------------

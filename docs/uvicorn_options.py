@@ -30,7 +30,8 @@ DIFFERENCES: dict[str, str] = {
     "--ws-per-message-deflate": "",
     "--lifespan": "",
     "--interface": "`auto` takes a function for ASGI 2 only if its one argument is called `scope`",
-    "--env-file": "the file can also set `WSGATE_*`, and so the options",
+    "--env-file": "the file can also set `WSGATE_*`, and so the options; a malformed line ends the "
+    "start",
     "--log-config": "the loggers are `wsgate.error` and `wsgate.access`; those of uvicorn are "
     "[taken for them](logging.md#a-configuration-for-uvicorn)",
     "--log-level": "",
@@ -56,9 +57,9 @@ DIFFERENCES: dict[str, str] = {
     "--ssl-version": "17, 2 and 5 are taken, which are all versions and TLS 1.2 only",
     "--ssl-cert-reqs": "it needs `--ssl-ca-certs`",
     "--ssl-ca-certs": "",
-    "--ssl-ciphers": "",
+    "--ssl-ciphers": "it needs `--ssl-certfile`",
     "--header": "",
-    "--version": "",
+    "--version": "a second line says whether the C extensions are used",
     "--app-dir": "",
     "--h11-max-incomplete-event-size": "another name of `--limit-request-head`: it limits each "
     "head, with either parser",

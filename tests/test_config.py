@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from wsgate.config import SETTINGS, Config
+from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
 from wsgate.settings import Kind, Setting
 
@@ -152,7 +152,11 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
     "timeout_request_body": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
     "timeout_keep_alive": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
     "timeout_graceful_shutdown": ([0], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
-    "drain_seconds": ([0], [(-TINY, NOT_NEGATIVE), (math.nan, NOT_NEGATIVE)]),
+    # Without a bound, a stop might never end.
+    "drain_seconds": (
+        [0, 86_400],
+        [(value, "0 to 86400") for value in (-TINY, 86_401, math.inf, math.nan)],
+    ),
     "ws_handshake_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
     "ws_max_size": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
     "ws_max_fragments": ([1], [(0, POSITIVE), (-1, POSITIVE)]),
@@ -380,13 +384,13 @@ def test_none_is_what_it_is_in_uvicorn(name: str, value: Any) -> None:
         ({"port": [80]}, "--port must be a whole number"),
         ({"port": {80}}, "--port must be a whole number, not a set"),
         ({"port": "8" * 100}, "--port must be a whole number"),
-        ({"uds": b"\n"}, r"--uds must be a list of strings, not b'\n'"),
+        ({"uds": b"\n"}, r"--uds must be a string or a list of strings, not b'\n'"),
         ({"uds_perms": "660"}, "--uds-perms must be file permissions such as 0o660, not '660'"),
-        ({"host": 1}, "--host must be a list of strings, not 1"),
+        ({"host": 1}, "--host must be a string or a list of strings, not 1"),
         ({"ws_idle_timeout": None}, "--ws-idle-timeout must be a number, not None"),
         ({"access_log": 1}, "--access-log must be True or False, not 1"),
-        ({"ws_origins": "a"}, "--ws-origins must be a list of strings, not 'a'"),
-        ({"ws_origins": [1]}, "--ws-origins must be a list of strings"),
+        ({"ws_origins": 1}, "--ws-origins must be a string or a list of strings, not 1"),
+        ({"ws_origins": [1]}, "--ws-origins must be a string or a list of strings"),
         (  # a value of a header may be a secret
             {"headers": [("authorization", b"secret")]},
             "--header must be a list of (name, value) pairs, both of them strings",
@@ -403,7 +407,6 @@ def test_an_error_shows_the_value_if_that_helps(options: dict[str, Any], line: s
     "options",
     [
         {"ws_ping_interval": 20},
-        {"ws_origins": ["https://a.example"]},
         {"ws_origins": ("https://a.example", "none")},
         {"headers": [("a", "b"), ("a", "c")]},
         {"headers": (["a", "b"],)},
@@ -415,6 +418,68 @@ def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
     assert {name: getattr(config, name) for name in options} == options
 
 
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("127.0.0.1:80", "without a port, not '127.0.0.1:80': the port goes into --port"),
+        ("example.com:80", "without a port, not 'example.com:80': the port goes into --port"),
+        ("[::1]:80", "without a port, not '[::1]:80': the port goes into --port"),
+        (":80", "without a port, not ':80': the port goes into --port"),
+        ("[::1]", "without brackets: ::1"),
+        ("http://a", "not a URL as 'http://a'"),
+        ("unix:/run/a", "the path of a Unix socket goes into --uds"),
+    ],
+)
+def test_a_host_is_an_address(host: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_of(host=["::1", host])
+    text, setting = str(raised.value), raised.value.setting
+    assert (text.replace("address: the path", "address the path"), setting) == (
+        f"--host must be an address {problem}".replace("address not", "address, not"),
+        "host",
+    )
+
+
+def test_several_hosts_are_a_list() -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_of(host="127.0.0.1,::1")
+    assert str(raised.value) == (
+        "--host must be one address, not '127.0.0.1,::1': repeat the option, or use a list in a "
+        "file or in Python"
+    )
+
+
+@pytest.mark.parametrize(
+    "host", ["", "::1", "fe80::1%eth0", "::ffff:192.0.2.1", "a.b", "::", "::1:2"]
+)
+def test_a_host_may_have_colons(host: str) -> None:
+    assert config_of(host=host).host == (host,)
+
+
+@pytest.mark.parametrize(("one", "other", "shown"), [("/=a", "/=b", "/"), ("/a=b", "/a/=c", "/a")])
+def test_a_prefix_has_one_folder(one: str, other: str, shown: str) -> None:
+    assert config_of(static=[one, "/other=b"]).static == (one, "/other=b")
+    with pytest.raises(ConfigError) as raised:
+        config_of(static=[one, "/other=b", other])
+    assert str(raised.value) == f"--static has the prefix {shown} twice"
+    assert raised.value.setting == "static"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("loop", "wsgate takes no factory of yours; in your own event loop, await wsgate."),
+        ("http", "wsgate takes no parser of your own"),
+        ("ws", "wsgate has one implementation of WebSockets, and takes none of your own"),
+    ],
+)
+def test_a_class_of_the_program_is_answered(name: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_of(**{name: "module:Class"})
+    expected = f"--{name} must be one of {', '.join(CHOICES[name])}; {reason}"
+    assert str(raised.value).startswith(expected)
+
+
 # -- rules of several settings ---------------------------------------------------------------------
 
 
@@ -424,6 +489,7 @@ def test_a_similar_type_is_accepted_as_it_is(options: dict[str, Any]) -> None:
         ({"ssl_keyfile": "k"}, "ssl_keyfile", "--ssl-keyfile needs --ssl-certfile"),
         ({"ssl_ca_certs": "a"}, "ssl_ca_certs", "--ssl-ca-certs needs --ssl-certfile"),
         ({"ssl_cert_reqs": 2}, "ssl_cert_reqs", "--ssl-cert-reqs needs --ssl-certfile"),
+        ({"ssl_ciphers": "HIGH"}, "ssl_ciphers", "--ssl-ciphers needs --ssl-certfile"),
         (
             {"ssl_keyfile_password": "p"},
             "ssl_keyfile_password",
@@ -519,6 +585,17 @@ def test_a_name_unlike_any_other_is_only_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         config_of(tea=True)
     assert str(raised.value) == "there is no setting tea"
+
+
+@pytest.mark.parametrize("name", [one.name for one in PROGRAM_SETTINGS])
+def test_a_setting_of_the_program_says_where_it_belongs(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_of(**{name: "x"})
+    assert "wsgate.run()" in str(raised.value)
+    with pytest.raises(
+        ConfigError, match=r"^only wsgate\.run\(\) and wsgate\.serve\(\) take app_dir$"
+    ):
+        config_of(app_dir="src")
 
 
 ALIASES = [

@@ -101,8 +101,14 @@ def test_permissions_that_may_be_decimal_are_refused(written: str) -> None:
 
 def test_lists_are_lists() -> None:
     assert values_of('ws-origins = ["https://a.example", "none"]') == {
-        "ws_origins": ["https://a.example", "none"]
+        "ws_origins": ("https://a.example", "none")
     }
+    for text in (
+        'ws-origins = "https://a.example, none"',
+        'ws-origins = ["https://a.example", "none"]',
+    ):
+        assert values_of(text) == {"ws_origins": ("https://a.example", "none")}
+    assert values_of('ws-origins = "same"') == {"ws_origins": ("same",)}
 
 
 def test_the_app_can_be_in_the_file() -> None:
@@ -127,23 +133,37 @@ def test_a_project_has_its_settings_in_a_table() -> None:
 # -- errors ----------------------------------------------------------------------------------------
 
 
+LIST = 'a string, or a list of strings such as ["a", "b"]'
+PAIRS = '"NAME: VALUE", or a list of such strings'
+
+
 @pytest.mark.parametrize(
     ("line", "error"),
     [
         ("port = 65536", "port must be 0 to 65535"),
-        ('port = "9000"', "port must be a whole number, not '9000'"),
-        ("port = 80.5", "port must be a whole number, not 80.5"),
-        ("port = true", "port must be a whole number, not True"),
-        ("port = {a = 1}", "port must be a whole number, not a dict"),
-        ("host = 1979-05-27", "host must be a list of strings, not a date"),
-        ('access_log = "false"', "access_log must be True or False, not 'false'"),
+        ('port = "9000"', 'port must be a whole number without quotes, not "9000"'),
+        ("port = 80.5", "port must be a whole number without quotes, not 80.5"),
+        ("port = true", "port must be a whole number without quotes, not true"),
+        ("port = {a = 1}", "port must be a whole number without quotes, not a table"),
+        ("host = 1979-05-27", f"host must be {LIST}, not a date"),
+        ("host = 5", f"host must be {LIST}, not 5"),
+        ("host = [5]", f"host must be {LIST}"),
+        ("host = {a = 1}", f"host must be {LIST}, not a table"),
+        ('access_log = "false"', 'access_log must be true or false, without quotes, not "false"'),
         ("ws-ping-timeout = 0", "ws-ping-timeout must be greater than 0"),
         ("ws-ping-timeout = nan", "ws-ping-timeout must be greater than 0"),
         ('loop = "trio"', "loop must be one of auto, asyncio, uvloop, none"),
-        ('ws-origins = "none"', "ws-origins must be a list of strings, not 'none'"),
+        ("ws-origins = 1", f"ws-origins must be {LIST}, not 1"),
+        ("ws-idle-timeout = [1]", "ws-idle-timeout must be a number without quotes"),
+        ("root-path = 1", "root-path must be a string in quotes, not 1"),
+        ("app-dir = 1", "app-dir must be a path in quotes, not 1"),
+        ("ssl-keyfile-password = 1", "ssl-keyfile-password must be a string in quotes"),
+        ('port = "' + "9" * 99 + '"', "port must be a whole number without quotes"),
         ('header = "x"', "header: 'x' is not of the form NAME:VALUE"),
-        ("header = 1", "header must be a list of (name, value) pairs, both of them strings, not 1"),
-        ("app = 1", "app must be a string, not 1"),
+        ("header = 1", f"header must be {PAIRS}, not 1"),
+        ('header = {a = "b"}', f"header must be {PAIRS}, not a table"),
+        ("header = [1]", f"header must be {PAIRS}"),
+        ("app = 1", "app must be a string in quotes, not 1"),
         (
             "h11_max_incomplete_event_size = 0",
             "h11_max_incomplete_event_size must be greater than 0",

@@ -121,6 +121,12 @@ def test_a_setting_is_in_the_reference(setting: Setting) -> None:
     assert "- Default: " in text
 
 
+def test_the_reference_names_the_switches_with_a_value() -> None:
+    text = " ".join(PAGE.split())
+    named = "`--ws-per-message-deflate true` and `--ws-deflate-context-takeover true`"
+    assert f"The options {named} take the value on the command line, too" in text
+
+
 def test_the_reference_has_the_groups_in_their_order() -> None:
     headings = re.findall(r"(?m)^## (.+)$", PAGE)
     assert headings == ["The app", *dict.fromkeys(setting.group for setting in ALL_SETTINGS)]
@@ -166,7 +172,11 @@ def test_no_line_of_the_text_is_too_long() -> None:
             "16,777,216 (16 MiB)",
         ),
         ("ws_deflate_threshold", "whole number of bytes, 0 or greater", "1024 (1 KiB)"),
-        ("ws_origins", "strings with commas between them (in Python a list of strings)", "any"),
+        (
+            "ws_origins",
+            "strings with commas between them (in the file and in Python also a list)",
+            "any",
+        ),
     ],
 )
 def test_values_and_defaults_are_for_readers(name: str, value: str, default: str) -> None:

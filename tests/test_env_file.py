@@ -55,11 +55,19 @@ def test_a_file_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"A=1\n\xff", "line 2 is not UTF-8"), (b"WSG_NUL=a\x00b\n", "embedded null byte")],
+    [
+        (b"A=1\n\xff", "line 2 is not UTF-8"),
+        (b"WSG_NUL=a\x00b\n", "embedded null byte"),
+        (b"# one\nWSG_ONE=1\n\n\n=2\nWSG_TWO=2\n", "line 5 is not NAME=VALUE"),
+        (b"WSG_ONE=1\r\nthis is garbage\r\n", "line 2 is not NAME=VALUE"),
+        (b"WSG_ONE='no end\nWSG_TWO=2\n", "line 1 is not NAME=VALUE"),
+    ],
 )
 def test_a_file_that_cannot_be_used(path: Path, data: bytes, reason: str) -> None:
     path.write_bytes(data)
+    before = dict(os.environ)
     assert error_of(path) == reason
+    assert dict(os.environ) == before, "nothing is set by half"
 
 
 def test_the_extra_is_named_if_the_library_is_missing(

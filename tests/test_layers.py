@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": set(),
     "answers": {"settings"},
     "supervision": {"settings"},
+    "foreign_options": set(),
     "config": {"settings", "answers"},
     "env_file": {"text_file"},
     "config_file": {"settings", "text_file"},
@@ -50,12 +51,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "process": {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
-        *("env_file", "settings", "supervision"),
+        *("env_file", "settings", "supervision", "diagnosis"),
     },
     "testing": {"config", "server", "process"},
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
-        *("config_file", "env_file", "show_config", "supervision"),
+        *("config_file", "env_file", "show_config", "supervision", "foreign_options"),
     },
     "__init__": {"config", "process"},
     "__main__": {"cli"},

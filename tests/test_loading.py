@@ -138,7 +138,8 @@ def test_malformed_name(name: str) -> None:
     "name", ["wsg_nowhere", "wsg_nowhere.inner", "json.wsg_nowhere", " json", "json ", "json.py"]
 )
 def test_missing_module(name: str) -> None:
-    assert load_error(f"{name}:app") == f'could not import module "{name}": no such module'
+    hint = "; did you mean json:app?" if name.endswith(".py") else ""
+    assert load_error(f"{name}:app") == f'could not import module "{name}": no such module{hint}'
 
 
 @pytest.mark.parametrize(
@@ -710,6 +711,29 @@ async def test_an_asgi2_app_can_be_named(given: Any, caplog: pytest.LogCaptureFi
         made = load(make_later, factory=True, interface="asgi2")
         assert await was_called(await complete(made))
     assert caplog.messages == []
+
+
+def test_another_name_of_the_argument_needs_the_option() -> None:
+    def made(connection: Any) -> None:
+        """Return nothing."""
+
+    given: Any = made
+    assert load_error(given).endswith("; an ASGI 2 app needs --interface asgi2")
+    load(given, interface="asgi2")
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("wsg_a.py:app", "wsg_a:app"),
+        ("wsg_a/wsg_b:app.x", "--app-dir wsg_a wsg_b:app.x"),
+        ("/wsg_a/wsg_b.py:app", "--app-dir /wsg_a wsg_b:app"),
+        ("./wsg_a:app", "--app-dir . wsg_a:app"),
+        ("wsg_a/wsg_b.py", "--app-dir wsg_a wsg_b:app"),
+    ],
+)
+def test_the_name_of_a_file_suggests_that_of_its_module(name: str, suggested: str) -> None:
+    assert load_error(name).endswith(f"; did you mean {suggested}?")
 
 
 @pytest.mark.parametrize("given", [other_argument, Instances, wsgi, lambda scope, more: None])

@@ -55,7 +55,10 @@ CLIENT = ("127.0.0.1", 5)
             "127.0.0.1:5|GET /a?b HTTP/1.1|200 OK",
         ),
         (RequestDone(None, "GET", b'/a"', "1.1", 299), '|GET /a" HTTP/1.1|299 '),
-        (HandshakeRefused(CLIENT, b"/ws", 403, "no"), "127.0.0.1:5|WebSocket /ws|403 Forbidden"),
+        (
+            HandshakeRefused(CLIENT, b"/ws", 403, "no"),
+            "127.0.0.1:5|WebSocket /ws|403 Forbidden (no)",
+        ),
         (WebSocketOpened(CLIENT, b"/100%"), "127.0.0.1:5|WebSocket /100%|[accepted]"),
         (
             WebSocketClosed(CLIENT, b"/ws", 1000, 'say " - "', "app", 1.5, 1, 2, 3, 4, 0),

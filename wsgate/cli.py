@@ -1,5 +1,6 @@
 """The command line: its options are made from the declarations of the settings."""
 
+import importlib
 import os
 import platform
 import signal
@@ -15,6 +16,7 @@ from wsgate import config_file, env_file, environment
 from wsgate.answers import ANSWERS
 from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.errors import ConfigError
+from wsgate.foreign_options import INSTEAD
 from wsgate.process.run import run
 from wsgate.settings import Kind, Setting, parse_pair
 from wsgate.show_config import config_text
@@ -81,11 +83,35 @@ class _OctalType(click.ParamType):  # type: ignore[type-arg]  # not generic in o
             self.fail(f"{value!r} is not an octal number such as 660", param, ctx)
 
 
+class _SwitchType(click.types.BoolParamType):
+    """`true` or `false`, as click takes them; the error does not list all their spellings."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        try:
+            return bool(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither true nor false", param, ctx)
+
+
+class _ChoiceType(click.Choice):  # type: ignore[type-arg]  # not generic in older clicks
+    """One of a setting's choices, also as Python programs may pass it: a level in any case."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting.choices)
+        self._setting = setting
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(self._setting.convert(value), param, ctx)
+        except click.BadParameter as error:
+            self.fail(error.message.rstrip(".") + self._setting.hint(value), param, ctx)
+
+
 _TYPES: dict[Kind, Any] = {
     Kind.WHOLE_NUMBER: int,
     Kind.PERMISSIONS: _OctalType(),
     Kind.NUMBER: float,
-    Kind.SWITCH: bool,
+    Kind.SWITCH: _SwitchType(),
     Kind.TEXT: str,
     Kind.PATH: str,
     Kind.TEXTS: _ListType(),
@@ -98,7 +124,10 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the files that the command line or a variable names, then process all options."""
-        given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+        try:
+            given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+        except click.NoSuchOption as error:
+            raise _with_answer(error, ctx) from None
         help_option = self.get_help_option(ctx)
         only_prints = {"version", help_option.name if help_option else "help"}
         if not (ctx.resilient_parsing or given.keys() & only_prints):
@@ -125,6 +154,14 @@ class _Command(click.Command):
         for group, records in groups.items():
             with formatter.section(group):
                 formatter.write_dl(records)
+
+
+def _with_answer(error: click.NoSuchOption, context: click.Context) -> click.UsageError:
+    """Return the error of an unknown option; one of another server names what to use instead."""
+    instead = INSTEAD.get(error.option_name)
+    if instead is None:
+        return error
+    return click.UsageError(f"No such option: {error.option_name}; {instead}", context)
 
 
 def _read_sources(context: click.Context, given: Mapping[str, Any]) -> None:
@@ -164,7 +201,7 @@ def _load_env_file(path: str, sources: environment.Sources) -> None:
 
 def _type(setting: Setting) -> Any:
     if setting.choices:
-        return click.Choice(setting.choices)
+        return _ChoiceType(setting)
     return _RepeatedType() if setting.repeated else _TYPES[setting.kind]
 
 
@@ -220,15 +257,32 @@ def _print_help(context: click.Context, _: click.Parameter, value: bool) -> None
         context.exit()
 
 
+_EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._fast_path")
+
+
+def _extensions_text() -> str:
+    """Return whether the C extensions are used, for people who wonder about the speed."""
+    try:
+        for name in _EXTENSIONS:
+            importlib.import_module(name)
+    except ImportError:
+        return "without C extensions: no compiler was found at the installation, so it is slower"
+    return "with C extensions"
+
+
 def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
     _print(
         f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
-        f"{platform.python_version()} on {platform.system()}\n"
+        f"{platform.python_version()} on {platform.system()}\n{_extensions_text()}\n"
     )
     context.exit()
 
+
+_WAYS_TO_NAME_THE_APP = (
+    'Name it as in `wsgate main:app`, by `app = "main:app"` in wsgate.toml, or in WSGATE_APP'
+)
 
 _PARAMETERS = [
     environment.Argument(["app"], required=False),
@@ -274,7 +328,9 @@ def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
             Supervision(**_supervision_options(context))
             _print(config_text(_settings_with_origins(context)))
         elif values["app"] is None:
-            raise click.MissingParameter(ctx=context, param_hint="'APP'", param_type="argument")
+            raise click.MissingParameter(
+                _WAYS_TO_NAME_THE_APP, ctx=context, param_hint="'APP'", param_type="argument"
+            )
         else:
             run(
                 values["app"],

@@ -15,6 +15,7 @@ from wsgate.settings import (
     accept_aliases,
     accept_answered,
     keyword,
+    refuse_names,
     setting,
     settings_of,
 )
@@ -32,6 +33,7 @@ ContextFactory = Callable[[Any, Callable[[], Any]], Any]
 
 KIB = 1024
 MIB = 1024 * KIB
+_DAY = 24 * 60 * 60
 _MAX_INT = 2**31 - 1  # the largest C int, which system calls take
 _MAX_SIZE = 2**62  # more than any machine has, and still a C ssize_t
 
@@ -106,6 +108,18 @@ def _empty_for_none(value: object) -> object:
     return () if value is None else value
 
 
+# The settings of a program that are no settings of its server.
+_ELSEWHERE = {
+    "app": "the app is the first argument of wsgate.run(), wsgate.serve() and wsgate.Server()",
+    **{
+        name: f"only wsgate.run() and wsgate.serve() take {name}"
+        for name in ("factory", "interface", "app_dir")
+    },
+    **{name: f"only wsgate.run() takes {name}" for name in ("env_file", "log_config")},
+}
+
+
+@refuse_names(_ELSEWHERE)
 @accept_answered(ProgramOnly)
 @accept_answered(Answers)
 @accept_aliases
@@ -321,6 +335,7 @@ class Config:
         group=RUNTIME,
         help="Event loop that the command and `run()` start. `auto` is uvloop if it is installed, "
         "otherwise asyncio; `none` is asyncio.",
+        instead="wsgate takes no factory of yours; in your own event loop, await wsgate.serve(...)",
     )
     http: Http = setting(
         "auto",
@@ -328,6 +343,7 @@ class Config:
         help="Parser of HTTP/1.1. `fast` parses common requests with the built-in parser and "
         "leaves anything ambiguous to h11; `h11` leaves all requests to h11; `auto` and "
         "`httptools` are `fast`.",
+        instead="wsgate takes no parser of your own",
     )
     ws: Ws = setting(
         "auto",
@@ -335,6 +351,7 @@ class Config:
         help="Whether WebSockets are served. `none` ignores the `Upgrade` header, so that the app "
         "answers a handshake as a plain request; all other values are names of uvicorn's for the "
         "same thing: the one implementation of wsgate.",
+        instead="wsgate has one implementation of WebSockets, and takes none of your own",
     )
 
     # -- logging -------------------------------------------------------------------------------
@@ -513,6 +530,7 @@ class Config:
         "(service restart). `--timeout-graceful-shutdown` starts after that. 0 closes all at once.",
         unit="seconds",
         minimum=0,
+        maximum=_DAY,
     )
 
     # -- WebSocket handshake -------------------------------------------------------------------
@@ -525,6 +543,7 @@ class Config:
         "the same scheme, host and port. `https://*.example.com` is each host below example.com, "
         "`null` a sandboxed page, and `none` a client that sends no `Origin`.",
         default_text="any",
+        commas=True,
     )
     ws_handshake_timeout: float = setting(
         10.0,
@@ -692,6 +711,9 @@ class Config:
                 raise ConfigError(
                     "--systemd-socket must be alone, without --fd", setting="systemd_sockets"
                 )
+        for host in self.host:
+            _check_host(host)
+        _check_prefixes(self.static)
         self._check_tls()
 
     @property
@@ -707,8 +729,8 @@ class Config:
             text = f"ssl_context_factory must be a function, not a {type(factory).__name__}"
             raise ConfigError(text, setting="ssl_context_factory")
         if not self.has_tls:
-            for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs"):
-                if getattr(self, name):
+            for name in _NEED_CERTIFICATE:
+                if (value := getattr(self, name)) and value != _PASSED_ON.get(name):
                     raise _tls_error(name, "needs --ssl-certfile")
             return
         if certificates and keys and len(keys) != len(certificates):
@@ -718,6 +740,44 @@ class Config:
             raise _tls_error("ssl_cert_reqs", "needs --ssl-ca-certs, to check the certificates")
         if self.ssl_version == _TLS_1_2 and self.ssl_min_version == "TLSv1.3":
             raise _tls_error("ssl_version", "5 is TLS 1.2, which --ssl-min-version excludes")
+
+
+_NEED_CERTIFICATE = (
+    *("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers"),
+)
+_PASSED_ON = {"ssl_ciphers": "TLSv1"}  # a default of older uvicorns, which frameworks pass on
+
+
+def _check_host(host: str) -> None:
+    """Check for what is no host but often given as one."""
+    problem = ""
+    if host.startswith("unix:"):
+        problem = "an address: the path of a Unix socket goes into --uds"
+    elif "://" in host:
+        problem = f"an address, not a URL as {host!r}"
+    elif "," in host:
+        problem = (
+            f"one address, not {host!r}: repeat the option, or use a list in a file or in Python"
+        )
+    elif _HOST_WITH_PORT.fullmatch(host):
+        problem = f"an address without a port, not {host!r}: the port goes into --port"
+    elif host.startswith("[") and host.endswith("]"):
+        problem = f"an address without brackets: {host[1:-1]}"
+    if problem:
+        raise ConfigError(f"--host must be {problem}", setting="host")
+
+
+_HOST_WITH_PORT = re.compile(r"(\[.*\]|[^:]*):\d+")
+
+
+def _check_prefixes(mounts: Sequence[str]) -> None:
+    """Check that no two static folders have the same prefix."""
+    seen: set[str] = set()
+    for mount in mounts:
+        prefix = mount.partition("=")[0].rstrip("/")
+        if prefix in seen:
+            raise ConfigError(f"--static has the prefix {prefix or '/'} twice", setting="static")
+        seen.add(prefix)
 
 
 def _tls_error(name: str, problem: str) -> ConfigError:

@@ -1,5 +1,6 @@
 """The configuration file: the values of settings in TOML, each with its line."""
 
+import json
 import os
 import re
 import tomllib
@@ -86,6 +87,7 @@ class ConfigFile:
         self._keys[setting.name] = key
         try:
             converted = setting.convert(_convert(setting, value))
+            _check_type(setting, value, converted)
             setting.validate(converted)
         except ConfigError as error:
             raise ConfigError(self.error_text(error, setting.name)) from None
@@ -151,6 +153,36 @@ def _convert(setting: Setting, value: object) -> object:
         if isinstance(texts, list):
             return [_pair(setting, text) if isinstance(text, str) else text for text in texts]
     return value
+
+
+def _check_type(setting: Setting, value: object, converted: object) -> None:
+    """Raise ConfigError, in the words of TOML, for a value of another type."""
+    if setting.choices or setting.has_type(converted):
+        return
+    shown = "" if setting.secret else _not_given(value)
+    raise ConfigError(f"{setting.option} must be {_FORMS[setting.kind]}{shown}")
+
+
+_FORMS = {
+    Kind.WHOLE_NUMBER: "a whole number without quotes",
+    Kind.NUMBER: "a number without quotes",
+    Kind.SWITCH: "true or false, without quotes",
+    Kind.TEXT: "a string in quotes",
+    Kind.PATH: "a path in quotes",
+    Kind.TEXTS: 'a string, or a list of strings such as ["a", "b"]',
+    Kind.PAIRS: '"NAME: VALUE", or a list of such strings',
+}
+_LONGEST_SHOWN = 60
+
+
+def _not_given(value: object) -> str:
+    """Return the end of an error, with the value as TOML has it if that is short."""
+    if isinstance(value, dict):
+        return ", not a table"
+    if not isinstance(value, (str, bool, int, float)):
+        return "" if isinstance(value, list) else f", not a {type(value).__name__}"
+    shown = json.dumps(value)
+    return f", not {shown}" if len(shown) <= _LONGEST_SHOWN else ""
 
 
 def _pair(setting: Setting, text: str) -> tuple[str, str]:

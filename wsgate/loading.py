@@ -42,7 +42,7 @@ def load(
         ConfigError: its cause is the exception of the user's code.
     """
     if app_dir is not None:
-        _add_to_path(app_dir)
+        add_to_path(app_dir)
     candidate: object = _find(app) if isinstance(app, str) else app
     subject = f'"{app}" is' if isinstance(app, str) else "the app is"
     if factory or (interface in _ASGI_3 and _is_factory(candidate)):
@@ -67,7 +67,8 @@ async def complete(app: App | Awaitable[App]) -> App:
 # -- modules and attributes ------------------------------------------------------------------------
 
 
-def _add_to_path(folder: str | os.PathLike[str]) -> None:
+def add_to_path(folder: str | os.PathLike[str]) -> None:
+    """Let a folder be searched for modules first. Raises ConfigError if it does not exist."""
     try:
         sys.path.insert(0, os.path.realpath(folder, strict=True))
     except OSError as error:
@@ -84,8 +85,9 @@ def _package(app: object) -> str:
 def _find(name: str) -> object:
     module_name, _, attributes = name.partition(":")
     if not (attributes and all(module_name.split("."))):
-        raise ConfigError(f'"{name}" is not of the form "module:attribute"', setting="app")
-    module = _import(module_name)
+        fault = f'"{name}" is not of the form "module:attribute"'
+        raise ConfigError(fault + _suggestion(module_name, attributes or "app"), setting="app")
+    module = _import(module_name, attributes)
     value: object = module
     for attribute in attributes.split("."):
         try:
@@ -99,16 +101,25 @@ def _find(name: str) -> object:
     return value
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, attributes: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except _FAILURES as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             missing = f'could not import module "{name}": no such module'
-            raise ConfigError(missing, setting="app") from None
+            raise ConfigError(missing + _suggestion(name, attributes), setting="app") from None
         raise ConfigError(
             f'could not import "{name}": {error_summary(error, _package(name))}'
         ) from error
+
+
+def _suggestion(module: str, attributes: str) -> str:
+    """Return the end of an error for a module that is named by its file, or nothing."""
+    folder, _, file = module.rpartition("/")
+    if not (folder or file.endswith(".py")):
+        return ""
+    before = f"--app-dir {folder} " if folder else ""
+    return f"; did you mean {before}{file.removesuffix('.py')}:{attributes}?"
 
 
 def _origin(module: ModuleType) -> str:
@@ -165,6 +176,8 @@ def _check_app(app: Callable[..., Any], subject: str) -> App:
         fault = "an instance of the class may be one"
     elif _fits(app, *_WSGI_ARGUMENTS, follow_wrapped=False):
         fault += "; a WSGI app needs --interface wsgi"
+    elif _fits(app, "scope", follow_wrapped=False):
+        fault += "; an ASGI 2 app needs --interface asgi2"
     raise ConfigError(f"{subject} {short_repr(app)}, not an ASGI app: {fault}", setting="app")
 
 

@@ -32,7 +32,7 @@ class Kind(Enum):
     SWITCH = "True or False"
     TEXT = "a string"
     PATH = "a path: a string or a path object"
-    TEXTS = "a list of strings"
+    TEXTS = "a string or a list of strings"
     PAIRS = "a list of (name, value) pairs, both of them strings"
 
 
@@ -72,6 +72,8 @@ class Setting:
         commas: a string is a list, with commas between the members.
         repeated: its option may be given several times; a single string counts as a list of one,
             and None, which frameworks pass on as the default of uvicorn, as an empty list.
+        instead: what to use instead of a class of the program, "module:attribute", which uvicorn
+            takes as well; completes the error.
         secret: the value is a secret: it is never shown.
         aliases: further names that are accepted, each as option, variable and keyword.
         shared_variable: a variable that other servers read as well; it replaces the default.
@@ -94,6 +96,7 @@ class Setting:
     secret: bool
     aliases: tuple[str, ...]
     shared_variable: str
+    instead: str
     normalize: Callable[[object], object] | None
     name: str = ""
     kind: Kind = Kind.TEXT
@@ -165,11 +168,20 @@ class Setting:
         """Raise ConfigError for a value of another type, or one that is out of bounds."""
         if value is None and self.is_optional:
             return
-        if not self.choices and not _matches(self.kind, value):
+        if not self.choices and not self.has_type(value):
             raise self._error(self.kind.value + ("" if self.secret else _not_given(value)))
         for bound in self.bounds:
             if not bound.allows(value):
-                raise self._error(bound.wanted)
+                raise self._error(bound.wanted + self.hint(value))
+
+    def has_type(self, value: object) -> bool:
+        """Return whether a value is of the setting's kind."""
+        return _MATCHES[self.kind](value)
+
+    def hint(self, value: object) -> str:
+        """Return the end of an error for a value that names a class of the program, or nothing."""
+        names_class = self.instead and isinstance(value, str) and ":" in value
+        return f"; {self.instead}" if names_class else ""
 
     def _error(self, wanted: str) -> ConfigError:
         return ConfigError(f"{self.option} must be {wanted}", setting=self.name)
@@ -211,6 +223,7 @@ def setting(
     secret: bool = False,
     aliases: tuple[str, ...] = (),
     shared_variable: str = "",
+    instead: str = "",
     normalize: Callable[[object], object] | None = None,
 ) -> T:
     """Return a dataclass field with a `Setting` in its metadata, whose arguments these are.
@@ -234,6 +247,7 @@ def setting(
         secret=secret,
         aliases=aliases,
         shared_variable=shared_variable,
+        instead=instead,
         normalize=normalize,
         kind=Kind.PERMISSIONS if permissions else Kind.WHOLE_NUMBER,
     )
@@ -306,10 +320,6 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 
 # -- types -----------------------------------------------------------------------------------------
-
-
-def _matches(kind: Kind, value: object) -> bool:
-    return _MATCHES[kind](value)
 
 
 def _is_whole_number(value: object) -> bool:
@@ -404,6 +414,27 @@ def accept_answered(answered: type[Any]) -> Callable[[type[T]], type[T]]:
             construct(self, **options)
 
         cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same, and more
+        return cls
+
+    return decorate
+
+
+def refuse_names(reasons: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """Let the constructor of a class of settings refuse some names, each with a reason.
+
+    They belong elsewhere: a similar name, which the error would suggest, has nothing to do with it.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        construct = cls.__init__
+
+        @functools.wraps(construct)
+        def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
+            for name in options.keys() & reasons.keys():
+                raise ConfigError(reasons[name])
+            construct(self, **options)
+
+        cls.__init__ = __init__  # type: ignore[assignment, method-assign]  # takes the same
         return cls
 
     return decorate

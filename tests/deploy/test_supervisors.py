@@ -79,6 +79,27 @@ def test_the_image_runs_wsgate_as_process_1_and_not_as_root() -> None:
     assert "ENTRYPOINT" not in lines
 
 
+def test_the_image_builds_wsgate_in_a_stage_of_its_own() -> None:
+    text = (DOCKER / "Dockerfile").read_text()
+    build, image = re.split(r"(?m)^FROM ", text)[1:]
+    assert 'pip wheel --no-cache-dir --no-deps --wheel-dir /wheels "$WSGATE"' in build
+    assert "COPY --from=build /wheels /wheels" in image
+    assert "/wheels/*.whl" in image
+
+
+def test_the_service_without_a_proxy_can_be_started() -> None:
+    page = (EXAMPLES.parent / "docker.md").read_text()
+    (text,) = re.findall(r"(?s)```yaml\n(services:.*?)```", page)
+    service = yaml.safe_load(text)["services"]["app"]
+    program, *arguments = service["command"]
+    assert program == "wsgate"
+    config = parse(arguments)
+    assert config.port == int(service["ports"][0].partition(":")[2])
+    folder = service["volumes"][0].split(":")[1]
+    assert all(f.startswith(f"{folder}/") for f in (*config.ssl_certfile, *config.ssl_keyfile))
+    assert float(service["stop_grace_period"].removesuffix("s")) >= longest_stop(arguments)
+
+
 def test_docker_waits_long_enough() -> None:
     assert float(compose()["app"]["stop_grace_period"].removesuffix("s")) >= longest_stop(
         of_image()

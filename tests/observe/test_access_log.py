@@ -1,5 +1,7 @@
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +58,15 @@ def test_line_of_a_status_without_a_phrase_and_a_client_without_an_address(
 
 def test_line_of_a_refused_handshake(caplog: pytest.LogCaptureFixture) -> None:
     log_event(REFUSED)
-    assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /chat?x=1" 403 Forbidden']
+    reason = "403 Forbidden (the origin is not allowed)"
+    assert caplog.messages == [f'127.0.0.1:50000 - "WebSocket /chat?x=1" {reason}']
+    caplog.clear()
+    log_event(REFUSED._replace(reason="100% s\n"))
+    log_event(REFUSED._replace(reason=""))
+    assert [line.partition(" 403 ")[2] for line in caplog.messages] == [
+        "Forbidden (100% s\\n)",
+        "Forbidden",
+    ]
 
 
 def test_line_of_an_opened_websocket(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +74,7 @@ def test_line_of_an_opened_websocket(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ['127.0.0.1:50000 - "WebSocket /a\\\\b" [accepted]']
 
 
-@pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne")])
+@pytest.mark.parametrize(("reason", "text"), [("", ""), ("by\ne", " by\\ne"), ("%d 5%", " %d 5%")])
 def test_line_of_a_closed_websocket(
     caplog: pytest.LogCaptureFixture, reason: str, text: str
 ) -> None:
@@ -73,6 +83,38 @@ def test_line_of_a_closed_websocket(
         '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'
     )
     assert caplog.messages == [line % text]
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        (REQUEST, ("127.0.0.1:50000", "GET", "/chat?x=1", "1.1", 200)),
+        (REFUSED, ("127.0.0.1:50000", "WebSocket", "/chat?x=1", "1.1", 403)),
+        (OPENED, ("127.0.0.1:50000", "WebSocket", "/a\\\\b", "1.1", 101)),
+        (CLOSED, ("127.0.0.1:50000", "WebSocket", "/chat?x=1", "1.1", 1001)),
+    ],
+)
+def test_each_record_has_the_arguments_of_uvicorns(
+    caplog: pytest.LogCaptureFixture, event: Event, arguments: tuple[object, ...]
+) -> None:
+    log_event(event)
+    assert caplog.records[0].args == arguments
+
+
+def test_the_filter_of_the_page_keeps_health_checks_out(caplog: pytest.LogCaptureFixture) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
+    (example,) = re.findall(r"(?s)### Leave out some lines.*?```python\n(.*?)```", page)
+    names: dict[str, Any] = {}
+    try:
+        exec(example, names)  # our own page
+        for target in (b"/healthz", b"/healthz?x", b"/"):
+            log_event(REQUEST._replace(target=target))
+        log_event(CLOSED)
+    finally:
+        loggers.access.logger.removeFilter(names["is_no_health_check"])
+    assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == [
+        *("/healthz?x", "/", "/chat?x=1")
+    ]
 
 
 # -- events without a line -------------------------------------------------------------------------

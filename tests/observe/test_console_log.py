@@ -97,6 +97,53 @@ def test_loggers_of_the_app_are_left_alone(caplog: pytest.LogCaptureFixture) -> 
     assert not own.disabled
 
 
+# -- the loggers of uvicorn ------------------------------------------------------------------------
+
+
+def log_to_uvicorn() -> None:
+    logging.getLogger("uvicorn.error").debug("debug")
+    logging.getLogger("uvicorn.error").info("from the app")
+    logging.getLogger("uvicorn").warning("warning")
+    logging.getLogger("uvicorn.access").info("%s - %d", "a:1", 200)
+
+
+def test_what_an_app_logs_to_uvicorn_is_logged_as_our_own_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console_log.configure("info")
+    log_to_uvicorn()
+    assert capsys.readouterr() == (
+        "INFO:     a:1 - 200\n",
+        "INFO:     from the app\nWARNING:  warning\n",
+    )
+    console_log.configure("warning")
+    log_to_uvicorn()
+    assert capsys.readouterr() == ("", "WARNING:  warning\n")
+
+
+def test_a_logger_of_uvicorn_that_the_host_has_configured_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    host = Host()
+    logging.getLogger("uvicorn").addHandler(host)
+    console_log.configure("info")
+    logging.getLogger("uvicorn.error").warning("mine")
+    assert host.lines == ["mine"]
+    assert capsys.readouterr() == ("", "")
+    console_log.remove()
+    assert logging.getLogger("uvicorn").handlers == [host]
+
+
+def test_removed_handlers_are_removed_from_uvicorns_loggers(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    console_log.configure("critical")
+    console_log.remove()
+    log_to_uvicorn()
+    assert capsys.readouterr() == ("", "")
+    assert "warning" in caplog.messages
+
+
 # -- logging of the host program -------------------------------------------------------------------
 
 

@@ -56,3 +56,16 @@ def test_a_text_is_throttled_whatever_its_arguments(caplog: pytest.LogCaptureFix
     for client in ("a", "b"):
         log.warning("%s is late", client)
     assert caplog.messages == ["a is late"]
+
+
+def test_an_exception_has_its_traceback_and_is_throttled(caplog: pytest.LogCaptureFixture) -> None:
+    log = ThrottledLog(interval=60)
+    for _ in range(2):
+        try:
+            [].pop()
+        except IndexError:
+            log.exception("%s failed", "it")
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "it failed")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is IndexError

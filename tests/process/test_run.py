@@ -191,6 +191,32 @@ def test_run_applies_a_configuration_of_logging(
             assert capsys.readouterr().err == ("" if level else "logged\n")
 
 
+def test_a_configuration_of_logging_may_name_classes_of_the_app(
+    stub: type[Stub],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "wsg_log.py").write_text(
+        "import logging\n"
+        "class Own(logging.Formatter):\n"
+        "    def format(self, record): return 'own ' + record.getMessage()\n"
+    )
+    config = {
+        **ROOT_ONLY,
+        "formatters": {"own": {"()": "wsg_log.Own"}},
+        "handlers": {"a": {"class": "logging.StreamHandler", "formatter": "own"}},
+        "loggers": {"wsgate": {"handlers": ["a"], "propagate": False}},
+    }
+    run(app, app_dir=tmp_path, log_config=config)
+    loggers.error.warning("logged")
+    assert capsys.readouterr().err == "own logged\n"
+    assert sys.path.count(str(tmp_path)) == 1
+
+
 def test_a_configuration_replaces_the_handlers_of_an_earlier_run(
     stub: type[Stub], capsys: pytest.CaptureFixture[str]
 ) -> None:

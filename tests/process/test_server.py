@@ -398,3 +398,50 @@ async def test_a_server_in_a_thread_does_not_change_signal_handlers() -> None:
     await asyncio.to_thread(asyncio.run, serve())
     assert signal.getsignal(signal.SIGTERM) is before
     assert server.worker.stopping
+
+
+# -- what was written for uvicorn ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((Config(port=0),), r"the app is the first argument: wsgate\.Server\(app, config\)"),
+        (
+            ("main:app",),
+            r'wsgate\.Server takes the app itself, not "main:app": wsgate\.run\(\) and .+',
+        ),
+        ((None,), "the app is None, not an ASGI app"),
+        ((nothing, {"port": 0}), r"the settings are a wsgate\.Config, not \{'port': 0\}"),
+    ],
+)
+async def test_other_arguments_name_the_right_call(arguments: tuple[Any, ...], error: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{error}$"):
+        Server(*arguments)
+
+
+@pytest.mark.parametrize("from_thread", [True, False])
+async def test_should_exit_stops_the_server(log: LogCapture, from_thread: bool) -> None:
+    def stop() -> None:
+        server.should_exit = True
+
+    server = new_server(nothing, lifespan="off")
+    server.should_exit = False
+    serving = asyncio.create_task(server.serve(handle_signals=False))
+    await until(lambda: bool(server.sockets))
+    states = [server.should_exit]
+    if from_thread:
+        await asyncio.to_thread(stop)
+    else:
+        stop()
+    await serving
+    assert [*states, server.should_exit] == [False, True]
+    with pytest.raises(ValueError, match="a stop cannot be taken back"):
+        server.should_exit = False
+
+
+async def test_should_exit_before_the_start_is_a_server_that_does_not_start() -> None:
+    server = new_server(nothing, lifespan="off")
+    server.should_exit = True
+    await server.serve(handle_signals=False)
+    assert not server.worker.connections

@@ -1,8 +1,12 @@
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.saved_loggers import bare_loggers
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.deadlines import _MAX_CHECKS, TICK, Deadlines
 
 
@@ -138,6 +142,60 @@ def test_the_limit_of_an_iteration_spans_buckets() -> None:
     assert not second[0].checked
     assert not deadlines.sweep(2.0)
     assert second[0].checked == [2.0]
+
+
+# -- checks that raise -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def errors(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.LogCaptureFixture]:
+    monkeypatch.setattr(throttled, "_logged_at", {})
+    with bare_loggers():
+        caplog.set_level(logging.ERROR, "wsgate")
+        yield caplog
+
+
+class FailingItem(Item):
+    """Raises the given exceptions, one at each check."""
+
+    def __init__(self, *failures: BaseException) -> None:
+        super().__init__(then=self._fail)
+        self._failures = list(failures)
+
+    def _fail(self) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+
+
+def test_an_item_whose_check_raises_is_checked_again(errors: pytest.LogCaptureFixture) -> None:
+    deadlines, item = Deadlines(), FailingItem(OSError("once"), OSError("twice"))
+    deadlines.schedule(item, 1.0)
+    for now in (1.0, 1.0, 1.0 + TICK, 1.0 + 2 * TICK, 1.0 + 3 * TICK):
+        assert not deadlines.sweep(now)
+    assert item.checked == [1.0, 1.0 + TICK, 1.0 + 2 * TICK]
+    assert item.bucket is None
+    assert errors.messages == ["A deadline could not be processed; it is tried again"]
+
+
+def test_a_check_that_raises_does_not_delay_the_others(errors: pytest.LogCaptureFixture) -> None:
+    deadlines = Deadlines()
+    items = [FailingItem(*[OSError()] * 100) for _ in range(3)] + [Item() for _ in range(3)]
+    for item in items:
+        deadlines.schedule(item, 1.0)
+    assert not deadlines.sweep(1.0)
+    assert [item.checked for item in items] == [[1.0]] * len(items)
+    assert len(errors.records) == 1
+
+
+def test_an_interrupted_check_is_not_lost() -> None:
+    deadlines, item = Deadlines(), FailingItem(KeyboardInterrupt())
+    deadlines.schedule(item, 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        deadlines.sweep(1.0)
+    deadlines.sweep(1.0 + TICK)
+    assert item.checked == [1.0, 1.0 + TICK]
 
 
 @settings(deadline=None)

@@ -355,7 +355,8 @@ async def test_websockets_count_for_their_clients_until_their_calls_end(log: Log
         wires[3].drop()
         await turns()
         assert not client.worker.admission._per_address
-    assert '[2001:db8::3]:0 - "WebSocket /" 503 Service Unavailable' in log.access
+    reason = "503 Service Unavailable (the server is at its limit)"
+    assert f'[2001:db8::3]:0 - "WebSocket /" {reason}' in log.access
 
 
 async def test_what_is_refused_for_another_reason_does_not_stay_counted() -> None:

@@ -276,7 +276,8 @@ async def test_a_websocket_above_the_limit_of_calls_gets_503(log: LogCapture) ->
         assert (await read_response(other)).status == 503
         other.drop()
         await turns()
-        assert log.access == ['127.0.0.1:50000 - "WebSocket /ws" 503 Service Unavailable']
+        reason = "503 Service Unavailable (the server is at its limit)"
+        assert log.access == [f'127.0.0.1:50000 - "WebSocket /ws" {reason}']
 
 
 # -- upgrades to WebSocket, and other races --------------------------------------------------------
@@ -358,7 +359,8 @@ async def test_an_upgrade_that_is_refused_ends_the_connection(log: LogCapture) -
         answer = await read_response(client)
         assert (answer.status, answer.headers[b"sec-websocket-version"]) == (426, b"13")
         assert await client.ended() == b""
-        assert log.access == ['127.0.0.1:50000 - "WebSocket /ws" 426 Upgrade Required']
+        reason = "426 Upgrade Required (this server speaks WebSocket version 13)"
+        assert log.access == [f'127.0.0.1:50000 - "WebSocket /ws" {reason}']
 
 
 async def test_an_earlier_call_cannot_use_the_upgraded_connection() -> None:

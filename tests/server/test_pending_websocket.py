@@ -1,6 +1,7 @@
 """A WebSocket before it is open, in memory: handshakes, refusals, denial responses."""
 
 import asyncio
+import logging
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from tests.harness.memory import peer
 from tests.harness.waiting import soon, turns
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
 from wsgate.http.h1.connection import ALREADY_FAILED
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.pending_websocket import EARLY
 from wsgate.types import Message
 
@@ -220,6 +222,58 @@ async def test_above_limit_concurrency_answers_503() -> None:
         held.cancel()
 
 
+# -- the reason of a refusal in the log ------------------------------------------------------------
+
+
+@pytest.fixture
+def _unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttled, "_logged_at", {})
+
+
+@pytest.mark.usefixtures("_unthrottled")
+@pytest.mark.parametrize(
+    ("fields", "status", "reason"),
+    [
+        (["Origin: https://a.example"], 403, "(Origin: https://a.example)"),
+        (["Origin: a\\", "Origin: \xe9"], 403, "(Origin: a\\\\, \\xc3\\xa9)"),
+        ([], 403, "(Origin: missing)"),
+        (["Origin: https://b.example", "Sec-WebSocket-Protocol:"], 400, ""),
+    ],
+)
+async def test_the_error_log_says_why_the_server_refuses_a_handshake(
+    fields: list[str], status: int, reason: str
+) -> None:
+    async with peer(ws_origins=["https://b.example"]) as ws:
+        ws.client.send(handshake(*fields))
+        answer = await ws.client.ended()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        (line,) = ws.log.messages(logging.INFO)
+        assert line.startswith(f"127.0.0.1:50000 - WebSocket handshake refused: {status} ")
+        assert line.endswith(reason)
+        assert ("this origin may not connect" in line) == (status == 403)
+        assert f" {status} " in ws.log.access[0]
+
+
+@pytest.mark.usefixtures("_unthrottled")
+async def test_the_error_log_says_that_an_app_did_not_accept_in_time() -> None:
+    async with peer(ws_handshake_timeout=5) as ws:
+        await ws.request()
+        await ws.client.advance(6)
+        assert (await ws.client.ended()).startswith(b"HTTP/1.1 503 ")
+        reason = "503 the application did not accept in time"
+        line = f"127.0.0.1:50000 - WebSocket handshake refused: {reason}"
+        assert ws.log.messages(logging.INFO) == [line]
+
+
+@pytest.mark.usefixtures("_unthrottled")
+async def test_a_refusal_because_of_a_stop_is_not_logged() -> None:
+    async with peer() as ws:
+        ws.client.worker.opens_websockets = False
+        ws.client.send(handshake())
+        assert (await ws.client.ended()).startswith(b"HTTP/1.1 503 ")
+        assert ws.log.messages(logging.INFO) == []
+
+
 # -- refusals and denial responses -----------------------------------------------------------------
 
 
@@ -230,7 +284,9 @@ async def test_close_before_accept_is_403() -> None:
         answer = await ws.client.ended()
         assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
         assert b"\r\nconnection: close\r\n" in answer.lower()
-        assert ws.log.access == ['127.0.0.1:50000 - "WebSocket /" 403 Forbidden']
+        reason = "403 Forbidden (the application refused the WebSocket)"
+        assert ws.log.access == [f'127.0.0.1:50000 - "WebSocket /" {reason}']
+        assert ws.log.messages(logging.INFO) == []
         assert await ws.call.receive() == {"type": "websocket.connect"}
         assert await ws.receive_disconnect() == (1006, "")
         ws.call.finish()
@@ -255,7 +311,8 @@ async def test_denial_response_in_one_message() -> None:
         assert answer.count(b"\r\nserver: ") == 1
         assert b"\r\ncontent-length: 7\r\n" in answer
         assert answer.endswith(b"\r\n\r\ngo away")
-        assert ws.log.access == ['127.0.0.1:50000 - "WebSocket /" 401 Unauthorized']
+        reason = "401 Unauthorized (the application sent its own response)"
+        assert ws.log.access == [f'127.0.0.1:50000 - "WebSocket /" {reason}']
         assert (await soon(waiting))["code"] == 1006
         ws.call.finish()
         ws.client.eof()
@@ -275,7 +332,8 @@ async def test_denial_response_is_streamed() -> None:
         await ws.call.send(denial_body(more_body=True))
         await ws.call.send(denial_body(b"way"))
         assert await ws.client.ended() == b"3\r\nway\r\n0\r\n\r\n"
-        assert ws.log.access == ['127.0.0.1:50000 - "WebSocket /" 599 ']
+        reason = "599  (the application sent its own response)"
+        assert ws.log.access == [f'127.0.0.1:50000 - "WebSocket /" {reason}']
 
 
 @pytest.mark.parametrize("error", [None, KeyError("mine")])
@@ -302,7 +360,9 @@ async def test_app_that_ends_within_the_body_of_its_denial_truncates_it(
         answer = await ws.client.ended()
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert answer.endswith(b"\r\n\r\n2\r\ngo\r\n")
-        assert ws.log.access[0].endswith(" 401 Unauthorized")
+        assert ws.log.access[0].endswith(
+            " 401 Unauthorized (the application sent its own response)"
+        )
 
 
 @pytest.mark.parametrize(

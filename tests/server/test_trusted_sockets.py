@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.harness.log import LogCapture, capture_log
+from wsgate.config import Config
+from wsgate.errors import ConfigError
 from wsgate.proxies.trusted import TrustedPeers
 from wsgate.server.trusted_sockets import trust_named_sockets
+from wsgate.server.worker import Worker
+from wsgate.types import Receive, Scope, Send
 
 OPTION = "--forwarded-allow-ips"
+
+
+async def null_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Do nothing."""
 
 
 @pytest.fixture
@@ -108,3 +116,30 @@ def test_entries_that_name_no_socket_are_not_logged(log: LogCapture, entry: str)
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unnamed:
         trust_named_sockets(OPTION, TrustedPeers([entry]), [tcp, unnamed])
     assert not log.records
+
+
+# -- a server that no proxy could reach ------------------------------------------------------------
+
+
+async def start_with(*entries: str) -> None:
+    worker = Worker(null_app, Config(proxy_protocol=True, proxy_allow_from=entries), lambda: 0.0)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("app.sock")
+        worker.trust_named_sockets([sock])
+
+
+@pytest.mark.parametrize("entries", [(), ("foo",), ("10.0.0.1/8", "unix:other.sock")])
+async def test_a_server_whose_proxies_are_all_misspelt_is_refused(
+    folder: Path, log: LogCapture, entries: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        await start_with(*entries)
+    assert str(raised.value) == "--proxy-allow-from names no proxy that could connect"
+    assert raised.value.setting == "proxy_allow_from"
+    assert len(log.warnings) == len(entries)
+
+
+@pytest.mark.parametrize("entry", ["*", "::1", "10.0.0.0/8", "unix:", "unix:./app.sock"])
+async def test_one_usable_entry_is_enough(folder: Path, log: LogCapture, entry: str) -> None:
+    await start_with("foo", entry) if entry != "*" else await start_with(entry)
+    assert len(log.warnings) == (entry != "*")

@@ -413,7 +413,9 @@ async def test_app_that_ends_before_accept_gets_500(
         assert b"mine" not in answer
         assert len(ws.log.problems) == 1
         assert (repr(error) if error else "without accepting") in ws.log.problems[0]
-        assert ws.log.access[0].endswith('"WebSocket /" 500 Internal Server Error')
+        assert ws.log.access[0].endswith(
+            '"WebSocket /" 500 Internal Server Error (the application failed)'
+        )
 
 
 # -- protocol errors of the client -----------------------------------------------------------------

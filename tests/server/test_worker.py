@@ -148,12 +148,12 @@ def test_the_configured_server_header_stays_if_ours_is_off() -> None:
 @pytest.mark.parametrize(
     ("header", "error"),
     [
-        (("a b", "c"), "--header: b'a b' is not a valid header name (RFC 9110 section 5.1)"),
-        (("", "c"), "--header: b'' is not a valid header name (RFC 9110 section 5.1)"),
-        (("h\xe9", "c"), "--header: b'h\\xe9' is not a valid header name (RFC 9110 section 5.1)"),
+        (("a b", "c"), "--header: 'a b' is not the name of a header"),
+        (("", "c"), "--header: '' is not the name of a header"),
+        (("h\xe9", "c"), "--header: 'h\xe9' is not the name of a header"),
         (
             ("a", "b\r\nc: d"),
-            "--header: the value of the header b'a' has a control character",
+            "--header: the value of a has a control character",
         ),
         (("Content-Length", "5"), "--header: content-length is set by the server"),
         (("Transfer-Encoding", "chunked"), "--header: transfer-encoding is set by the server"),

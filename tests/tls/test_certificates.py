@@ -255,6 +255,12 @@ def test_a_certificate_whose_facts_cannot_be_read(
     assert text == "--ssl-certfile a.pem: its names or its validity are malformed"
 
 
+def test_several_certificates_are_not_separated_by_commas(files: Files) -> None:
+    text, setting = error_of(ssl_certfile="a.pem,b.pem", ssl_keyfile="a.key")
+    reason = "No such file or directory; for several files repeat the option"
+    assert (text, setting) == (f"--ssl-certfile a.pem,b.pem: {reason}", "ssl_certfile")
+
+
 def test_ciphers_that_do_not_exist(files: Files) -> None:
     pair = files.issue("a")
     for ciphers in ("nonsense", "\udcff", "AES\0", "TLS_AES_128_GCM_SHA256", "\n"):

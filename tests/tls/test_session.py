@@ -236,7 +236,7 @@ def test_client_certificates(files: Files, required: int) -> None:
         assert without.state is State.OPEN
         assert without.describe()["client_cert_chain"] == ()
     else:
-        assert without.failure == "peer did not return a certificate"
+        assert without.failure == "the client's certificate: it is missing"
 
 
 # -- resumption ------------------------------------------------------------------------------------

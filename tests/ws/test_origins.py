@@ -109,8 +109,24 @@ def test_clients_without_an_origin_need_none_in_the_list() -> None:
     ],
 )
 def test_an_invalid_setting_raises(origin: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--ws-origins: .* is not an origin$"):
+    with pytest.raises(ConfigError, match=r"^--ws-origins: .* is not an origin\b"):
         Origins([SITE, origin])
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason"),
+    [
+        ("*", "'*' is not an origin; without the option, all may connect"),
+        ("example.com", "'example.com' is not an origin such as https://example.com"),
+        ("a:80", "'a:80' is not an origin such as https://a:80"),
+        ("https://a/b", "'https://a/b' is not an origin such as https://example.com"),
+        ("\udcff", "'\\udcff' is not an origin such as https://example.com"),
+    ],
+)
+def test_an_error_shows_the_form_of_an_origin(origin: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Origins([origin])
+    assert str(raised.value) == f"--ws-origins: {reason}"
 
 
 # -- same ------------------------------------------------------------------------------------------

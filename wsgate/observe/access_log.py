@@ -32,50 +32,53 @@ def log_event(event: Event) -> None:
 def _log_request(event: RequestDone) -> None:
     access.log_without_caller(
         _INFO,
-        '%s - "%s %s HTTP/%s" %d %s',
+        _REQUEST + _PHRASES.get(event.status, ""),
         format_address(event.client),
         event.method,
         escape(event.target.decode("ascii")),
         event.http_version,
         event.status,
-        _PHRASES.get(event.status, ""),
     )
+
+
+# The arguments are the five that uvicorn's records have: client, method, target, HTTP version and
+# status. Filters and formatters that were written for uvicorn take them by their place.
+_REQUEST = '%s - "%s %s HTTP/%s" %d '
+
+# `%.0s` shows nothing: the argument is there, but not in the line.
+_REFUSAL = '%s - "%s %s%.0s" %d '
+_OPENING = '%s - "%s %s%.0s%.0s" [accepted]'
+_CLOSING = '%s - "%s %s%.0s" [closed] %d'
 
 
 def _log_refusal(event: HandshakeRefused) -> None:
-    access.log_without_caller(
-        _INFO,
-        '%s - "WebSocket %s" %d %s',
-        format_address(event.client),
-        escape(event.target.decode("ascii")),
-        event.status,
-        _PHRASES.get(event.status, ""),
-    )
+    reason = f" ({_literal(event.reason)})" if event.reason else ""
+    _log_websocket(_REFUSAL + _PHRASES.get(event.status, "") + reason, event, event.status)
 
 
 def _log_opening(event: WebSocketOpened) -> None:
-    access.log_without_caller(
-        _INFO,
-        '%s - "WebSocket %s" [accepted]',
-        format_address(event.client),
-        escape(event.target.decode("ascii")),
-    )
+    _log_websocket(_OPENING, event, HTTPStatus.SWITCHING_PROTOCOLS.value)
 
 
 def _log_closing(event: WebSocketClosed) -> None:
-    access.log_without_caller(
-        _INFO,
-        '%s - "WebSocket %s" [closed] %d%s after %.1f s, in %d/%d B, out %d/%d B',
-        format_address(event.client),
-        escape(event.target.decode("ascii")),
-        event.code,
-        f" {escape(event.reason)}" if event.reason else "",
-        event.duration,
-        event.received_messages,
-        event.received_bytes,
-        event.sent_messages,
-        event.sent_bytes,
-    )
+    reason = f" {_literal(event.reason)}" if event.reason else ""
+    received = f"in {event.received_messages}/{event.received_bytes} B"
+    sent = f"out {event.sent_messages}/{event.sent_bytes} B"
+    line = f"{_CLOSING}{reason} after {event.duration:.1f} s, {received}, {sent}"
+    _log_websocket(line, event, event.code)
+
+
+def _literal(text: str) -> str:
+    """Return a text for a format string, from which it comes out as it is."""
+    return escape(text).replace("%", "%%")
+
+
+def _log_websocket(
+    line: str, event: HandshakeRefused | WebSocketOpened | WebSocketClosed, status: int
+) -> None:
+    target = escape(event.target.decode("ascii"))
+    address = format_address(event.client)
+    access.log_without_caller(_INFO, line, address, "WebSocket", target, "1.1", status)
 
 
 _LOG: dict[type[Event], Callable[[Any], None]] = {

@@ -1,4 +1,7 @@
-"""The command line's log: `wsgate.error` goes to stderr, `wsgate.access` to stdout."""
+"""The command line's log: `wsgate.error` goes to stderr, `wsgate.access` to stdout.
+
+So does what an app logs to the loggers of uvicorn.
+"""
 
 import logging
 import sys
@@ -11,13 +14,15 @@ from wsgate.observe.log_handler import ConsoleHandler
 from wsgate.observe.log_queue import FLUSH_TIMEOUT
 
 _handlers: list[ConsoleHandler] = []  # attached by `configure`
+_loggers: list[logging.Logger] = []  # those that have them
 
 
 def configure(level: str, *, use_colors: bool | None = None) -> None:
     """Attach a console handler to each of the two loggers and set their level.
 
     The host program's handlers, on these loggers or elsewhere, stay as they are. Handlers of an
-    earlier call are replaced.
+    earlier call are replaced. Loggers of uvicorn get the same handlers, because apps log to them;
+    one that the host program has given a handler is left alone.
 
     Args:
         level: the name of a level of `logging`, in any case.
@@ -30,6 +35,9 @@ def configure(level: str, *, use_colors: bool | None = None) -> None:
     _handlers[:] = errors, accesses
     _attach("wsgate", errors, level)
     _attach("wsgate.access", accesses, level)
+    for name, handler in (("uvicorn", errors), ("uvicorn.access", accesses)):
+        if not logging.getLogger(name).handlers:
+            _attach(name, handler, level)
     # `logging.config` disables loggers that it does not name. `wsgate.error` has no handler of its
     # own here, so `_attach` has not enabled it again.
     loggers.error.logger.disabled = False
@@ -52,13 +60,14 @@ def close() -> None:
 
 def remove() -> None:
     """Undo an earlier `configure`: records propagate, and the levels are those of the root."""
-    for handler in _handlers:
-        for name in ("wsgate", "wsgate.access"):
-            logger = logging.getLogger(name)
+    for logger in _loggers:
+        for handler in _handlers:
             logger.removeHandler(handler)
-            logger.propagate = True
-            logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    for handler in _handlers:
         handler.close()
+    _loggers.clear()
     _handlers.clear()
 
 
@@ -70,6 +79,7 @@ def _console_handler(title: str, stream: TextIO, use_colors: bool | None) -> Con
 
 def _attach(name: str, handler: logging.Handler, level: str) -> None:
     logger = logging.getLogger(name)
+    _loggers.append(logger)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = logger.disabled = False

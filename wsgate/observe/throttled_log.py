@@ -30,11 +30,17 @@ class ThrottledLog:
         """Log a line at level INFO to `wsgate.error`, or drop it."""
         self._log(logging.INFO, text, arguments)
 
-    def _log(self, level: int, text: str, arguments: tuple[object, ...]) -> None:
+    def exception(self, text: str, *arguments: object) -> None:
+        """Log an error with the traceback of the exception that is being handled, or drop it."""
+        self._log(logging.ERROR, text, arguments, exc_info=True)
+
+    def _log(
+        self, level: int, text: str, arguments: tuple[object, ...], *, exc_info: bool = False
+    ) -> None:
         now = self._clock()
         if now - self._logged_at.get(text, -self._interval) >= self._interval:
             self._logged_at[text] = now
-            loggers.error.log(level, text, *arguments, stacklevel=3)
+            loggers.error.log(level, text, *arguments, stacklevel=3, exc_info=exc_info)
 
 
 throttled = ThrottledLog()

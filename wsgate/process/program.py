@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -28,7 +27,6 @@ class Program:
 
     app: App | Factory | str
     factory: bool
-    app_dir: str | os.PathLike[str] | None
     interface: Interface
     log_config: object
     config: Config
@@ -49,9 +47,7 @@ class Program:
     def load(self) -> App | Awaitable[App]:
         """Import the app. Raises ConfigError; its cause is the exception of the user's code."""
         with _causes_logged():
-            return load(
-                self.app, factory=self.factory, app_dir=self.app_dir, interface=self.interface
-            )
+            return load(self.app, factory=self.factory, interface=self.interface)
 
 
 def complete_app(loop: asyncio.AbstractEventLoop, loaded: App | Awaitable[App]) -> App:

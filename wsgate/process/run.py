@@ -8,7 +8,7 @@ from typing import Any, NoReturn, get_args
 from wsgate import env_file as variables, loggers, streams
 from wsgate.config import Config
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
-from wsgate.loading import complete, load
+from wsgate.loading import add_to_path, complete, load
 from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
 from wsgate.process import event_loop, signals, sockets, worker_process
@@ -64,11 +64,12 @@ def run(
     program = Program(
         app=app,
         factory=factory,
-        app_dir=app_dir,
         interface=interface,
         log_config=log_config,
         config=_config_of(interface, options),
     )
+    if app_dir is not None:  # now: a configuration of logging may name classes of the app
+        add_to_path(app_dir)
     program.set_up_log()
     try:
         if env_file is not None:

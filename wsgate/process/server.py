@@ -9,6 +9,8 @@ from typing import Protocol
 
 from wsgate import loggers
 from wsgate.config import Config
+from wsgate.diagnosis import short_repr
+from wsgate.errors import ConfigError
 from wsgate.observe import log_files
 from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
@@ -40,7 +42,7 @@ class Server:
         siblings: The other workers that serve the same sockets; None if there are none.
 
     Raises:
-        ConfigError: A setting is invalid.
+        ConfigError: A setting is invalid, or an argument is something else.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Server:
         notifier: Notifier | None = None,
         siblings: Siblings | None = None,
     ) -> None:
+        _check_arguments(app, config)
         self.config = config or Config()
         self.worker = Worker(app, self.config, clock, siblings)
         self._notifier = notifier or Notifier()
         self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
         self._is_running = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which `serve` runs
         self._stop_requested = asyncio.Event()
         self.worker.ask_to_stop = self.ask_to_stop
 
@@ -77,7 +81,7 @@ class Server:
             ConfigError: A socket cannot be opened.
             StartupFailed: The app's startup failed.
         """
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         handling = signals.handle(loop, self.ask_to_stop, reload=self.reload)
         with handling if handle_signals else contextlib.nullcontext():
             try:
@@ -143,6 +147,23 @@ class Server:
         """Stop `serve` gracefully; returns at once. Not thread-safe."""
         self._stop_requested.set()
 
+    @property
+    def should_exit(self) -> bool:
+        """Whether a stop was requested. Set it to True to stop, from any thread, as in uvicorn."""
+        return self._stop_requested.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if not value and self.should_exit:
+            raise ValueError("a stop cannot be taken back")
+        if not value:
+            return
+        if self._loop is None:  # it is not being served
+            self.ask_to_stop()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.ask_to_stop)
+
     def reload(self) -> None:
         """Reopen the log files, read the certificates anew, and report that to systemd.
 
@@ -162,6 +183,21 @@ class Server:
                 await self._lifecycle.stop(self._sockets)
             finally:
                 self._announce_end()
+
+
+def _check_arguments(app: object, config: object) -> None:
+    """Raise ConfigError, with the right call, for what uvicorn's Server or `run` would take."""
+    if isinstance(app, Config):
+        raise ConfigError("the app is the first argument: wsgate.Server(app, config)")
+    if isinstance(app, str):
+        raise ConfigError(
+            f'wsgate.Server takes the app itself, not "{app}": wsgate.run() and wsgate.serve() '
+            "import it"
+        )
+    if not callable(app):
+        raise ConfigError(f"the app is {short_repr(app)}, not an ASGI app")
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(f"the settings are a wsgate.Config, not {short_repr(config)}")
 
 
 def longest_stop(config: Config) -> float:

@@ -53,6 +53,12 @@ class TrustedPeers:
         """The entries that are neither an address, a network nor `unix:`: of sockets, or typos."""
         return sorted(self._literals - {ANY_UNIX_SOCKET})
 
+    @property
+    def trusts_somebody(self) -> bool:
+        """Whether some peer may be trusted: names count once `trust_socket` has found them."""
+        is_for_sockets = bool(self._sockets) or ANY_UNIX_SOCKET in self._literals
+        return self.trusts_all or bool(self._addresses or self._networks) or is_for_sockets
+
     def trust_socket(self, path: str) -> None:
         """Trust the clients of a Unix socket, whichever spelling of its path is an entry.
 

@@ -4,6 +4,8 @@ import math
 from itertools import islice
 from typing import Protocol
 
+from wsgate.observe.throttled_log import throttled
+
 NEVER = math.inf
 TICK = 0.25  # seconds that a bucket spans; a deadline is enforced at most that late
 LINGER = 2.0  # seconds to wait for a client to close after our half is closed
@@ -85,9 +87,22 @@ class Deadlines:
                     continue  # the check of another item has moved or removed it
                 items.discard(item)
                 item.bucket = None
-                self.schedule(item, max(item.check(now), now))
+                self._check(item, now)
                 room -= 1
             if items:
                 return True
             del self._buckets[bucket]
         return False
+
+    def _check(self, item: Checked, now: float) -> None:
+        """Check an item and schedule its next check: after `TICK` s if this one raises.
+
+        An item that is not checked again would never time out.
+        """
+        at = now + TICK
+        try:
+            at = max(item.check(now), now)
+        except Exception:  # noqa: BLE001  # the other connections must be served
+            throttled.exception("A deadline could not be processed; it is tried again")
+        finally:
+            self.schedule(item, at)

@@ -12,7 +12,7 @@ from wsgate.observe.events import HandshakeRefused, RequestDone
 from wsgate.observe.log_format import escape, format_address
 from wsgate.observe.throttled_log import throttled
 from wsgate.server.exchange import Exchange
-from wsgate.server.pending_websocket import Offer, PendingWebSocket
+from wsgate.server.pending_websocket import Offer, PendingWebSocket, report_refusal
 from wsgate.server.websocket import WebSocket
 from wsgate.ws import handshake
 
@@ -216,6 +216,7 @@ class Http1Driver:
         if observers := self.worker.observers:
             target = upgrade.request.target
             observers.notify(HandshakeRefused(peer.client, target, refused.status, refused.detail))
+        report_refusal(refused, upgrade.request, peer.client)
         self._send_refusal(refused)
 
     def turn_away(self) -> None:

@@ -9,12 +9,15 @@ from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import FileRequest, Response, State as ResponseState
 from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
 from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
+from wsgate.fields import values_of
 from wsgate.http.request import Request
 from wsgate.http.stream import HttpStream
 from wsgate.observe.cross_site_log import cross_site_log
 from wsgate.observe.events import HandshakeRefused
+from wsgate.observe.log_format import escape, format_address
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.backpressure import SendOrder, Waiters
-from wsgate.types import Message, WebSocketEvent
+from wsgate.types import Address, Message, WebSocketEvent
 from wsgate.ws.codes import ABNORMAL, SERVICE_RESTART
 from wsgate.ws.handshake import Handshake, lines_of, response as switching_protocols
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from wsgate.server.worker import Worker
 
 EARLY = 65_536  # bytes received before the app accepts at which reading is paused
+_FORBIDDEN = 403
 
 
 @dataclass(slots=True)
@@ -255,7 +259,9 @@ class PendingWebSocket:
         """
         if now >= self._deadline:
             self._deadline = math.inf
-            self.refuse(RequestRefused(503, "the application did not accept in time"))
+            late = RequestRefused(503, "the application did not accept in time")
+            report_refusal(late, self.offer.request, self.offer.peer.client)
+            self.refuse(late)
         return min(self._deadline, self._check_denial(now))
 
     def _check_denial(self, now: float) -> float:
@@ -278,3 +284,18 @@ class PendingWebSocket:
         """Send 503, unless the app has started a denial response."""
         if self.end is None and not (self._denial and self._denial.has_started):
             self.refuse(RefusedAtStop(), (SERVICE_RESTART, "service restart"))
+
+
+def report_refusal(refused: RequestRefused, request: Request, client: Address | None) -> None:
+    """Log why the server has refused a handshake, unless it is because it stops."""
+    if isinstance(refused, RefusedAtStop):
+        return
+    origins = values_of(request.headers, b"origin") if refused.status == _FORBIDDEN else ()
+    listed = b", ".join(origins).decode("latin-1") or "missing"
+    throttled.info(
+        "%s - WebSocket handshake refused: %d %s%s",
+        format_address(client),
+        refused.status,
+        escape(refused.detail),
+        f" (Origin: {escape(listed)})" if refused.status == _FORBIDDEN else "",
+    )

@@ -17,7 +17,7 @@ from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
 from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
-from wsgate.fields import normalize_headers
+from wsgate.fields import is_token, normalize_headers
 from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
 from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import head_limits
@@ -269,6 +269,9 @@ class Worker:
         ):
             if trusted:
                 trust_named_sockets(option, trusted, sockets)
+        if self.proxies and not self.proxies.trusts_somebody:
+            text = "--proxy-allow-from names no proxy that could connect"
+            raise ConfigError(text, setting="proxy_allow_from")
 
     def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
@@ -328,12 +331,7 @@ def _deflate_settings(config: Config) -> DeflateSettings:
 
 
 def _fixed_headers(config: Config) -> list[Header]:
-    try:
-        own = normalize_headers(
-            (n.encode("latin-1"), v.encode("latin-1")) for n, v in config.headers
-        )
-    except (InvalidMessage, UnicodeEncodeError) as error:
-        raise ConfigError(f"--header: {error}", setting="headers") from None
+    own = [_own_header(name, value) for name, value in config.headers]
     for name, _ in own:
         if name in _FRAMING:
             reserved = f"--header: {name.decode()} is set by the server"
@@ -341,3 +339,17 @@ def _fixed_headers(config: Config) -> list[Header]:
     if not config.server_header or any(name == b"server" for name, _ in own):
         return own
     return [(b"server", b"wsgate/" + __version__.encode("ascii")), *own]
+
+
+def _own_header(name: str, value: str) -> Header:
+    """Return a header of the settings, as it is sent."""
+    if not (name.isascii() and is_token(name.encode())):
+        raise ConfigError(f"--header: {name!r} is not the name of a header", setting="headers")
+    try:
+        (header,) = normalize_headers([(name.encode(), value.encode("latin-1"))])
+    except InvalidMessage:
+        text = f"--header: the value of {name} has a control character"
+        raise ConfigError(text, setting="headers") from None
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"--header: {error}", setting="headers") from None
+    return header

@@ -13,8 +13,8 @@ class StaticMounts:
 
     Args:
         app: The app.
-        mounts: Pairs of a prefix and its files. The longest prefix that fits goes first; of equal
-            ones the first. A prefix has no slash at its end.
+        mounts: Pairs of a prefix and its files. The longest prefix that fits goes first. A prefix
+            has no slash at its end.
     """
 
     def __init__(self, app: App, mounts: Sequence[tuple[str, StaticFiles]]) -> None:

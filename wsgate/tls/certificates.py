@@ -118,7 +118,10 @@ def _read(setting: str, file: str) -> str:
         with open(file, "rb") as opened:  # noqa: PTH123  # for a Path, an empty name is a folder
             return opened.read().decode("latin-1")  # there may be comments in any encoding
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise _error(setting, file, getattr(error, "strerror", None) or str(error)) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, FileNotFoundError) and "," in file:
+            reason += "; for several files repeat the option"
+        raise _error(setting, file, reason) from None
 
 
 def _new_context(config: Config) -> ssl.SSLContext:

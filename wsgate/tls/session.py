@@ -153,4 +153,6 @@ def _reason(error: ssl.SSLError) -> str:
     """Return why a session failed, from a set of texts that the peer cannot extend."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate: {error.verify_message}"
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "the client's certificate: it is missing"
     return (error.reason or "unknown reason").replace("_", " ").lower()

@@ -40,8 +40,7 @@ class Origins:
         lower = [origin.lower().rstrip("/") for origin in allowed]
         for origin in lower:
             if origin not in _SPECIAL and not _ORIGIN.fullmatch(origin):
-                message = f"--ws-origins: {origin!r} is not an origin"
-                raise ConfigError(message, setting="ws_origins")
+                raise ConfigError(f"--ws-origins: {_fault(origin)}", setting="ws_origins")
         self._allows_same = "same" in lower
         self._allows_none = "none" in lower
         self._exact = frozenset(o for o in lower if "*" not in o and o not in ("same", "none"))
@@ -62,6 +61,16 @@ class Origins:
         if origin in self._exact or (self._allows_same and is_same(origin, site)):
             return True
         return any(_is_subdomain(origin, before, after) for before, after in self._wildcards)
+
+
+def _fault(entry: str) -> str:
+    """Return what is wrong with an entry, and the form that it may have."""
+    if entry == "*":
+        return "'*' is not an origin; without the option, all may connect"
+    example = (
+        f"https://{entry}" if entry.isascii() and is_host(entry.encode()) else "https://example.com"
+    )
+    return f"{entry!r} is not an origin such as {example}"
 
 
 def is_same(origin: str, site: Site) -> bool:

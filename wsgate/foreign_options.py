@@ -1,0 +1,65 @@
+"""Options of gunicorn, hypercorn and daphne that wsgate has not: what to use instead."""
+
+_ADDRESS = "use --host HOST --port PORT, or --uds PATH"
+_PINGS = "use --ws-ping-interval and --ws-ping-timeout"
+_NO_WORKER_CLASS = "leave it out: there is one kind of worker"
+_NO_TIMEOUT = "leave it out: a slow request does not end the process"
+_SUPERVISOR = "use a supervisor, such as systemd"
+
+# Completes "No such option: -b; ...". Of a letter that means different things, the servers that use
+# it are named.
+INSTEAD: dict[str, str] = {
+    "--bind": _ADDRESS,
+    "-b": _ADDRESS,
+    "--insecure-bind": _ADDRESS,
+    "--quic-bind": "use a proxy in front for HTTP/3",
+    "-p": "use --port PORT (daphne), or a supervisor for the PID file (gunicorn, hypercorn)",
+    "-u": "use --uds PATH (daphne), or a supervisor for the user (gunicorn, hypercorn)",
+    "--unix-socket": "use --uds PATH",
+    "-w": "use --workers",
+    "-k": _NO_WORKER_CLASS,
+    "--worker-class": _NO_WORKER_CLASS,
+    "--worker-connections": "use --limit-connections",
+    "--threads": "use --interface wsgi, which runs the app in threads",
+    "-t": _NO_TIMEOUT,
+    "--timeout": _NO_TIMEOUT,
+    "--http-timeout": _NO_TIMEOUT,
+    "--graceful-timeout": "use --timeout-graceful-shutdown",
+    "--application-close-timeout": "use --timeout-graceful-shutdown",
+    "--keep-alive": "use --timeout-keep-alive",
+    "--max-requests": "use --limit-max-requests",
+    "--max-requests-jitter": "use --limit-max-requests-jitter",
+    "--limit-request-line": "use --limit-request-target",
+    "--limit-request-field_size": "use --limit-request-head",
+    "-c": "use --config FILE",
+    "--chdir": "use --app-dir",
+    "-e": "use --ssl-certfile, --ssl-keyfile, --host and --port (daphne), or --env-file (gunicorn)",
+    "--endpoint": "use --ssl-certfile, --ssl-keyfile, --host and --port",
+    "--env": "use --env-file",
+    "--certfile": "use --ssl-certfile",
+    "--keyfile": "use --ssl-keyfile",
+    "--keyfile-password": "use --ssl-keyfile-password",
+    "--ca-certs": "use --ssl-ca-certs",
+    "--cert-reqs": "use --ssl-cert-reqs",
+    "--ciphers": "use --ssl-ciphers",
+    "--access-logfile": "use `>> FILE`: the access log is on stdout",
+    "--error-logfile": "use `2>> FILE`: the error log is on stderr",
+    "--log-file": "use `2>> FILE`: the error log is on stderr",
+    "--access-logformat": "use --log-config",
+    "--logger-class": "use --log-config",
+    "-v": "use --log-level debug",
+    "--verbosity": "use --log-level",
+    "-D": _SUPERVISOR,
+    "--daemon": _SUPERVISOR,
+    "--pid": _SUPERVISOR,
+    "--user": _SUPERVISOR,
+    "--group": _SUPERVISOR,
+    "-m": "use --uds-perms",
+    "--umask": "use --uds-perms",
+    "--ping-interval": _PINGS,
+    "--ping-timeout": _PINGS,
+    "--websocket-ping-interval": _PINGS,
+    "--websocket_timeout": "use --ws-max-lifetime",
+    "--websocket_connect_timeout": "use --ws-handshake-timeout",
+    "--server-name": "use --no-server-header, and --header Server:NAME",
+}
