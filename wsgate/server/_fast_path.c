@@ -20,8 +20,8 @@ enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 
 /* Names that are looked up for each message: made once, and kept. */
 #define NAMES(F) \
-    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
-    F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
+    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(is_pong) \
+    F(message) F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
     F(put_other) F(schedule) F(write_failed) F(abort) F(find_descriptor) F(feed_other) \
     F(give_back) F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
 
@@ -621,8 +621,7 @@ read_awaited(MessagePath *self, PyObject *receiver, PyObject *data)
 {
     PyObject *arguments[3], *message = NULL, *done;
 
-    if (self->counts_each || receiver == Py_None ||
-        holds(self->session, names.is_idle, Py_True) != 1)
+    if (self->counts_each || receiver == Py_None)
         return NULL;
     done = PyObject_CallMethodNoArgs(receiver, names.done);
     Py_XDECREF(done);
@@ -640,20 +639,48 @@ read_awaited(MessagePath *self, PyObject *receiver, PyObject *data)
     return message;
 }
 
+/* Whether `data` is a lone Pong, of which only the bytes are counted; -1 with an exception set. */
+static int
+is_pong(MessagePath *self, PyObject *data)
+{
+    PyObject *answer = NULL, *codec = own(self->codec, "codec");
+
+    if (codec != NULL)
+        answer = PyObject_CallMethodOneArg(codec, names.is_pong, data);
+    Py_XDECREF(codec);
+    Py_XDECREF(answer);
+    return answer == NULL ? -1 : answer == Py_True;
+}
+
+/* Process bytes that are no message for a waiting receiver. `is_idle`: they may be a lone Pong. */
+static PyObject *
+take_other(MessagePath *self, PyObject *data, int is_idle)
+{
+    int is_only_pong = is_idle ? is_pong(self, data) : 0;
+
+    if (is_only_pong < 0)
+        return NULL;
+    if (!is_only_pong)
+        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
+    self->received_bytes += PyBytes_GET_SIZE(data);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 path_data(MessagePath *self, PyObject *data)
 {
     PyObject *receiver = own(self->receiver, "receiver"), *set, *message = NULL;
+    int is_idle = 0;
 
     if (receiver == NULL)
         return NULL;
     if (PyBytes_CheckExact(data))
+        is_idle = holds(self->session, names.is_idle, Py_True);
+    if (is_idle == 1)
         message = read_awaited(self, receiver, data);
     if (message == NULL) {
         Py_DECREF(receiver);
-        if (PyErr_Occurred())
-            return NULL;
-        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
+        return PyErr_Occurred() ? NULL : take_other(self, data, is_idle);
     }
     self->received_bytes += PyBytes_GET_SIZE(data);
     self->received_messages++;

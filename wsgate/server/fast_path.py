@@ -288,23 +288,34 @@ class PlainMessagePath:
     # -- in ----------------------------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
-        """Process bytes from the client: nearly always one message that a receiver waits for."""
+        """Process bytes from the client: nearly always one message that a receiver waits for.
+
+        An idle client's Pongs are only counted.
+        """
+        if type(data) is not bytes or not self.session.is_idle:
+            self.feed_other(data)
+        elif self._hand_over(data):
+            self.received_bytes += len(data)
+            self.received_messages += 1
+        elif self.codec.is_pong(data):
+            self.received_bytes += len(data)
+        else:
+            self.feed_other(data)
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Complete the arrival with the message that `data` is; returns False if it cannot be."""
         receiver = self.receiver
         if (
             receiver is None
             or isinstance(receiver, Several)
-            or type(data) is not bytes
-            or not self.session.is_idle
             or receiver.done()
             or self.counts_each
             or (message := self.codec.read_message(data, self.max_size)) is None
         ):
-            self.feed_other(data)
-            return
-        self.received_bytes += len(data)
-        self.received_messages += 1
+            return False
         self.receiver = None
         receiver.set_result(message)
+        return True
 
     def expect(self) -> Arrival | None:
         """Return the arrival of the next message, None if `receive_other` has to be used.
