@@ -41,6 +41,15 @@ def test_a_check_returns_the_next_deadline() -> None:
     assert item.checked == [10.0, 12.0, 12.25]  # a time gone by is the next there is
 
 
+def test_an_item_that_is_due_again_is_checked_in_the_next_sweep() -> None:
+    deadlines, item = Deadlines(), Item(10.0, 10.0)
+    deadlines.schedule(item, 10.0)
+    assert not deadlines.sweep(10.0)
+    assert item.checked == [10.0]
+    assert not deadlines.sweep(10.0 + TICK)
+    assert item.checked == [10.0, 10.0 + TICK]
+
+
 def test_an_infinite_deadline_is_not_stored() -> None:
     deadlines, item = Deadlines(), Item()
     deadlines.schedule(item, math.inf)

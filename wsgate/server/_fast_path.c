@@ -486,6 +486,29 @@ stream_write(Stream *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
+/* Whether bytes could leave now: none wait before them; -1 with an exception set. */
+static int
+has_nothing_unsent(Stream *self)
+{
+    if (self->is_lost || self->pending != Py_None)
+        return 0;
+    return self->is_transport_empty || is_false(self->transport, names.get_write_buffer_size);
+}
+
+static PyObject *
+stream_write_at_once(Stream *self, PyObject *data)
+{
+    int is_sent = has_nothing_unsent(self);
+
+    if (is_sent == 0 || (is_sent > 0 && !PyBytes_CheckExact(data)))
+        return write_bytes(self, data) < 0 ? NULL : Py_NewRef(Py_False);
+    if (is_sent > 0) {
+        Py_SETREF(self->pending, Py_NewRef(data));
+        is_sent = flush_or_abort((PyObject *)self) < 0 ? -1 : has_nothing_unsent(self);
+    }
+    return is_sent < 0 ? NULL : PyBool_FromLong(is_sent);
+}
+
 static PyObject *
 stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -572,6 +595,7 @@ static PyMemberDef stream_members[] = {
 static PyMethodDef stream_methods[] = {
     {"data_received", (PyCFunction)(void (*)(void))data_received, METH_O, NULL},
     {"write", (PyCFunction)(void (*)(void))stream_write, METH_O, NULL},
+    {"write_at_once", (PyCFunction)(void (*)(void))stream_write_at_once, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,7 +1,6 @@
 """All deadlines of a worker, kept in coarse time buckets and checked by one sweep."""
 
 import math
-from itertools import islice
 from typing import Protocol
 
 NEVER = math.inf
@@ -77,17 +76,16 @@ class Deadlines:
             Whether some are left for the next iteration of the event loop.
         """
         last = math.floor(now / TICK)
+        soon = (last + 1) * TICK  # a later bucket, so that no item is checked twice in one sweep
         room = _MAX_CHECKS
         for bucket in sorted(b for b in self._buckets if b <= last):
             _, items = self._buckets[bucket]
-            for item in list(islice(items, room)):
-                if item not in items:
-                    continue  # the check of another item has moved or removed it
-                items.discard(item)
-                item.bucket = None
-                self.schedule(item, max(item.check(now), now))
+            while items:
+                if not room:
+                    return True
                 room -= 1
-            if items:
-                return True
+                item = items.pop()
+                item.bucket = None
+                self.schedule(item, max(item.check(now), soon))
             del self._buckets[bucket]
         return False
