@@ -305,6 +305,16 @@ async def test_a_client_that_answers_is_checked_once_in_each_interval(
         assert len(checked) == 10
 
 
+@pytest.mark.parametrize("interval", [0.25, 20.0, 3600.0])
+def test_first_pings_are_random_and_at_few_moments(interval: float) -> None:
+    now = 1_234.5
+    drawn = [module._first_ping(now, interval) for _ in range(1_000)]
+    assert 0.5 <= min(drawn) < 0.6
+    assert 0.9 < max(drawn) <= 1.0 + 1e-9
+    moments = {round(now / interval + first, 6) for first in drawn}
+    assert 5 < len(moments) <= 11
+
+
 async def test_pauses_in_reading_are_found_between_pings() -> None:
     async with opened(ws_max_queue=1, ws_ping_interval=1_000) as ws:
         await ws.client.advance(200)  # a check has found that nothing was paused

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RECEIVE_TIMEOUT = 300.0  # seconds for the app to call `receive` while its queue is full
 _MIN_FIRST_PING = 0.5  # earliest first Ping, as a fraction of the interval
+_PING_SWEEPS = 20  # moments in each interval at which first Pings are sent
 _MIN_LIFETIME, _MAX_LIFETIME = 0.9, 1.1  # random range, as a fraction of the setting
 _NEW = -math.inf  # before the first check
 _CHECKS_PER_TIMEOUT = 8  # checks during one timeout: it is enforced at most 1/8 late
@@ -85,9 +86,8 @@ class Liveness(Keepalive):
         self._long_at = _NEW  # when to check the idle time and the lifetime
 
     def _initialize(self, now: float, config: Config) -> None:
-        # Random, so that connections opened together do not ping together.
-        first = _between(_MIN_FIRST_PING, 1.0)
-        super().__init__(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
+        interval = config.ws_ping_interval
+        super().__init__(now, interval, config.ws_ping_timeout, _first_ping(now, interval))
         self._received_bytes = 0
         self._messages = 0
         self._received_messages = 0
@@ -198,6 +198,19 @@ class Liveness(Keepalive):
         if now >= self._ends_at:
             websocket.close(SERVICE_RESTART, "lifetime reached")
         return self._ends_at
+
+
+def _first_ping(now: float, interval: float) -> float:
+    """Return when to send the first Ping, as a fraction of the interval from now.
+
+    It is random, so that connections opened together do not ping together; but at one of
+    _PING_SWEEPS moments in each interval, so that a process which wakes sends many Pings.
+    """
+    if not interval:
+        return 1.0
+    apart = interval / _PING_SWEEPS
+    at = now + interval * _between(_MIN_FIRST_PING, 1.0 - 1.0 / _PING_SWEEPS)
+    return (math.ceil(at / apart) * apart - now) / interval
 
 
 def _between(low: float, high: float) -> float:
