@@ -1,6 +1,6 @@
 """The limit: the rate of a uvloop protocol in Python that does almost nothing.
 
-    python -m benchmarks.limit PORT      (or --fd FD)
+    python -m benchmarks.limit PORT [--ping-interval SECONDS]      (or --fd FD)
 
 It has no app, no task, no UTF-8 check and no limits. It accepts every offer, reads the length of a
 frame, and sends the payload back unchanged (still masked) after a new header. It does less than a
@@ -9,8 +9,9 @@ server has to do, so docs/performance.md compares every server with it.
 
 import argparse
 import asyncio
+import itertools
 import socket
-from typing import cast
+from typing import ClassVar, cast
 
 import uvloop
 
@@ -26,6 +27,8 @@ DEFLATE = (
 # RFC 6455 section 5.2: this length code announces a length in the next two octets.
 SHORT_LENGTH = 126  # 127 announces eight
 CLOSE = 0x88
+PING = b"\x89\x00"
+TICK = 0.25  # seconds
 
 
 class Limit(asyncio.Protocol):
@@ -77,18 +80,48 @@ class Limit(asyncio.Protocol):
         self.transport.write(ACCEPT + deflate + b"\r\n")
 
 
+class Pinging(Limit):
+    """Also sends a Ping at each interval, and expects nothing but Pongs."""
+
+    everyone: ClassVar[list["Pinging"]] = []
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a request, or read a Pong."""
+        if not self.is_open:
+            self.answer_request(data)
+
+    def answer_request(self, data: bytes) -> None:
+        """Answer a handshake and send Pings from then on, or answer another request."""
+        super().answer_request(data)
+        if self.is_open:
+            self.everyone.append(self)
+
+
+async def ping_all(interval: float) -> None:
+    """Send a Ping to each connection within an interval, to some of them at each tick."""
+    ticks = round(interval / TICK)
+    for tick in itertools.count():
+        await asyncio.sleep(TICK)
+        for connection in Pinging.everyone[tick % ticks :: ticks]:
+            connection.transport.write(PING)
+
+
 async def main() -> None:
     """Parse the arguments and serve until the process is killed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("port", type=int, nargs="?")
     parser.add_argument("--fd", type=int)
+    parser.add_argument("--ping-interval", type=float)
     arguments = parser.parse_args()
+    protocol = Pinging if arguments.ping_interval else Limit
     loop = asyncio.get_running_loop()
     if arguments.fd is not None:
         listener = socket.socket(fileno=arguments.fd)
-        server = await loop.create_server(Limit, sock=listener, backlog=4096)
+        server = await loop.create_server(protocol, sock=listener, backlog=4096)
     else:
-        server = await loop.create_server(Limit, "127.0.0.1", arguments.port, backlog=4096)
+        server = await loop.create_server(protocol, "127.0.0.1", arguments.port, backlog=4096)
+    if arguments.ping_interval:
+        await ping_all(arguments.ping_interval)
     await server.serve_forever()
 
 

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.servers import LIMIT, SOCKETIFY, UVICORN, UVICORN_TLS, WSGATE, WSGATE_TLS
+from benchmarks.servers import (
+    LIMIT,
+    PINGING_LIMIT,
+    SOCKETIFY,
+    UVICORN,
+    UVICORN_TLS,
+    WSGATE,
+    WSGATE_TLS,
+)
 
 
 class Figure(Enum):
@@ -12,6 +20,7 @@ class Figure(Enum):
     RATE = "rate"  # messages, handshakes or requests per second; higher is better
     MEMORY = "bytes"  # bytes of memory per connection; lower is better
     LATENCY = "p99_ms"  # 99th percentile in milliseconds; lower is better
+    CPU = "cpu_us"  # microseconds of processor time per second and connection; lower is better
 
 
 class Deflate(Enum):
@@ -161,6 +170,15 @@ LOADS = {
         figure=Figure.MEMORY,
         max_rounds=1,
     ),
+    "idle-pings": Load(
+        "Processor time for an idle connection with Pings, us a second",
+        "idle",
+        (PINGING_LIMIT, WSGATE, *UVICORN),
+        connections=10_000,
+        seconds=40,
+        figure=Figure.CPU,
+        max_rounds=3,
+    ),
     "hold": Load(
         "50,000 connections, 500 of them with 10 messages a second: 99th percentile, ms",
         "hold",
@@ -214,6 +232,7 @@ GOALS = (
     Goal("echo64-compressed", 1.5, UVICORN),
     Goal("idle-deflate", 6000),
     Goal("idle-deflate", 1, SOCKETIFY, is_strict=True),
+    Goal("idle-pings", 2),
     Goal("hold", 50, is_strict=True),
     *(
         Goal(load, 1, UVICORN_TLS, server=WSGATE_TLS, is_strict=True)

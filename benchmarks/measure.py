@@ -27,6 +27,7 @@ ROOT = HERE.parent
 READY_SECONDS = 20.0
 SETTLE_SECONDS = 0.3  # from the server's first answer to the start of the load
 REST_SECONDS = 1.0  # from the last handshake to the measurement of memory
+PING_SECONDS = 20.0  # between the Pings of all servers, by default
 WARM_UP_SHARE = 1 / 6  # of the length of a run
 SPARE_SECONDS = 120.0  # for the load generator to open connections and to give up, beside the run
 FILES_SHARE = 7 / 8  # of a server process's open files that may be connections
@@ -103,12 +104,14 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
         before = resident_bytes(pids)
         with run_generator(bench, load, port) as client:
             assert client.stdout
-            bytes_each = None
+            bytes_each = cpu = None
             if load.mode in ("idle", "hold"):
                 if client.stdout.readline().strip() != "open":
                     raise Failed(_failure_reason(client))
                 time.sleep(REST_SECONDS)
                 bytes_each = round((resident_bytes(pids) - before) / load.connections)
+            if load.figure is Figure.CPU:
+                cpu = _cpu_entry(pids, load)
             limit = SPARE_SECONDS + (load.seconds or bench.seconds)
             try:
                 out, err = client.communicate(timeout=limit)
@@ -116,7 +119,24 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
                 raise Failed(f"did not finish within {limit:.0f} s") from None
         if client.returncode:
             raise Failed(err.strip().partition("\n")[0] or "the load generator failed")
-    return _entry(load, json.loads(out), bytes_each, len(pids))
+    return _entry(load, json.loads(out), bytes_each, len(pids)) | (cpu or {})
+
+
+def _cpu_entry(pids: list[int], load: Load) -> Entry:
+    """Return the processor time of a server for its open connections.
+
+    It is taken over whole intervals of the Pings, from the second one on: the first Ping may have
+    another time, and takes more, because what it needs is created.
+    """
+    assert load.seconds is not None
+    time.sleep(PING_SECONDS)
+    began, before = time.monotonic(), processor_time(pids)
+    time.sleep(load.seconds)
+    seconds = time.monotonic() - began
+    total, user, system = (b - a for a, b in zip(before, processor_time(pids), strict=True))
+    each = total / seconds / load.connections / 1e3
+    share = system / ((user + system) or 1)
+    return {"cpu_us": round(each, 2), "kernel_share": round(share, 2)}
 
 
 def _failure_reason(client: subprocess.Popen[str]) -> str:
@@ -127,7 +147,7 @@ def _failure_reason(client: subprocess.Popen[str]) -> str:
 def _entry(load: Load, output: Entry, bytes_each: int | None, processes: int) -> Entry:
     """Return the figures to store, from the output of the load generator."""
     entry: Entry = {}
-    if load.figure is not Figure.MEMORY:
+    if load.mode != "idle":
         entry |= {name: output[name] for name in ("rate", "generator_busy")}
     if load.mode in ("echo", "http", "hold"):
         entry |= {name: output[name] for name in ("p50_ms", "p99_ms", "max_ms")}
@@ -321,12 +341,38 @@ def _sockets_on_one_port(count: int) -> Iterator[socket.socket]:
 
 def resident_bytes(pids: list[int]) -> int:
     """Return the resident memory of processes and of their descendants, in bytes."""
-    total, todo = 0, list(pids)
-    while todo:
-        folder = Path("/proc", str(todo.pop()))
+    total = 0
+    for folder in _process_folders(pids):
         with contextlib.suppress(OSError):
             if found := re.search(r"VmRSS:\s+(\d+)", (folder / "status").read_text()):
                 total += int(found[1]) * 1024
+    return total
+
+
+def processor_time(pids: list[int]) -> tuple[int, int, int]:
+    """Return how long processes and their descendants ran.
+
+    Returns:
+        Nanoseconds in total; and in the kernel's ticks, which are sampled: outside of the kernel
+        and in it.
+    """
+    total = user = system = 0
+    for folder in _process_folders(pids):
+        with contextlib.suppress(OSError):
+            for task in (folder / "task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
+            # The name of the program is in brackets, and may have spaces.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            user, system = user + int(fields[11]), system + int(fields[12])
+    return total, user, system
+
+
+def _process_folders(pids: list[int]) -> Iterator[Path]:
+    """Yield the folders in /proc of processes and of their descendants."""
+    todo = list(pids)
+    while todo:
+        folder = Path("/proc", str(todo.pop()))
+        yield folder
+        with contextlib.suppress(OSError):
             for task in (folder / "task").iterdir():
                 todo += map(int, (task / "children").read_text().split())
-    return total

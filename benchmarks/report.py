@@ -181,9 +181,11 @@ def load_table(name: str, record: Record) -> str:
     has_latency = load.mode in ("echo", "http", "hold")
     if has_latency:
         header += ["50 %, ms", "99 %, ms"]
-    has_memory = load.mode == "hold"
-    if has_memory:
-        header.append("Bytes each")
+    extra = {Figure.CPU: ("Share of the kernel", "kernel_share")}.get(load.figure)
+    if load.mode == "hold":
+        extra = ("Bytes each", "bytes")
+    if extra:
+        header.append(extra[0])
     rows = []
     for server in record["servers"]:
         row = _rate_cells(found, name, server)
@@ -192,8 +194,8 @@ def load_table(name: str, record: Record) -> str:
             row.append("" if share is None else f"{share:.2f}")
         if row and has_latency:
             row += [_median_of(record, server, key) for key in ("p50_ms", "p99_ms")]
-        if row and has_memory:
-            row.append(_median_of(record, server, "bytes"))
+        if row and extra:
+            row.append(_median_of(record, server, extra[1]))
         if not row:
             row = [f"fails: {results.failure(found, name, server) or 'not measured'}"]
         label = SERVERS[server].label + _remarks(record, server)

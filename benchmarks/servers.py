@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 APP = "benchmarks.app:app"
 LIMIT = "limit"
+PINGING_LIMIT = "limit-pinging"
 WSGATE = "wsgate"
 
 
@@ -58,6 +59,12 @@ SERVERS = {
         "the limit",
         "python -m benchmarks.limit {port}",
         "python -m benchmarks.limit --fd {fd}",
+        ("uvloop",),
+    ),
+    PINGING_LIMIT: Server(
+        "the limit, with Pings",
+        "python -m benchmarks.limit {port} --ping-interval 20",
+        None,
         ("uvloop",),
     ),
     WSGATE: Server(

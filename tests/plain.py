@@ -14,6 +14,7 @@ class _Plain:
     _read_messages = staticmethod(messages.read_messages)
     _read_compressed = staticmethod(messages.read_compressed)
     _unmask = staticmethod(messages.unmask)
+    is_pong = staticmethod(messages.is_pong)
 
 
 class PlainCodec(_Plain, FastCodec):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,6 +96,20 @@ async def test_hold_reports_the_open_connections(generator: Path) -> None:
         found = await run(generator, server.port, "hold", *held)
     assert found["open"] == 20
     assert found["p99_ms"] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no /proc")
+def test_the_processor_time_of_a_process_grows() -> None:
+    before = measure.processor_time([os.getpid()])
+    while (now := measure.processor_time([os.getpid()]))[0] == before[0]:
+        pass
+    assert all(b >= a for a, b in zip(before, now, strict=True))
+
+
+def test_a_process_that_has_ended_took_no_time() -> None:
+    with subprocess.Popen(["true"]) as process:
+        pass
+    assert measure.processor_time([process.pid]) == (0, 0, 0)
 
 
 async def test_a_refused_handshake_ends_the_run_with_the_reason(generator: Path) -> None:

@@ -45,6 +45,10 @@ def found() -> Results:
             wsgate=[{"bytes": 5000, "deflate": True}, {"bytes": 6100, "deflate": True}],
             socketify=[{"bytes": 8000, "deflate": False}, {"bytes": 8000, "deflate": False}],
         ),
+        "idle-pings": record(
+            wsgate=[{"bytes": 5000, "cpu_us": 1.5, "kernel_share": 0.42}],
+            limit_pinging=[{"bytes": 1000, "cpu_us": 0.91, "kernel_share": 0.67}],
+        ),
         "hold": record(wsgate=[{"rate": 9, "p50_ms": 1, "p99_ms": 20.0, "server_processes": 3}]),
     }
 
@@ -101,6 +105,8 @@ def test_the_table_of_goals_shows_which_are_met(found: Results) -> None:
     idle = "| Bytes for an idle connection, deflate offered |"
     assert f"{idle} at most 6,000 | 6,100 | **not met** |" in lines
     assert f"{idle} below socketify | 0.694 (socketify) | met |" in lines
+    title = "Processor time for an idle connection with Pings, us a second"
+    assert f"| {title} | at most 2 | 1.5 | met |" in lines
     assert any("below 50, without a failure | 20 | met |" in line for line in lines)
     assert any("fails: no | **not met** |" in line for line in lines)
     assert sum("| not measured |" in line for line in lines) == 12
@@ -115,6 +121,8 @@ def test_the_table_of_a_load_has_a_row_for_each_server(found: Results) -> None:
     assert "| socketify (declines deflate) | 8,000 |" in report.load_table(
         "idle-deflate", found["idle-deflate"]
     )
+    table = report.load_table("idle-pings", found["idle-pings"])
+    assert "| wsgate | 1.5 | 1.5 | 1.5 | 0.42 |" in table
     assert "3 processes on one processor" in report.load_table("hold", found["hold"])
 
 

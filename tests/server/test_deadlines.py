@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.saved_loggers import bare_loggers
 from wsgate.observe.throttled_log import throttled
-from wsgate.server.deadlines import _MAX_CHECKS, TICK, Deadlines
+from wsgate.server.deadlines import _MAX_CHECKS, MAX_PAUSE, TICK, Deadlines
 
 
 class Item:
@@ -43,6 +43,15 @@ def test_a_check_returns_the_next_deadline() -> None:
     for now in (10.0, 11.75, 12.0, 12.25, 50.0):
         deadlines.sweep(now)
     assert item.checked == [10.0, 12.0, 12.25]  # a time gone by is the next there is
+
+
+def test_an_item_that_is_due_again_is_checked_in_the_next_sweep() -> None:
+    deadlines, item = Deadlines(), Item(10.0, 10.0)
+    deadlines.schedule(item, 10.0)
+    assert not deadlines.sweep(10.0)
+    assert item.checked == [10.0]
+    assert not deadlines.sweep(10.0 + TICK)
+    assert item.checked == [10.0, 10.0 + TICK]
 
 
 def test_an_infinite_deadline_is_not_stored() -> None:
@@ -196,6 +205,50 @@ def test_an_interrupted_check_is_not_lost() -> None:
         deadlines.sweep(1.0)
     deadlines.sweep(1.0 + TICK)
     assert item.checked == [1.0, 1.0 + TICK]
+
+
+# -- when to sweep ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at", "pause"), [(10.1, 0.25), (10.25, 0.25), (10.3, 0.5), (99.0, 1.0)])
+def test_the_next_sweep_is_at_the_next_deadline(at: float, pause: float) -> None:
+    deadlines, item = Deadlines(), Item()
+    deadlines.schedule(item, at)
+    planned = deadlines.plan_sweep(10.0)
+    assert pause <= planned <= pause + 0.01
+    assert deadlines.sweep(10.0 + planned) is False
+    assert bool(item.checked) == (at < 11)
+
+
+def test_a_deadline_that_is_over_is_swept_at_once() -> None:
+    deadlines = Deadlines()
+    deadlines.schedule(Item(), 10.0)
+    assert deadlines.plan_sweep(12.0) == 0
+
+
+def test_without_deadlines_a_sweep_is_planned_all_the_same() -> None:
+    assert Deadlines().plan_sweep(10.0) == MAX_PAUSE
+
+
+def test_only_a_deadline_before_the_planned_sweep_hastens_it() -> None:
+    deadlines, hastened = Deadlines(), list[float]()
+    deadlines.hasten = lambda: hastened.append(deadlines.plan_sweep(10.0))
+    deadlines.schedule(Item(), 10.2)
+    assert hastened == []  # none is planned yet
+    deadlines.sweep(10.3)
+    deadlines.plan_sweep(10.3)
+    for at in (12.0, 11.2, 11.3, 10.8, 10.8, 10.9):
+        deadlines.schedule(Item(), at)
+    assert [round(pause, 1) for pause in hastened] == [1.0]
+
+
+def test_no_sweep_is_hastened_by_a_check() -> None:
+    deadlines, hastened = Deadlines(), list[float]()
+    deadlines.hasten = lambda: hastened.append(0)
+    deadlines.schedule(Item(11.0, then=lambda: deadlines.schedule(Item(), 10.5)), 10.0)
+    deadlines.plan_sweep(9.0)
+    deadlines.sweep(10.0)
+    assert hastened == []
 
 
 @settings(deadline=None)

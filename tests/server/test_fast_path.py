@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.frames import BINARY, PING, TEXT, frame
+from tests.frames import BINARY, PING, PONG, TEXT, frame
 from tests.harness.app import text
 from tests.server.twins import Twin
 from wsgate.server.fast_path import SEVERAL, PlainMessagePath
@@ -48,6 +48,9 @@ async def test_a_message_for_a_cancelled_receiver_is_left(path: Any) -> None:
         frame(TEXT, "a" * 101),
         frame(TEXT, b"\xff"),
         frame(PING, b""),
+        frame(PONG) * 2,
+        frame(PONG, mask=None),
+        frame(PONG)[:-1],
         bytearray(frame(TEXT, "a")),
         b"",
     ],
@@ -58,6 +61,24 @@ async def test_anything_but_one_whole_message_is_left(path: Any, data: bytes) ->
     assert (path.others, path.received_messages) == ([data], 0)
     assert path.receiver is arrival
     assert not arrival.done()
+
+
+@pytest.mark.parametrize("state", ["receiving", "busy", "crowded", "limited"])
+async def test_only_the_bytes_of_a_pong_are_counted(path: Any, state: str) -> None:
+    path.receiver = SEVERAL if state == "crowded" else None
+    path.counts_each = state == "limited"
+    arrival = path.expect() if state == "receiving" else path.receiver
+    data = frame(PONG, b"payload")
+    path.data(data)
+    path.data(data)
+    assert (path.others, path.received_messages, path.received_bytes) == ([], 0, 2 * len(data))
+    assert path.receiver is arrival
+
+
+async def test_a_pong_within_a_message_is_left(path: Any) -> None:
+    path.session.feed(frame(TEXT, "a")[:1])
+    path.data(frame(PONG))
+    assert len(path.others) == 1
 
 
 async def test_a_session_with_work_gets_everything(path: Any) -> None:
@@ -111,6 +132,10 @@ async def test_an_exception_of_the_codec_is_raised(path: Any) -> None:
     path.codec = SimpleNamespace(read_message=failing)
     with pytest.raises(MemoryError):
         path.data(frame(TEXT, "a"))
+    path.receiver = None
+    path.codec = SimpleNamespace(is_pong=lambda data: failing(data, 0))
+    with pytest.raises(MemoryError):
+        path.data(frame(PONG))
 
 
 async def test_a_missing_session_raises(path: Any) -> None:

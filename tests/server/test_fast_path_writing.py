@@ -245,6 +245,76 @@ async def test_an_abort_that_fails_does_not_keep_the_others_waiting(
     assert other.transport.written == [b"a"]
 
 
+# -- writes at once --------------------------------------------------------------------------------
+
+
+async def test_bytes_at_once_go_to_the_descriptor(twin: Twin, ends: "Ends") -> None:
+    twin.stream.descriptor = ends[0].fileno()
+    twin.stream.fd = UNKNOWN
+    assert twin.stream.write_at_once(b"a") is True
+    assert ends[1].recv(9) == b"a"
+    assert (twin.written, twin.batch.streams, twin.batch.is_scheduled) == ([], [], False)
+    assert twin.stream.write_at_once(b"b") is True
+    assert ends[1].recv(9) == b"b"
+
+
+async def test_bytes_at_once_go_to_a_transport_without_descriptor(twin: Twin) -> None:
+    twin.stream.fd = NONE
+    assert twin.stream.write_at_once(b"a") is True
+    assert twin.written == [b"a"]
+
+
+async def test_bytes_at_once_that_the_transport_keeps_are_not_sent(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = twin.stream.transport
+    monkeypatch.setattr(transport, "write", lambda data: setattr(transport, "unsent", len(data)))
+    assert twin.stream.write_at_once(b"a") is False
+
+
+async def test_bytes_at_once_wait_after_those_pending(twin: Twin) -> None:
+    twin.stream.write(b"a")
+    assert twin.stream.write_at_once(b"b") is False
+    assert twin.written == []
+    await asyncio.sleep(0)
+    assert twin.written == [b"ab"]
+
+
+async def test_bytes_at_once_follow_those_of_the_transport(twin: Twin) -> None:
+    twin.stream.transport.unsent = 1
+    assert twin.stream.write_at_once(b"a") is False
+    assert twin.written == [b"a"]
+
+
+async def test_a_lost_or_closing_stream_sends_nothing_at_once(twin: Twin) -> None:
+    twin.stream.transport.is_broken = True
+    twin.stream.write_at_once(b"a")
+    twin.stream.is_lost = True
+    assert twin.stream.write_at_once(b"b") is False
+    assert (twin.written, twin.stream.pending, twin.batch.streams) == ([], None, [])
+
+
+async def test_a_stream_that_fails_at_once_is_aborted(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: bytes) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(twin.stream.transport, "write", failing)
+    with pytest.raises(OSError, match="gone"):
+        twin.stream.write_at_once(b"a")
+    assert (twin.stream.aborts, twin.stream.pending) == (1, None)
+    monkeypatch.setattr(twin.stream_type, "abort", failing)
+    with pytest.raises(OSError, match="gone"):
+        twin.stream.write_at_once(b"a")
+
+
+async def test_other_objects_are_not_sent_at_once(twin: Twin) -> None:
+    assert twin.stream.write_at_once(bytearray(b"a")) is False
+    await asyncio.sleep(0)
+    assert twin.written == [b"a"]
+
+
 # -- an app at its recursion limit makes any call raise --------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -66,6 +67,50 @@ async def drained(
     monkeypatch.undo()
     assert all(len(websocket.drained) == 1 for websocket in websockets)
     return sorted(websocket.drained[0] for websocket in websockets), clock
+
+
+class Item:
+    """Something with a deadline that never returns."""
+
+    bucket: int | None = None
+
+    def check(self, now: float) -> float:
+        raise AssertionError(now)
+
+
+async def test_an_earlier_deadline_hastens_the_tick_until_the_stop() -> None:
+    worker = Worker(app, Config(lifespan="off"))
+    life = Lifecycle(worker)
+    await life.start([])
+    first = life._timer
+    worker.deadlines.schedule(Item(), worker.clock() + 60)
+    assert life._timer is first
+    worker.deadlines.schedule(Item(), worker.clock() + 0.3)
+    second = life._timer
+    assert first is not None
+    assert second is not None
+    assert first.cancelled()
+    assert second.when() < first.when()
+    await life.stop(Owner(socket.socket()))
+    assert second.cancelled()
+    worker.deadlines.schedule(Item(), worker.clock())
+    assert life._timer is second
+
+
+async def test_a_timer_that_cannot_be_set_leaves_the_one_before() -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    worker = Worker(app, Config(lifespan="off"))
+    life = Lifecycle(worker)
+    await life.start([])
+    worker.__dict__["loop"] = SimpleNamespace(call_later=failing)
+    with pytest.raises(RecursionError):
+        worker.deadlines.schedule(Item(), worker.clock())
+    del worker.__dict__["loop"]
+    assert life._timer is not None
+    assert not life._timer.cancelled()
+    await life.stop(Owner(socket.socket()))
 
 
 @pytest.mark.parametrize("count", [1, 7, 100, 5_000])

@@ -280,6 +280,52 @@ async def test_a_client_that_reads_in_time_is_not_closed() -> None:
         await is_open(ws)
 
 
+# -- Pings -----------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_answers_is_checked_once_in_each_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[float] = []
+    check = module.Liveness.check
+
+    def note(liveness: module.Liveness, now: float, websocket: module.Watched) -> float:
+        checked.append(now)
+        return check(liveness, now, websocket)
+
+    monkeypatch.setattr(module.Liveness, "check", note)
+    async with opened(ws_ping_interval=20, ws_ping_timeout=20) as ws:
+        while not ws.client.received:
+            await ws.client.advance(TICK)
+        checked.clear()
+        for _ in range(10):
+            assert (await ws.read_frame()).opcode == frames.PING
+            ws.client.send(frames.frame(frames.PONG))
+            await ws.client.advance(20 + TICK)
+        assert len(checked) == 10
+
+
+@pytest.mark.parametrize("interval", [0.25, 20.0, 3600.0])
+def test_first_pings_are_random_and_at_few_moments(interval: float) -> None:
+    now = 1_234.5
+    drawn = [module._first_ping(now, interval) for _ in range(1_000)]
+    assert 0.5 <= min(drawn) < 0.6
+    assert 0.9 < max(drawn) <= 1.0 + 1e-9
+    moments = {round(now / interval + first, 6) for first in drawn}
+    assert 5 < len(moments) <= 11
+
+
+async def test_pauses_in_reading_are_found_between_pings() -> None:
+    async with opened(ws_max_queue=1, ws_ping_interval=1_000) as ws:
+        await ws.client.advance(200)  # a check has found that nothing was paused
+        ws.client.send(text_frame("a") + text_frame("b"))
+        assert ws.client.transport.is_paused
+        await ws.client.advance(RECEIVE_TIMEOUT - 1)
+        assert not ws.client.received
+        await ws.client.advance(1 + RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT)
+        assert await ws.read_close() == (1011, "the application does not receive")
+
+
 # -- several at a time -----------------------------------------------------------------------------
 
 
@@ -322,7 +368,10 @@ async def test_an_app_that_does_not_accept_in_time() -> None:
         assert (await ws.receive_disconnect())[0] == 1006
         with pytest.raises(OSError, match="the client has left"):
             await ws.call.send({"type": "websocket.accept"})
-        assert ws.log.access == ['127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable']
+        assert ws.log.access == [
+        '127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable '
+        "(the application did not accept in time)"
+    ]
 
 
 async def test_the_accept_timeout_does_not_apply_to_an_open_websocket() -> None:

@@ -101,16 +101,47 @@ def test_it_reports_the_stack_of_the_thread_that_started_it(
 def test_a_watchdog_that_was_late_itself_logs_nothing(
     log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = iter([10.0, 10.25, 12.0, 12.25])
+    times = iter([10.0, 11.1, 12.0, 12.25])
     fake_time = SimpleNamespace(monotonic=lambda: next(times))
     watchdog = Watchdog()
+    watchdog._beat = 10.0
     checks: list[float] = []
     waits = iter([False, False, False, True])
     monkeypatch.setattr(watchdog, "check", checks.append)
     monkeypatch.setattr(watchdog, "_stopped", SimpleNamespace(wait=lambda _: next(waits)))
     monkeypatch.setattr(module, "time", fake_time)
     watchdog._watch()
-    assert checks == [10.25, 12.25]
+    assert checks == [11.1, 12.25]
+
+
+def test_its_thread_sleeps_until_a_beat_would_be_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    watchdog = Watchdog()
+    slept: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+        if len(slept) == 2:
+            watchdog._beat = now - 0.25  # the loop runs again
+        return len(slept) == 4
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(watchdog, "_stopped", SimpleNamespace(wait=wait))
+    watchdog.beat()
+    watchdog._watch()
+    assert slept == [1.0, 0.25, 0.75, 0.25]
+
+
+def test_a_pause_that_was_announced_is_not_a_missing_beat(log: LogCapture) -> None:
+    watchdog = Watchdog()
+    before = time.monotonic()
+    watchdog.beat(5.0)
+    watchdog.check(before + 5.0 - 0.25 + BLOCKED - 0.01)
+    assert log.warnings == []
+    watchdog.check(before + 7.0)
+    assert len(log.warnings) == 1
 
 
 def test_the_real_clock_is_a_monotonic_one() -> None:

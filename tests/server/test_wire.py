@@ -51,6 +51,10 @@ class Stream:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def write_at_once(self, data: bytes) -> bool:
+        self.write(data)
+        return True
+
     async def send_file(self, file: OpenFile) -> None:
         while file.left:
             self.write(await file.read(65_536))

@@ -16,7 +16,7 @@ from wsgate.http.h1.builtin_parser import BuiltinHttp1Connection
 from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
-from wsgate.server.deadlines import _MAX_CHECKS, TICK
+from wsgate.server.deadlines import _MAX_CHECKS, MAX_PAUSE, TICK
 from wsgate.server.worker import Worker
 from wsgate.ws.codes import MESSAGE_TOO_BIG
 from wsgate.ws.deflate.negotiation import DeflateSettings
@@ -190,11 +190,35 @@ class Item:
 def test_a_tick_checks_expired_deadlines() -> None:
     made, item = context(), Item()
     made.deadlines.schedule(item, 101.0)
-    assert made.tick() == TICK
+    assert made.tick() == MAX_PAUSE
     assert item.checked == []
     turn(made, 101.0)
-    assert made.tick() == TICK
+    assert made.tick() == MAX_PAUSE
     assert item.checked == [101.0]
+
+
+def test_a_tick_is_planned_for_the_next_deadline() -> None:
+    made, item = context(), Item()
+    made.deadlines.schedule(item, 100.6)
+    assert made.tick() == pytest.approx(0.75, abs=0.01)
+    made.deadlines.schedule(item, 100.3)
+    assert made.hasten_tick() == pytest.approx(0.5, abs=0.01)
+    turn(made, 100.5)
+    made.tick()
+    assert item.checked == [100.5]
+
+
+@pytest.mark.parametrize(("late", "excluded"), [(0.2, 0.0), (0.3, 1.05), (5.0, 5.75)])
+def test_a_longer_pause_in_which_the_loop_may_have_been_blocked_postpones_the_deadlines(
+    caplog: pytest.LogCaptureFixture, late: float, excluded: float
+) -> None:
+    made = context()
+    assert made.tick() == MAX_PAUSE
+    turn(made, 100.0 + MAX_PAUSE + late)
+    with caplog.at_level("WARNING", "wsgate.error"):
+        made.tick()
+    assert made.clock() == pytest.approx(100.0 + MAX_PAUSE + late - excluded)
+    assert len(caplog.messages) == (late > 1)
 
 
 def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture) -> None:
@@ -218,7 +242,7 @@ def test_a_tick_that_leaves_deadlines_runs_again_immediately() -> None:
     for item in items:
         made.deadlines.schedule(item, 100.0)
     assert made.tick() == 0.0
-    assert made.tick() == TICK
+    assert made.tick() == MAX_PAUSE
     assert all(item.checked for item in items)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wsgate.ws.keepalive import Action, Keepalive, Step
+from wsgate.ws.keepalive import Action, Keepalive
 
 START = 1_000.0
 
@@ -15,9 +15,22 @@ def keepalive(interval: float = 20.0, timeout: float = 10.0, first: float = 1.0)
 def step(
     keepalive: Keepalive, after: float, *, flushed: bool = True, paused: bool = False
 ) -> tuple[str, float]:
-    """Return the action and when to ask again, both times counted from the start."""
-    action, next_at = keepalive.step(START + after, flushed=flushed, paused=paused)
+    """Return the action and when to ask again, both times counted from the start.
+
+    The buffer is looked at before the step, as by a caller that cannot send a Ping at once.
+    """
+    action, next_at = timed_step(keepalive, START + after, flushed=flushed, paused=paused)
     return action.name, next_at - START
+
+
+def timed_step(
+    keepalive: Keepalive, now: float, *, flushed: bool, paused: bool
+) -> tuple[Action, float]:
+    if keepalive.is_flushing and flushed:
+        keepalive.record_flush(now)
+    if paused:
+        keepalive.record_pause(now)
+    return keepalive.step(now), keepalive.next_step(now)
 
 
 def test_there_is_nothing_to_do_at_first() -> None:
@@ -25,8 +38,29 @@ def test_there_is_nothing_to_do_at_first() -> None:
     assert step(keepalive(), 19.9) == ("NONE", 20)
 
 
-def test_a_step_has_an_action_and_a_time() -> None:
-    assert keepalive().step(START, flushed=True, paused=False) == Step(Action.NONE, START + 20)
+def test_a_peer_that_answers_a_ping_which_left_at_once_needs_one_step_in_each_interval() -> None:
+    peer = keepalive(timeout=20)
+    for at in (20, 40, 60):
+        now = START + at
+        assert peer.step(now) is Action.PING
+        peer.record_flush(now)
+        assert peer.next_step(now) == now + 20
+        peer.record_data()
+
+
+def test_a_shorter_timeout_starts_when_a_ping_leaves_at_once() -> None:
+    peer = keepalive(timeout=5)
+    assert peer.step(START + 20) is Action.PING
+    peer.record_flush(START + 20)
+    assert step(peer, 20) == ("NONE", 25)
+    assert step(peer, 24.9) == ("NONE", 25)
+    assert step(peer, 25)[0] == "FAIL"
+
+
+def test_a_pause_without_an_unanswered_ping_changes_nothing() -> None:
+    peer = keepalive()
+    assert step(peer, 1, paused=True) == ("NONE", 20)
+    assert step(peer, 20, paused=True) == ("PING", 21)
 
 
 @pytest.mark.parametrize(("first", "due"), [(1.0, 20), (0.5, 10), (0.0, 0)])
@@ -53,8 +87,8 @@ def test_a_silent_peer_times_out() -> None:
     assert step(peer, 20) == ("PING", 21)
     assert step(peer, 21) == ("NONE", 31)
     assert step(peer, 30.9) == ("NONE", 31)
-    assert step(peer, 31) == ("FAIL", 31)
-    assert step(peer, 32) == ("FAIL", 32)
+    assert step(peer, 31)[0] == "FAIL"
+    assert step(peer, 32)[0] == "FAIL"
 
 
 def test_any_data_is_a_sign_of_life() -> None:
@@ -78,14 +112,14 @@ def test_the_timeout_starts_when_the_ping_is_flushed() -> None:
         assert step(peer, at, flushed=False) == ("NONE", at + 1)
     # The next Ping is overdue, should a byte come before the wait ends.
     assert step(peer, 51) == ("NONE", 52)
-    assert step(peer, 61) == ("FAIL", 61)
+    assert step(peer, 61)[0] == "FAIL"
 
 
 def test_a_buffer_that_fills_again_does_not_stop_the_timeout() -> None:
     peer = keepalive()
     step(peer, 20)
     step(peer, 21)
-    assert step(peer, 31, flushed=False) == ("FAIL", 31)
+    assert step(peer, 31, flushed=False)[0] == "FAIL"
 
 
 def test_data_arrives_while_the_ping_is_in_the_buffer() -> None:
@@ -113,7 +147,7 @@ def test_the_timeout_restarts_while_reading_is_paused() -> None:
     assert step(peer, 41, paused=True) == ("NONE", 42)
     # Read again: the peer has its whole time.
     assert step(peer, 50.9) == ("NONE", 51)
-    assert step(peer, 51) == ("FAIL", 51)
+    assert step(peer, 51)[0] == "FAIL"
 
 
 def test_a_late_step_sends_one_ping() -> None:
@@ -143,7 +177,7 @@ def test_any_sequence_of_steps_keeps_the_rules(moves: list[tuple[float, bool, bo
         if heard:
             peer.record_data()
             pinged_at = silent_since = 0.0
-        action, next_at = peer.step(now, flushed=flushed, paused=paused)
+        action, next_at = timed_step(peer, now, flushed=flushed, paused=paused)
         if action is Action.FAIL:
             # Only after a Ping that left the whole timeout ago.
             assert silent_since

@@ -20,8 +20,8 @@ enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
 
 /* Names that are looked up for each message: made once, and kept. */
 #define NAMES(F) \
-    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(message) \
-    F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
+    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(is_pong) \
+    F(message) F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
     F(put_other) F(schedule) F(write_failed) F(abort) F(find_descriptor) F(feed_other) \
     F(give_back) F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
 
@@ -486,6 +486,29 @@ stream_write(Stream *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
+/* Whether bytes could leave now: none wait before them; -1 with an exception set. */
+static int
+has_nothing_unsent(Stream *self)
+{
+    if (self->is_lost || self->pending != Py_None)
+        return 0;
+    return self->is_transport_empty || is_false(self->transport, names.get_write_buffer_size);
+}
+
+static PyObject *
+stream_write_at_once(Stream *self, PyObject *data)
+{
+    int is_sent = has_nothing_unsent(self);
+
+    if (is_sent == 0 || (is_sent > 0 && !PyBytes_CheckExact(data)))
+        return write_bytes(self, data) < 0 ? NULL : Py_NewRef(Py_False);
+    if (is_sent > 0) {
+        Py_SETREF(self->pending, Py_NewRef(data));
+        is_sent = flush_or_abort((PyObject *)self) < 0 ? -1 : has_nothing_unsent(self);
+    }
+    return is_sent < 0 ? NULL : PyBool_FromLong(is_sent);
+}
+
 static PyObject *
 stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -572,6 +595,7 @@ static PyMemberDef stream_members[] = {
 static PyMethodDef stream_methods[] = {
     {"data_received", (PyCFunction)(void (*)(void))data_received, METH_O, NULL},
     {"write", (PyCFunction)(void (*)(void))stream_write, METH_O, NULL},
+    {"write_at_once", (PyCFunction)(void (*)(void))stream_write_at_once, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -621,8 +645,7 @@ read_awaited(MessagePath *self, PyObject *receiver, PyObject *data)
 {
     PyObject *arguments[3], *message = NULL, *done;
 
-    if (self->counts_each || receiver == Py_None ||
-        holds(self->session, names.is_idle, Py_True) != 1)
+    if (self->counts_each || receiver == Py_None)
         return NULL;
     done = PyObject_CallMethodNoArgs(receiver, names.done);
     Py_XDECREF(done);
@@ -640,20 +663,48 @@ read_awaited(MessagePath *self, PyObject *receiver, PyObject *data)
     return message;
 }
 
+/* Whether `data` is a lone Pong, of which only the bytes are counted; -1 with an exception set. */
+static int
+is_pong(MessagePath *self, PyObject *data)
+{
+    PyObject *answer = NULL, *codec = own(self->codec, "codec");
+
+    if (codec != NULL)
+        answer = PyObject_CallMethodOneArg(codec, names.is_pong, data);
+    Py_XDECREF(codec);
+    Py_XDECREF(answer);
+    return answer == NULL ? -1 : answer == Py_True;
+}
+
+/* Process bytes that are no message for a waiting receiver. `is_idle`: they may be a lone Pong. */
+static PyObject *
+take_other(MessagePath *self, PyObject *data, int is_idle)
+{
+    int is_only_pong = is_idle ? is_pong(self, data) : 0;
+
+    if (is_only_pong < 0)
+        return NULL;
+    if (!is_only_pong)
+        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
+    self->received_bytes += PyBytes_GET_SIZE(data);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 path_data(MessagePath *self, PyObject *data)
 {
     PyObject *receiver = own(self->receiver, "receiver"), *set, *message = NULL;
+    int is_idle = 0;
 
     if (receiver == NULL)
         return NULL;
     if (PyBytes_CheckExact(data))
+        is_idle = holds(self->session, names.is_idle, Py_True);
+    if (is_idle == 1)
         message = read_awaited(self, receiver, data);
     if (message == NULL) {
         Py_DECREF(receiver);
-        if (PyErr_Occurred())
-            return NULL;
-        return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
+        return PyErr_Occurred() ? NULL : take_other(self, data, is_idle);
     }
     self->received_bytes += PyBytes_GET_SIZE(data);
     self->received_messages++;

@@ -253,7 +253,7 @@ class Connection(Stream, asyncio.Protocol):
         """
         if self.is_lost:
             return math.inf
-        if self.transport.get_write_buffer_size() < self._unsent:
+        if self._unsent and self.transport.get_write_buffer_size() < self._unsent:
             self._restart_read_deadline(now)
         return self.driver.check(now)
 

@@ -6,6 +6,7 @@ subclasses do everything else. The same tests run over both twins.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -34,7 +35,7 @@ RECENT = 4  # payloads of one loop iteration whose frames are remembered
 
 
 class PlainStream:
-    """The two hot methods of a connection: `data_received` and `write`.
+    """The hot methods of a connection: `data_received`, `write` and `write_at_once`.
 
     Subclasses do not override `write`: the compiled message path calls it directly.
 
@@ -75,6 +76,27 @@ class PlainStream:
         """Send bytes, without waiting."""
         if data and not self.is_lost and not self.batch.put(self, data):
             self.write_failed()
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Send bytes now if none wait before them, else as `write` does.
+
+        It is for callbacks of the loop that write to many connections, one after the other.
+
+        Returns:
+            Whether the kernel has taken all of them. If not, `write_failed` may have been called.
+        """
+        if not self._has_nothing_unsent() or type(data) is not bytes:
+            self.write(data)
+            return False
+        self.pending = data
+        if failure := _flush_or_abort(self):
+            raise failure
+        return self._has_nothing_unsent()
+
+    def _has_nothing_unsent(self) -> bool:
+        if self.is_lost or self.pending is not None:
+            return False
+        return self.is_transport_empty or not self.transport.get_write_buffer_size()
 
     def write_failed(self) -> None:
         """Process a write to a transport that is broken or closing."""
@@ -154,15 +176,7 @@ class PlainWriteBatch:
         streams, self.streams = self.streams, []
         self._recent = []
         self.is_scheduled = False
-        failures = []
-        for stream in streams:
-            data, stream.pending = stream.pending, None
-            try:
-                if data is not None and not stream.transport.is_closing():
-                    _send(stream, data)
-            except Exception as failure:  # noqa: BLE001  # flush the others, too
-                failures.append(failure)
-                _abort(stream, failures)
+        failures = [failure for stream in streams if (failure := _flush_or_abort(stream))]
         if failures:
             raise failures[0]
 
@@ -175,11 +189,17 @@ class PlainWriteBatch:
         raise NotImplementedError
 
 
-def _abort(stream: PlainStream, failures: list[Exception]) -> None:
+def _flush_or_abort(stream: PlainStream) -> Exception | None:
+    """Send what is pending for a stream; if that fails, abort it and return the exception."""
+    data, stream.pending = stream.pending, None
     try:
-        stream.abort()
-    except Exception as failure:  # noqa: BLE001  # flush the others, too
-        failures.append(failure)
+        if data is not None and not stream.transport.is_closing():
+            _send(stream, data)
+    except Exception as failure:  # noqa: BLE001  # the caller flushes others, too
+        with contextlib.suppress(Exception):
+            stream.abort()  # the first exception says enough
+        return failure
+    return None
 
 
 def _send(stream: PlainStream, data: bytes | bytearray) -> None:
@@ -288,23 +308,34 @@ class PlainMessagePath:
     # -- in ----------------------------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
-        """Process bytes from the client: nearly always one message that a receiver waits for."""
+        """Process bytes from the client: nearly always one message that a receiver waits for.
+
+        An idle client's Pongs are only counted.
+        """
+        if type(data) is not bytes or not self.session.is_idle:
+            self.feed_other(data)
+        elif self._hand_over(data):
+            self.received_bytes += len(data)
+            self.received_messages += 1
+        elif self.codec.is_pong(data):
+            self.received_bytes += len(data)
+        else:
+            self.feed_other(data)
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Complete the arrival with the message that `data` is; returns False if it cannot be."""
         receiver = self.receiver
         if (
             receiver is None
             or isinstance(receiver, Several)
-            or type(data) is not bytes
-            or not self.session.is_idle
             or receiver.done()
             or self.counts_each
             or (message := self.codec.read_message(data, self.max_size)) is None
         ):
-            self.feed_other(data)
-            return
-        self.received_bytes += len(data)
-        self.received_messages += 1
+            return False
         self.receiver = None
         receiver.set_result(message)
+        return True
 
     def expect(self) -> Arrival | None:
         """Return the arrival of the next message, None if `receive_other` has to be used.

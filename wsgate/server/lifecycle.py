@@ -12,7 +12,7 @@ from wsgate.errors import ConfigError
 from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.observe.shutdown_log import FIRST_REPORT, REPORT_INTERVAL, progress_report
 from wsgate.server.balance import Balance
-from wsgate.server.deadlines import TICK
+from wsgate.server.deadlines import TICK, do_nothing
 from wsgate.server.lifespan import Lifespan
 from wsgate.server.listener import ACCEPT_ITERATIONS, Listener
 from wsgate.server.watchdog import Watchdog
@@ -83,6 +83,7 @@ class Lifecycle:
         for listener in self.listeners:
             await _listen(listener, worker.config.backlog)
         self._watchdog.start()
+        worker.deadlines.hasten = self._hasten_tick
         self._tick()
         self.names = tuple(listener.name for listener in self.listeners)
         self._balance = Balance(worker, self.listeners)
@@ -104,13 +105,31 @@ class Lifecycle:
         await self._lifespan.stop(self._app_timeout)
 
     def _tick(self) -> None:
-        self._watchdog.beat()
         pause = TICK
         try:
             pause = self.worker.tick()
         except Exception:  # noqa: BLE001  # the other connections must be served
             loggers.error.exception("A deadline could not be processed; the others go on")
-        self._timer = self.worker.loop.call_later(pause, self._tick)
+        self._set_timer(pause)
+
+    def _hasten_tick(self) -> None:
+        """Call `_tick` earlier: a deadline is before the next call."""
+        self._set_timer(self.worker.hasten_tick())
+
+    def _set_timer(self, pause: float) -> None:
+        worker, planned = self.worker, self._timer
+        self._watchdog.beat(pause)
+        # This may be called within an app's `send`: not in its context, and it may be at its
+        # recursion limit, so the timer before is cancelled last.
+        self._timer = worker.loop.call_later(pause, self._tick, context=worker.variables)
+        if planned is not None:
+            planned.cancel()
+
+    def _stop_ticking(self) -> None:
+        assert self._timer is not None  # a worker that runs has one
+        self.worker.deadlines.hasten = do_nothing
+        self._timer.cancel()
+        self._watchdog.stop()
 
     # -- stop --------------------------------------------------------------------------------------
 
@@ -130,9 +149,7 @@ class Lifecycle:
         await self._drain(worker.config.drain_seconds)
         if not await self._wait_until_idle(worker.config.timeout_graceful_shutdown):
             await self._cancel_rest()
-        assert self._timer is not None  # a worker that runs has one
-        self._timer.cancel()
-        self._watchdog.stop()
+        self._stop_ticking()
         await self._lifespan.stop(self._app_timeout)
         self._notify(ServerStopped)
 

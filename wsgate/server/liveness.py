@@ -2,12 +2,13 @@
 
 import math
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from wsgate.config import Config
 from wsgate.server.backpressure import Gate
 from wsgate.ws.codes import GOING_AWAY, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER
-from wsgate.ws.keepalive import Action, Keepalive
+from wsgate.ws.keepalive import FAIL, PING, Keepalive
 from wsgate.ws.session import Session
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 RECEIVE_TIMEOUT = 300.0  # seconds for the app to call `receive` while its queue is full
 _MIN_FIRST_PING = 0.5  # earliest first Ping, as a fraction of the interval
+_PING_SWEEPS = 20  # moments in each interval at which first Pings are sent
 _MIN_LIFETIME, _MAX_LIFETIME = 0.9, 1.1  # random range, as a fraction of the setting
+_NEW = -math.inf  # before the first check
 _CHECKS_PER_TIMEOUT = 8  # checks during one timeout: it is enforced at most 1/8 late
 
 
@@ -31,8 +34,8 @@ class Watched(Protocol):
     received_bytes: int
     sent_messages: int
 
-    def write_frames(self, data: bytes) -> None:
-        """Send frames that do not pass the message path."""
+    def write_frames_at_once(self, data: bytes) -> bool:
+        """Send frames that do not pass the message path; returns whether all bytes have left."""
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close frame and wait for the client's."""
@@ -59,6 +62,10 @@ class Liveness(Keepalive):
     tenth of a second. So this object is created with its WebSocket, and it is a Keepalive instead
     of holding one. Its other fields are set at the first check: many WebSockets end before it.
 
+    Nearly all checks are of connections whose client reads and answers. So the other timeouts are
+    checked only when they may apply, and a Ping is sent within the check: one check in each
+    interval finds the answer to the last Ping and sends the next one.
+
     Attributes:
         opened_at: Time of the worker's clock in seconds.
     """
@@ -66,7 +73,7 @@ class Liveness(Keepalive):
     __slots__ = (
         "_active_at",
         "_ends_at",
-        "_is_new",
+        "_long_at",
         "_messages",
         "_received_bytes",
         "_received_messages",
@@ -76,13 +83,11 @@ class Liveness(Keepalive):
 
     def __init__(self, opened_at: float) -> None:
         self.opened_at = opened_at
-        self._is_new = True
+        self._long_at = _NEW  # when to check the idle time and the lifetime
 
     def _initialize(self, now: float, config: Config) -> None:
-        # Random, so that connections opened together do not ping together.
-        first = _between(_MIN_FIRST_PING, 1.0)
-        super().__init__(now, config.ws_ping_interval, config.ws_ping_timeout, first=first)
-        self._is_new = False
+        interval = config.ws_ping_interval
+        super().__init__(now, interval, config.ws_ping_timeout, _first_ping(now, interval))
         self._received_bytes = 0
         self._messages = 0
         self._received_messages = 0
@@ -102,15 +107,26 @@ class Liveness(Keepalive):
         Returns:
             When to check again, infinity for never.
         """
-        if self._is_new:
+        if (
+            now >= self._long_at
+            or websocket.gate.shut_since is not None
+            or websocket.wire.paused_since is not None
+        ):
+            return self._check_all(now, websocket)
+        at = self._check_peer(now, websocket)
+        return min(at, self._long_at, now + RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT)
+
+    def _check_all(self, now: float, websocket: Watched) -> float:
+        if self._long_at == _NEW:
             self._initialize(self.opened_at, websocket.worker.config)
-        checks = (
-            self._check_reader,
-            self._check_app,
-            self._check_peer,
-            self._check_idle,
-            self._check_age,
-        )
+        at = self._check_each(now, websocket, self._check_peer, self._check_reader, self._check_app)
+        self._long_at = self._check_each(now, websocket, self._check_idle, self._check_age)
+        return min(at, self._long_at)
+
+    def _check_each(
+        self, now: float, websocket: Watched, *checks: Callable[[float, Watched], float]
+    ) -> float:
+        """Enforce some timeouts until one of them closes; return when to check them again."""
         return min(
             [check(now, websocket) for check in checks if websocket.session.can_send],
             default=math.inf,
@@ -134,8 +150,11 @@ class Liveness(Keepalive):
 
         Reading is paused while its queue is full, so a disconnect would not be detected either.
         """
-        received = websocket.received_messages
-        if websocket.wire.paused_since is None or received != self._received_messages:
+        paused_since, received = websocket.wire.paused_since, websocket.received_messages
+        if paused_since is None:
+            return now + RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT
+        self._stuck_since = max(self._stuck_since, paused_since)
+        if received != self._received_messages:
             self._received_messages, self._stuck_since = received, now
         if now >= self._stuck_since + RECEIVE_TIMEOUT:
             websocket.close(INTERNAL_ERROR, "the application does not receive")
@@ -143,21 +162,23 @@ class Liveness(Keepalive):
 
     def _check_peer(self, now: float, websocket: Watched) -> float:
         """Send Pings; close if no data arrives after one for --ws-ping-timeout."""
-        if not websocket.worker.config.ws_ping_interval:
+        if not self._interval:
             return math.inf
+        wire = websocket.wire
         if websocket.received_bytes != self._received_bytes:
             self._received_bytes = websocket.received_bytes
             self.record_data()
-        step = self.step(
-            now,
-            flushed=websocket.wire.is_flushed,
-            paused=websocket.wire.paused_since is not None,
-        )
-        if step.action is Action.PING:
-            websocket.write_frames(websocket.session.ping(b""))
-        elif step.action is Action.FAIL:
+        if self.is_flushing and wire.is_flushed:
+            self.record_flush(now)
+        if wire.paused_since is not None:
+            self.record_pause(now)
+        action = self.step(now)
+        if action is PING:
+            if websocket.write_frames_at_once(websocket.session.ping(b"")):
+                self.record_flush(now)
+        elif action is FAIL:
             websocket.give_up(INTERNAL_ERROR, "keepalive ping timeout")
-        return step.next_at
+        return self.next_step(now)
 
     def _check_idle(self, now: float, websocket: Watched) -> float:
         """Close if neither side has sent a message for --ws-idle-timeout."""
@@ -177,6 +198,19 @@ class Liveness(Keepalive):
         if now >= self._ends_at:
             websocket.close(SERVICE_RESTART, "lifetime reached")
         return self._ends_at
+
+
+def _first_ping(now: float, interval: float) -> float:
+    """Return when to send the first Ping, as a fraction of the interval from now.
+
+    It is random, so that connections opened together do not ping together; but at one of
+    _PING_SWEEPS moments in each interval, so that a process which wakes sends many Pings.
+    """
+    if not interval:
+        return 1.0
+    apart = interval / _PING_SWEEPS
+    at = now + interval * _between(_MIN_FIRST_PING, 1.0 - 1.0 / _PING_SWEEPS)
+    return (math.ceil(at / apart) * apart - now) / interval
 
 
 def _between(low: float, high: float) -> float:

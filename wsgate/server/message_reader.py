@@ -186,6 +186,11 @@ class MessageReader(MessagePath):
         self.sent_bytes += len(data)
         self.wire.write(data)
 
+    def write_frames_at_once(self, data: bytes) -> bool:
+        """Send frames as `Wire.write_at_once` does, and count their bytes."""
+        self.sent_bytes += len(data)
+        return self.wire.write_at_once(data)
+
     def write_replies(self) -> None:
         """Answer Pings and the peer's Close; a shut gate holds the latest Ping."""
         if frames := self.session.take_replies(hold_pongs=self.gate.is_shut):

@@ -9,7 +9,7 @@ from pathlib import Path
 from wsgate import loggers, threads
 
 BLOCKED = 1.0  # seconds without a beat after which a warning is logged
-_PERIOD = 0.25  # seconds between checks
+_PERIOD = 0.25  # seconds between beats, and between checks once one is missing
 _FRAMES = 3  # stack frames in the warning, the innermost first
 
 
@@ -17,7 +17,8 @@ class Watchdog:
     """Watches one event loop from a separate thread; the loop calls `beat` regularly.
 
     A blocked loop cannot log anything, and once it runs again the cause is no longer on the stack:
-    so the stack is read from another thread while the loop is blocked.
+    so the stack is read from another thread while the loop is blocked. While the loop runs, the
+    thread wakes only when the last beat it knows of would be too old.
     """
 
     def __init__(self) -> None:
@@ -39,19 +40,23 @@ class Watchdog:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def beat(self) -> None:
-        """Record that the loop is running."""
-        self._beat = time.monotonic()
+    def beat(self, pause: float = _PERIOD) -> None:
+        """Record that the loop is running.
+
+        Args:
+            pause: Seconds until the next call. A longer one than the period is not held against
+                the loop.
+        """
+        self._beat = time.monotonic() + max(pause - _PERIOD, 0.0)
         self._has_warned = False
 
     def _watch(self) -> None:
-        woken = time.monotonic()
-        while not self._stopped.wait(_PERIOD):
-            now = time.monotonic()
+        now = time.monotonic()
+        while not self._stopped.wait(asleep := max(self._beat + BLOCKED - now, _PERIOD)):
+            due, now = now + asleep, time.monotonic()
             # If this thread was late, too, the whole process was suspended: the loop may be fine.
-            if now - woken < 2 * _PERIOD:
+            if now - due < _PERIOD:
                 self.check(now)
-            woken = now
 
     def check(self, now: float) -> None:
         """Log a warning if the last beat is too old, once until the next beat.

@@ -82,6 +82,15 @@ class Wire(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, buffered without limit; see `gate`."""
 
+    def write_at_once(self, data: bytes) -> bool:
+        """Send bytes now if none wait before them, else as `write` does.
+
+        It is for callbacks of the loop that write to many connections, one after the other.
+
+        Returns:
+            Whether the kernel has taken all of them.
+        """
+
     async def send_file(self, file: OpenFile) -> None:
         """Send all that is left of a file, at the client's pace.
 

@@ -123,6 +123,7 @@ class Worker:
         self._time = time
         self._blocked_time = 0.0  # seconds that the loop was blocked, in total
         self._next_tick = math.inf  # when `tick` should be called
+        self._pause = TICK  # seconds from the plan to that time
         self.deadlines = Deadlines()
         self.certificates = CertificateWatch(config) if config.has_tls else None
         self.connections: set[OpenConnection] = set()
@@ -251,13 +252,25 @@ class Worker:
             Seconds until the next call.
         """
         late = self._time() - self._next_tick
+        # In a longer pause the loop may have been blocked from the first TICK on: data that arrived
+        # then was not read either.
+        blocked = late + max(self._pause - TICK, 0.0)
+        if blocked > BLOCKED:
+            self._blocked_time += blocked
         if late > BLOCKED:
-            self._blocked_time += late
-            loggers.error.warning(
-                "The event loop was blocked for %.1f s; deadlines are extended", late
-            )
+            text = "The event loop was blocked for %.1f s; deadlines are extended"
+            loggers.error.warning(text, blocked)
         self.refresh_date()
-        pause = 0.0 if self.deadlines.sweep(self.clock()) else TICK
+        if self.deadlines.sweep(self.clock()):
+            return self._plan_tick(0.0)
+        return self.hasten_tick()
+
+    def hasten_tick(self) -> float:
+        """Return the seconds until the next `tick`, after an earlier deadline was scheduled."""
+        return self._plan_tick(self.deadlines.plan_sweep(self.clock()))
+
+    def _plan_tick(self, pause: float) -> float:
+        self._pause = pause
         self._next_tick = self._time() + pause
         return pause
 

@@ -3,10 +3,12 @@
 Any data from the peer counts as an answer, because a client in the middle of a huge frame cannot
 send a Pong. The timeout starts when our Ping has left the write buffer, and restarts while reading
 is paused.
+
+If that is at once, and the timeout is not shorter than the interval, a peer that answers needs one
+step in each interval: it finds the answer to the last Ping, and sends the next one.
 """
 
 from enum import Enum
-from typing import NamedTuple
 
 _FLUSH_CHECK = 1.0  # seconds between checks of a Ping that is still in the write buffer
 
@@ -19,66 +21,66 @@ class Action(Enum):
     FAIL = "close: the peer has timed out"
 
 
-class Step(NamedTuple):
-    """What to do now, and the time of the next call."""
-
-    action: Action
-    next_at: float
+NONE, PING, FAIL = Action  # Action.PING is a call in CPython 3.11
 
 
 class Keepalive:
     """The Pings of one connection.
 
+    It keeps times that the caller has passed, and computes the others: the connections of one sweep
+    share the object of its time.
+
     Args:
-        now: Time in seconds, of the same clock as in `step`.
+        now: Time in seconds, of the same clock as in all methods.
         interval: Seconds between Pings.
         timeout: Seconds to wait for any data after a Ping.
         first: Time of the first Ping as a fraction of the interval; random, so that connections
             opened together do not ping together.
+
+    Attributes:
+        is_flushing: The last Ping has not left the write buffer yet, as far as is known.
     """
 
-    __slots__ = ("_dead_at", "_flushing", "_interval", "_ping_at", "_timeout")
+    __slots__ = ("_awaited_since", "_interval", "_pinged_at", "_timeout", "is_flushing")
 
     def __init__(self, now: float, interval: float, timeout: float, first: float = 1.0) -> None:
         self._interval = interval
         self._timeout = timeout
-        self._ping_at = now + interval * first
-        self._flushing = False
-        self._dead_at: float | None = None  # while data is awaited
+        self._pinged_at = now + interval * (first - 1.0)  # as if there had been one
+        self._awaited_since: float | None = None  # since when data is awaited
+        self.is_flushing = False
 
     def record_data(self) -> None:
         """Record that data arrived."""
-        self._flushing = False
-        self._dead_at = None
+        self.is_flushing = False
+        self._awaited_since = None
 
-    def step(self, now: float, *, flushed: bool, paused: bool) -> Step:
-        """Return what to do at `now`.
+    def record_flush(self, now: float) -> None:
+        """Record that the last Ping has left the write buffer: the timeout starts."""
+        self.is_flushing = False
+        self._awaited_since = now
 
-        Args:
-            now: Time in seconds.
-            flushed: The write buffer is empty.
-            paused: Reading is paused.
-        """
-        if self._flushing and flushed:
-            self._flushing, self._dead_at = False, now + self._timeout
-        if self._dead_at is not None and paused:
-            self._dead_at = now + self._timeout
-        if self._dead_at is not None and now >= self._dead_at:
-            return Step(Action.FAIL, now)
-        if now >= self._ping_at and not self._is_waiting:
-            self._ping_at = now + self._interval
-            self._flushing = True
-            return Step(Action.PING, now + _FLUSH_CHECK)
-        return Step(Action.NONE, self._next_at(now))
+    def record_pause(self, now: float) -> None:
+        """Record that reading is paused: the timeout restarts."""
+        if self._awaited_since is not None:
+            self._awaited_since = now
 
-    @property
-    def _is_waiting(self) -> bool:
-        return self._flushing or self._dead_at is not None
+    def step(self, now: float) -> Action:
+        """Return what to do at `now`."""
+        if self._awaited_since is not None:
+            return FAIL if now >= self._awaited_since + self._timeout else NONE
+        if self.is_flushing or now < self._pinged_at + self._interval:
+            return NONE
+        self._pinged_at = now
+        self.is_flushing = True
+        return PING
 
-    def _next_at(self, now: float) -> float:
-        if self._flushing:
+    def next_step(self, now: float) -> float:
+        """Return the time of the next step."""
+        if self.is_flushing:
             return now + _FLUSH_CHECK
-        if self._dead_at is None:
-            return self._ping_at
+        ping_at = self._pinged_at + self._interval
+        if self._awaited_since is None:
+            return ping_at
         # Data may arrive before the timeout; then the next Ping comes first.
-        return min(self._dead_at, max(self._ping_at, now + _FLUSH_CHECK))
+        return min(self._awaited_since + self._timeout, max(ping_at, now + _FLUSH_CHECK))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from tests.frames import BINARY, CLOSE, CONT, PING, RSV1, RSV2, TEXT, frame, masked, ways
+from tests.frames import BINARY, CLOSE, CONT, PING, PONG, RSV1, RSV2, TEXT, frame, masked, ways
 from wsgate.ws.frames import messages as plain
 
 compiled: ModuleType | None
@@ -174,6 +174,37 @@ def test_any_other_frame_is_not_a_message(twin: Any, other_frame: str) -> None:
         assert twin.read_message(OTHER_FRAMES[other_frame], max_size) is None
 
 
+# -- is_pong -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 124, 125])
+def test_a_lone_pong_is_recognized(twin: Any, size: int) -> None:
+    data = frame(PONG, b"x" * size)
+    assert twin.is_pong(data) is True
+    for end in (0, 1, 2, 5, len(data) - 1):
+        assert twin.is_pong(data[:end]) is False
+    for after in (b"\0", data):
+        assert twin.is_pong(data + after) is False
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *OTHER_FRAMES.values(),
+        frame(TEXT, "x"),
+        frame(PONG, mask=None),
+        frame(PONG, declared=4, mask=None) + b"\0" * 4,
+        frame(PONG, fin=False),
+        frame(PONG, rsv=RSV1),
+        frame(PONG, b"x" * 126),
+        frame(PONG, length_octets=2),
+        frame(PONG, b"x" * 65_536),
+    ],
+)
+def test_nothing_else_is_a_pong(twin: Any, data: bytes) -> None:
+    assert twin.is_pong(data) is False
+
+
 # -- read_compressed ---------------------------------------------------------------------------
 
 
@@ -320,6 +351,12 @@ def test_wrong_types_raise_in_read_message(other: Any, arguments: tuple[object, 
         other.read_compressed(*arguments)
 
 
+@pytest.mark.parametrize("argument", ["", bytearray(), None])
+def test_wrong_types_raise_in_is_pong(other: Any, argument: object) -> None:
+    with pytest.raises(TypeError, match="is_pong"):
+        other.is_pong(argument)
+
+
 @pytest.mark.parametrize("max_size", [-1, -(1 << 90)])
 def test_a_negative_maximum_size_raises(other: Any, max_size: int) -> None:
     with pytest.raises(ValueError, match="out of range"):
@@ -372,7 +409,8 @@ def test_a_buffer_is_not_a_payload_of_the_compiled_functions(other: Any, payload
 def test_the_compiled_module_has_the_same_functions(other: Any) -> None:
     assert other.__name__ == "wsgate.ws.frames._messages"
     assert other.__doc__
-    wanted = {"data_frame", "read_compressed", "read_message", "read_messages", "unmask"}
+    wanted = {"data_frame", "is_pong", "unmask"}
+    wanted |= {"read_compressed", "read_message", "read_messages"}
     assert {name for name in vars(other) if not name.startswith("__")} == wanted
 
 
@@ -386,7 +424,7 @@ PAYLOADS = st.one_of(
 )
 FRAMES = st.builds(
     frame,
-    st.sampled_from([TEXT, BINARY] * 8 + [CONT, PING, 3]),
+    st.sampled_from([TEXT, BINARY] * 8 + [CONT, PING, PONG, PONG, 3]),
     PAYLOADS,
     fin=st.sampled_from([True] * 15 + [False]),
     rsv=st.sampled_from([0] * 12 + [RSV1] * 4),
@@ -420,6 +458,7 @@ def test_both_twins_read_the_same(
             rest = octets[at:]
             assert other.read_message(rest, size) == plain.read_message(rest, size)
             assert other.read_compressed(rest, size) == plain.read_compressed(rest, size)
+            assert other.is_pong(rest) is plain.is_pong(rest)
 
 
 @settings(max_examples=200)

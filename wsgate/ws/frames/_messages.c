@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { TEXT = 0x81, BINARY = 0x82, RSV1 = 0x40, MASKED = 0x80, MASK_SIZE = 4 };
+enum { TEXT = 0x81, BINARY = 0x82, PONG = 0x8a, RSV1 = 0x40, MASKED = 0x80, MASK_SIZE = 4 };
 
 /* XOR n octets with the mask, eight at a time; the compiler vectorises the loop. */
 static void
@@ -211,6 +211,24 @@ read_message(PyObject *module, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
+is_pong(PyObject *module, PyObject *data)
+{
+    const unsigned char *in;
+    size_t size;
+
+    (void)module;
+    if (!PyBytes_Check(data)) {
+        PyErr_SetString(PyExc_TypeError, "is_pong(data: bytes)");
+        return NULL;
+    }
+    in = (const unsigned char *)PyBytes_AS_STRING(data);
+    size = (size_t)PyBytes_GET_SIZE(data);
+    /* RFC 6455 section 5.5: control frames "MUST have a payload length of 125 bytes or less". */
+    return PyBool_FromLong(size >= 2 + MASK_SIZE && in[0] == PONG && in[1] <= (MASKED | 125) &&
+                           in[1] >= MASKED && size == 2u + MASK_SIZE + (in[1] & 0x7f));
+}
+
+static PyObject *
 read_compressed(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     const char *usage = "read_compressed(data: bytes, max_size: int)";
@@ -301,6 +319,7 @@ static PyMethodDef methods[] = {
     {"read_messages", (PyCFunction)(void (*)(void))read_messages, METH_FASTCALL, NULL},
     {"read_message", (PyCFunction)(void (*)(void))read_message, METH_FASTCALL, NULL},
     {"read_compressed", (PyCFunction)(void (*)(void))read_compressed, METH_FASTCALL, NULL},
+    {"is_pong", is_pong, METH_O, NULL},
     {"unmask", (PyCFunction)(void (*)(void))unmask, METH_FASTCALL, NULL},
     {"data_frame", data_frame, METH_O, NULL},
     {NULL, NULL, 0, NULL},

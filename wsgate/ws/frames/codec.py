@@ -51,6 +51,9 @@ SLICE = 2_048
 ReadMessage = Callable[[bytes, int], str | bytes | None]
 """As `messages.read_message`: data, max_size -> the message, or None."""
 
+IsPong = Callable[[bytes], bool]
+"""As `messages.is_pong`."""
+
 
 class FrameCodec(Protocol):
     """Reads and writes the frames of one connection."""
@@ -62,6 +65,13 @@ class FrameCodec(Protocol):
     @property
     def read_message(self) -> ReadMessage:
         """A function that reads one whole message without changing the codec, while it is idle."""
+
+    @property
+    def is_pong(self) -> IsPong:
+        """A function that recognizes a lone Pong, which needs no further reading.
+
+        It is used while the codec is idle, and may return False for any Pong.
+        """
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; they are dropped after its Close or a fault."""

@@ -43,6 +43,7 @@ except ImportError:  # no compiler was found where wsgate was installed
 _CONTROLS = frozenset({CLOSE, PING, PONG})
 _MESSAGES = frozenset({TEXT, BINARY})
 _COMPRESSED = frozenset({COMPRESSED_TEXT, COMPRESSED_BINARY})
+_PING = write_header(PING, 0)  # without a payload: the same object for all connections
 _MAX_LENGTH = (1 << 63) - 1  # RFC 6455 section 5.2: "the most significant bit MUST be 0"
 
 
@@ -71,6 +72,7 @@ class FastCodec:
     encoding: Encoding | None = PLAIN
     # Class attributes: tests replace them by the plain twins, and calls go straight to C.
     read_message = staticmethod(compiled.read_message)
+    is_pong = staticmethod(compiled.is_pong)
     _read_messages = staticmethod(compiled.read_messages)
     _read_compressed = staticmethod(compiled.read_compressed)
     _unmask = staticmethod(compiled.unmask)
@@ -275,7 +277,7 @@ class FastCodec:
 
     def ping(self, payload: bytes) -> bytes:
         """Return a Ping of at most 125 bytes."""
-        return write_header(PING, len(payload)) + payload
+        return write_header(PING, len(payload)) + payload if payload else _PING
 
     def pong(self, payload: bytes) -> bytes:
         """Return a Pong of at most 125 bytes."""

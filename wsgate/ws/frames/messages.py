@@ -11,6 +11,8 @@ from wsgate.ws.frames.header import (
     COMPRESSED_BINARY,
     COMPRESSED_TEXT,
     MASK_SIZE,
+    MAX_CONTROL_SIZE,
+    PONG,
     TEXT,
     FrameHeader,
     read_header,
@@ -47,6 +49,19 @@ def read_message(data: bytes, max_size: int) -> str | bytes | None:
     """Return the message if `data` is exactly one frame as in `read_messages`, else None."""
     messages, end = read_messages(data, 0, 1, max_size)
     return messages[0] if messages and end == len(data) else None
+
+
+def is_pong(data: bytes) -> bool:
+    """Return whether `data` is exactly one valid Pong; its payload means nothing to us."""
+    header = read_header(data, 0)
+    return (
+        header is not None
+        and header.first == PONG
+        and header.is_masked
+        and header.is_minimal
+        and header.length <= MAX_CONTROL_SIZE
+        and header.payload_start + header.length == len(data)
+    )
 
 
 def read_compressed(data: bytes, max_size: int) -> bytes | None:

@@ -107,6 +107,10 @@ class WsprotoCodec:
     def read_message(self, data: bytes, max_size: int) -> None:  # the interface's
         """Return None: wsproto reads every frame."""
 
+    def is_pong(self, data: bytes) -> bool:  # noqa: ARG002  # the interface's
+        """Return False: wsproto reads every frame."""
+        return False
+
     def feed(self, data: bytes) -> None:
         """Add bytes from the peer; they are dropped after its Close or a fault."""
         # RFC 6455 section 5.5.1: after a Close, "any data received MUST be discarded".
