@@ -258,6 +258,16 @@ def name_of(sock: socket.socket, scheme: str = "http") -> str:
     return f"{scheme}://{host}:{address[1]}"
 
 
+def url_of(sock: socket.socket, scheme: str) -> str | None:
+    """Return the URL of a listening socket for a client on this machine; None without a port."""
+    address = host_and_port(sock.getsockname())
+    if address is None:
+        return None
+    host, port = address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # not bound here
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 def _meaning_of_wildcard(sock: socket.socket) -> str:
     """Return which addresses a socket listens on if it is bound to none in particular."""
     host = sock.getsockname()[:1]
