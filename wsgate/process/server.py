@@ -123,7 +123,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def _started(self, *, handle_signals: bool) -> AsyncIterator[bool]:
         """Start, and stop at the end; yield False if a stop was requested during the start."""
-        self._run_once()
+        self._check_is_new()
         handling = signals.handle(asyncio.get_running_loop(), self.ask_to_stop, reload=self.reload)
         with handling if handle_signals else contextlib.nullcontext():
             try:
@@ -131,14 +131,13 @@ class Server:
             finally:
                 await self.stop()
 
-    def _run_once(self) -> None:
+    def _check_is_new(self) -> None:
         if self._has_started:
             raise RuntimeError("a server runs once: make another one")
-        self._has_started = True
 
     async def _start_unless_stopped(self) -> bool:
         """Start; return False if a stop was requested before the start was complete."""
-        start = asyncio.create_task(self._start())
+        start = asyncio.create_task(self.start())
         requested = asyncio.create_task(self._stop_requested.wait())
         try:
             await asyncio.wait([start, requested], return_when=asyncio.FIRST_COMPLETED)
@@ -159,10 +158,8 @@ class Server:
             StartupFailed: The app's startup failed.
             RuntimeError: It has been started before.
         """
-        self._run_once()
-        await self._start()
-
-    async def _start(self) -> None:
+        self._check_is_new()
+        self._has_started = True
         self._sockets = self._open_sockets()
         try:
             await self._lifecycle.start(self.sockets)
