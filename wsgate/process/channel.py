@@ -39,12 +39,18 @@ class Channel:
         return json.dumps(line).encode() + b"\n"
 
     async def lines(self) -> AsyncIterator[Line]:
-        """Yield the lines of the other end, until it is gone."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a line that is too long
-            while line := await self._reader.readline():
-                if not line.endswith(b"\n"):
-                    return  # the other process ended within it
-                yield json.loads(line)
+        """Yield the lines of the other end, until it is gone or sends what is no line."""
+        while (line := await self._next_line()) is not None:
+            yield line
+
+    async def _next_line(self) -> Line | None:
+        # ValueError: it is too long, or no JSON. RecursionError: JSON in which too much is nested.
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            text = await self._reader.readline()
+            if text.endswith(b"\n"):  # else the other process has ended, perhaps within a line
+                line = json.loads(text)
+                return line if isinstance(line, dict) else None
+        return None
 
     def close(self) -> None:
         """Close this end."""

@@ -92,13 +92,14 @@ class WorkerHandle:
             undo.callback(os.close, self._stacks)
             theirs.callback(os.close, stacks)
             assignment = assign(stacks)
+            packed = assignments.pack(assignment)
             inherited = [their_end.fileno(), stacks, assignment.scoreboard, *assignment.sockets]
             with _interrupts_blocked():
                 self._process = subprocess.Popen(  # noqa: S603  # this Python
                     [*_interpreter(), "-c", _COMMAND, str(their_end.fileno())], pass_fds=inherited
                 )
             self.pid = self._process.pid
-            assignments.send(own, assignment)
+            own.sendall(packed)
             undo.pop_all()
         os.set_blocking(self._stacks, False)
         self._listening = asyncio.get_running_loop().create_task(self._listen(own))

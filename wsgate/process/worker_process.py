@@ -41,10 +41,13 @@ def main(descriptor: int) -> None:
     global _is_worker  # noqa: PLW0603  # it is a fact about the process
     _is_worker = True
     with socket.socket(fileno=descriptor) as sock:
-        assignment = assignments.receive(sock)
+        try:
+            assignment = assignments.receive(sock)
+        except ConfigError as error:
+            _report_failure(sock, {"failed": str(error), "setting": error.setting})
+            sys.exit(_CONFIG_ERROR)
         if assignment is None:  # the supervisor has ended
             return
-        sys.path[:] = assignment.path
         sys.argv[:] = assignment.arguments
         sys.exit(serve(assignment, sock))
 

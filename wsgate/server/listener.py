@@ -121,7 +121,6 @@ class Listener:
 
     def pause(self) -> None:
         """Stop accepting until `resume`: the other workers accept on the socket meanwhile."""
-        self._stop_resuming()
         self.stop_accepting()
         servers, self._servers = self._servers, []
         if _is_asyncio(self.worker.loop):
@@ -144,7 +143,9 @@ class Listener:
     def resume(self) -> None:
         """Accept again after `pause`."""
         self._resuming = self.worker.loop.create_task(
-            self._resume(), name="wsgate listener", context=self.worker.variables
+            self._resume(),
+            name="wsgate listener",
+            context=self.worker.variables.copy(),  # a context cannot be entered twice
         )
 
     async def _resume(self) -> None:
@@ -181,6 +182,7 @@ class Listener:
         asyncio needs some more iterations to set up what it has accepted, and its server must be
         open until then.
         """
+        self._stop_resuming()
         loop = asyncio.get_running_loop()
         if _is_asyncio(loop):
             for server in self._servers:
