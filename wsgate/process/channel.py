@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 _LONGEST_LINE = 2**20  # bytes
@@ -38,7 +38,7 @@ class Channel:
         """Return a line as bytes."""
         return json.dumps(line).encode() + b"\n"
 
-    async def lines(self) -> AsyncIterator[Line]:
+    async def lines(self) -> AsyncGenerator[Line, None]:
         """Yield the lines of the other end, until it is gone or sends what is no line."""
         while (line := await self._next_line()) is not None:
             yield line
