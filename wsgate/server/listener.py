@@ -101,16 +101,24 @@ class Listener:
         except BaseException:
             handle.close()
             raise
+        # It is listed before it accepts: who cancels the start closes it. A descriptor of a shared
+        # socket that is only closed stays in the kernel's list of the loop (epoll(7)).
         self._servers.append(server)
+        await server.start_serving()
 
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
+        """Return a server that does not accept yet."""
         loop = asyncio.get_running_loop()
         # asyncio accepts as many connections in one iteration, and logs as many errors when there
         # are no free file descriptors. uvloop only passes the number on to the kernel.
         backlog = ACCEPT_AT_ONCE if _is_asyncio(loop) else self._backlog
         if sock.family != getattr(socket, "AF_UNIX", None):
-            return await loop.create_server(self.protocol, sock=sock, backlog=backlog)
-        create = functools.partial(loop.create_unix_server, self.protocol, sock=sock)
+            return await loop.create_server(
+                self.protocol, sock=sock, backlog=backlog, start_serving=False
+            )
+        create = functools.partial(
+            loop.create_unix_server, self.protocol, sock=sock, start_serving=False
+        )
         try:
             # The loop must not remove the file: its owner does, if it is still the same file.
             return await create(backlog=backlog, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
@@ -142,6 +150,7 @@ class Listener:
 
     def resume(self) -> None:
         """Accept again after `pause`."""
+        self._stop_resuming()
         self._resuming = self.worker.loop.create_task(
             self._resume(),
             name="wsgate listener",
