@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
         *("env_file", "settings", "supervision", "diagnosis"),
     },
-    "testing": {"config", "server", "process"},
+    "testing": {"config", "server", "process", "settings", "supervision"},
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
         *("config_file", "env_file", "show_config", "supervision", "foreign_options"),

@@ -139,9 +139,22 @@ class Supervision:
     @property
     def needs_supervisor(self) -> bool:
         """Whether there is something to supervise: one worker needs nobody."""
-        if self.reload or self.preload or self.worker_max_rss or self.worker_max_lifetime:
-            return True
-        return self.worker_count != "1"
+        return self.reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """The name of the setting that needs a supervisor; None if none does."""
+        for name in ("reload", "preload", "worker_max_rss", "worker_max_lifetime"):
+            if getattr(self, name):
+                return name
+        return None if self.worker_count == "1" else "workers"
+
+    @property
+    def reason_text(self) -> str:
+        """That setting as the operator has written it: an option, or the variable of workers."""
+        name = self.reason or "workers"
+        is_variable = name == "workers" and self.workers is None
+        return f"{_VARIABLE}={self.worker_count}" if is_variable else f"--{name.replace('_', '-')}"
 
     @property
     def worker_count(self) -> str:

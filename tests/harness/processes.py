@@ -3,89 +3,17 @@
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wsgate.testing.process import START, STOP, ServerProcess
+
+__all__ = ["ROOT", "START", "STOP", "ServerProcess", "program", "running", "started"]
+
 ROOT = Path(__file__).parents[2]
-START = 30.0  # seconds for an interpreter to start on a loaded machine
-STOP = 30.0
-
-
-class ServerProcess:
-    """A running server.
-
-    port: its port on 127.0.0.1. secure: "s" if it speaks TLS. log: the lines of its output.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.port = 0
-        self.secure = ""
-        self.log: list[str] = []
-        self._grown = asyncio.Condition()
-        self._reader = asyncio.create_task(self._read())
-
-    @property
-    def url(self) -> str:
-        return f"http{self.secure}://127.0.0.1:{self.port}"
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws{self.secure}://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            async with self._grown:
-                self.log.append(line.decode().rstrip("\n"))
-                self._grown.notify_all()
-        async with self._grown:
-            self._grown.notify_all()
-
-    async def logged(
-        self, pattern: str, seconds: float = START, *, times: int = 1
-    ) -> re.Match[str]:
-        """Wait until so many lines of the log match `pattern`; return the match of the last one.
-
-        Raises:
-            AssertionError: after so many seconds, or if the process ends before.
-        """
-        try:
-            async with asyncio.timeout(seconds), self._grown:
-                while True:
-                    matches = [match for line in self.log if (match := re.search(pattern, line))]
-                    if len(matches) >= times:
-                        return matches[times - 1]
-                    assert not self._reader.done(), "\n".join(self.log)
-                    await self._grown.wait()
-        except TimeoutError:
-            raise AssertionError(
-                f"{pattern!r} is not in the log:\n" + "\n".join(self.log)
-            ) from None
-
-    async def serves(self) -> None:
-        """Wait until the server listens, and set `port`."""
-        found = await self.logged(r"running on http(s?)://127\.0\.0\.1:(\d+)")
-        self.secure, self.port = found[1], int(found[2])
-
-    def signal(self, number: int = signal.SIGTERM) -> None:
-        """Send the process a signal."""
-        self.process.send_signal(number)
-
-    async def ended(self, seconds: float = STOP) -> int:
-        """Wait for the process to end; return its exit status."""
-        async with asyncio.timeout(seconds):
-            status = await self.process.wait()
-            await self._reader
-            return status
 
 
 @contextlib.asynccontextmanager

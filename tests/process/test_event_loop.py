@@ -1,10 +1,12 @@
 """The event loop of a program: which one, its limit of open files, errors that reach it."""
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -120,3 +122,83 @@ def test_failing_logger_of_asyncio_does_not_end_the_loop() -> None:
             "a task was destroyed"
         )
     ]
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+LOOPS = pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+@LOOPS
+def test_the_loop_is_closed_with_its_tasks_threads_and_generators(make_loop: Any) -> None:
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("task")
+
+    async def generate() -> Any:
+        try:
+            yield 1
+        finally:
+            ended.append("generator")
+
+    async def main() -> None:
+        kept.append(asyncio.create_task(wait()))
+        kept.append(generate())
+        await anext(kept[1])
+        await asyncio.to_thread(ended.append, "thread")
+
+    kept: list[Any] = []
+    with module.opened(make_loop) as loop:
+        loop.run_until_complete(main())
+        assert ended == ["thread"]
+    assert ended == ["thread", "task", "generator"]
+    assert loop.is_closed()
+
+
+@LOOPS
+def test_the_loop_is_closed_after_an_error(make_loop: Any) -> None:
+    made = []
+
+    def fail() -> None:
+        with module.opened(make_loop) as loop:
+            made.append(loop)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert made[0].is_closed()
+
+
+@LOOPS
+def test_a_task_that_ignores_its_cancellation_does_not_keep_the_loop(
+    make_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.01)
+
+    async def ignore() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    with module.opened(make_loop) as loop:
+        task = loop.create_task(ignore())
+        loop.run_until_complete(asyncio.sleep(0))
+    assert loop.is_closed()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would warn of it
+
+
+@LOOPS
+def test_a_blocked_thread_does_not_keep_the_loop(
+    make_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.01)
+    release = threading.Event()
+    with module.opened(make_loop) as loop:
+        loop.run_in_executor(None, release.wait)
+        loop.run_until_complete(asyncio.sleep(0))
+    assert loop.is_closed()
+    release.set()

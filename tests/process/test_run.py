@@ -19,7 +19,7 @@ from wsgate import loggers
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.observe import console_log
-from wsgate.process import event_loop, run as module
+from wsgate.process import event_loop, run as module, worker_process
 from wsgate.process.run import run, serve
 from wsgate.process.server import Server
 from wsgate.process.systemd import Notifier
@@ -612,3 +612,50 @@ def test_name_of_uvicorn_for_a_setting_is_accepted(stub: type[Stub]) -> None:
     assert stub.made.config.limit_request_head == 65_536
     with pytest.raises(ConfigError, match="--limit-request-head"):
         run(app, h11_max_incomplete_event_size=0)
+
+
+# -- workers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"workers": 2}, "--workers"),
+        ({"reload": True}, "--reload"),
+        ({"preload": True}, "--preload"),
+        ({"worker_max_rss": 100}, "--worker-max-rss"),
+    ],
+)
+def test_workers_need_the_app_as_a_string(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        run(app, log_config=None, **options)
+    text = f'{reason} needs the app as "module:attribute": each worker imports it'
+    assert str(raised.value) == text
+    assert raised.value.setting == reason[2:].replace("-", "_")
+
+
+def test_the_variable_of_workers_is_named_if_it_is_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    with pytest.raises(ConfigError, match=r"^WEB_CONCURRENCY=2 needs the app as "):
+        run(app, log_config=None)
+
+
+async def test_only_a_program_has_workers() -> None:
+    text = "^--workers must be 1: it is a setting of the command and of wsgate.run"
+    with pytest.raises(ConfigError, match=text):
+        Config(workers=2)  # type: ignore[call-arg]  # what users try
+    with pytest.raises(ConfigError, match=text):
+        await serve(app, workers=2)
+    Config(workers=1)  # type: ignore[call-arg]
+
+
+def test_run_in_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "_is_worker", True)
+    with pytest.raises(ConfigError) as raised:
+        run("main:app", workers=2)
+    assert str(raised.value) == (
+        "run() was called while a worker imports the app: "
+        'put the call under if __name__ == "__main__":'
+    )

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.harness.processes import STOP, ServerProcess, program
 from wsgate.process import signals
+from wsgate.threads import HANDLED_SIGNALS
 
 APP = "tests.apps.signalled:app"
 STOPS = [signal.SIGINT, signal.SIGTERM]
@@ -634,3 +635,58 @@ def test_handler_of_c_code_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         assert getsignal(signal.SIGTERM) is before[0]
         assert getsignal(signal.SIGHUP) is not before[1]
     assert [getsignal(signal.SIGTERM), getsignal(signal.SIGHUP)] == before
+
+
+# -- what a server chooses -------------------------------------------------------------------------
+
+
+class Chooses:
+    """A server that records what is called. calls: in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def handled(self, **options: Any) -> contextlib.AbstractContextManager[None]:
+        """Handle signals, and raise none of them again."""
+        return signals.handle(
+            asyncio.get_running_loop(),
+            lambda: self.calls.append("stop"),
+            reload=lambda: self.calls.append("reload"),
+            reraise=lambda _: False,
+            **options,
+        )
+
+
+async def test_a_second_signal_does_what_the_server_says() -> None:
+    one, other = Chooses(), Chooses()
+    with one.handled(second=one.calls.append), other.handled(second=signals.ignore):
+        signal.raise_signal(signal.SIGTERM)
+        assert one.calls == other.calls == [], "it is called in the loop"
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+        assert one.calls == ["stop", signal.SIGINT], "it is called in the handler"
+        await asyncio.sleep(0)
+        assert other.calls == ["stop", "stop"]
+
+
+async def test_only_the_signals_that_the_server_names_are_handled() -> None:
+    before = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
+    server = Chooses()
+    with server.handled(numbers=[signal.SIGTERM]):
+        changed = [n for n, handler in before.items() if signal.getsignal(n) != handler]
+        assert changed == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+        assert server.calls == ["stop"]
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+async def test_a_hangup_reloads_as_often_as_it_arrives() -> None:
+    server = Chooses()
+    with server.handled(numbers=[signal.SIGHUP]):
+        if server.calls or any(map(os.isatty, range(3))):
+            pytest.skip("at a terminal it stops the server")
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+            await asyncio.sleep(0)
+        assert server.calls == ["reload", "reload"]

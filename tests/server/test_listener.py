@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness import loops
-from tests.harness.waiting import soon, turns
+from tests.harness.log import capture_log
+from tests.harness.waiting import soon, start_task, turns, until
 from wsgate.config import Config
 from wsgate.errors import ConfigError
+from wsgate.server import listener as module
 from wsgate.server.lifecycle import Lifecycle
 from wsgate.server.listener import Listener
 from wsgate.server.worker import Worker
@@ -158,6 +162,188 @@ async def test_closing_twice_closes_nothing_else(sock: socket.socket) -> None:
         life.close_listeners()
         await turns()
         assert count_handles(other) == 1
+
+
+# -- pauses ----------------------------------------------------------------------------------------
+
+
+async def served(client: socket.socket) -> bool:
+    """Send a request and return whether it is answered; the client is closed."""
+    loop = asyncio.get_running_loop()
+    with client:
+        await loop.sock_sendall(client, GET)
+        return (await soon(loop.sock_recv(client, 1000))).startswith(b"HTTP/1.1 204 ")
+
+
+@contextlib.asynccontextmanager
+async def listening(sock: socket.socket) -> AsyncIterator[tuple[Listener, Worker]]:
+    """Serve on a socket; check that no descriptor is left at the end."""
+    life = await started(sock)
+    yield life.listeners[0], life.worker
+    life.close_listeners()
+    await soon(life._wait_until_idle(5))
+    await turns()
+    assert count_handles(sock) == 1
+
+
+async def test_while_paused_no_connection_is_accepted(sock: socket.socket) -> None:
+    async with listening(sock) as (listener, worker):
+        listener.pause()
+        client = connect(sock)
+        await turns()
+        assert not worker.connections
+        listener.resume()
+        assert await served(client)
+
+
+@pytest.mark.parametrize("iterations", range(9))
+async def test_a_pause_loses_no_connection(sock: socket.socket, iterations: int) -> None:
+    # asyncio sets up an accepted connection over some iterations of the loop.
+    async with listening(sock) as (listener, _):
+        clients = [connect(sock) for _ in range(20)]
+        await turns(iterations)
+        listener.pause()
+        serving = [start_task(served(client)) for client in clients]
+        await turns()
+        listener.resume()
+        assert await asyncio.gather(*serving) == [True] * 20
+
+
+async def test_what_was_accepted_is_served_during_the_pause(sock: socket.socket) -> None:
+    async with listening(sock) as (listener, worker):
+        client = connect(sock)
+        await until(lambda: worker.connections)
+        listener.pause()
+        assert await served(client)
+
+
+async def test_pauses_leave_no_descriptor(sock: socket.socket) -> None:
+    async with listening(sock) as (listener, _):
+        handles = count_handles(sock)
+        for _ in range(20):
+            listener.pause()
+            await turns()
+            assert count_handles(sock) == 1
+            listener.resume()
+            await turns()
+            assert count_handles(sock) == handles
+
+
+@pytest.mark.parametrize("calls", ["pr", "prp", "prpr", "ppr", "prr", "rr", "pp", "rpr"])
+async def test_pauses_and_resumes_in_one_iteration(sock: socket.socket, calls: str) -> None:
+    async with listening(sock) as (listener, worker):
+        handles = count_handles(sock)
+        for call in calls:
+            listener.pause() if call == "p" else listener.resume()
+        await turns()
+        is_accepting = calls.endswith("r")
+        assert count_handles(sock) == (handles if is_accepting else 1)
+        client = connect(sock)
+        await turns()
+        assert bool(worker.connections) == is_accepting
+        listener.resume()
+        assert await served(client)
+
+
+@pytest.mark.parametrize("iterations", range(8))
+@pytest.mark.parametrize("end", [Listener.pause, Listener.close])
+async def test_a_resume_that_is_interrupted_accepts_nothing(
+    sock: socket.socket, iterations: int, end: Callable[[Listener], None]
+) -> None:
+    async with listening(sock) as (listener, worker):
+        listener.pause()
+        await turns()
+        listener.resume()
+        await turns(iterations)
+        end(listener)
+        await turns()
+        assert count_handles(sock) == 1
+        client = connect(sock)
+        await turns()
+        assert not worker.connections
+        listener.resume()
+        assert await served(client)
+
+
+async def test_a_resume_runs_in_a_context_that_is_entered_already(sock: socket.socket) -> None:
+    # As in a callback of the worker; an eager task runs at once in the context that it is given.
+    async with listening(sock) as (listener, worker):
+        listener.pause()
+        worker.call_soon(listener.resume)
+        assert await served(connect(sock))
+
+
+async def test_a_resume_without_a_descriptor_is_tried_again(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter(range(3))
+    original = os.dup
+
+    def dup(descriptor: int) -> int:
+        if next(failures, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return original(descriptor)
+
+    monkeypatch.setattr(module, "_RETRY", 0.0)
+    async with listening(sock) as (listener, _):
+        handles = count_handles(sock)
+        listener.pause()
+        await turns()
+        with capture_log() as log:
+            monkeypatch.setattr(os, "dup", dup)
+            listener.resume()
+            assert await served(connect(sock))
+        assert log.warnings == [
+            f"{listener.name}: cannot accept at the moment: Too many open files"
+        ]
+        assert count_handles(sock) == handles
+
+
+@pytest.mark.parametrize("end", [Listener.pause, Listener.stop_accepting, Listener.close])
+async def test_a_retry_ends_with_the_listener(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch, end: Callable[[Listener], None]
+) -> None:
+    def dup(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(module, "_RETRY", 0.0)
+    async with listening(sock) as (listener, worker):
+        listener.pause()
+        await turns()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "dup", dup)
+            listener.resume()
+            await turns()
+            end(listener)
+        with connect(sock):
+            await turns()
+            assert not worker.connections
+        assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+async def test_the_backlog_of_the_socket_stays_as_it_was_set() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        life = Lifecycle(Worker(app, Config(lifespan="off", backlog=77)))
+        await life.start([sock])
+        (listener,) = life.listeners
+        assert backlog_of(sock) == 77
+        listener.pause()
+        await turns()
+        assert backlog_of(sock) == 77
+        listener.resume()
+        await turns()
+        assert backlog_of(sock) == 77
+        assert life._timer is not None
+        life._timer.cancel()
+        life._watchdog.stop()
+        life.close_listeners()
+
+
+def backlog_of(sock: socket.socket) -> int:
+    """Return the maximal backlog of a listening socket: `tcpi_sacked` of Linux's `tcp_info`."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return int.from_bytes(info[28:32], sys.byteorder)
 
 
 # -- the description at startup --------------------------------------------------------------------

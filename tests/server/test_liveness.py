@@ -369,9 +369,11 @@ async def test_an_app_that_does_not_accept_in_time() -> None:
         with pytest.raises(OSError, match="the client has left"):
             await ws.call.send({"type": "websocket.accept"})
         assert ws.log.access == [
-        '127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable '
-        "(the application did not accept in time)"
-    ]
+            (
+                '127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable '
+                "(the application did not accept in time)"
+            )
+        ]
 
 
 async def test_the_accept_timeout_does_not_apply_to_an_open_websocket() -> None:

@@ -17,6 +17,7 @@ from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
 from wsgate.server.deadlines import _MAX_CHECKS, MAX_PAUSE, TICK
+from wsgate.server.siblings import NoSiblings
 from wsgate.server.worker import Worker
 from wsgate.ws.codes import MESSAGE_TOO_BIG
 from wsgate.ws.deflate.negotiation import DeflateSettings
@@ -286,6 +287,29 @@ async def test_the_limit_applies_to_running_calls() -> None:
     assert seen == [False, True, False]
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
+
+
+async def test_the_calls_of_the_other_workers_count_towards_the_limit() -> None:
+    class Others(NoSiblings):
+        elsewhere = 0
+
+        def report_calls(self, running: int) -> None:
+            reported.append(running)
+
+        def calls(self) -> int:
+            return self.elsewhere
+
+    reported: list[int] = []
+    others = Others()
+    made = Worker(app, Config(limit_concurrency=3), siblings=others)
+    for others.elsewhere, is_full, counts in ((2, False, [1]), (3, True, [1, 0])):
+        reported.clear()
+        assert made.is_full == is_full
+        assert reported == counts, "counted before it is checked, and no more if it is refused"
+    task = asyncio.create_task(asyncio.sleep(0))
+    made.task_ended(task)
+    assert reported[-1] == 0
+    await task
 
 
 async def test_without_a_limit_there_is_always_room() -> None:

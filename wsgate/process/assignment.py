@@ -1,11 +1,16 @@
 """What a worker process is told when it starts: what to serve, with which settings and files."""
 
+import contextlib
+import dataclasses
+import io
 import pickle
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from types import FunctionType
+from typing import Any, TypeVar
 
 from wsgate.errors import ConfigError
 from wsgate.process.program import Program
@@ -20,8 +25,6 @@ class Assignment:
 
     Attributes:
         program: What it serves.
-        path: Folders to search for modules.
-        arguments: Of the command line.
         row: Its row of the scoreboard.
         count: How many workers the server has.
         scoreboard: Descriptor of the scoreboard's file.
@@ -32,8 +35,6 @@ class Assignment:
     """
 
     program: Program
-    path: list[str]
-    arguments: list[str]
     row: int
     count: int
     scoreboard: int
@@ -43,55 +44,63 @@ class Assignment:
     inherited: list[int]
 
 
-def send(sock: socket.socket, assignment: Assignment) -> None:
-    """Send an assignment to a new worker.
+def pack(assignment: Assignment) -> bytes:
+    """Return an assignment as bytes for `receive`.
 
     Raises:
-        ConfigError: A value cannot be passed to another process.
+        ConfigError: A value cannot be passed to another process; the text names its setting.
     """
-    _send(sock, assignment)
+    return _pack(assignment.program, assignment)
 
 
 def receive(sock: socket.socket) -> Assignment | None:
-    """Return the assignment of this worker; None if the supervisor has ended meanwhile."""
+    """Return the assignment of this worker, and set the path of modules.
+
+    Returns:
+        None if the supervisor has ended meanwhile.
+
+    Raises:
+        ConfigError: A value cannot be made in this process.
+    """
     return _receive(sock, Assignment)
 
 
-def send_program(sock: socket.socket, program: Program) -> None:
-    """Send a program to the process of --preload, and what its modules are found by.
-
-    Raises:
-        ConfigError: A value cannot be passed to another process.
-    """
-    _send(sock, (program, sys.path, sys.argv))
+def pack_program(program: Program) -> bytes:
+    """Return a program as bytes for `receive_program`. Raises ConfigError as `pack`."""
+    return _pack(program, program)
 
 
 def receive_program(sock: socket.socket) -> Program | None:
-    """Return the program, with `sys` set up for it; None if the supervisor has ended meanwhile."""
-    received = _receive(sock, tuple)
-    if received is None:
-        return None
-    program, sys.path[:], sys.argv[:] = received
-    assert isinstance(program, Program)
-    return program
+    """Return the program to import, and set the path of modules; otherwise as `receive`."""
+    return _receive(sock, Program)
 
 
-def _send(sock: socket.socket, value: object) -> None:
+def _pack(program: Program, value: Program | Assignment) -> bytes:
     try:
-        data = pickle.dumps(value)
+        values = _pickled(value)
     except Exception as error:  # noqa: BLE001  # whatever the user's classes raise
-        raise ConfigError(f"--workers: a setting cannot be passed to a worker: {error}") from None
-    sock.sendall(_LENGTH.pack(len(data)) + data)
+        name, reason = _culprit(program) or (None, error)
+        text = f"{name or 'a setting'} cannot be passed to a worker process: {reason}"
+        raise ConfigError(text, setting=name) from None
+    # The path comes first: a value may be of a module that is found by it.
+    data = pickle.dumps((sys.path, sys.argv, values))
+    return _LENGTH.pack(len(data)) + data
 
 
 def _receive(sock: socket.socket, kind: type[T]) -> T | None:
-    head = _read(sock, _LENGTH.size)
-    if head is None:
-        return None
-    data = _read(sock, *_LENGTH.unpack(head))
+    data = None
+    with contextlib.suppress(ConnectionError):
+        head = _read(sock, _LENGTH.size)
+        data = head and _read(sock, *_LENGTH.unpack(head))
     if data is None:
         return None
-    value = pickle.loads(data)  # noqa: S301  # from the process that started this one
+    # From the process that started this one.
+    sys.path[:], sys.argv[:], values = pickle.loads(data)  # noqa: S301
+    try:
+        value = pickle.loads(values)  # noqa: S301
+    except Exception as error:  # noqa: BLE001  # whatever the user's classes raise
+        text = f"a setting cannot be passed to a worker process: {type(error).__name__}: {error}"
+        raise ConfigError(text) from None
     assert isinstance(value, kind)
     return value
 
@@ -104,3 +113,38 @@ def _read(sock: socket.socket, size: int) -> bytes | None:
             return None
         data += piece
     return data
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what only this process can find by its name."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, (FunctionType, type)) and value.__module__ == "__main__":
+            raise pickle.PicklingError(
+                f"{value.__qualname__} is defined in the program that was started, which workers "
+                "do not import: move it to a module"
+            )
+        return NotImplemented
+
+
+def _pickled(value: object) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def _culprit(program: Program) -> tuple[str, Exception] | None:
+    """Return the name of the first setting that cannot be passed on, and why."""
+    for name, value in _settings(program):
+        try:
+            _pickled(value)
+        except Exception as error:  # noqa: BLE001  # whatever the user's classes raise
+            return name, error
+    return None
+
+
+def _settings(program: Program) -> Iterator[tuple[str, object]]:
+    for part in (program, program.config):
+        for field in dataclasses.fields(part):
+            if field.name != "config":
+                yield field.name, getattr(part, field.name)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
@@ -54,13 +54,19 @@ class Channel:
         """Return a line as bytes."""
         return json.dumps(line).encode() + b"\n"
 
-    async def lines(self) -> AsyncIterator[Line]:
-        """Yield the lines of the other end, until it is gone."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a line that is too long
-            while line := await self._reader.readline():
-                if not line.endswith(b"\n"):
-                    return  # the other process ended within it
-                yield json.loads(line)
+    async def lines(self) -> AsyncGenerator[Line, None]:
+        """Yield the lines of the other end, until it is gone or sends what is no line."""
+        while (line := await self._next_line()) is not None:
+            yield line
+
+    async def _next_line(self) -> Line | None:
+        # ValueError: it is too long, or no JSON. RecursionError: JSON in which too much is nested.
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            text = await self._reader.readline()
+            if text.endswith(b"\n"):  # else the other process has ended, perhaps within a line
+                line = json.loads(text)
+                return line if isinstance(line, dict) else None
+        return None
 
     def close(self) -> None:
         """Close this end."""

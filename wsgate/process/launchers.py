@@ -201,7 +201,7 @@ class _Preloader:
         with their_end:
             self._process = spawn("preloader", their_end, descriptors)
         self.pid = self._process.pid
-        assignments.send_program(self._sock, program)
+        self._sock.sendall(assignments.pack_program(program))
         self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:

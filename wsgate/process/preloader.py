@@ -29,11 +29,11 @@ def main(descriptor: int) -> None:
     """
     worker_process.enter()
     with socket.socket(fileno=descriptor) as sock:
-        program = assignments.receive_program(sock)
-        if program is None:  # the supervisor has ended
-            return
         streams.open_missing()
         try:
+            program = assignments.receive_program(sock)
+            if program is None:  # the supervisor has ended
+                return
             program.set_up_log()
             loaded = program.load()
         except ConfigError as error:

@@ -19,13 +19,13 @@ def usable_processors(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int
     """
     has_affinity = hasattr(os, "sched_getaffinity")
     count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(count, math.ceil(_quota(root, membership))))
+    return max(1, math.ceil(min(count, _quota(root, membership))))
 
 
 def _quota(root: Path, membership: Path) -> float:
     """Return the least quota of the process's groups, in processors; infinity without one."""
     quotas = [math.inf]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a line of another form
         for line in membership.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
@@ -38,7 +38,7 @@ def _quota(root: Path, membership: Path) -> float:
 def _quotas_of_version_2(root: Path, path: str) -> list[float]:
     quotas = []
     for group in _with_parents(root, path):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota, period = (group / _CGROUP2_LIMIT).read_text().split()
             quotas.append(int(quota) / int(period))  # ValueError: "max"
     return quotas
@@ -47,7 +47,7 @@ def _quotas_of_version_2(root: Path, path: str) -> list[float]:
 def _quotas_of_version_1(root: Path, path: str) -> list[float]:
     quotas = []
     for group in _with_parents(root, path):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota = int((group / "cpu.cfs_quota_us").read_text())
             period = int((group / "cpu.cfs_period_us").read_text())
             if quota > 0:  # -1: no quota

@@ -57,6 +57,12 @@ class ReloadingSupervisor(Supervisor):
     async def _watch(self, watchfiles: Any) -> None:
         folders = ", ".join(escape(str(folder)) for folder in self._watched.folders)
         loggers.error.info("Watching for changes in %s", folders)
+        try:
+            await self._reload_on_changes(watchfiles)
+        except Exception as error:  # noqa: BLE001  # such as a limit of the system
+            loggers.error.error("Changes are not noticed any more: %s", escape(str(error)))
+
+    async def _reload_on_changes(self, watchfiles: Any) -> None:
         async for changes in watchfiles.awatch(
             *self._watched.folders,
             watch_filter=lambda _, path: self._watched.matches(Path(path)),

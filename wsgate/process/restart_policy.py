@@ -2,6 +2,7 @@
 
 _FIRST_PAUSE = 0.25  # seconds after the second failure in a row; doubled after each further one
 _LONGEST_PAUSE = 30.0
+_DOUBLINGS = 7  # that reach it
 _STABLE = 10.0  # seconds that a worker has to run for its end not to count as a failure to start
 GIVE_UP_AFTER = 3  # failures at the first start
 
@@ -27,7 +28,8 @@ class RestartPolicy:
         """
         if ran >= _STABLE:
             self.failures = 0
-        pause = _FIRST_PAUSE * 2 ** (self.failures - 1) if self.failures else 0.0
+        doublings = min(self.failures - 1, _DOUBLINGS)  # else a float overflows after some hours
+        pause = _FIRST_PAUSE * 2**doublings if self.failures else 0.0
         self.failures += 1
         self.next_start = now + min(pause, _LONGEST_PAUSE)
 

@@ -169,10 +169,9 @@ def _supervise(program: Program, settings: Supervision) -> None:
         StartupFailed: The workers cannot start.
     """
     if not isinstance(program.app, str):
-        setting = "reload" if settings.reload else "workers"
         raise ConfigError(
-            f'--{setting} needs the app as "module:attribute": each worker imports it',
-            setting=setting,
+            f'{settings.reason_text} needs the app as "module:attribute": each worker imports it',
+            setting=settings.reason,
         )
     event_loop.factory(program.config.loop)  # raises what each worker would
     event_loop.raise_file_limit()

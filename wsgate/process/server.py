@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, Self
 
 from wsgate import loggers
 from wsgate.config import Config
 from wsgate.diagnosis import short_repr
-from wsgate.errors import ConfigError
+from wsgate.errors import ConfigError, StartupFailed
 from wsgate.observe import log_files
 from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle, SocketOwner
+from wsgate.server.listener import url_of
 from wsgate.server.siblings import Siblings
 from wsgate.server.worker import Worker
 from wsgate.types import App
@@ -30,9 +31,10 @@ class ServerSockets(SocketOwner, Protocol):
 
 
 class Server:
-    """A server for one app in the running event loop.
+    """A server for one app in the running event loop; it runs once.
 
-    `serve` starts, waits and stops; `start` and `stop` do it separately.
+    `serve` serves until it is asked to stop, `running` while a block of code runs; `start` and
+    `stop` do it separately.
 
     Args:
         app: The app.
@@ -60,15 +62,26 @@ class Server:
         self._notifier = notifier or Notifier()
         self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
-        self._is_running = False
-        self._loop: asyncio.AbstractEventLoop | None = None  # in which `serve` runs
+        self._has_started = self._is_running = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which it runs
         self._stop_requested = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
         self.worker.ask_to_stop = self.ask_to_stop
 
     @property
     def sockets(self) -> list[socket.socket]:
         """The listening sockets; empty before `start`."""
         return self._sockets.sockets
+
+    @property
+    def urls(self) -> list[str]:
+        """The URL of each TCP socket for a client on this machine, such as http://127.0.0.1:8000.
+
+        Unix sockets have none. The URLs of WebSockets begin with ws instead of http.
+        """
+        scheme = "https" if self.config.has_tls else "http"
+        urls = (url_of(sock, scheme) for sock in self.sockets if sock.fileno() >= 0)
+        return [url for url in urls if url is not None]
 
     async def serve(self, *, handle_signals: bool = True) -> None:
         """Serve until SIGINT, SIGTERM or `ask_to_stop`.
@@ -81,14 +94,50 @@ class Server:
             ConfigError: A socket cannot be opened.
             StartupFailed: The app's startup failed.
         """
+        async with self._started(handle_signals=handle_signals) as is_running:
+            if is_running:
+                await self._stop_requested.wait()
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, handle_signals: bool = False) -> AsyncIterator[Self]:
+        """Serve while the context lasts.
+
+        At its end the server stops gracefully, also after an exception or a cancellation. If it is
+        asked to stop before (`ask_to_stop`, a signal, --limit-max-requests), it does so at once.
+        The context is not interrupted then: see `stop_requested` and `is_stopping`.
+
+        Args:
+            handle_signals: As for `serve`.
+
+        Yields:
+            This server; its sockets accept connections.
+
+        Raises:
+            ConfigError: A socket cannot be opened.
+            StartupFailed: The app's startup failed, or the server was asked to stop before it was
+                complete.
+            RuntimeError: It has been started before.
+        """
+        async with self._started(handle_signals=handle_signals) as is_running:
+            if not is_running:
+                raise StartupFailed("the server was asked to stop during its start")
+            yield self
+
+    @contextlib.asynccontextmanager
+    async def _started(self, *, handle_signals: bool) -> AsyncIterator[bool]:
+        """Start, and stop at the end; yield False if a stop was requested during the start."""
+        self._check_is_new()
         self._loop = loop = asyncio.get_running_loop()
         handling = signals.handle(loop, self.ask_to_stop, reload=self.reload)
         with handling if handle_signals else contextlib.nullcontext():
             try:
-                if await self._start_unless_stopped():
-                    await self._stop_requested.wait()
+                yield await self._start_unless_stopped()
             finally:
                 await self.stop()
+
+    def _check_is_new(self) -> None:
+        if self._has_started:
+            raise RuntimeError("a server runs once: make another one")
 
     async def _start_unless_stopped(self) -> bool:
         """Start; return False if a stop was requested before the start was complete."""
@@ -103,7 +152,7 @@ class Server:
         finally:
             requested.cancel()
             start.cancel()
-            await asyncio.wait([start, requested])
+            await _end_of(start, requested)
 
     async def start(self) -> None:
         """Open the sockets, start the app, and accept connections.
@@ -111,7 +160,10 @@ class Server:
         Raises:
             ConfigError: A socket cannot be opened, or a certificate cannot be used.
             StartupFailed: The app's startup failed.
+            RuntimeError: It has been started before.
         """
+        self._check_is_new()
+        self._has_started = True
         self._sockets = self._open_sockets()
         try:
             await self._lifecycle.start(self.sockets)
@@ -144,8 +196,21 @@ class Server:
         self._notifier.close()
 
     def ask_to_stop(self) -> None:
-        """Stop `serve` gracefully; returns at once. Not thread-safe."""
+        """Stop gracefully; returns at once. Not thread-safe."""
         self._stop_requested.set()
+        if self._is_running:
+            self._is_running = False
+            loop, variables = self.worker.loop, self.worker.variables
+            self._stopping = loop.create_task(self._stop(), context=variables.copy())
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server was asked to stop, or has stopped."""
+        return self._stop_requested.is_set()
+
+    async def stop_requested(self) -> None:
+        """Wait until the server is asked to stop."""
+        await self._stop_requested.wait()
 
     @property
     def should_exit(self) -> bool:
@@ -175,14 +240,37 @@ class Server:
                 self.worker.certificates.reload()
 
     async def stop(self) -> None:
-        """Stop accepting, wait for running requests within the timeout, and shut the app down."""
+        """Stop gracefully: stop accepting, wait within the timeout, shut the app down.
+
+        Further calls wait for the same stop. A cancellation does not interrupt it, and is raised
+        afterwards. Does nothing if the server was not started.
+        """
         if self._is_running:
-            self._is_running = False
-            self._announce_stop()
-            try:
-                await self._lifecycle.stop(self._sockets)
-            finally:
-                self._announce_end()
+            self.ask_to_stop()
+        if self._stopping is not None:
+            await _end_of(self._stopping)
+            self._stopping.result()
+
+    async def _stop(self) -> None:
+        self._announce_stop()
+        try:
+            await self._lifecycle.stop(self._sockets)
+        finally:
+            self._announce_end()
+
+
+async def _end_of(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for the end of tasks; raise a cancellation of the wait after it."""
+    cancelled = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:  # scopes of anyio cancel in every loop iteration
+            cancelled = error
+    for task in tasks:
+        task.cancelled() or task.exception()  # retrieved, or asyncio logs that nobody did
+    if cancelled is not None:
+        raise cancelled
 
 
 def _check_arguments(app: object, config: object) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -174,7 +173,8 @@ class Supervisor:
             return
         self._is_stopping = True
         if self._error is None:
-            loggers.error.info("Shutting down %s", _workers(len(self.workers)))
+            count = sum(worker.state is not State.STOPPING for worker in self.workers)
+            loggers.error.info("Shutting down %s", _workers(count))
         self._notifier.stopping(stop_seconds(self._program.config))
         self._board.finish()
         # From here on only the workers have the sockets: with the last one they are closed.
@@ -310,8 +310,6 @@ class Supervisor:
     def _assignment(self, row: int, stacks: int) -> Assignment:
         return Assignment(
             program=self._program,
-            path=sys.path,
-            arguments=sys.argv,
             row=row,
             count=self.target,
             scoreboard=self._board_file,

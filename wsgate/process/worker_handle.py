@@ -98,10 +98,11 @@ class WorkerHandle:
             undo.callback(os.close, self._stacks)
             theirs.callback(os.close, stacks)
             assignment = assign(stacks)
+            packed = assignments.pack(assignment)
             self._process = launcher.launch(their_end, stacks, assignment)
             if self._process is not None:
                 self.pid = self._process.pid
-            assignments.send(own, assignment)
+            own.sendall(packed)
             undo.pop_all()
         os.set_blocking(self._stacks, False)
         self._listening = asyncio.get_running_loop().create_task(self._listen(own))

@@ -44,11 +44,13 @@ def main(descriptor: int) -> None:
     """
     enter()
     with socket.socket(fileno=descriptor) as sock:
-        assignment = assignments.receive(sock)
+        try:
+            assignment = assignments.receive(sock)
+        except ConfigError as error:
+            report_failure(sock, error)
+            sys.exit(_CONFIG_ERROR)
         if assignment is None:  # the supervisor has ended
             return
-        sys.path[:] = assignment.path
-        sys.argv[:] = assignment.arguments
         sys.exit(serve(assignment, sock, assignment.program.load))
 
 

@@ -101,16 +101,24 @@ class Listener:
         except BaseException:
             handle.close()
             raise
+        # It is listed before it accepts: who cancels the start closes it. A descriptor of a shared
+        # socket that is only closed stays in the kernel's list of the loop (epoll(7)).
         self._servers.append(server)
+        await server.start_serving()
 
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
+        """Return a server that does not accept yet."""
         loop = asyncio.get_running_loop()
         # asyncio accepts as many connections in one iteration, and logs as many errors when there
         # are no free file descriptors. uvloop only passes the number on to the kernel.
         backlog = ACCEPT_AT_ONCE if _is_asyncio(loop) else self._backlog
         if sock.family != getattr(socket, "AF_UNIX", None):
-            return await loop.create_server(self.protocol, sock=sock, backlog=backlog)
-        create = functools.partial(loop.create_unix_server, self.protocol, sock=sock)
+            return await loop.create_server(
+                self.protocol, sock=sock, backlog=backlog, start_serving=False
+            )
+        create = functools.partial(
+            loop.create_unix_server, self.protocol, sock=sock, start_serving=False
+        )
         try:
             # The loop must not remove the file: its owner does, if it is still the same file.
             return await create(backlog=backlog, cleanup_socket=False)  # type: ignore[call-arg]  # since 3.13
@@ -121,7 +129,6 @@ class Listener:
 
     def pause(self) -> None:
         """Stop accepting until `resume`: the other workers accept on the socket meanwhile."""
-        self._stop_resuming()
         self.stop_accepting()
         servers, self._servers = self._servers, []
         if _is_asyncio(self.worker.loop):
@@ -143,8 +150,11 @@ class Listener:
 
     def resume(self) -> None:
         """Accept again after `pause`."""
+        self._stop_resuming()
         self._resuming = self.worker.loop.create_task(
-            self._resume(), name="wsgate listener", context=self.worker.variables
+            self._resume(),
+            name="wsgate listener",
+            context=self.worker.variables.copy(),  # a context cannot be entered twice
         )
 
     async def _resume(self) -> None:
@@ -181,6 +191,7 @@ class Listener:
         asyncio needs some more iterations to set up what it has accepted, and its server must be
         open until then.
         """
+        self._stop_resuming()
         loop = asyncio.get_running_loop()
         if _is_asyncio(loop):
             for server in self._servers:
@@ -256,6 +267,16 @@ def name_of(sock: socket.socket, scheme: str = "http") -> str:
         return f"unix socket {address or '(unnamed)'}"
     host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]
     return f"{scheme}://{host}:{address[1]}"
+
+
+def url_of(sock: socket.socket, scheme: str) -> str | None:
+    """Return the URL of a listening socket for a client on this machine; None without a port."""
+    address = host_and_port(sock.getsockname())
+    if address is None:
+        return None
+    host, port = address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # not bound here
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _meaning_of_wildcard(sock: socket.socket) -> str:

@@ -1,6 +1,15 @@
-"""Servers for tests: one on a free port, and one in memory with a clock that a test sets."""
+"""Servers for tests: live on a free port, with workers, and in memory with a clock of the test."""
 
 from wsgate.testing.live import LiveServer, serve
 from wsgate.testing.memory import ManualClock, MemoryClient, connect
+from wsgate.testing.workers import WorkersServer, workers
 
-__all__ = ["LiveServer", "ManualClock", "MemoryClient", "connect", "serve"]
+__all__ = [
+    "LiveServer",
+    "ManualClock",
+    "MemoryClient",
+    "WorkersServer",
+    "connect",
+    "serve",
+    "workers",
+]

@@ -41,8 +41,7 @@ class LiveServer:
 
     async def stop(self) -> None:
         """Stop gracefully, as on SIGTERM. Leaving the context of `serve` does the same."""
-        if not self._server.worker.stopping:
-            await self._server.stop()
+        await self._server.stop()
 
 
 @contextlib.asynccontextmanager
@@ -61,10 +60,6 @@ async def serve(app: App, **options: Any) -> AsyncIterator[LiveServer]:
         ConfigError: a setting or the address cannot be used.
         StartupFailed: the app's lifespan refuses to start.
     """
-    server = Server(app, Config(**{"host": "127.0.0.1", "port": 0, **options}))
-    await server.start()
-    live = LiveServer(server)
-    try:
-        yield live
-    finally:
-        await live.stop()
+    config = Config(**{"host": "127.0.0.1", "port": 0, **options})
+    async with Server(app, config).running() as server:
+        yield LiveServer(server)
