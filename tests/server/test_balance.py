@@ -158,7 +158,24 @@ def test_the_others_are_not_asked_for_each_connection(
 
     monkeypatch.setattr(world.siblings, "fewest_connections", fewest_connections)
     world.accept(100)
-    assert len(asked) == 1
+    assert len(asked) <= 100 // 8
+
+
+def test_connections_that_have_closed_do_not_count_later(world: World) -> None:
+    world.siblings.fewest = 1_000
+    world.accept(1_000)
+    world.leave(1_000)
+    world.siblings.fewest = 0
+    assert world.accept(500) == 9
+    assert world.is_paused()
+
+
+def test_others_that_have_lost_theirs_are_noticed(world: World) -> None:
+    world.siblings.fewest = 1_000
+    world.accept(10)
+    world.siblings.fewest = 0
+    assert world.accept(500) <= 9
+    assert world.is_paused()
 
 
 # -- resuming --------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ _SLOW_START = 30.0  # seconds after which the log says what a worker does instea
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
 _MIB = 2**20
+_SIGNS_OF_LIFE = (Field.BEAT, Field.CONNECTIONS, Field.ACCEPTED)
 _UNKNOWN = 255  # the exit status of a process whose id nobody knows
 
 
@@ -415,7 +416,11 @@ class Supervisor:
             worker.log_stack()
 
     def _check_beat(self, worker: WorkerHandle, now: float) -> None:
-        silent = now - max(self._board.get(worker.row, Field.BEAT) / 1e6, worker.changed_at)
+        # A loop in which all clients leave at once does not beat for a while, and yet it runs.
+        signs = [self._board.get(worker.row, field) for field in _SIGNS_OF_LIFE]
+        if signs != worker.signs_of_life:
+            worker.signs_of_life, worker.seen_at = signs, now
+        silent = now - worker.seen_at
         timeout = self._settings.timeout_worker_healthcheck
         if silent < timeout:
             return

@@ -53,6 +53,8 @@ class WorkerHandle:
         names: The addresses that it serves, once it is ready.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
+        signs_of_life: What the scoreboard said of its event loop at the last look.
+        seen_at: When that was different last.
         is_gone: It has ended, and was reaped before its process id was known.
         stack_asked_at: When it was asked for its stack; None if it was not.
     """
@@ -66,6 +68,8 @@ class WorkerHandle:
         self.names: list[str] = []
         self.failure: ConfigError | StartupFailed | None = None
         self.status: int | None = None
+        self.signs_of_life: list[int] = []
+        self.seen_at = now
         self.is_gone = False
         self.stack_asked_at: float | None = None
         self._on_change = on_change
@@ -127,6 +131,7 @@ class WorkerHandle:
             if self.state is State.STARTING:
                 self.stack_asked_at = None
                 self._enter(State.READY)
+                self.seen_at = self.changed_at
         elif "failed" in line:
             self.failure = failure_of(line)
         self._on_change()

@@ -64,28 +64,34 @@ class Balance:
         self._pause = _SHORTEST  # seconds until the next look
         self._seen = (0, 0)  # the fewest and the accepted connections of the others, at a look
         self._seen_at = 0.0  # when they were different last
+        self._is_stopped = False
         self.is_paused = False
 
     def connections_changed(self) -> None:
         """Pause if the worker has too many connections now."""
-        if self._worker.admission.total <= self._limit or self.is_paused:
-            return
-        if not self._has_room(margin):
+        count = self._worker.admission.total
+        if count <= self._limit:
+            self._limit = min(self._limit, count + margin(count))
+        elif not (self.is_paused or self._is_stopped or self._has_room(margin)):
             self._pause_listeners()
 
     def stop(self) -> None:
         """Leave the listeners as they are from now on."""
-        self._limit = 2**63
+        self._is_stopped = True
         self._cancel_timer()
 
     def _has_room(self, allowed: Callable[[int], int]) -> bool:
-        """Return whether the worker may accept; if so, it looks again after some connections.
+        """Return whether the worker may accept; if so, it looks again after a margin at the latest.
+
+        Until then the others may have lost theirs.
 
         allowed: Returns how many more than the emptiest worker it may have.
         """
         fewest, count = self._worker.siblings.fewest_connections(), self._worker.admission.total
-        self._limit = count + _MARGIN if fewest is None else fewest + allowed(fewest)
-        return count <= self._limit
+        again = count + margin(count)
+        most = again if fewest is None else fewest + allowed(fewest)
+        self._limit = min(most, again)
+        return count <= most
 
     def _pause_listeners(self) -> None:
         self.is_paused = True
