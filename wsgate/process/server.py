@@ -39,6 +39,9 @@ class Server:
         notifier: Reports start and stop to systemd; by default nothing is reported.
         siblings: The other workers that serve the same sockets; None if there are none.
 
+    Attributes:
+        names: The addresses that it listens on, once it has started.
+
     Raises:
         ConfigError: A setting is invalid.
     """
@@ -58,6 +61,7 @@ class Server:
         self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
         self._is_running = False
+        self.names: list[str] = []
         self._stop_requested = asyncio.Event()
         self.worker.ask_to_stop = self.ask_to_stop
 
@@ -65,6 +69,13 @@ class Server:
     def sockets(self) -> list[socket.socket]:
         """The listening sockets; empty before `start`."""
         return self._sockets.sockets
+
+    @property
+    def state(self) -> str:
+        """What it does: "starting", "ready" or "stopping"."""
+        if self._stop_requested.is_set():
+            return "stopping"
+        return "ready" if self._is_running else "starting"
 
     async def serve(self, *, handle_signals: bool = True) -> None:
         """Serve until SIGINT, SIGTERM or `ask_to_stop`.
@@ -119,6 +130,7 @@ class Server:
             await self._lifecycle.abandon()
             raise
         self._is_running = True
+        self.names = [listener.description for listener in self._lifecycle.listeners]
         self._announce()
 
     def _open_sockets(self) -> ServerSockets:
@@ -126,9 +138,8 @@ class Server:
 
     def _announce(self) -> None:
         """Let the operator and systemd know that connections are accepted."""
-        for listener in self._lifecycle.listeners:
-            text = "wsgate running on %s (Press CTRL+C to quit)"
-            loggers.error.info(text, listener.description)
+        for name in self.names:
+            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", name)
         self._notifier.ready(self._lifecycle.names)
 
     def _announce_stop(self) -> None:

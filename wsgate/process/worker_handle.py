@@ -16,6 +16,7 @@ from wsgate.observe.log_format import escape
 from wsgate.process import assignment as assignments
 from wsgate.process.assignment import Assignment
 from wsgate.process.channel import Channel, Line
+from wsgate.process.questions import Asker
 from wsgate.process.worker_process import STACK_SIGNAL
 
 _COMMAND = "import sys; from wsgate.process.worker_process import main; main(int(sys.argv[1]))"
@@ -48,6 +49,8 @@ class WorkerHandle:
         changed_at: When it changed to that, in seconds of the supervisor's clock.
         is_outdated: A new one should take its place.
         names: The addresses that it serves, once it is ready.
+        version: Its version of wsgate, once it is ready.
+        asker: Asks it for commands.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
         stack_asked_at: When it was asked for its stack; None if it was not.
@@ -60,12 +63,15 @@ class WorkerHandle:
         self.started_at = self.changed_at = now
         self.is_outdated = False
         self.names: list[str] = []
+        self.version: str | None = None
+        self.asker = Asker(self._send)
         self.failure: ConfigError | StartupFailed | None = None
         self.status: int | None = None
         self.stack_asked_at: float | None = None
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._unsent: list[Line] = []  # until there is a channel
         self._listening: asyncio.Task[None] | None = None
         self._stacks = -1
 
@@ -106,14 +112,30 @@ class WorkerHandle:
     async def _listen(self, sock: socket.socket) -> None:
         self._channel = await Channel.open(sock)
         try:
+            for line in self._unsent:
+                self._channel.send(line)
             async for line in self._channel.lines():
                 self._take(line)
         finally:
+            self.asker.close()
             self._channel.close()
 
+    def _send(self, line: Line) -> bool:
+        """Send the worker a line; return False if it does not read, or is gone."""
+        if self._channel is None:
+            self._unsent.append(line)
+            return True
+        if not self._channel.is_readable:
+            return False
+        self._channel.send(line)
+        return True
+
     def _take(self, line: Line) -> None:
+        if "answer" in line:
+            self.asker.take(line)
+            return
         if "ready" in line:
-            self.names = line["ready"]
+            self.names, self.version = line["ready"], line["version"]
             if self.state is State.STARTING:
                 self._enter(State.READY)
         elif "failed" in line:
