@@ -83,7 +83,7 @@ class ReloadingSupervisor(Supervisor):
     def _judge(self, worker: WorkerHandle, was: State) -> None:
         del was
         self._awaits_change = True
-        self._end_restart()
+        self._end_restart(f"{worker} has ended")
         self._log_end(worker)
         loggers.error.info("Waiting for a change")
 
