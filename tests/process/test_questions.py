@@ -11,7 +11,7 @@ from tests.harness.waiting import nothing_left, start_task, turns, until
 from wsgate.process import questions
 from wsgate.process.channel import Line
 from wsgate.process.commands import Arguments, CommandRefused, Part
-from wsgate.process.questions import Answerer, Asker, NoAnswer, Question
+from wsgate.process.questions import Answerer, Asker, Gone, NoAnswer, Question
 
 
 @pytest.fixture(autouse=True)
@@ -167,8 +167,9 @@ async def test_an_answer_that_is_there_may_be_read_late(ends: Ends) -> None:
 
 async def test_an_end_that_does_not_read_does_not_answer(ends: Ends) -> None:
     ends.reads = False
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoAnswer) as raised:
         await ends.numbers(count=1)
+    assert raised.type is NoAnswer
     assert not ends.asker._questions
 
 
@@ -177,11 +178,11 @@ async def test_an_end_that_is_gone_does_not_answer(ends: Ends) -> None:
     with_a_part = ends.asker.ask("count", {"count": 1})
     await turns()
     ends.asker.close()
-    with pytest.raises(NoAnswer):
+    with pytest.raises(Gone):
         await waiting
-    with pytest.raises(NoAnswer):
+    with pytest.raises(Gone):
         await anext(with_a_part.parts())
-    with pytest.raises(NoAnswer):
+    with pytest.raises(Gone):
         await ends.numbers(count=1)
 
 

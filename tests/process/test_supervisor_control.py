@@ -13,7 +13,7 @@ from wsgate.process.worker_handle import State
 
 
 class Worker:
-    """A worker. answers: the parts that it gives to each question; None: it is gone."""
+    """A worker. answers: the parts that it gives to each question; None: it does not read."""
 
     def __init__(self, pid: int, row: int, answers: list[Part] | None = None) -> None:
         self.pid, self.row = pid, row
@@ -106,7 +106,16 @@ async def test_the_limit_holds_over_all_workers() -> None:
     assert summary == {"total": 21, "listed": 3, "unanswered": []}
 
 
-async def test_workers_that_are_gone_are_named() -> None:
+async def test_a_worker_that_ends_has_no_connections_any_more() -> None:
+    workers = [Worker(100, 0), listing(101, 1, "a", total=1)]
+    workers[0].asker.close()
+    supervisor = Supervisor(*workers)
+    summary = {"total": 1, "listed": 1, "unanswered": []}
+    assert await parts(supervisor, "connections") == [page("a"), summary]
+    assert await refusal(supervisor, "close", id="100-1") == "there is no connection '100-1'"
+
+
+async def test_workers_that_do_not_answer_are_named() -> None:
     workers = [Worker(100, 0), listing(101, 1, "a", total=1), Worker(102, 2)]
     supervisor = Supervisor(*workers)
     assert await parts(supervisor, "connections") == [

@@ -26,7 +26,11 @@ MOST_QUESTIONS = 64  # that are answered at the same time
 
 
 class NoAnswer(Exception):
-    """The other end does not answer in time, or is gone."""
+    """The other end does not answer in time, or does not read."""
+
+
+class Gone(NoAnswer):
+    """The other end has ended, and all that it had with it."""
 
 
 class Question:
@@ -51,6 +55,7 @@ class Question:
 
         Raises:
             NoAnswer: There is none in time.
+            Gone: There will be none.
             CommandRefused: The other end refuses.
         """
         try:
@@ -65,7 +70,7 @@ class Question:
         line = await self._next_line()
         self._is_done = line is None or "part" not in line
         if line is None:
-            raise NoAnswer
+            raise Gone if self._asker.is_closed else NoAnswer
         if "error" in line:
             raise CommandRefused(str(line["error"]))
         return line.get("part")
@@ -92,20 +97,23 @@ class Asker:
 
     Args:
         send: Sends a line; returns False if the other end does not read.
+
+    Attributes:
+        is_closed: The other end is gone.
     """
 
     def __init__(self, send: Callable[[Line], bool]) -> None:
         self.send = send
         self._numbers = itertools.count(1)
         self._questions: dict[int, Question] = {}
-        self._is_closed = False
+        self.is_closed = False
 
     def ask(self, command: str, arguments: Arguments) -> Question:
         """Ask for a command at once; the caller reads `parts`, or calls `drop`."""
         number = next(self._numbers)
         question = Question(self, number)
         line = {"ask": number, "command": command, "arguments": dict(arguments)}
-        if self._is_closed or not self.send(line):
+        if self.is_closed or not self.send(line):
             question.take(None)
         else:
             self._questions[number] = question
@@ -127,7 +135,7 @@ class Asker:
 
     def close(self) -> None:
         """Record that the other end is gone."""
-        self._is_closed = True
+        self.is_closed = True
         for question in self._questions.values():
             question.take(None)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterable
 from wsgate._version import __version__
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
-from wsgate.process.questions import NoAnswer
+from wsgate.process.questions import Gone, NoAnswer
 from wsgate.process.server_commands import (
     close_request_of,
     filters_of,
@@ -190,6 +190,8 @@ async def _answers(
                 async with contextlib.aclosing(question.parts()) as parts:
                     async for part in parts:
                         yield part
+            except Gone:  # it has ended meanwhile, with its connections
+                continue
             except NoAnswer:
                 unanswered.append(worker.pid)
 
@@ -206,8 +208,10 @@ async def _close(control: SupervisorControl, arguments: Arguments) -> AsyncGener
     async with contextlib.aclosing(_answers([worker], "close", arguments, unanswered)) as parts:
         async for part in parts:
             yield part
+            return
     if unanswered:
         raise CommandRefused(f"worker {worker.pid} does not answer")
+    raise unknown_id(name)  # the worker has ended meanwhile
 
 
 async def _set_log_level(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
