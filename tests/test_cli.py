@@ -161,6 +161,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "reload_includes": ("*.html", ("*.html",)),
     "reload_excludes": ("*.tmp", ("*.tmp",)),
     "reload_delay": ("0.5", 0.5),
+    "control_socket": ("control.sock", "control.sock"),
 }
 SWITCHES = {
     *("access_log", "date_header", "server_header", "ws_fast_path", "reset_contextvars"),

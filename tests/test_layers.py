@@ -30,6 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "environment": {"settings", "config_file"},
     "show_config": {"settings"},
     "logging": {"observe"},
+    "printing": set(),
+    # A client of its own: it knows nothing of the server but its control socket.
+    "ctl": {"printing"},
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},
@@ -57,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
         *("config_file", "env_file", "show_config", "supervision", "foreign_options"),
+        *("ctl", "printing"),
     },
     "__init__": {"config", "process"},
     "__main__": {"cli"},

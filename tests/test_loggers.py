@@ -35,6 +35,14 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     LOGGERS[1].removeHandler(handler)
 
 
+def test_a_level_is_that_of_both_loggers() -> None:
+    for level in ("error", "DEBUG", "trace"):
+        loggers.name_trace_level()
+        loggers.set_level(level)
+        names = [logging.getLevelName(logger.level) for logger in LOGGERS[1:]]
+        assert names == [level.upper()] * 2
+
+
 def test_failing_handler_is_reported_once(failing: None, capfd: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         loggers.error.error("lost")

@@ -5,7 +5,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import click
@@ -15,8 +15,10 @@ import wsgate
 from wsgate import config_file, env_file, environment
 from wsgate.answers import ANSWERS
 from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
+from wsgate.ctl import command as ctl
 from wsgate.errors import ConfigError
 from wsgate.foreign_options import INSTEAD
+from wsgate.printing import write_stdout
 from wsgate.process.run import run
 from wsgate.settings import Kind, Setting, parse_pair
 from wsgate.show_config import config_text
@@ -122,6 +124,14 @@ _TYPES: dict[Kind, Any] = {
 class _Command(click.Command):
     """A command with settings from several sources, whose help has the headings of their groups."""
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command, or `wsgate ctl`: no app has this name, which lacks a colon."""
+        words = sys.argv[1:] if args is None else args
+        if list(words[:1]) != ["ctl"]:
+            return super().main(args, *more, **options)
+        options["prog_name"] = "wsgate ctl"
+        return ctl.main(words[1:], **options)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the files that the command line or a variable names, then process all options."""
         try:
@@ -225,35 +235,9 @@ def _option(setting: Setting, *, hidden: bool = False) -> environment.Option:
     )
 
 
-def _print(text: str) -> None:
-    """Write to stdout, always in UTF-8, which TOML has to be in.
-
-    A reader that has left, as in `wsgate --help | head`, has what it wanted.
-
-    Raises:
-        ClickException: It cannot be written.
-        SystemExit: The reader has left.
-    """
-    try:
-        click.echo(text.encode(), nl=False)
-    except BrokenPipeError:
-        _discard_stdout()
-        sys.exit(1)
-    except OSError as error:
-        _discard_stdout()
-        raise click.ClickException(f"stdout cannot be written: {error.strerror}") from None
-
-
-def _discard_stdout() -> None:
-    """Connect stdout to /dev/null, or Python fails at its exit to write what is still buffered."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
-
-
 def _print_help(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        _print(context.get_help() + "\n")
+        write_stdout(context.get_help() + "\n")
         context.exit()
 
 
@@ -273,7 +257,7 @@ def _extensions_text() -> str:
 def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    _print(
+    write_stdout(
         f"Running wsgate {wsgate.__version__} with {platform.python_implementation()} "
         f"{platform.python_version()} on {platform.system()}\n{_extensions_text()}\n"
     )
@@ -321,12 +305,14 @@ def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
 
     An environment variable can set each option: WSGATE_WS_MAX_SIZE sets --ws-max-size. So can a
     file in TOML: see --config.
+
+    To control a running server: wsgate ctl --help.
     """
     try:
         if show_config:
             Config(**_server_options(context))
             Supervision(**_supervision_options(context))
-            _print(config_text(_settings_with_origins(context)))
+            write_stdout(config_text(_settings_with_origins(context)))
         elif values["app"] is None:
             raise click.MissingParameter(
                 _WAYS_TO_NAME_THE_APP, ctx=context, param_hint="'APP'", param_type="argument"

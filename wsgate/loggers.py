@@ -105,6 +105,12 @@ error = GuardedLogger(logging.getLogger("wsgate.error"))
 access = GuardedLogger(logging.getLogger("wsgate.access"))
 
 
+def set_level(level: str) -> None:
+    """Set the lowest level of both loggers: the name of a level of `logging`, in any case."""
+    for logger in (error.logger, access.logger):
+        logger.setLevel(level.upper())
+
+
 def name_trace_level() -> None:
     """Give the level `TRACE` its name in `logging`."""
     logging.addLevelName(TRACE, "TRACE")

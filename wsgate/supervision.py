@@ -1,4 +1,4 @@
-"""The settings of a program with several workers, and of one that reloads while you type."""
+"""The settings of a program with several workers, of its reload, and of its control socket."""
 
 import os
 import re
@@ -13,6 +13,7 @@ AUTO = "auto"
 
 WORKERS = "Workers"
 RELOAD = "Reload"
+CONTROL = "Control"
 _VARIABLE = "WEB_CONCURRENCY"  # which uvicorn and gunicorn read
 _DIGITS = re.compile("[0-9]{1,6}")
 
@@ -126,6 +127,16 @@ class Supervision:
         help="Seconds within which further changes belong to the same restart.",
         unit="seconds",
         above=0,
+    )
+
+    # -- control -------------------------------------------------------------------------------
+
+    control_socket: str | os.PathLike[str] | None = setting(
+        None,
+        group=CONTROL,
+        help="Path of a Unix socket for `wsgate ctl`, with which the owner of the process lists "
+        "workers and connections, restarts, scales, closes connections and sets the level of the "
+        "log. Its file has the mode 600.",
     )
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
 
 _LONGEST_LINE = 2**20  # bytes
+_MAX_UNREAD = 65_536  # bytes that wait for the other end to read
 
 Line = dict[str, Any]
 
@@ -48,6 +49,12 @@ class Channel:
     def send(self, line: Line) -> None:
         """Send a line; nothing happens if the other end is gone."""
         self._writer.write(self.encode(line))
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the other end is there and reads: what was sent does not pile up."""
+        transport = self._writer.transport
+        return not transport.is_closing() and transport.get_write_buffer_size() < _MAX_UNREAD
 
     @staticmethod
     def encode(line: Line) -> bytes:

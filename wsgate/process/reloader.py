@@ -88,7 +88,7 @@ class ReloadingSupervisor(Supervisor):
 
     def _judge(self, end: End) -> None:
         self._awaits_change = True
-        self._end_restart()
+        self._end_restart(str(end))
         loggers.error.error("%s", end)
         loggers.error.info("Waiting for a change")
 

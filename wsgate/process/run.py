@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import Coroutine
 from typing import Any, NoReturn, get_args
 
 from wsgate import env_file as variables, loggers, streams
@@ -11,11 +12,14 @@ from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import add_to_path, complete, load
 from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
-from wsgate.process import event_loop, signals, sockets, worker_process
+from wsgate.process import control_socket, event_loop, signals, sockets, worker_process
+from wsgate.process.commands import Commands
 from wsgate.process.program import DefaultLog, Program, complete_app, trace_if_logged
 from wsgate.process.reloader import ReloadingSupervisor
 from wsgate.process.server import Server
+from wsgate.process.server_control import ServerControl
 from wsgate.process.supervisor import Supervisor
+from wsgate.process.supervisor_control import SupervisorControl
 from wsgate.process.systemd import Notifier
 from wsgate.settings import names_of
 from wsgate.supervision import SUPERVISION_SETTINGS, Supervision
@@ -77,7 +81,7 @@ def run(
         if supervision.needs_supervisor:
             _supervise(program, supervision)
         else:
-            _serve_in_new_loop(program)
+            _serve_in_new_loop(program, supervision.control_socket)
     except StartupFailed as error:
         _log_and_exit(error)
     finally:
@@ -136,10 +140,14 @@ def _check_no_running_loop() -> None:
     )
 
 
-def _serve_in_new_loop(program: Program) -> None:
+def _serve_in_new_loop(program: Program, control: str | os.PathLike[str] | None) -> None:
     """Serve until a signal stops the server, then close the loop.
 
     Only after that the program's own handlers get the signal.
+
+    Args:
+        program: What to serve.
+        control: The path of the control socket, None without one.
     """
     config = program.config
     make_loop = event_loop.factory(config.loop)
@@ -154,7 +162,8 @@ def _serve_in_new_loop(program: Program) -> None:
             )
         )
         sockets.warn_of_unused(config)
-        loop.run_until_complete(server.serve(handle_signals=False))
+        serving = server.serve(handle_signals=False)
+        loop.run_until_complete(_with_control(serving, control, ServerControl(server)))
 
 
 def _supervise(program: Program, settings: Supervision) -> None:
@@ -188,7 +197,21 @@ def _supervise(program: Program, settings: Supervision) -> None:
             )
         )
         sockets.warn_of_unused(program.config)
-        loop.run_until_complete(supervisor.serve())
+        commands = SupervisorControl(supervisor)
+        loop.run_until_complete(
+            _with_control(supervisor.serve(), settings.control_socket, commands)
+        )
+
+
+async def _with_control(
+    serving: Coroutine[Any, Any, None],
+    path: str | os.PathLike[str] | None,
+    commands: Commands,
+) -> None:
+    """Serve, with a control socket from before the start until after the stop."""
+    with contextlib.closing(serving):  # in case the control socket cannot be opened
+        async with control_socket.opened(path, commands):
+            await serving
 
 
 def _log_and_exit(error: StartupFailed) -> NoReturn:

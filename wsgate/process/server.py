@@ -43,6 +43,9 @@ class Server:
         notifier: Reports start and stop to systemd; by default nothing is reported.
         siblings: The other workers that serve the same sockets; None if there are none.
 
+    Attributes:
+        names: The addresses that it listens on, once it has started.
+
     Raises:
         ConfigError: A setting is invalid, or an argument is something else.
     """
@@ -64,6 +67,7 @@ class Server:
         self._lifecycle = Lifecycle(self.worker)
         self._has_started = self._is_running = False
         self._loop: asyncio.AbstractEventLoop | None = None  # in which it runs
+        self.names: list[str] = []
         self._stop_requested = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self.worker.ask_to_stop = self.ask_to_stop
@@ -82,6 +86,13 @@ class Server:
         scheme = "https" if self.config.has_tls else "http"
         urls = (url_of(sock, scheme) for sock in self.sockets if sock.fileno() >= 0)
         return [url for url in urls if url is not None]
+
+    @property
+    def state(self) -> str:
+        """What it does: "starting", "ready" or "stopping"."""
+        if self._stop_requested.is_set():
+            return "stopping"
+        return "ready" if self._is_running else "starting"
 
     async def serve(self, *, handle_signals: bool = True) -> None:
         """Serve until SIGINT, SIGTERM or `ask_to_stop`.
@@ -175,6 +186,7 @@ class Server:
             await self._lifecycle.abandon()
             raise
         self._is_running = True
+        self.names = [listener.description for listener in self._lifecycle.listeners]
         self._announce()
 
     def _open_sockets(self) -> ServerSockets:
@@ -182,9 +194,8 @@ class Server:
 
     def _announce(self) -> None:
         """Let the operator and systemd know that connections are accepted."""
-        for listener in self._lifecycle.listeners:
-            text = "wsgate running on %s (Press CTRL+C to quit)"
-            loggers.error.info(text, listener.description)
+        for name in self.names:
+            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", name)
         self._notifier.ready(self._lifecycle.names)
 
     def _announce_stop(self) -> None:

@@ -7,6 +7,7 @@ of a worker can happen at the same time.
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from wsgate import loggers
+from wsgate.config import LogLevel
 from wsgate.errors import StartupFailed, WsgateError
 from wsgate.observe import log_files
 from wsgate.observe.log_format import indent
@@ -77,6 +79,7 @@ class Supervisor:
     Attributes:
         workers: All whose process may still run.
         target: How many should serve.
+        restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
     """
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
@@ -92,7 +95,7 @@ class Supervisor:
         self._has_served = False  # all workers of the first start were ready
         self._launcher: Launcher = SpawnLauncher()
         self._restart = contextlib.ExitStack()  # what ends with the restart
-        self._is_restarting = False
+        self.restart_ended: asyncio.Future[str | None] | None = None
         self._is_stopping = False
         self._error: Exception | None = None  # why the first start has failed
         self._changed = asyncio.Event()
@@ -173,6 +176,7 @@ class Supervisor:
         if self._is_stopping:
             return
         self._is_stopping = True
+        self._report_restart("the server stops")
         if self._error is None:
             count = sum(worker.state is not State.STOPPING for worker in self.workers)
             loggers.error.info("Shutting down %s", _workers(count))
@@ -200,9 +204,9 @@ class Supervisor:
             self._replace_all()
 
     def _replace_all(self) -> None:
-        if not self._is_restarting:
+        if self.restart_ended is None:
             self._restart.enter_context(self._notifier.reloading())
-        self._is_restarting = True
+            self.restart_ended = asyncio.get_running_loop().create_future()
         self._launcher.renew()
         for worker in self.workers:
             worker.is_outdated = True
@@ -221,6 +225,37 @@ class Supervisor:
             loggers.error.info("%s instead of %d", _workers(target), self.target)
             self.target = target
             self._changed.set()
+
+    # -- what the control socket asks for ----------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """What the server does: "starting", "ready", "restarting" or "stopping"."""
+        if self._is_stopping:
+            return "stopping"
+        if not self._has_served:
+            return "starting"
+        return "ready" if self.restart_ended is None else "restarting"
+
+    def load_of(self, worker: WorkerHandle) -> tuple[int, float]:
+        """Return a worker's open connections, and how many seconds late its event loop is."""
+        beat, lag = self._board.get(worker.row, Field.BEAT), self._board.get(worker.row, Field.LAG)
+        silent = asyncio.get_running_loop().time() - beat / 1e6 - _LOOK
+        is_serving = worker.state is not State.STARTING and beat > 1
+        late = max(lag / 1e6, silent) if is_serving else 0.0
+        return self._board.get(worker.row, Field.CONNECTIONS), late
+
+    def replace(self, worker: WorkerHandle) -> None:
+        """Replace a worker that serves; it stops as soon as a new one is ready."""
+        loggers.error.info("%s is drained: a new one is started first", worker)
+        worker.is_outdated = True
+        self._changed.set()
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Set the level of the log, of this process and of the workers that start from now on."""
+        loggers.set_level(level)
+        config = dataclasses.replace(self._program.config, log_level=level)
+        self._program = dataclasses.replace(self._program, config=config)
 
     # -- what should be, and what is ---------------------------------------------------------------
 
@@ -276,13 +311,18 @@ class Supervisor:
                 text = "wsgate running on %s with %s (Press CTRL+C to quit)"
                 loggers.error.info(text, name, _workers(self.target))
             self._notifier.ready(names)
-        elif self._is_restarting:
+        elif self.restart_ended is not None:
             loggers.error.info("Restarted %s", _workers(self.target))
         self._end_restart()
 
-    def _end_restart(self) -> None:
-        self._is_restarting = False
+    def _end_restart(self, failure: str | None = None) -> None:
+        self._report_restart(failure)
         self._restart.close()
+
+    def _report_restart(self, failure: str | None) -> None:
+        ended, self.restart_ended = self.restart_ended, None
+        if ended is not None:
+            ended.set_result(failure)
 
     def _describe_listeners(self) -> list[str]:
         return next(worker.names for worker in self.workers if worker.names)
@@ -385,8 +425,8 @@ class Supervisor:
         old = self._in(State.READY, outdated=True)
         for one in old:
             one.is_outdated = False
-        if self._is_restarting and old:
-            self._end_restart()
+        if self.restart_ended is not None and old:
+            self._end_restart(f"{end.name} could not start; {len(old)} old workers stay")
             text = "The restart has failed: %s could not start; %d old workers stay"
             loggers.error.error(text, end.name, len(old))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wsgate.errors import ConfigError
+from wsgate.settings import option_of
 
 DEFAULT_MODE = 0o666  # a proxy that runs as another user connects to it; uvicorn's default too
 LOCK_TIMEOUT = 1.0  # seconds to wait for another server that creates a socket in the same folder
@@ -43,7 +44,9 @@ class SocketFile:
                 os.unlink(self.path)  # noqa: PTH108  # a plain path is given
 
 
-def listen_at(path: str, mode: int | None, backlog: int) -> tuple[socket.socket, SocketFile]:
+def listen_at(
+    path: str, mode: int | None, backlog: int, setting: str = "uds"
+) -> tuple[socket.socket, SocketFile]:
     """Create a socket at a path and listen on it; replace the file of a server that crashed.
 
     It listens at once, although the app has not started yet: a socket file on which nobody listens
@@ -54,6 +57,7 @@ def listen_at(path: str, mode: int | None, backlog: int) -> tuple[socket.socket,
         mode: the file's permissions. None keeps those of a file that is replaced; for a new file
             it means 0o666.
         backlog: as for `socket.listen`.
+        setting: the setting that names the path, for errors.
 
     Raises:
         ConfigError: another server's socket, or another kind of file, is at the path.
@@ -62,7 +66,7 @@ def listen_at(path: str, mode: int | None, backlog: int) -> tuple[socket.socket,
     """
     absolute = os.path.abspath(path)  # noqa: PTH100  # a plain path is given
     with _locked(os.path.dirname(absolute)):  # noqa: PTH120  # a plain path is given
-        stale_mode = _remove_stale_file(path)
+        stale_mode = _remove_stale_file(path, setting)
         if mode is None:
             mode = DEFAULT_MODE if stale_mode is None else stale_mode
         return _create(path, absolute, mode, backlog)
@@ -80,14 +84,16 @@ def _create(path: str, absolute: str, mode: int, backlog: int) -> tuple[socket.s
     return sock, file
 
 
-def _remove_stale_file(path: str) -> int | None:
+def _remove_stale_file(path: str, setting: str) -> int | None:
     """Remove the socket file of a server that crashed; return its mode, or None without a file."""
     with contextlib.suppress(FileNotFoundError):  # its owner may remove it at this moment
         status = os.lstat(path)
         if not stat.S_ISSOCK(status.st_mode):
-            raise ConfigError(f"--uds {path} exists and is not a socket", setting="uds")
+            problem = "exists and is not a socket"
+            raise ConfigError(f"{option_of(setting)} {path} {problem}", setting=setting)
         if _has_server(path) or _identity(os.lstat(path)) != _identity(status):
-            raise ConfigError(f"--uds {path} is in use by another server", setting="uds")
+            problem = "is in use by another server"
+            raise ConfigError(f"{option_of(setting)} {path} {problem}", setting=setting)
         os.unlink(path)  # noqa: PTH108  # a plain path is given
         return stat.S_IMODE(status.st_mode)
     return None

@@ -15,6 +15,7 @@ from wsgate.process import assignment as assignments
 from wsgate.process.assignment import Assignment
 from wsgate.process.channel import Channel, Line, failure_of
 from wsgate.process.launchers import Launcher
+from wsgate.process.questions import Asker
 from wsgate.process.worker_process import STACK_SIGNAL
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class WorkerHandle:
         changed_at: When it changed to that, in seconds of the supervisor's clock.
         is_outdated: A new one should take its place.
         names: The addresses that it serves, once it is ready.
+        version: Its version of wsgate, once it is ready.
+        asker: Asks it for commands.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
         signs_of_life: What the scoreboard said of its event loop at the last look.
@@ -66,6 +69,8 @@ class WorkerHandle:
         self.started_at = self.changed_at = now
         self.is_outdated = False
         self.names: list[str] = []
+        self.version: str | None = None
+        self.asker = Asker(self._send)
         self.failure: ConfigError | StartupFailed | None = None
         self.status: int | None = None
         self.signs_of_life: list[int] = []
@@ -75,6 +80,7 @@ class WorkerHandle:
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._unsent: list[Line] = []  # until there is a channel
         self._listening: asyncio.Task[None] | None = None
         self._stacks = -1
 
@@ -114,20 +120,36 @@ class WorkerHandle:
     async def _listen(self, sock: socket.socket) -> None:
         self._channel = await Channel.open(sock)
         try:
+            for line in self._unsent:
+                self._channel.send(line)
             async for line in self._channel.lines():
                 self._take(line)
         finally:
+            self.asker.close()
             self._channel.close()
             self.is_gone = not self._exists()
             self._on_change()
 
+    def _send(self, line: Line) -> bool:
+        """Send the worker a line; return False if it does not read, or is gone."""
+        if self._channel is None:
+            self._unsent.append(line)
+            return True
+        if not self._channel.is_readable:
+            return False
+        self._channel.send(line)
+        return True
+
     def _take(self, line: Line) -> None:
+        if "answer" in line:
+            self.asker.take(line)
+            return
         if "pid" in line:
             self.pid = line["pid"]
             if self.state is State.STOPPING:
                 self._signal(signal.SIGTERM)
         elif "ready" in line:
-            self.names = line["ready"]
+            self.names, self.version = line["ready"], line["version"]
             if self.state is State.STARTING:
                 self.stack_asked_at = None
                 self._enter(State.READY)

@@ -10,16 +10,19 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from wsgate import loggers, streams
+from wsgate._version import __version__
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
 from wsgate.observe import console_log
 from wsgate.process import assignment as assignments, event_loop, signals
 from wsgate.process.assignment import Assignment
-from wsgate.process.channel import Channel, failure_line
+from wsgate.process.channel import Channel, Line, failure_line
 from wsgate.process.heartbeat import Heartbeat
 from wsgate.process.program import complete_app
+from wsgate.process.questions import Answerer
 from wsgate.process.row import Row
 from wsgate.process.scoreboard import Scoreboard
 from wsgate.process.server import Server
+from wsgate.process.server_commands import ServerCommands
 from wsgate.types import App
 
 # Asks for the stack of the main thread. Real-time signals are the ones that apps leave alone.
@@ -174,6 +177,7 @@ class WorkerServer(Server):
         self._shared = SharedSockets(assignment, board)
         self._heartbeat = Heartbeat(self._row, assignment.beat)
         self._channel: Channel | None = None
+        self._answerer = Answerer(ServerCommands(self), self._answer)
         self.worker.ask_to_stop = self._row.report_worn  # a new worker is started first
 
     async def serve_with(self, sock: socket.socket) -> None:
@@ -191,23 +195,27 @@ class WorkerServer(Server):
             self._heartbeat.stop()
             listening.cancel()
             await asyncio.wait([listening])
+            await self._answerer.close()
             self._channel.close()
 
     async def _listen(self, channel: Channel) -> None:
-        """Stop when the channel ends: the supervisor is gone."""
-        async for _ in channel.lines():
-            pass
+        """Answer the supervisor's questions. Stop when the channel ends: it is gone."""
+        async for line in channel.lines():
+            self._answerer.take(line)
         loggers.error.error("The supervisor has ended: stopping")
         self._shared.abandon()
         self.ask_to_stop()
+
+    def _answer(self, line: Line) -> None:
+        assert self._channel is not None  # it has brought the question
+        self._channel.send(line)
 
     def _open_sockets(self) -> SharedSockets:
         return self._shared
 
     def _announce(self) -> None:
         assert self._channel is not None  # opened before the start
-        names = [listener.description for listener in self._lifecycle.listeners]
-        self._channel.send({"ready": names})
+        self._channel.send({"ready": self.names, "version": __version__})
 
     def _announce_stop(self) -> None:
         loggers.error.debug("Worker %d: shutting down", os.getpid())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wsgate.asgi.scope import ForwardedPeer, host_and_port
 from wsgate.server import file_transfer
 from wsgate.server.backpressure import Gate
+from wsgate.server.connection_info import ConnectionInfo, Kind
 from wsgate.server.deadlines import LINGER
 from wsgate.server.fast_path import NONE, PlainStream
 from wsgate.server.forwarded_driver import ForwardedHttp1Driver
@@ -117,6 +118,10 @@ class Connection(Stream, asyncio.Protocol):
             driver.wait_at_most(LINGER)
         else:
             driver.stop()
+
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of it."""
+        return self.driver.info()
 
     def eof_received(self) -> bool:
         """Keep the connection: a client that sends no more may still read."""
@@ -377,6 +382,9 @@ class _Lingering:
     def stop(self) -> None:
         pass
 
+    def info(self) -> ConnectionInfo:
+        return ConnectionInfo(Kind.CLOSING, self._connection.peer.client)
+
 
 class _Gone:
     """The driver of a connection that has ended."""
@@ -400,6 +408,9 @@ class _Gone:
 
     def stop(self) -> None:
         pass
+
+    def info(self) -> ConnectionInfo:
+        return ConnectionInfo(Kind.CLOSING, None)
 
 
 _GONE = _Gone()

@@ -20,6 +20,7 @@ from wsgate.observe.events import RequestDone
 from wsgate.observe.throttled_log import throttled
 from wsgate.server import app_call
 from wsgate.server.backpressure import SendOrder, Waiters
+from wsgate.server.connection_info import ConnectionInfo, Kind
 from wsgate.server.open_file import FileTruncated, OpenFile
 from wsgate.types import HTTPEvent, Message
 
@@ -236,6 +237,10 @@ class Exchange:
         self._wire.write(after)
 
     # -- what the driver reports -------------------------------------------------------------------
+
+    def info(self, opened_at: float) -> ConnectionInfo:
+        """Return what an operator sees of the connection, which was opened at this time."""
+        return ConnectionInfo(Kind.HTTP, self._peer.client, self._request.raw_path, opened_at)
 
     def wake_receivers(self) -> None:
         """Resume the waiting `receive` calls; each checks again for an event."""

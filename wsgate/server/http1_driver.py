@@ -11,6 +11,7 @@ from wsgate.http.request import Request
 from wsgate.observe.events import HandshakeRefused, RequestDone
 from wsgate.observe.log_format import escape, format_address
 from wsgate.observe.throttled_log import throttled
+from wsgate.server.connection_info import ConnectionInfo, Kind
 from wsgate.server.exchange import Exchange
 from wsgate.server.pending_websocket import Offer, PendingWebSocket, report_refusal
 from wsgate.server.websocket import WebSocket
@@ -39,6 +40,7 @@ class Http1Driver:
         "_exchange",
         "_is_idle",
         "_next_check",
+        "_opened_at",
         "http1",
         "wire",
         "worker",
@@ -50,6 +52,7 @@ class Http1Driver:
         self.http1 = worker.http1(worker.head_limits, worker.upgrade_to)
         self._exchange: Exchange | None = None
         self._drained = 0
+        self._opened_at = worker.ticked_at
         self._is_idle = True  # no byte of the next request has arrived
         self._deadline = math.inf
         self._next_check = math.inf  # the latest time at which the wire calls `check`
@@ -126,6 +129,12 @@ class Http1Driver:
             self.wait_at_most(_LAST_REQUEST)
         else:
             self.wire.close()
+
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of the connection."""
+        if self._exchange is None:
+            return ConnectionInfo(Kind.IDLE, self.wire.peer.client, None, self._opened_at)
+        return self._exchange.info(self._opened_at)
 
     # -- requests ----------------------------------------------------------------------------------
 

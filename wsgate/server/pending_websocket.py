@@ -17,6 +17,7 @@ from wsgate.observe.events import HandshakeRefused
 from wsgate.observe.log_format import escape, format_address
 from wsgate.observe.throttled_log import throttled
 from wsgate.server.backpressure import SendOrder, Waiters
+from wsgate.server.connection_info import ConnectionInfo, Kind
 from wsgate.types import Address, Message, WebSocketEvent
 from wsgate.ws.codes import ABNORMAL, SERVICE_RESTART
 from wsgate.ws.handshake import Handshake, lines_of, response as switching_protocols
@@ -56,6 +57,7 @@ class PendingWebSocket:
         "_denial",
         "_early",
         "_has_connected",
+        "_opened_at",
         "_order",
         "_stream",
         "_waiters",
@@ -74,6 +76,7 @@ class PendingWebSocket:
         self._denial: Response | None = None
         self._order: SendOrder | None = None  # created by the first part that has to wait
         self._early = offer.trailing
+        self._opened_at = worker.ticked_at
         self._waiters: Waiters | None = None
         self._has_connected = False  # the app has received its websocket.connect
         self.conversation = asgi.Conversation(offer.handshake)
@@ -279,6 +282,13 @@ class PendingWebSocket:
         """
         if not self._worker.is_replaced:
             self.drain()
+
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of the connection."""
+        offer = self.offer
+        return ConnectionInfo(
+            Kind.WEBSOCKET, offer.peer.client, offer.request.raw_path, self._opened_at
+        )
 
     def drain(self) -> None:
         """Send 503, unless the app has started a denial response."""

@@ -9,6 +9,7 @@ from wsgate.observe.log_format import format_address
 from wsgate.observe.throttled_log import throttled
 from wsgate.proxies.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
 from wsgate.server.connection import Connection
+from wsgate.server.connection_info import ConnectionInfo, Kind
 from wsgate.types import Address
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ class ProxyHeaderReader(asyncio.Protocol):
     def stop(self) -> None:
         """Abort the connection: it has no request yet."""
         self.abort()
+
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of the connection."""
+        opened_at = self._deadline - self._worker.config.ws_handshake_timeout
+        return ConnectionInfo(Kind.IDLE, self._peer.client, None, opened_at)
 
     def abort(self) -> None:
         """Close at once."""

@@ -11,6 +11,7 @@ from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
+from wsgate.server.connection_info import ConnectionInfo, Kind, Traffic
 from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Liveness
 from wsgate.server.message_reader import MessageReader
@@ -61,7 +62,7 @@ class WebSocket(MessageReader):
         self._pending: PendingWebSocket | None = pending
         self._conversation = pending.conversation
         self._deadline = math.inf
-        self._target: bytes | None = None  # until observers are notified of the end
+        self._target: bytes | None = None  # from the accept until observers are notified of the end
         self._closed_by: ClosedBy | None = None  # who sent our Close, if it was the first
         self._liveness: Liveness  # from the accept on
         self._outlet: Outlet | None = None  # while messages wait for the gate to open
@@ -252,9 +253,12 @@ class WebSocket(MessageReader):
         early = pending.accept(action)
         self._pending = None
         self.open(session)
+        request = pending.offer.request
         if worker.observers:
-            self._target = pending.offer.request.target
+            self._target = request.target
             worker.observers.notify(WebSocketOpened(self._peer.client, self._target))
+        else:
+            self._target = request.raw_path  # costs no memory: the app's scope has the same object
         self.wire.hand_to(self)
         if early:
             self.data(early)
@@ -355,6 +359,16 @@ class WebSocket(MessageReader):
     def stop(self) -> None:
         """Do nothing: no further request can follow a WebSocket."""
 
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of the connection, which is open."""
+        path, opened_at = self._target, self._liveness.opened_at
+        if path is not None:
+            path = path.partition(b"?")[0]
+        traffic = Traffic(
+            self.received_messages, self.received_bytes, self.sent_messages, self.sent_bytes
+        )
+        return ConnectionInfo(Kind.WEBSOCKET, self._peer.client, path, opened_at, traffic)
+
     def drain(self) -> None:
         """Close with 1012, so that the client reconnects, or refuse the handshake with 503."""
         if self._pending is not None:
@@ -387,7 +401,7 @@ class WebSocket(MessageReader):
     def _notify_end(self) -> None:
         """Notify the observers once that the WebSocket has ended."""
         target, self._target = self._target, None
-        if target is None:
+        if target is None or not self.worker.observers:
             return
         session = self.session
         self.worker.observers.notify(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from wsgate.asgi.scope import Peer
 from wsgate.server.backpressure import Gate
+from wsgate.server.connection_info import ConnectionInfo
 from wsgate.server.open_file import OpenFile
 
 
@@ -45,6 +46,9 @@ class Driver(Receiver, Protocol):
 
     def stop(self) -> None:
         """Accept no further request, because the server stops."""
+
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of the connection."""
 
 
 class Wire(Protocol):

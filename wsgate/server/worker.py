@@ -28,6 +28,8 @@ from wsgate.proxies.trusted import TrustedPeers
 from wsgate.server.admission import Admission
 from wsgate.server.backpressure import Waiters
 from wsgate.server.certificate_watch import CertificateWatch
+from wsgate.server.connection_info import ConnectionInfo
+from wsgate.server.connection_list import ConnectionNumbers
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.siblings import NoSiblings, Siblings
@@ -61,6 +63,9 @@ class OpenConnection(Checked, Protocol):
     def abort(self) -> None:
         """Close at once and drop unsent data."""
 
+    def info(self) -> ConnectionInfo:
+        """Return what an operator sees of it."""
+
 
 # Headers that only the server sets: they determine how a response is framed.
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
@@ -81,6 +86,7 @@ class Worker:
     Attributes:
         app: The app, with the static folders in front of it if there are any.
         connections: The open connections, also those whose PROXY header has not arrived yet.
+        numbers: Their numbers, of those that an operator has listed.
         exchanges: The running calls of the app for HTTP requests, by task.
         websockets: The running calls of the app for WebSockets, by task.
         certificates: The certificates of its listeners, None without TLS.
@@ -101,6 +107,9 @@ class Worker:
         upgrade_to: The protocol that a connection may switch to, None with --ws none.
         ask_to_stop: Called when the app has completed --limit-max-requests calls.
         process: The id of the serving process.
+        ticked_at: When the last tick was, in seconds of `clock`. All that begins before the next
+            one shares the number.
+        lag: By how many seconds the event loop was late then.
         variables: The context variables of the server's callbacks.
         app_variables: The context variables of which each call of the app gets a copy. They
             include those that the lifespan has set.
@@ -124,9 +133,12 @@ class Worker:
         self._blocked_time = 0.0  # seconds that the loop was blocked, in total
         self._next_tick = math.inf  # when `tick` should be called
         self._pause = TICK  # seconds from the plan to that time
+        self.ticked_at = self.clock()
+        self.lag = 0.0
         self.deadlines = Deadlines()
         self.certificates = CertificateWatch(config) if config.has_tls else None
         self.connections: set[OpenConnection] = set()
+        self.numbers = ConnectionNumbers()
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
         self.ask_to_stop: Callable[[], object] = _do_nothing
@@ -252,6 +264,7 @@ class Worker:
             Seconds until the next call.
         """
         late = self._time() - self._next_tick
+        self.lag = max(late, 0.0)
         # In a longer pause the loop may have been blocked from the first TICK on: data that arrived
         # then was not read either.
         blocked = late + max(self._pause - TICK, 0.0)
@@ -261,6 +274,7 @@ class Worker:
             text = "The event loop was blocked for %.1f s; deadlines are extended"
             loggers.error.warning(text, blocked)
         self.refresh_date()
+        self.ticked_at = self.clock()
         if self.deadlines.sweep(self.clock()):
             return self._plan_tick(0.0)
         return self.hasten_tick()
@@ -289,6 +303,8 @@ class Worker:
     def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
         self.connections.discard(connection)
+        if self.numbers:
+            self.numbers.forget(connection)
         self.deadlines.cancel(connection)
         self.ended.wake()
 

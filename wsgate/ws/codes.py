@@ -13,8 +13,9 @@ This server closes with these codes on its own, decided in the file named:
                        ws/deflate/wsproto_extension.py, which reads every such message
 1011 INTERNAL_ERROR    The app raised (server/websocket.py); it does not receive, or no data arrived
                        after a Ping (server/liveness.py)
-1012 SERVICE_RESTART   The server stops (server/websocket.py), or --ws-max-lifetime is over
-                       (server/liveness.py)
+1012 SERVICE_RESTART   The server stops (server/websocket.py), --ws-max-lifetime is over
+                       (server/liveness.py), or an operator closes it and names no other code
+                       (server/close_request.py)
 1013 TRY_AGAIN_LATER   The client reads too slowly: longer than --ws-send-timeout
                        (server/liveness.py), or too much waits that was published to it
                        (server/websocket.py)

@@ -1,0 +1,143 @@
+"""What `wsgate ctl` shows on a terminal: the parts of an answer as text."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from wsgate.errors import one_line
+
+Part = dict[str, Any]
+View = Callable[[Iterable[Part]], Iterator[str]]
+"""Yields the lines that are shown for an answer."""
+
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_KIB, _MIB, _GIB = 2**10, 2**20, 2**30
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, with columns as wide as their longest cell."""
+    lines = [heads, *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+# -- the commands ----------------------------------------------------------------------------------
+
+
+def status(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield the server and a table of its workers."""
+    for part in parts:
+        server, workers = part["server"], part["workers"]
+        yield (
+            f"wsgate {server['version']}, pid {server['pid']}, {server['state']}, "
+            f"for {duration(server['uptime'])}, target: {_count(server['target'], 'worker')}"
+        )
+        yield from (f"listening on {one_line(name)}" for name in server["listening"])
+        yield ""
+        heads = ("WORKER", "PID", "STATE", "AGE", "CONNECTIONS", "LAG", "VERSION")
+        yield from table(heads, [_worker(one) for one in workers])
+
+
+def _worker(worker: Part) -> tuple[str, ...]:
+    return (
+        str(worker["number"]),
+        str(worker["pid"]),
+        worker["state"],
+        duration(worker["age"]),
+        str(worker["connections"]),
+        f"{worker['lag'] * 1_000:.1f} ms",
+        worker["version"] or "-",
+    )
+
+
+def connections(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield a table of connections, and how many there are."""
+    rows: list[tuple[str, ...]] = []
+    total = 0
+    for part in parts:
+        rows += [_connection(one) for one in part.get("connections", ())]
+        total += part.get("total", 0)
+    heads = ("ID", "TYPE", "CLIENT", "AGE", "RECEIVED", "SENT", "PATH")
+    if rows:
+        yield from table(heads, rows)
+        yield ""
+    shown = f"{len(rows)} of " if len(rows) < total else ""
+    yield shown + _count(total, "connection")
+
+
+def _connection(one: Part) -> tuple[str, ...]:
+    return (
+        one["id"],
+        one["type"],
+        one["address"] or "-",
+        "-" if one["age"] is None else duration(one["age"]),
+        _traffic(one["received_messages"], one["received_bytes"]),
+        _traffic(one["sent_messages"], one["sent_bytes"]),
+        one["path"] or "-",
+    )
+
+
+def _traffic(messages: int | None, count: int | None) -> str:
+    return "-" if messages is None or count is None else f"{messages} / {size(count)}"
+
+
+def restart(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield a line at the beginning of a restart, and one at its end."""
+    for part in parts:
+        if "restarting" in part:
+            yield f"Restarting {_count(part['restarting'], 'worker')}"
+        elif "restarted" in part:
+            yield f"Restarted {_count(part['restarted'], 'worker')}"
+
+
+def scale(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield the new number of workers."""
+    for part in parts:
+        yield f"{_count(part['target'], 'worker')} instead of {part['before']}"
+
+
+def drain(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield what becomes of the worker."""
+    for part in parts:
+        yield f"Worker {part['draining']} stops as soon as a new one is ready"
+
+
+def close(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield how the connection was closed."""
+    for part in parts:
+        how = "aborted" if part["code"] is None else f"closed with {part['code']}"
+        yield f"{part['closed']} {how}"
+
+
+def log_level(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield the level."""
+    for part in parts:
+        yield f"The log level is {part['log_level']}"
+
+
+# -- quantities ------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: `3 h 12 m`."""
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} m {whole % _MINUTE} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} m"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in its largest unit: `1.5 MiB`."""
+    for unit, name in ((_GIB, "GiB"), (_MIB, "MiB"), (_KIB, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,0 +1,132 @@
+"""The commands that one server executes: alone, or as a worker for its supervisor."""
+
+from collections.abc import AsyncGenerator
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, get_args
+
+from wsgate import loggers
+from wsgate.config import LogLevel
+from wsgate.process import commands
+from wsgate.process.commands import Arguments, CommandRefused, Part, Table
+from wsgate.server.close_request import AlreadyClosing, CloseRequest
+from wsgate.server.connection_list import ConnectionList, Filters
+
+if TYPE_CHECKING:
+    from wsgate.process.server import Server
+
+MOST_LISTED = 10**9  # the largest limit of a list
+
+
+class ServerCommands:
+    """Executes the commands of this module.
+
+    Args:
+        server: The server.
+    """
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+
+    def run(self, name: str, arguments: Arguments) -> AsyncGenerator[Part]:
+        """Yield the parts of the answer. Raises CommandRefused."""
+        return commands.parts_of(SERVER_COMMANDS, self._server, name, arguments)
+
+
+# -- connections -----------------------------------------------------------------------------------
+
+
+async def list_connections(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Yield pages of connections, and then how many there are.
+
+    Arguments: path, a pattern; address, of a client or a network; limit, None for all.
+    """
+    connections, listed = ConnectionList(server.worker, filters_of(arguments)), 0
+    async for page in connections.pages(limit_of(arguments)):
+        listed += len(page)
+        yield {"connections": page}
+    yield {"total": connections.total, "listed": listed, "unanswered": []}
+
+
+def limit_of(arguments: Arguments) -> int | None:
+    """Return how many connections are to be listed, None for all."""
+    return commands.number(arguments, "limit", 0, MOST_LISTED)
+
+
+def filters_of(arguments: Arguments) -> Filters:
+    """Return the filters that a list of connections has."""
+    address = commands.text(arguments, "address")
+    path = commands.text(arguments, "path")
+    if address is None:
+        return Filters(path)
+    try:
+        return Filters(path, ip_network(address, strict=False))
+    except ValueError:
+        raise CommandRefused(f"{address!r} is neither an address nor a network") from None
+
+
+async def close_connection(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Close a connection: an open WebSocket with a Close frame, any other at once.
+
+    Arguments: id, of the connection; code and reason, of the Close frame.
+    """
+    request = close_request_of(arguments)
+    name = commands.required(commands.text(arguments, "id"), "id")
+    process, number = parse_id(name)
+    worker = server.worker
+    connection = worker.numbers.find(number) if process == worker.process else None
+    if connection is None:
+        raise unknown_id(name)
+    try:
+        yield {"closed": name, "code": request.close(connection)}
+    except AlreadyClosing:
+        raise CommandRefused(f"{name} is already closing") from None
+
+
+def close_request_of(arguments: Arguments) -> CloseRequest:
+    """Return what a Close frame is to contain. Raises CommandRefused."""
+    code = commands.number(arguments, "code", 0, commands.MOST)
+    reason = commands.text(arguments, "reason") or ""
+    request = CloseRequest(reason=reason) if code is None else CloseRequest(code, reason)
+    if (problem := request.problem) is not None:
+        raise CommandRefused(problem)
+    return request
+
+
+def parse_id(name: str) -> tuple[int, int]:
+    """Return the process and the number of a connection, as its id names them."""
+    process, _, number = name.partition("-")
+    if not (process.isdecimal() and number.isdecimal()):
+        raise unknown_id(name)
+    return int(process), int(number)
+
+
+def unknown_id(name: str) -> CommandRefused:
+    """Return the refusal of an id that no open connection has."""
+    return CommandRefused(f"there is no connection {name!r}")
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+async def set_log_level(_: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Set the level of the log. Argument: level."""
+    level = log_level_of(arguments)
+    loggers.set_level(level)
+    yield {"log_level": level}
+
+
+def log_level_of(arguments: Arguments) -> LogLevel:
+    """Return the level that is asked for. Raises CommandRefused."""
+    level = commands.required(commands.text(arguments, "level"), "level").lower()
+    levels: tuple[LogLevel, ...] = get_args(LogLevel)
+    for known in levels:
+        if level == known:
+            return known
+    raise CommandRefused(f"{level!r} is not a level: one of {', '.join(levels)}")
+
+
+SERVER_COMMANDS: Table["Server"] = {
+    "connections": list_connections,
+    "close": close_connection,
+    "log-level": set_log_level,
+}

@@ -1,0 +1,70 @@
+"""The commands of the control socket for a server without workers."""
+
+import os
+import time
+from collections.abc import AsyncGenerator
+
+from wsgate._version import __version__
+from wsgate.process import commands
+from wsgate.process.commands import Arguments, CommandRefused, Part, Table
+from wsgate.process.server import Server
+from wsgate.process.server_commands import SERVER_COMMANDS, list_connections
+
+
+class ServerControl:
+    """Executes the commands for one server, which counts as its only worker.
+
+    Args:
+        server: The server.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.began_at = time.monotonic()
+
+    def run(self, name: str, arguments: Arguments) -> AsyncGenerator[Part]:
+        """Yield the parts of the answer. Raises CommandRefused."""
+        if name in _FOR_WORKERS:
+            raise CommandRefused(f"{name} is for workers: the server runs without --workers")
+        if name in _OWN:
+            return commands.parts_of(_OWN, self, name, arguments)
+        return commands.parts_of(SERVER_COMMANDS, self.server, name, arguments)
+
+
+async def _status(control: ServerControl, _: Arguments) -> AsyncGenerator[Part]:
+    """Describe the server."""
+    server, age = control.server, round(time.monotonic() - control.began_at, 3)
+    yield {
+        "server": {
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": server.state,
+            "uptime": age,
+            "target": 1,
+            "listening": server.names,
+        },
+        "workers": [
+            {
+                "number": 1,
+                "pid": os.getpid(),
+                "state": server.state,
+                "age": age,
+                "connections": len(server.worker.connections),
+                "lag": round(server.worker.lag, 6),
+                "version": __version__,
+            }
+        ],
+    }
+
+
+async def _list_connections(control: ServerControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """List the connections, as a supervisor does."""
+    worker = commands.number(arguments, "worker", 1, commands.MOST)
+    if worker not in (None, 1, os.getpid()):
+        raise CommandRefused(f"there is no worker {worker}")
+    async for part in list_connections(control.server, arguments):
+        yield part
+
+
+_OWN: Table[ServerControl] = {"status": _status, "connections": _list_connections}
+_FOR_WORKERS = {"restart", "scale", "drain"}

@@ -1,0 +1,248 @@
+"""The commands of the control socket for a supervisor, with those that its workers answer."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator, Iterable
+
+from wsgate._version import __version__
+from wsgate.process import commands
+from wsgate.process.commands import Arguments, CommandRefused, Part, Table
+from wsgate.process.questions import Gone, NoAnswer
+from wsgate.process.server_commands import (
+    close_request_of,
+    filters_of,
+    limit_of,
+    log_level_of,
+    parse_id,
+    unknown_id,
+)
+from wsgate.process.supervisor import Supervisor
+from wsgate.process.worker_handle import State, WorkerHandle
+from wsgate.supervision import MOST_WORKERS
+
+RESTART_TIMEOUT = 600  # seconds that a restart is waited for, unless the command says otherwise
+_MOST_SECONDS = 86_400
+_STEP = 1.0  # seconds between two signs of life while a restart runs: they find out who has left
+
+
+class SupervisorControl:
+    """Executes the commands for a server with workers.
+
+    Args:
+        supervisor: The supervisor.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self.began_at = time.monotonic()
+
+    def run(self, name: str, arguments: Arguments) -> AsyncGenerator[Part]:
+        """Yield the parts of the answer. Raises CommandRefused."""
+        return commands.parts_of(_COMMANDS, self, name, arguments)
+
+    def find(self, number: int) -> WorkerHandle:
+        """Return the worker with a process id or a number. Raises CommandRefused."""
+        workers = self.supervisor.workers
+        found = [one for one in workers if number in (one.pid, number_of(one))]
+        if not found:
+            raise CommandRefused(f"there is no worker {number}")
+        if len(found) > 1:
+            raise CommandRefused(f"{number} is the number of one worker and the pid of another")
+        return found[0]
+
+    def check_running(self) -> None:
+        """Raise CommandRefused if the server stops."""
+        if self.supervisor.state == "stopping":
+            raise CommandRefused("the server stops")
+
+    @property
+    def serving(self) -> list[WorkerHandle]:
+        """The workers that can answer questions."""
+        return [one for one in self.supervisor.workers if one.state in _SERVING]
+
+
+_SERVING = (State.READY, State.STOPPING)
+
+
+def number_of(worker: WorkerHandle) -> int:
+    """Return the number of a worker: a small one, used again when the worker has ended."""
+    return worker.row + 1
+
+
+# -- the supervisor's own commands -----------------------------------------------------------------
+
+
+async def _status(control: SupervisorControl, _: Arguments) -> AsyncGenerator[Part]:
+    """Describe the server and its workers."""
+    supervisor = control.supervisor
+    yield {
+        "server": {
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": supervisor.state,
+            "uptime": round(time.monotonic() - control.began_at, 3),
+            "target": supervisor.target,
+            "listening": next((one.names for one in supervisor.workers if one.names), []),
+        },
+        "workers": [_describe(supervisor, one) for one in supervisor.workers],
+    }
+
+
+def _describe(supervisor: Supervisor, worker: WorkerHandle) -> Part:
+    connections, lag = supervisor.load_of(worker)
+    is_outdated = worker.is_outdated and worker.state is State.READY
+    return {
+        "number": number_of(worker),
+        "pid": worker.pid,
+        "state": "outdated" if is_outdated else worker.state.name.lower(),
+        "age": round(asyncio.get_running_loop().time() - worker.started_at, 3),
+        "connections": connections,
+        "lag": round(lag, 6),
+        "version": worker.version,
+    }
+
+
+async def _restart(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Replace all workers. Arguments: wait, for the end of the restart; timeout, in seconds."""
+    control.check_running()
+    seconds = commands.number(arguments, "timeout", 1, _MOST_SECONDS) or RESTART_TIMEOUT
+    supervisor = control.supervisor
+    supervisor.hang_up()
+    ended = supervisor.restart_ended
+    yield {"restarting": supervisor.target}
+    if not arguments.get("wait") or ended is None:
+        return
+    deadline = time.monotonic() + seconds
+    while not ended.done():
+        if time.monotonic() >= deadline:
+            raise CommandRefused(f"the restart is not complete after {seconds} s; it goes on")
+        await asyncio.wait([ended], timeout=min(_STEP, deadline - time.monotonic()))
+        yield {"waiting": True}
+    if (failure := ended.result()) is not None:
+        raise CommandRefused(f"the restart has failed: {failure}")
+    yield {"restarted": supervisor.target}
+
+
+async def _scale(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Change the number of workers. Argument: target."""
+    control.check_running()
+    target = commands.required(commands.number(arguments, "target", 1, MOST_WORKERS), "target")
+    before = control.supervisor.target
+    control.supervisor.scale(target)
+    yield {"target": target, "before": before}
+
+
+async def _drain(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Replace one worker, a new one first. Argument: worker, by its pid or number."""
+    control.check_running()
+    name = commands.required(commands.number(arguments, "worker", 1, commands.MOST), "worker")
+    worker = control.find(name)
+    if worker.state is not State.READY:
+        raise CommandRefused(f"worker {worker.pid} is {worker.state.name.lower()}")
+    control.supervisor.replace(worker)
+    yield {"draining": worker.pid}
+
+
+# -- commands that workers answer ------------------------------------------------------------------
+
+
+async def _list_connections(
+    control: SupervisorControl, arguments: Arguments
+) -> AsyncGenerator[Part]:
+    """List the connections of all workers, or of one. Arguments: worker, and those of a worker."""
+    filters_of(arguments)
+    limit = limit_of(arguments)
+    name = commands.number(arguments, "worker", 1, commands.MOST)
+    asked = control.serving if name is None else [control.find(name)]
+    total = listed = 0
+    unanswered: list[int] = []
+    async with contextlib.aclosing(_answers(asked, "connections", arguments, unanswered)) as parts:
+        async for part in parts:
+            total += part.get("total", 0)
+            page = part.get("connections", [])
+            if limit is not None:
+                page = page[: limit - listed]
+            if page:
+                listed += len(page)
+                yield {"connections": page}
+    yield {"total": total, "listed": listed, "unanswered": unanswered}
+
+
+async def _answers(
+    workers: Iterable[WorkerHandle], command: str, arguments: Arguments, unanswered: list[int]
+) -> AsyncGenerator[Part]:
+    """Ask several workers at once and yield the parts of their answers, worker by worker.
+
+    Args:
+        workers: Whom to ask.
+        command: For what.
+        arguments: Of the command.
+        unanswered: Gets the pids of the workers that do not answer, or only in part.
+    """
+    with contextlib.ExitStack() as asked:
+        questions = [(one, one.asker.ask(command, arguments)) for one in workers]
+        for _, question in questions:
+            asked.callback(question.drop)
+        for worker, question in questions:
+            try:
+                async with contextlib.aclosing(question.parts()) as parts:
+                    async for part in parts:
+                        yield part
+            except Gone:  # it has ended meanwhile, with its connections
+                continue
+            except NoAnswer:
+                unanswered.append(worker.pid)
+
+
+async def _close(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Pass the command on to the worker that the id names."""
+    close_request_of(arguments)
+    name = commands.required(commands.text(arguments, "id"), "id")
+    process, _ = parse_id(name)
+    worker = next((one for one in control.serving if one.pid == process), None)
+    if worker is None:
+        raise unknown_id(name)
+    unanswered: list[int] = []
+    async with contextlib.aclosing(_answers([worker], "close", arguments, unanswered)) as parts:
+        async for part in parts:
+            yield part
+            return
+    if unanswered:
+        raise CommandRefused(f"worker {worker.pid} does not answer")
+    raise unknown_id(name)  # the worker has ended meanwhile
+
+
+async def _set_log_level(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Set the level of the supervisor and of all workers.
+
+    A worker that starts, or does not answer, sets it as soon as its event loop runs.
+    """
+    level = log_level_of(arguments)
+    supervisor = control.supervisor
+    supervisor.set_log_level(level)
+    for worker in supervisor.workers:
+        if worker.state is State.STARTING:
+            worker.asker.tell("log-level", arguments)
+    unanswered: list[int] = []
+    async with contextlib.aclosing(
+        _answers(control.serving, "log-level", arguments, unanswered)
+    ) as parts:
+        async for _ in parts:
+            pass
+    for worker in supervisor.workers:
+        if worker.pid in unanswered:
+            worker.asker.tell("log-level", arguments)
+    yield {"log_level": level, "unanswered": unanswered}
+
+
+_COMMANDS: Table[SupervisorControl] = {
+    "status": _status,
+    "restart": _restart,
+    "scale": _scale,
+    "drain": _drain,
+    "connections": _list_connections,
+    "close": _close,
+    "log-level": _set_log_level,
+}

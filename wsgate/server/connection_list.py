@@ -1,0 +1,154 @@
+"""The open connections of a worker, as an operator lists them: numbers, filters, pages."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TYPE_CHECKING, Any
+
+from wsgate.server.connection_info import ConnectionInfo
+
+if TYPE_CHECKING:
+    from wsgate.server.worker import OpenConnection, Worker
+
+AT_ONCE = 200  # connections that are checked in one loop iteration
+PAGE = 100  # connections in one page
+LONGEST_PATH = 200  # characters of a path that are shown
+
+Item = dict[str, Any]
+
+
+class ConnectionNumbers:
+    """The numbers of the connections that an operator has seen.
+
+    A connection gets its number when it is first listed, so those that nobody lists cost nothing. A
+    number is never used again.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[OpenConnection, int] = {}
+        self._connections: dict[int, OpenConnection] = {}
+        self._last = 0
+
+    def __bool__(self) -> bool:
+        """Return whether any connection has a number."""
+        return bool(self._numbers)
+
+    def number_of(self, connection: "OpenConnection") -> int:
+        """Return the number of an open connection."""
+        number = self._numbers.get(connection)
+        if number is None:
+            self._last = number = self._last + 1
+            self._numbers[connection] = number
+            self._connections[number] = connection
+        return number
+
+    def find(self, number: int) -> "OpenConnection | None":
+        """Return the open connection with a number, None if there is none."""
+        return self._connections.get(number)
+
+    def forget(self, connection: "OpenConnection") -> None:
+        """Drop the number of a connection that has ended."""
+        number = self._numbers.pop(connection, None)
+        if number is not None:
+            del self._connections[number]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which connections to list.
+
+    path: a pattern such as `/chat/*`, None for any path. network: that of the client, None for any.
+    """
+
+    path: str | None = None
+    network: IPv4Network | IPv6Network | None = None
+
+    def matches(self, info: ConnectionInfo) -> bool:
+        """Return whether a connection is one of them."""
+        if self.path is not None and not fnmatchcase(_text(info.path), self.path):
+            return False
+        return self.network is None or _is_in(self.network, info)
+
+
+def _is_in(network: IPv4Network | IPv6Network, info: ConnectionInfo) -> bool:
+    if info.client is None:
+        return False
+    try:
+        return ip_address(info.client[0]) in network
+    except ValueError:  # a proxy has named something else
+        return False
+
+
+class ConnectionList:
+    """The connections of a worker that match filters.
+
+    Attributes:
+        total: How many matched; complete when `pages` has ended.
+    """
+
+    def __init__(self, worker: "Worker", filters: Filters) -> None:
+        self._worker = worker
+        self._filters = filters
+        self.total = 0
+
+    async def pages(self, limit: int | None) -> AsyncIterator[list[Item]]:
+        """Yield the connections in pages. The event loop runs after every `AT_ONCE` of them.
+
+        Args:
+            limit: How many to yield; the others are counted only. None for all.
+        """
+        page: list[Item] = []
+        for done, connection in enumerate(list(self._worker.connections), 1):
+            item = self._item(connection, shows=limit is None or self.total < limit)
+            if item is not None:
+                page.append(item)
+            if len(page) == PAGE:
+                yield page
+                page = []
+            if done % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if page:
+            yield page
+
+    def _item(self, connection: "OpenConnection", *, shows: bool) -> Item | None:
+        """Count a connection that matches; return it if it is to be shown."""
+        worker = self._worker
+        if connection not in worker.connections:
+            return None  # it has ended since the list was begun
+        info = connection.info()
+        if not self._filters.matches(info):
+            return None
+        self.total += 1
+        return item_of(worker, connection, info) if shows else None
+
+
+def item_of(worker: "Worker", connection: "OpenConnection", info: ConnectionInfo) -> Item:
+    """Return a connection as data: addresses as text, the age in seconds."""
+    traffic = info.traffic
+    age = None if info.opened_at is None else max(worker.clock() - info.opened_at, 0.0)
+    return {
+        "id": f"{worker.process}-{worker.numbers.number_of(connection)}",
+        "worker": worker.process,
+        "address": None if info.client is None else _address(*info.client),
+        "type": info.kind.value,
+        "path": None if info.path is None else _text(info.path)[:LONGEST_PATH],
+        "age": None if age is None else round(age, 3),
+        **(_NO_TRAFFIC if traffic is None else asdict(traffic)),
+    }
+
+
+_NO_TRAFFIC: dict[str, int | None] = dict.fromkeys(
+    ("received_messages", "received_bytes", "sent_messages", "sent_bytes")
+)
+
+
+def _text(path: bytes | None) -> str:
+    return "" if path is None else path.decode("ascii", "backslashreplace")
+
+
+def _address(host: str, port: int | None) -> str:
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
