@@ -131,7 +131,7 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
 def _restart(port: int, pid: int, server: Server, load: Load) -> Entry:
     try:
         return restarts.measure(port, pid, server.workers, load.restarts)
-    except (restarts.NotRestarted, ProcessLookupError) as failure:
+    except (restarts.NotRestarted, OSError) as failure:
         raise Failed(str(failure)) from None
 
 

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 HANDSHAKERS = 4
 PAUSES = (0.0, 0.0, 0.01, 0.01)  # seconds between two requests, for each keep-alive client
@@ -56,6 +56,9 @@ class Rejected(Exception):
     """The response has another status than expected."""
 
 
+FAILURES = (ConnectionError, TimeoutError, EOFError, Rejected)
+
+
 class NotRestarted(Exception):
     """The message is one line that says why."""
 
@@ -75,6 +78,7 @@ def measure(port: int, pid: int, workers: int, restarts: int) -> dict[str, Any]:
 
     Raises:
         NotRestarted: A restart took too long.
+        OSError: There is no such process, or the clients lack files or ports.
     """
     return asyncio.run(_measure(port, pid, workers, restarts))
 
@@ -82,12 +86,15 @@ def measure(port: int, pid: int, workers: int, restarts: int) -> dict[str, Any]:
 async def _measure(port: int, pid: int, workers: int, restarts: int) -> dict[str, Any]:
     clients = Clients(port)
     load = asyncio.create_task(clients.run())
+    restarting = asyncio.create_task(_restart_all(pid, clients, workers, restarts))
     try:
-        await _wait("the workers do not all serve", lambda: len(clients.pids) >= workers)
-        took = [await _restart(pid, clients, workers) for _ in range(restarts)]
+        # The load ends only by a fault of the clients.
+        await asyncio.wait([load, restarting], return_when=asyncio.FIRST_COMPLETED)
+        took = await (load if load.done() else restarting)
     finally:
         load.cancel()
-        await asyncio.wait([load])
+        restarting.cancel()
+        await asyncio.wait([load, restarting])
     return {
         "restarts": restarts,
         "handshakes": clients.done["handshakes"],
@@ -96,6 +103,12 @@ async def _measure(port: int, pid: int, workers: int, restarts: int) -> dict[str
         **{kind: clients.failures[kind] for kind in KINDS},
         "restart_seconds": round(sum(took) / restarts, 2),
     }
+
+
+async def _restart_all(pid: int, clients: "Clients", workers: int, restarts: int) -> list[float]:
+    """Restart again and again; return how many seconds each restart took."""
+    await _wait("the workers do not all serve", lambda: len(clients.pids) >= workers)
+    return [await _restart(pid, clients, workers) for _ in range(restarts)]
 
 
 async def _restart(pid: int, clients: "Clients", workers: int) -> float:
@@ -146,17 +159,22 @@ class Clients:
         self._port = port
         self._turns = itertools.count()
 
-    async def run(self) -> None:
-        """Send until it is cancelled."""
+    async def run(self) -> NoReturn:
+        """Send until it is cancelled.
+
+        Raises:
+            OSError: The clients lack files or ports, which is not the fault of the server.
+        """
         handshakes = [self._repeat(self.shake_hands) for _ in range(HANDSHAKERS)]
         requests = [self._repeat(partial(self.keep_alive, pause)) for pause in PAUSES]
         await asyncio.gather(*handshakes, *requests)
+        raise AssertionError("clients never end")
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await step()
-            except (OSError, EOFError, Rejected) as failure:
+            except FAILURES as failure:
                 self.failures[kind_of(failure)] += 1
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -174,7 +192,7 @@ class Clients:
                 await _read_head(reader, b"HTTP/1.1 101")
             self.done["handshakes"] += 1
             # From here on a restart may close the WebSocket, which is no failure.
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(*FAILURES):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._read_pid(reader)
                     writer.write(CLOSE)

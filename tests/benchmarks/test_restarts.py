@@ -1,6 +1,7 @@
 """Restarts under load: failures are counted by their kind, the rest as answered."""
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -137,3 +138,15 @@ async def test_a_server_that_does_not_restart_is_reported(monkeypatch: pytest.Mo
         for workers, reason in ((1, "a restart does not end"), (2, "the workers do not all serve")):
             with pytest.raises(restarts.NotRestarted, match=reason):
                 await asyncio.to_thread(restarts.measure, server.port, server.pid, workers, 1)
+
+
+async def test_a_fault_of_the_clients_is_no_failure_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Clients, "_connect", out_of_files)
+    with pytest.raises(OSError, match="Too many open files"):
+        await asyncio.to_thread(restarts.measure, 1, os.getpid(), 1, 1)
+
+
+async def out_of_files(clients: Clients) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
