@@ -1,5 +1,12 @@
-"""The app that every server runs: a WebSocket echo, and a short response to HTTP requests."""
+"""The app that every server runs: WebSockets, and a short response to HTTP requests.
 
+A WebSocket of the path / is an echo. One of /work takes WORK_SECONDS of processor time for each
+message before it sends the message back. One of /pid sends the id of its process first, and an HTTP
+request of /pid is answered with it.
+"""
+
+import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -7,19 +14,27 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+WORK_SECONDS = 0.0002
 BODY = b"Hello, World!"
-START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))],
-}
+
+
+def response_start(size: int) -> Message:
+    """Return the start of a response with a body of `size` bytes."""
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % size)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+START = response_start(len(BODY))
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """Serve one request, WebSocket or lifespan."""
     if scope["type"] == "websocket":
-        await echo(receive, send)
+        await WEBSOCKETS.get(scope["path"], echo)(receive, send)
     elif scope["type"] == "http":
+        if scope["path"] == "/pid":
+            await respond_with_pid(send)
+            return
         await send(START)
         await send({"type": "http.response.body", "body": BODY})
     elif scope["type"] == "lifespan":
@@ -39,3 +54,44 @@ async def echo(receive: Receive, send: Send) -> None:
             await send({"type": "websocket.send", "bytes": data})
         else:
             await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def work_and_echo(receive: Receive, send: Send) -> None:
+    """Like `echo`, but keep the processor busy for each message."""
+
+    async def receive_and_work() -> Message:
+        message = await receive()
+        work()
+        return message
+
+    await echo(receive_and_work, send)
+
+
+def work() -> None:
+    """Use WORK_SECONDS of processor time.
+
+    The clock of the thread counts only the time in which the thread runs. So the work is the same
+    however many other processes want the processor.
+    """
+    end = time.thread_time() + WORK_SECONDS
+    while time.thread_time() < end:
+        pass
+
+
+async def send_pid(receive: Receive, send: Send) -> None:
+    """Accept the WebSocket, send the id of this process, and ignore what the client sends."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": str(os.getpid())})
+    while (await receive())["type"] == "websocket.receive":
+        pass
+
+
+async def respond_with_pid(send: Send) -> None:
+    """Answer an HTTP request with the id of this process."""
+    body = b"%d" % os.getpid()
+    await send(response_start(len(body)))
+    await send({"type": "http.response.body", "body": body})
+
+
+WEBSOCKETS = {"/work": work_and_echo, "/pid": send_pid}

@@ -9,6 +9,9 @@
  * http     each connection has one GET in flight, with keep-alive
  * idle     opens the connections and holds them until end of file on standard input
  * hold     opens the connections; --active of them send --rate messages per second, the rest idle
+ * balance  opens the connections, each of which gets the id of the server's process as its first
+ *          message; counts the connections of each process. --apart is the time from one connection
+ *          to the next in seconds; 0 opens them in a burst
  *
  * Sending starts when all connections are open, counting starts --warm-up seconds later. At the
  * end the program prints one line of JSON with the figures; idle and hold print the line `open`
@@ -52,7 +55,9 @@ typedef void SSL;
 enum {
     ADDRESSES = 16,      /* source addresses of the connections */
     OPENING = 256,       /* handshakes in flight while the connections are opened */
-    OPEN_SECONDS = 60,   /* timeout for opening all connections */
+    BURST = 1000,        /* the same in `balance`: fewer than any server's backlog */
+    WORKERS = 64,        /* processes of a server */
+    OPEN_SECONDS = 120,  /* timeout for opening all connections */
     SILENT_SECONDS = 10, /* without any answer before the run fails */
     REFUSALS = 100,      /* refused TCP connections that are retried */
     HEAD_MAX = 4096,     /* bytes of a response's head */
@@ -62,8 +67,8 @@ enum {
 
 /* ---- options ---- */
 
-typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD } Mode;
-static const char *const MODES[] = {"echo", "connect", "http", "idle", "hold"};
+typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD, BALANCE } Mode;
+static const char *const MODES[] = {"echo", "connect", "http", "idle", "hold", "balance"};
 
 static struct {
     Mode mode;
@@ -75,12 +80,16 @@ static struct {
     size_t size;         /* bytes of a message, as the app receives it */
     const char *payload; /* file with the compressed payload, if it is not plain */
     bool text, offer_deflate, compressed, tls;
-    double seconds, warm_up;
+    double seconds, warm_up, apart;
 } options = {.path = "/", .connections = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
 
 /* ---- figures: shared memory with one tally per process ---- */
 
 enum { FINE_BITS = 6, BUCKETS = 64 << FINE_BITS }; /* latency histogram: a bucket is 1/64 wide */
+
+typedef struct {
+    int pid, connections;
+} Worker;
 
 typedef struct {
     int opened;
@@ -91,6 +100,7 @@ typedef struct {
     double end;
     bool deflate;     /* the server agreed to it */
     uint64_t latencies[BUCKETS];
+    Worker workers[WORKERS]; /* of the server, by their first connection */
 } Tally;
 
 typedef struct {
@@ -120,7 +130,7 @@ typedef struct {
     uint64_t left;     /* bytes of a frame's payload still to come */
     uint64_t received; /* bytes of the message so far */
     uint8_t header[14], header_size;
-    uint8_t control[125], control_size; /* a control frame's payload */
+    uint8_t control[125], control_size; /* a control frame's payload; in `balance`, any frame's */
     uint8_t reply[6 + 125], reply_size; /* a Pong that waits for the message before it */
     char *head;                         /* of a response that is incomplete */
     size_t head_size;
@@ -185,6 +195,23 @@ static bool is_counted(double at) {
 
 static void record(double sent, double at) {
     if (is_counted(sent)) tally->latencies[bucket_of(at - sent)]++;
+}
+
+/* ---- workers of the server ---- */
+
+static void count_worker(Tally *in, int pid, int more) {
+    Worker *worker = in->workers, *end = worker + WORKERS;
+    while (worker < end && worker->pid && worker->pid != pid) worker++;
+    if (worker == end) fail("more than %d processes serve", WORKERS);
+    worker->pid = pid;
+    worker->connections += more;
+}
+
+static void print_workers(const Tally *of) {
+    printf("\"workers\": [");
+    for (int i = 0; i < WORKERS && of->workers[i].pid; i++)
+        printf("%s%d", i ? ", " : "", of->workers[i].connections);
+    printf("], ");
 }
 
 /* ---- requests and frames to send ---- */
@@ -465,7 +492,8 @@ static size_t shaken(Connection *c, const uint8_t *data, size_t size) {
     }
     free(c->head);
     c->head = NULL;
-    opened(c);
+    if (options.mode == BALANCE) c->state = OPEN; /* the first message is still to come */
+    else opened(c);
     return taken;
 }
 
@@ -509,6 +537,16 @@ static size_t take_response(Connection *c, const uint8_t *data, size_t size) {
 
 /* ---- incoming frames ---- */
 
+/* In `balance`: the id of the process that serves the connection. */
+static void identified(Connection *c) {
+    char text[sizeof c->control + 1] = {0};
+    memcpy(text, c->control, c->control_size);
+    int pid = atoi(text);
+    if (pid <= 0) fail("the first message is not the id of a process");
+    count_worker(tally, pid, 1);
+    opened(c);
+}
+
 static void frame_ended(Connection *c) {
     int opcode = c->header[0] & 15;
     c->header_size = 0;
@@ -518,11 +556,18 @@ static void frame_ended(Connection *c) {
         fail("the server closed with %d", c->control[0] << 8 | c->control[1]);
     } else if (opcode == 9) {
         send_pong(c);
+    } else if (options.mode == BALANCE) {
+        identified(c);
     } else if (opcode < 8 && c->header[0] & 0x80) {
         if (!c->is_inflated && c->received != options.size && c->received != wire_size)
             fail("%llu bytes came back of %zu", (unsigned long long)c->received, options.size);
         answered(c, c->received);
     }
+}
+
+/* Whether the frame's payload is needed, not only its length. */
+static bool is_collected(const Connection *c) {
+    return (c->header[0] & 8) || options.mode == BALANCE;
 }
 
 /* Collects a frame's header byte by byte; returns whether it is complete. */
@@ -535,8 +580,8 @@ static bool take_header(Connection *c, uint8_t byte) {
     for (int i = 0; i < octets; i++) c->left = c->left << 8 | c->header[2 + i];
     int opcode = c->header[0] & 15;
     c->control_size = 0;
-    if (opcode >= 8) {
-        if (c->left > sizeof c->control) fail("a control frame of %d bytes", (int)c->left);
+    if (is_collected(c)) {
+        if (c->left > sizeof c->control) fail("a frame of %d bytes", (int)c->left);
         return true;
     }
     if (opcode) {
@@ -553,7 +598,7 @@ static size_t take_frame(Connection *c, const uint8_t *data, size_t size) {
         return 1;
     }
     size_t n = size < c->left ? size : (size_t)c->left;
-    if (c->header[0] & 8) { /* a control frame */
+    if (is_collected(c)) {
         memcpy(c->control + c->control_size, data, n);
         c->control_size = (uint8_t)(c->control_size + n);
     }
@@ -631,6 +676,13 @@ static double cpu_seconds(void) {
            (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
 }
 
+/* How many connections may have been dialled by now. */
+static int allowed(double born, bool has_begun) {
+    if (has_begun) return count;
+    if (options.apart > 0) return 1 + (int)((now() - born) / options.apart);
+    return tally->opened + (options.mode == BALANCE ? BURST : OPENING);
+}
+
 static void watch_input(void) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLHUP, .data.u32 = UINT32_MAX};
     if (options.mode == IDLE && epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event))
@@ -650,10 +702,11 @@ static void work(int number) {
     uint64_t seen = 0;
     bool has_begun = options.mode == CONNECT;
     for (int dialled = 0;;) {
-        while (dialled < count && (has_begun || dialled < tally->opened + OPENING))
+        for (int most = allowed(born, has_begun); dialled < count && dialled < most;)
             dial(&connections[dialled++]);
         struct epoll_event events[512];
-        int n = epoll_wait(epoll, events, 512, options.mode == HOLD && has_begun ? 1 : 20);
+        bool is_timed = options.apart > 0 || (options.mode == HOLD && has_begun);
+        int n = epoll_wait(epoll, events, 512, is_timed ? 1 : 20);
         for (int i = 0; i < n; i++) {
             if (events[i].data.u32 == UINT32_MAX) return; /* end of file on standard input */
             handle(&events[i]);
@@ -667,6 +720,7 @@ static void work(int number) {
             continue;
         }
         if (options.mode == IDLE) continue;
+        if (options.mode == BALANCE) break;
         if (options.mode == HOLD) send_due(at);
         if (cpu < 0 && is_counted(at)) cpu = cpu_seconds();
         if (tally->done != seen) heard = at;
@@ -694,10 +748,14 @@ static void report(void) {
         all->cpu += one->cpu;
         if (one->end > all->end) all->end = one->end;
         for (size_t k = 0; k < BUCKETS; k++) all->latencies[k] += one->latencies[k];
+        for (int k = 0; k < WORKERS && one->workers[k].pid; k++)
+            count_worker(all, one->workers[k].pid, one->workers[k].connections);
     }
     double elapsed = all->end - board->start - options.warm_up;
-    if (elapsed <= 0) elapsed = 1; /* idle */
-    printf("{\"rate\": %.1f, \"megabytes\": %.1f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, "
+    if (elapsed <= 0) elapsed = 1; /* idle, balance */
+    printf("{");
+    if (options.mode == BALANCE) print_workers(all);
+    printf("\"rate\": %.1f, \"megabytes\": %.1f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, "
            "\"max_ms\": %.3f, \"open\": %d, \"refused\": %llu, \"kept_back\": %llu, "
            "\"generator_busy\": %.2f, \"processes\": %d, \"deflate\": %s}\n",
            (double)all->done / elapsed, (double)all->bytes / elapsed / 1e6,
@@ -737,7 +795,7 @@ static void raise_limits(void) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, SECONDS, WARM };
+    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, SECONDS, WARM, APART };
     static const struct option known[] = {
         {"port", required_argument, NULL, PORT},
         {"path", required_argument, NULL, PATH},
@@ -752,11 +810,13 @@ static void parse(int argc, char **argv) {
         {"tls", no_argument, NULL, SECURE},
         {"seconds", required_argument, NULL, SECONDS},
         {"warm-up", required_argument, NULL, WARM},
+        {"apart", required_argument, NULL, APART},
         {NULL, 0, NULL, 0},
     };
     int mode = 0, got;
-    while (argc > 1 && mode <= HOLD && strcmp(argv[1], MODES[mode])) mode++;
-    if (argc < 2 || mode > HOLD) fail("usage: load echo|connect|http|idle|hold --port PORT ...");
+    while (argc > 1 && mode <= BALANCE && strcmp(argv[1], MODES[mode])) mode++;
+    if (argc < 2 || mode > BALANCE)
+        fail("usage: load echo|connect|http|idle|hold|balance --port PORT ...");
     options.mode = (Mode)mode;
     optind = 2;
     while ((got = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -774,6 +834,7 @@ static void parse(int argc, char **argv) {
         case SECURE: options.tls = true; break;
         case SECONDS: options.seconds = atof(optarg); break;
         case WARM: options.warm_up = atof(optarg); break;
+        case APART: options.apart = atof(optarg); break;
         default: _exit(2);
         }
     }

@@ -6,11 +6,14 @@ from enum import Enum
 from benchmarks.servers import (
     LIMIT,
     PINGING_LIMIT,
+    SEVERAL,
     SOCKETIFY,
     UVICORN,
     UVICORN_TLS,
     WSGATE,
+    WSGATE_SUPERVISED,
     WSGATE_TLS,
+    with_workers,
 )
 
 
@@ -21,6 +24,8 @@ class Figure(Enum):
     MEMORY = "bytes"  # bytes of memory per connection; lower is better
     LATENCY = "p99_ms"  # 99th percentile in milliseconds; lower is better
     CPU = "cpu_us"  # microseconds of processor time per second and connection; lower is better
+    BALANCE = "ratio"  # connections of the fullest worker to those of the emptiest; lower is better
+    FAILURES = "failures"  # handshakes and requests that failed; lower is better
 
 
 class Deflate(Enum):
@@ -37,7 +42,7 @@ class Load:
 
     Attributes:
         title: Its name in tables.
-        mode: The mode of the load generator; see load.c.
+        mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py.
         servers: The servers to measure by default.
         connections: The number of connections.
         size: The size of a message in bytes, as the app receives it.
@@ -51,6 +56,10 @@ class Load:
         active: For the mode "hold": how many connections send messages.
         rate: For the mode "hold": messages per second on each of them.
         tls: The client speaks TLS, with a new session for each connection.
+        path: The path of the WebSockets and requests; see app.py.
+        is_spread: The server and the load generator share all processors, instead of one each.
+        apart: For the mode "balance": seconds from one connection to the next; 0 is a burst.
+        restarts: For the mode "restart": how often the server is restarted.
     """
 
     title: str
@@ -67,6 +76,10 @@ class Load:
     active: int = 0
     rate: float = 0
     tls: bool = False
+    path: str = "/"
+    is_spread: bool = False
+    apart: float = 0
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Goal:
         against: The servers to compare with.
         server: The server that has the goal.
         is_strict: A value equal to the bound does not satisfy the goal.
+        other_figure: The figure to compare, if it is not that of the load.
     """
 
     load: str
@@ -87,9 +101,18 @@ class Goal:
     against: tuple[str, ...] = ()
     server: str = WSGATE
     is_strict: bool = False
+    other_figure: Figure | None = None
+
+    @property
+    def figure(self) -> Figure:
+        """The figure to compare."""
+        return self.other_figure or LOADS[self.load].figure
 
 
 _GROWTH_ROUNDS = 3
+_WSGATE_2 = with_workers(WSGATE, 2)
+_WSGATE_4 = with_workers(WSGATE, 4)
+_WSGATE_6 = with_workers(WSGATE, 6)
 _SLOW = ("hypercorn", "daphne")
 _FAST = (LIMIT, WSGATE, "socketify", "granian", *UVICORN)
 _TLS = (WSGATE_TLS, *UVICORN_TLS)
@@ -131,6 +154,37 @@ def _deflated(size: int, title: str, deflate: Deflate) -> Load:
         deflate=deflate,
         like="echo64-compressed",
         max_rounds=_GROWTH_ROUNDS,
+    )
+
+
+def _several(count: int) -> tuple[str, ...]:
+    return tuple(with_workers(name, count) for name in SEVERAL)
+
+
+def _balanced(connections: int, workers: int, apart: float = 0) -> Load:
+    how = f"one every {apart * 1000:.0f} ms" if apart else "in a burst"
+    return Load(
+        f"Balance: {connections:,} connections {how}, {workers} workers",
+        "balance",
+        _several(workers),
+        connections=connections,
+        figure=Figure.BALANCE,
+        max_rounds=1 if apart else 3,
+        path="/pid",
+        is_spread=True,
+        apart=apart,
+    )
+
+
+def _restarted(restarts: int, servers: tuple[str, ...]) -> Load:
+    return Load(
+        f"{restarts} restarts of 2 workers: handshakes and requests that failed",
+        "restart",
+        servers,
+        figure=Figure.FAILURES,
+        max_rounds=1,
+        is_spread=True,
+        restarts=restarts,
     )
 
 
@@ -214,6 +268,43 @@ LOADS = {
     "echo64-deflate": _deflated(64, "64 B", Deflate.OFFERED),
     "echo16k-deflate": _deflated(16 * 1024, "16 KiB", Deflate.OFFERED),
     "echo16k-compressed": _deflated(16 * 1024, "16 KiB", Deflate.COMPRESSED),
+    "workers-work": Load(
+        "Echo of 64 B with 0.2 ms of work, 64 connections",
+        "echo",
+        (WSGATE, _WSGATE_2),
+        path="/work",
+        is_spread=True,
+    ),
+    "workers-echo64": Load(
+        "Echo of 64 B by 2 workers, 64 connections", "echo", _several(2), is_spread=True
+    ),
+    "workers-connect": Load(
+        "Handshakes, 32 at a time, with a supervisor",
+        "connect",
+        (WSGATE, WSGATE_SUPERVISED),
+        connections=32,
+        seconds=3,
+    ),
+    "balance-1000-w2": _balanced(1000, 2),
+    "balance-10000-w2": _balanced(10_000, 2),
+    "balance-1000-w4": _balanced(1000, 4),
+    "balance-10000-w4": _balanced(10_000, 4),
+    "balance-slow-w4": _balanced(1000, 4, apart=0.01),
+    "restart-100": _restarted(100, (_WSGATE_2,)),
+    "restart-20": _restarted(20, _several(2)),
+    "workers-hold": Load(
+        "100,000 connections over 6 workers, 1,000 of them with 5 messages a second:"
+        " 99th percentile, ms",
+        "hold",
+        (_WSGATE_6,),
+        connections=100_000,
+        active=1000,
+        rate=5,
+        seconds=10,
+        figure=Figure.LATENCY,
+        max_rounds=2,
+        is_spread=True,
+    ),
 }
 
 GOALS = (
@@ -238,6 +329,17 @@ GOALS = (
         Goal(load, 1, UVICORN_TLS, server=WSGATE_TLS, is_strict=True)
         for load in ("tls-echo64", "tls-connect", "tls-idle")
     ),
+    Goal("workers-work", 1.8, (WSGATE,), server=_WSGATE_2),
+    *(
+        Goal("workers-echo64", 1, (peer,), server=_WSGATE_2, is_strict=True)
+        for peer in _several(2)
+        if peer != _WSGATE_2
+    ),
+    Goal("workers-connect", 0.97, (WSGATE,), server=WSGATE_SUPERVISED),
+    Goal("balance-10000-w4", 1.05, server=_WSGATE_4),
+    Goal("restart-100", 0, server=_WSGATE_2),
+    Goal("workers-hold", 50, server=_WSGATE_6, is_strict=True),
+    Goal("workers-hold", 5800, server=_WSGATE_6, other_figure=Figure.MEMORY),
 )
 
 
@@ -281,4 +383,13 @@ GROWTHS = (
             ("16 KiB, compressed", "echo16k-compressed"),
         ),
     ),
+)
+
+# The columns of the table of balance: (label, load, workers).
+BALANCES = (
+    ("1,000, 2 workers", "balance-1000-w2", 2),
+    ("10,000, 2 workers", "balance-10000-w2", 2),
+    ("1,000, 4 workers", "balance-1000-w4", 4),
+    ("10,000, 4 workers", "balance-10000-w4", 4),
+    ("1,000 one by one, 4 workers", "balance-slow-w4", 4),
 )

@@ -1,4 +1,7 @@
-"""One measurement: start a server on one processor, load it from another, return the figures."""
+"""One measurement: start a server, load it, return the figures.
+
+The server runs on one processor and the load generator on another, unless the load is spread.
+"""
 
 import contextlib
 import http.client
@@ -19,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks import restarts
 from benchmarks.loads import Deflate, Figure, Load
+from benchmarks.readiness import serving_pids
 from benchmarks.servers import Server
 
 HERE = Path(__file__).parent
@@ -29,7 +34,7 @@ SETTLE_SECONDS = 0.3  # from the server's first answer to the start of the load
 REST_SECONDS = 1.0  # from the last handshake to the measurement of memory
 PING_SECONDS = 20.0  # between the Pings of all servers, by default
 WARM_UP_SHARE = 1 / 6  # of the length of a run
-SPARE_SECONDS = 120.0  # for the load generator to open connections and to give up, beside the run
+SPARE_SECONDS = 180.0  # for the load generator to open connections and to give up, beside the run
 FILES_SHARE = 7 / 8  # of a server process's open files that may be connections
 WITH_TLS = ("-DWITH_TLS", "-lssl", "-lcrypto")
 LISTENING = "0A"  # the state TCP_LISTEN in /proc/net/tcp
@@ -101,6 +106,8 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
         Failed: The server did not start or did not serve the load.
     """
     with run_server(bench, server, load) as (port, pids):
+        if load.mode == "restart":
+            return _restart(port, pids[0], server, load)
         before = resident_bytes(pids)
         with run_generator(bench, load, port) as client:
             assert client.stdout
@@ -119,6 +126,8 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
                 raise Failed(f"did not finish within {limit:.0f} s") from None
         if client.returncode:
             raise Failed(err.strip().partition("\n")[0] or "the load generator failed")
+    if load.mode == "balance":
+        return balance(json.loads(out)["workers"], server.workers)
     return _entry(load, json.loads(out), bytes_each, len(pids)) | (cpu or {})
 
 
@@ -137,6 +146,20 @@ def _cpu_entry(pids: list[int], load: Load) -> Entry:
     each = total / seconds / load.connections / 1e3
     share = system / ((user + system) or 1)
     return {"cpu_us": round(each, 2), "kernel_share": round(share, 2)}
+
+
+def _restart(port: int, pid: int, server: Server, load: Load) -> Entry:
+    try:
+        return restarts.measure(port, pid, server.workers, load.restarts)
+    except (restarts.NotRestarted, OSError) as failure:
+        raise Failed(str(failure)) from None
+
+
+def balance(connections: list[int], workers: int) -> Entry:
+    """Return how connections are spread. A worker without any counts as one that has one."""
+    least = min(connections) if len(connections) >= workers else 0
+    fullest = max(connections)
+    return {"least": least, "fullest": fullest, "ratio": round(fullest / max(least, 1), 3)}
 
 
 def _failure_reason(client: subprocess.Popen[str]) -> str:
@@ -164,12 +187,12 @@ def _entry(load: Load, output: Entry, bytes_each: int | None, processes: int) ->
 
 @contextlib.contextmanager
 def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Run the load generator on the second processor; kill it at the end of the block."""
+    """Run the load generator, on the second processor; kill it at the end of the block."""
     with tempfile.NamedTemporaryFile() as payload:
         command = [bench.generator, load.mode, "--port", port, "--connections", load.connections]
         seconds = load.seconds or bench.seconds
         command += ["--size", load.size, "--seconds", seconds, "--warm-up"]
-        command += [seconds * WARM_UP_SHARE]
+        command += [seconds * WARM_UP_SHARE, "--path", load.path, "--apart", load.apart]
         if load.tls:
             command += ["--tls"]
         if load.active:
@@ -181,7 +204,7 @@ def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Po
             payload.flush()
             command += ["--compressed", "--payload", payload.name]
         pipe = subprocess.PIPE
-        with on_processor(1):
+        with on_processor(None if load.is_spread else 1):
             client = subprocess.Popen(
                 [*map(str, command)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
             )
@@ -203,11 +226,11 @@ def compressed_message(size: int) -> bytes:
 
 @contextlib.contextmanager
 def run_server(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, list[int]]]:
-    """Run a server on the first processor; yield its port and its process ids.
+    """Run a server, on the first processor; yield its port and its process ids.
 
-    It has as many processes as the connections of the load need, given the limit of open files.
+    It is started as often as the connections of the load need, given the limit of open files.
     """
-    processes = -(-load.connections // int(raise_limits() * FILES_SHARE))
+    processes = -(-load.connections // int(raise_limits() * FILES_SHARE * server.workers))
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         if processes == 1:
@@ -223,11 +246,11 @@ def run_server(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, 
             commands = [bench.command(server.by_fd, fd=fd) for fd in fds]
         started = []
         for command in commands:
-            process = _start(command, log, fds)
+            process = _start(command, log, fds, processor=None if load.is_spread else 0)
             stack.callback(_kill, process)
             started.append(process)
         try:
-            _wait_until_ready(started, port, tls=server.tls)
+            _wait_until_ready(started, port, server)
             yield port, [process.pid for process in started]
         except Failed as failure:
             for process in started:
@@ -237,9 +260,11 @@ def run_server(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, 
             raise
 
 
-def _start(command: list[str], log: IO[bytes], fds: list[int]) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], log: IO[bytes], fds: list[int], processor: int | None
+) -> subprocess.Popen[bytes]:
     try:
-        with on_processor(0):
+        with on_processor(processor):
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -261,19 +286,31 @@ def _last_line(log: IO[bytes]) -> str:
     return re.sub(r"(/[\w.-]+)+/", "", last)[:160]
 
 
-def _wait_until_ready(started: list[subprocess.Popen[bytes]], port: int, *, tls: bool) -> None:
-    """Wait until every process listens and one of them has answered a request."""
+def _wait_until_ready(started: list[subprocess.Popen[bytes]], port: int, server: Server) -> None:
+    """Wait until every process listens, and one of them or all workers have answered requests."""
     deadline = time.monotonic() + READY_SECONDS
+    pids: set[int] = set()
     while True:
         for process in started:
             if process.poll() is not None:
                 raise Failed("does not start")
-        if listening_sockets(port) >= len(started) and _answers(port, tls=tls):
-            break
+        if listening_sockets(port) >= len(started) and _answers(port, tls=server.tls):
+            if server.workers == 1:
+                break
+            pids |= serving_pids(port)
+            if len(pids) >= server.workers:
+                break
         if time.monotonic() > deadline:
-            raise Failed(f"does not answer within {READY_SECONDS:.0f} s")
+            raise Failed(_unready(server, pids))
         time.sleep(0.05)
     time.sleep(SETTLE_SECONDS)
+
+
+def _unready(server: Server, pids: set[int]) -> str:
+    """Return why a server is not ready. pids: the workers that have answered."""
+    if not pids:
+        return f"does not answer within {READY_SECONDS:.0f} s"
+    return f"{len(pids)} of {server.workers} workers answer within {READY_SECONDS:.0f} s"
 
 
 def _answers(port: int, *, tls: bool) -> bool:
@@ -310,10 +347,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def on_processor(index: int) -> Iterator[None]:
-    """Start processes within the block on one processor, if the machine has several."""
+def on_processor(index: int | None) -> Iterator[None]:
+    """Start processes within the block on one processor, if the machine has several.
+
+    index: the processor; None for all of them.
+    """
     allowed = os.sched_getaffinity(0)
-    if len(allowed) > 1:
+    if index is not None and len(allowed) > 1:
         os.sched_setaffinity(0, {sorted(allowed)[index]})
     try:
         yield

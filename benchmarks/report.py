@@ -7,10 +7,20 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import picture, results
-from benchmarks.loads import GOALS, GROWTHS, LOADS, Deflate, Figure, Goal, Growth
+from benchmarks import picture, restarts, results
+from benchmarks.loads import BALANCES, GOALS, GROWTHS, LOADS, Deflate, Figure, Goal, Growth
 from benchmarks.results import Record, Results
-from benchmarks.servers import LIMIT, SERVERS, SOCKETIFY, UVICORN, UVICORN_TLS, WSGATE, WSGATE_TLS
+from benchmarks.servers import (
+    LIMIT,
+    SERVERS,
+    SEVERAL,
+    SOCKETIFY,
+    UVICORN,
+    UVICORN_TLS,
+    WSGATE,
+    WSGATE_TLS,
+    with_workers,
+)
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "performance.md"
@@ -32,6 +42,27 @@ ratios. *The limit* is a bare uvloop protocol (`benchmarks/limit.py`): it has no
 checks, and sends the payload back unchanged. Each server runs one worker without an access log, on
 uvloop if it supports it, and with its defaults otherwise.
 """
+WORKERS = """\
+In the loads `workers-…`, `balance-…` and `restart-…` the server and the load generator share all
+processors, and the load starts when all workers have answered. The exception is `workers-connect`,
+which compares one worker with a supervisor with one without, on a processor of its own. The work of
+`workers-work` is 0.2 ms on the processor clock of the thread.
+
+Connections of the emptiest and of the fullest worker, and their ratio, in the median round. In a
+burst at most 1,000 handshakes are in flight, which fit into the backlog of every server.
+"""
+MORE_COLUMNS: dict[str, dict[str, str]] = {
+    "echo": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms"},
+    "http": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms"},
+    "hold": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms", "bytes": "Bytes each"},
+    "balance": {"least": "Emptiest", "fullest": "Fullest"},
+    "restart": {
+        **restarts.KINDS,
+        "handshakes": "Handshakes",
+        "requests": "Requests",
+        "restart_seconds": "Seconds each",
+    },
+}
 GROWING = """\
 Messages per second, with the ratio to the limit in brackets. With large messages the kernel spends
 most of the time on copying, so the limit is hardly faster than a server. "uvicorn's best" is the
@@ -80,6 +111,9 @@ def generated_part(found: Results) -> str:
             "### How the cost grows\n",
             GROWING,
             *growth_tables,
+            "### Workers\n",
+            WORKERS,
+            balance_table(found),
             "### Every load\n",
             *tables,
         ]
@@ -135,6 +169,8 @@ def _goal(found: Results, goal: Goal) -> list[str]:
         verdict = "met" if results.is_met(goal, value) else "**not met**"
         shown = _shown(found, goal, value)
     title = LOADS[goal.load].title
+    if goal.other_figure is Figure.MEMORY:
+        title = f"{title.partition(':')[0]}: bytes for a connection"
     if goal.server not in (WSGATE, WSGATE_TLS):
         title += f" ({SERVERS[goal.server].label})"
     return [title, goal_text(goal), shown, verdict]
@@ -142,7 +178,7 @@ def _goal(found: Results, goal: Goal) -> list[str]:
 
 def goal_text(goal: Goal) -> str:
     """Return a goal in words."""
-    figure = LOADS[goal.load].figure
+    figure = goal.figure
     if not goal.against:
         return f"{'below' if goal.is_strict else 'at most'} {goal.bound:,g}" + (
             ", without a failure" if figure is Figure.LATENCY else ""
@@ -178,30 +214,25 @@ def load_table(name: str, record: Record) -> str:
     has_limit = LIMIT in record["servers"] and load.figure is Figure.RATE
     if has_limit:
         header.append("Of the limit")
-    has_latency = load.mode in ("echo", "http", "hold")
-    if has_latency:
-        header += ["50 %, ms", "99 %, ms"]
-    extra = {Figure.CPU: ("Share of the kernel", "kernel_share")}.get(load.figure)
-    if load.mode == "hold":
-        extra = ("Bytes each", "bytes")
-    if extra:
-        header.append(extra[0])
+    more = MORE_COLUMNS.get(load.mode, {})
+    if load.figure is Figure.CPU:
+        more = {"kernel_share": "Share of the kernel"}
+    header += more.values()
     rows = []
     for server in record["servers"]:
         row = _rate_cells(found, name, server)
         if row and has_limit:
             share = results.ratio(found, name, server, LIMIT)
             row.append("" if share is None else f"{share:.2f}")
-        if row and has_latency:
-            row += [_median_of(record, server, key) for key in ("p50_ms", "p99_ms")]
-        if row and extra:
-            row.append(_median_of(record, server, extra[1]))
-        if not row:
+        if row:
+            row += [_median_of(record, server, key) for key in more]
+        else:
             row = [f"fails: {results.failure(found, name, server) or 'not measured'}"]
         label = SERVERS[server].label + _remarks(record, server)
         rows.append([label, *row, *[""] * (len(header) - 1 - len(row))])
     rounds = max((len(entries) for entries in record["servers"].values()), default=0)
-    took = "" if load.figure is Figure.MEMORY else f" of {record['seconds']:g} s"
+    is_timed = load.figure in (Figure.RATE, Figure.LATENCY)
+    took = f" of {record['seconds']:g} s" if is_timed else ""
     title = f"**{load.title}** (`{name}`, {rounds} round{'s' * (rounds != 1)}{took})\n"
     return title + "\n" + table(header, rows)
 
@@ -267,3 +298,27 @@ def _cell(found: Results, load: str, servers: tuple[str, ...]) -> str:
     if deflates and not found[load]["servers"][server][0].get("deflate", True):
         shown += ", declines deflate"
     return shown
+
+
+# ---- balance ----
+
+
+def balance_table(found: Results) -> str:
+    """Return a table that shows how connections are spread over workers."""
+    rows = [
+        [
+            SEVERAL[name],
+            *(_balance_cell(found, load, with_workers(name, n)) for _, load, n in BALANCES),
+        ]
+        for name in SEVERAL
+    ]
+    return table(["Balance", *(label for label, *_ in BALANCES)], rows)
+
+
+def _balance_cell(found: Results, load: str, server: str) -> str:
+    entries = found.get(load, {}).get("servers", {}).get(server, [])
+    counted = sorted((entry for entry in entries if "ratio" in entry), key=lambda e: e["ratio"])
+    if not counted:
+        return "fails" if entries else ""
+    middle = counted[(len(counted) - 1) // 2]
+    return f"{middle['least']:,} / {middle['fullest']:,} ({middle['ratio']:.2f})"

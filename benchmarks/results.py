@@ -38,10 +38,15 @@ def _on_one_line(text: str) -> str:
     return json.dumps(json.loads(text))
 
 
-def figures(results: Results, name: str, server: str) -> list[float | None]:
-    """Return a server's figure in each round of a load; None for a round that failed."""
+def figures(
+    results: Results, name: str, server: str, figure: Figure | None = None
+) -> list[float | None]:
+    """Return a server's figure in each round of a load; None for a round that failed.
+
+    figure: the figure to return, if it is not that of the load.
+    """
     entries = results.get(name, {}).get("servers", {}).get(server, [])
-    return [entry.get(LOADS[name].figure.value) for entry in entries]
+    return [entry.get((figure or LOADS[name].figure).value) for entry in entries]
 
 
 def median(results: Results, name: str, server: str) -> float | None:
@@ -85,7 +90,8 @@ def goal_value(results: Results, goal: Goal) -> float | None:
     if goal.against:
         peer = best(results, goal.load, goal.against)
         return ratio(results, goal.load, goal.server, peer) if peer else None
-    found = [value for value in figures(results, goal.load, goal.server) if value is not None]
+    values = figures(results, goal.load, goal.server, goal.figure)
+    found = [value for value in values if value is not None]
     return max(found) if found else None
 
 
@@ -93,4 +99,4 @@ def is_met(goal: Goal, value: float) -> bool:
     """Return whether a value satisfies a goal."""
     if goal.is_strict and value == goal.bound:
         return False
-    return value >= goal.bound if LOADS[goal.load].figure is Figure.RATE else value <= goal.bound
+    return value >= goal.bound if goal.figure is Figure.RATE else value <= goal.bound

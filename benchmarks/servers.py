@@ -1,11 +1,11 @@
 """The servers to compare: the command that starts each one, and its name in the tables.
 
-Each server runs the same app with one worker, without an access log, on uvloop and httptools if it
-supports them. All other settings are the server's defaults.
+Each server runs the same app, without an access log, on uvloop and httptools if it supports them.
+It has one worker, or as many as its name says. All other settings are the server's defaults.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 APP = "benchmarks.app:app"
 LIMIT = "limit"
@@ -25,6 +25,7 @@ class Server:
         by_fd: The same for an inherited listening socket, with {fd}; None if it is not supported.
         packages: The packages whose versions are recorded with the results.
         tls: It speaks TLS.
+        workers: The number of processes that serve.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Server:
     by_fd: str | None = None
     packages: tuple[str, ...] = ()
     tls: bool = False
+    workers: int = 1
 
 
 def _uvicorn(ws: str, package: str) -> Server:
@@ -50,6 +52,26 @@ def _uvicorn(ws: str, package: str) -> Server:
 def _with_tls(server: Server) -> Server:
     label, command = f"{server.label}, TLS", f"{server.command} --ssl-certfile {{certificate}}"
     return Server(label, command, None, server.packages, tls=True)
+
+
+def _gunicorn(kind: str, *packages: str) -> Server:
+    return Server(
+        f"gunicorn -k {kind.rpartition('.')[2]}",
+        f"gunicorn {APP} -k {kind} -b 127.0.0.1:{{port}} --log-level warning --no-control-socket",
+        None,
+        ("gunicorn", *packages, "uvloop"),
+    )
+
+
+def with_workers(name: str, count: int) -> str:
+    """Return the name in SERVERS of a server with so many workers."""
+    return f"{name}-w{count}"
+
+
+def _with_workers(server: Server, count: int) -> Server:
+    option = f" --workers {count}"
+    label, command = server.label + option, server.command + option
+    return replace(server, label=label, command=command, by_fd=None, workers=count)
 
 
 _WSGATE = f"wsgate {APP} --no-access-log --log-level warning"
@@ -110,6 +132,27 @@ WSGATE_TLS = "wsgate-tls"
 UVICORN_TLS = tuple(f"{name}-tls" for name in UVICORN)
 SERVERS |= {f"{name}-tls": _with_tls(SERVERS[name]) for name in (WSGATE, *UVICORN)}
 SOCKETIFY = ("socketify", "socketify-deflate")
+
+# The supervisor runs as soon as an option needs it, also with one worker.
+WSGATE_SUPERVISED = "wsgate-supervised"
+SERVERS[WSGATE_SUPERVISED] = replace(
+    SERVERS[WSGATE],
+    label="wsgate with a supervisor",
+    command=f"{SERVERS[WSGATE].command} --workers 1 --worker-max-lifetime 86400",
+    by_fd=None,
+)
+# The servers that are compared with several workers, by their name without workers.
+_SEVERAL = {name: SERVERS[name] for name in (WSGATE, "granian", "uvicorn-sansio")} | {
+    "gunicorn-asgi": _gunicorn("asgi", "httptools"),
+    "gunicorn-uvicorn": _gunicorn("uvicorn_worker.UvicornWorker", "uvicorn-worker", "uvicorn"),
+}
+SEVERAL = {name: server.label for name, server in _SEVERAL.items()}
+SERVERS |= {
+    with_workers(name, count): _with_workers(server, count)
+    for count in (2, 4)
+    for name, server in _SEVERAL.items()
+}
+SERVERS[with_workers(WSGATE, 6)] = _with_workers(SERVERS[WSGATE], 6)
 
 
 def all_packages() -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 
 import wsgate.testing
 from benchmarks import measure
-from benchmarks.app import app
+from benchmarks.app import Message, Receive, Send, app
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 
@@ -110,6 +110,33 @@ def test_a_process_that_has_ended_took_no_time() -> None:
     with subprocess.Popen(["true"]) as process:
         pass
     assert measure.processor_time([process.pid]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("more", [(), ("--apart", "0.001")], ids=" ".join)
+async def test_balance_counts_the_connections_of_each_process(
+    generator: Path, more: tuple[str, ...]
+) -> None:
+    async with wsgate.testing.serve(app, access_log=False) as server:
+        arguments = ("balance", "--path", "/pid", "--connections", "30", *more)
+        found = await run(generator, server.port, *arguments)
+    assert (found["open"], found["workers"]) == (30, [30])
+
+
+async def test_balance_needs_an_app_that_sends_its_process_id(generator: Path) -> None:
+    async with wsgate.testing.serve(greet, access_log=False) as server:
+        process = await asyncio.create_subprocess_exec(
+            generator, "balance", "--port", str(server.port), stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (1, b"the first message is not the id of a process\n")
+
+
+async def greet(scope: Message, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": "hello"})
+    await receive()
 
 
 async def test_a_refused_handshake_ends_the_run_with_the_reason(generator: Path) -> None:

@@ -6,8 +6,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import picture, report, results
-from benchmarks.loads import GOALS, GROWTHS, LOADS, Goal
+from benchmarks import measure, picture, report, results
+from benchmarks.loads import BALANCES, GOALS, GROWTHS, LOADS, Figure, Goal
 from benchmarks.results import Results
 from benchmarks.servers import SERVERS, UVICORN
 
@@ -50,14 +50,44 @@ def found() -> Results:
             limit_pinging=[{"bytes": 1000, "cpu_us": 0.91, "kernel_share": 0.67}],
         ),
         "hold": record(wsgate=[{"rate": 9, "p50_ms": 1, "p99_ms": 20.0, "server_processes": 3}]),
+        "workers-work": record(wsgate=rates(100, 100), wsgate_w2=rates(195, 175)),
+        "balance-10000-w4": record(
+            wsgate_w4=[
+                {"least": 2450, "fullest": 2550, "ratio": 1.041},
+                {"least": 2499, "fullest": 2501, "ratio": 1.001},
+                {"least": 2490, "fullest": 2510, "ratio": 1.008},
+            ],
+            granian_w4=[{"failed": "no"}],
+        ),
+        "restart-100": record(
+            wsgate_w2=[
+                {
+                    "restarts": 100,
+                    "handshakes": 41234,
+                    "requests": 98765,
+                    "failures": 2,
+                    "refused": 0,
+                    "reset": 1,
+                    "cut": 1,
+                    "silent": 0,
+                    "rejected": 0,
+                    "restart_seconds": 1.23,
+                }
+            ]
+        ),
+        "workers-hold": record(
+            wsgate_w6=[{"rate": 9, "p50_ms": 1, "p99_ms": 30.0, "bytes": 5700}] * 2
+        ),
     }
 
 
-def goal(load: str, *against: str, server: str = "wsgate") -> Goal:
+def goal(load: str, *against: str, server: str = "wsgate", figure: Figure | None = None) -> Goal:
     return next(
         goal
         for goal in GOALS
-        if (goal.load, goal.server) == (load, server) and goal.against[:1] == against
+        if (goal.load, goal.server) == (load, server)
+        and goal.against[:1] == against
+        and goal.other_figure == figure
     )
 
 
@@ -85,6 +115,14 @@ def test_the_server_with_the_best_median_is_the_best(found: Results) -> None:
         (goal("idle-deflate", "socketify"), 1.0, False),
         (goal("hold"), 49.9, True),
         (goal("hold"), 50, False),
+        (goal("workers-work", "wsgate", server="wsgate-w2"), 1.8, True),
+        (goal("workers-work", "wsgate", server="wsgate-w2"), 1.79, False),
+        (goal("balance-10000-w4", server="wsgate-w4"), 1.05, True),
+        (goal("balance-10000-w4", server="wsgate-w4"), 1.06, False),
+        (goal("restart-100", server="wsgate-w2"), 0, True),
+        (goal("restart-100", server="wsgate-w2"), 1, False),
+        (goal("workers-hold", server="wsgate-w6", figure=Figure.MEMORY), 5800, True),
+        (goal("workers-hold", server="wsgate-w6", figure=Figure.MEMORY), 5801, False),
     ],
 )
 def test_a_goal_is_met_or_not(checked: Goal, value: float, is_met: bool) -> None:
@@ -109,7 +147,14 @@ def test_the_table_of_goals_shows_which_are_met(found: Results) -> None:
     assert f"| {title} | at most 2 | 1.5 | met |" in lines
     assert any("below 50, without a failure | 20 | met |" in line for line in lines)
     assert any("fails: no | **not met** |" in line for line in lines)
-    assert sum("| not measured |" in line for line in lines) == 12
+    work = "| Echo of 64 B with 0.2 ms of work, 64 connections (wsgate --workers 2) |"
+    assert f"{work} at least 1.8 times wsgate | 1.85 (wsgate) | met |" in lines
+    assert any("(wsgate --workers 4) | at most 1.05 | 1.04 | met |" in line for line in lines)
+    assert any("(wsgate --workers 2) | at most 0 | 2 | **not met** |" in line for line in lines)
+    held = "| 100,000 connections over 6 workers, 1,000 of them with 5 messages a second"
+    memory = f"{held}: bytes for a connection (wsgate --workers 6) | at most 5,800 | 5,700 | met |"
+    assert memory in lines
+    assert sum("| not measured |" in line for line in lines) == 17
     assert len(lines) == len(GOALS) + 2
 
 
@@ -124,6 +169,29 @@ def test_the_table_of_a_load_has_a_row_for_each_server(found: Results) -> None:
     table = report.load_table("idle-pings", found["idle-pings"])
     assert "| wsgate | 1.5 | 1.5 | 1.5 | 0.42 |" in table
     assert "3 processes on one processor" in report.load_table("hold", found["hold"])
+
+
+def test_the_table_of_restarts_has_a_column_for_each_kind_of_failure(found: Results) -> None:
+    table = report.load_table("restart-100", found["restart-100"])
+    assert "| Refused | Reset | Closed without a response |" in table
+    row = "| wsgate --workers 2 | 2 | 2 | 2 | 0 | 1 | 1 | 0 | 0 | 41,234 | 98,765 | 1.23 |"
+    assert row in table
+
+
+def test_the_table_of_balance_shows_the_median_round(found: Results) -> None:
+    table = report.balance_table(found)
+    assert "| wsgate |  |  |  | 2,490 / 2,510 (1.01) |  |" in table
+    assert "| granian |  |  |  | fails |  |" in table
+
+
+@pytest.mark.parametrize(
+    ("connections", "least", "ratio"), [([50, 100], 50, 2.0), ([100], 0, 100.0), ([7, 7], 7, 1.0)]
+)
+def test_a_worker_without_connections_is_the_emptiest(
+    connections: list[int], least: int, ratio: float
+) -> None:
+    found = measure.balance(connections, 2)
+    assert found == {"least": least, "fullest": max(connections), "ratio": ratio}
 
 
 def test_the_growth_table_shows_the_ratio_to_the_limit(found: Results) -> None:
@@ -183,3 +251,5 @@ def test_loads_goals_and_growth_tables_name_existing_servers_and_loads() -> None
         assert set(target.against) & set(LOADS[target.load].servers) or not target.against
     for table in GROWTHS:
         assert {load for _, load in table.columns} <= set(LOADS)
+    for _, name, workers in BALANCES:
+        assert {SERVERS[server].workers for server in LOADS[name].servers} == {workers}
