@@ -10,6 +10,7 @@ import wsgate.testing
 from benchmarks import app as module
 from benchmarks.app import WORK_SECONDS, app
 from benchmarks.readiness import serving_pids
+from tests.harness.proxies import reserved_ports
 
 
 async def test_pid_is_the_id_of_the_process_that_serves() -> None:
@@ -19,8 +20,9 @@ async def test_pid_is_the_id_of_the_process_that_serves() -> None:
         assert await asyncio.to_thread(serving_pids, server.port) == {os.getpid()}
 
 
-async def test_without_an_answer_nobody_serves(unused_tcp_port: int) -> None:
-    assert await asyncio.to_thread(serving_pids, unused_tcp_port) == set()
+async def test_without_an_answer_nobody_serves() -> None:
+    with reserved_ports(1) as (port,):
+        assert await asyncio.to_thread(serving_pids, port) == set()
 
 
 async def test_work_takes_processor_time_for_each_message() -> None:

@@ -92,7 +92,8 @@ async def test_handshake_not_yet_accepted_is_refused_with_503(held: bool) -> Non
         answer = await ws.client.ended()
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in answer
-        assert ws.log.access == ['127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable']
+        refusal = '127.0.0.1:50000 - "WebSocket /" 503 Service Unavailable (the server stops)'
+        assert ws.log.access == [refusal]
         assert (await soon(waiting))["code"] == 1012
         assert await ws.receive_disconnect() == (1012, "service restart")
         stop(ws.client)

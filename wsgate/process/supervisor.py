@@ -271,15 +271,15 @@ class Supervisor:
         ready = self._in(State.READY, outdated=False)
         starting = self._in(State.STARTING, outdated=False)
         outdated = self._in(State.READY, outdated=True)
+        surplus = max(len(ready) + len(outdated) - self.target, 0)
+        for worker in outdated[:surplus]:  # before others start: one at a time is replaced
+            worker.stop()
         missing = self.target - len(ready) - len(starting)
         for worker in [*starting, *reversed(ready)][: max(-missing, 0)]:
             worker.stop()
-        for _ in range(self._may_start(missing, len(starting), len(outdated))):
+        for _ in range(self._may_start(missing, len(starting), len(outdated[surplus:]))):
             if not self._start():
                 break
-        surplus = len(ready) + len(outdated) - self.target
-        for worker in outdated[: max(surplus, 0)]:
-            worker.stop()
         if len(ready) == self.target and not outdated:
             self._complete()
 
