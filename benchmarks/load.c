@@ -18,6 +18,8 @@
  * before it. Any fault of the server (a refusal, a close, an answer of the wrong length) ends the
  * run with exit status 1 and the reason on standard error.
  *
+ * --proxied sends what a proxy on this machine would add: X-Forwarded-For and X-Forwarded-Proto.
+ *
  * --tls speaks TLS, without checking the certificate and without resuming sessions. It needs OpenSSL:
  *
  *     cc -O2 -DWITH_TLS -o load load.c -lssl -lcrypto
@@ -79,7 +81,7 @@ static struct {
     double rate;
     size_t size;         /* bytes of a message, as the app receives it */
     const char *payload; /* file with the compressed payload, if it is not plain */
-    bool text, offer_deflate, compressed, tls;
+    bool text, offer_deflate, compressed, tls, proxied;
     double seconds, warm_up, apart;
 } options = {.path = "/", .connections = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
 
@@ -254,14 +256,17 @@ static void make_frame(void) {
     request_size = n + wire_size;
 }
 
+static const char FORWARDED[] =
+    "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
+
 static void make_requests(void) {
     /* The key is the example of RFC 6455 section 1.3, whose answer is known. */
     handshake_size = (size_t)snprintf(
         handshake, sizeof handshake,
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        "Origin: http://127.0.0.1:%d\r\n%s\r\n",
-        options.path, options.port, options.port,
+        "Origin: http://127.0.0.1:%d\r\n%s%s\r\n",
+        options.path, options.port, options.port, options.proxied ? FORWARDED : "",
         options.offer_deflate
             ? "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
             : "");
@@ -272,8 +277,8 @@ static void make_requests(void) {
     }
     request = must(malloc(1024));
     request_size = (size_t)snprintf((char *)request, 1024,
-                                    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: */*\r\n\r\n",
-                                    options.path, options.port);
+                                    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: */*\r\n%s\r\n",
+                                    options.path, options.port, options.proxied ? FORWARDED : "");
 }
 
 static void watch(Connection *c, bool wants_write) {
@@ -795,7 +800,7 @@ static void raise_limits(void) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, SECONDS, WARM, APART };
+    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, PROXIED, SECONDS, WARM, APART };
     static const struct option known[] = {
         {"port", required_argument, NULL, PORT},
         {"path", required_argument, NULL, PATH},
@@ -808,6 +813,7 @@ static void parse(int argc, char **argv) {
         {"offer-deflate", no_argument, NULL, OFFER},
         {"compressed", no_argument, NULL, PACKED},
         {"tls", no_argument, NULL, SECURE},
+        {"proxied", no_argument, NULL, PROXIED},
         {"seconds", required_argument, NULL, SECONDS},
         {"warm-up", required_argument, NULL, WARM},
         {"apart", required_argument, NULL, APART},
@@ -832,6 +838,7 @@ static void parse(int argc, char **argv) {
         case OFFER: options.offer_deflate = true; break;
         case PACKED: options.compressed = options.offer_deflate = true; break;
         case SECURE: options.tls = true; break;
+        case PROXIED: options.proxied = true; break;
         case SECONDS: options.seconds = atof(optarg); break;
         case WARM: options.warm_up = atof(optarg); break;
         case APART: options.apart = atof(optarg); break;

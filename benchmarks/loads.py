@@ -56,6 +56,7 @@ class Load:
         active: For the mode "hold": how many connections send messages.
         rate: For the mode "hold": messages per second on each of them.
         tls: The client speaks TLS, with a new session for each connection.
+        proxied: The client sends the headers that a proxy would add. All servers trust 127.0.0.1.
         path: The path of the WebSockets and requests; see app.py.
         is_spread: The server and the load generator share all processors, instead of one each.
         apart: For the mode "balance": seconds from one connection to the next; 0 is a burst.
@@ -76,6 +77,7 @@ class Load:
     active: int = 0
     rate: float = 0
     tls: bool = False
+    proxied: bool = False
     path: str = "/"
     is_spread: bool = False
     apart: float = 0
@@ -258,6 +260,22 @@ LOADS = {
         max_rounds=3,
         tls=True,
     ),
+    "http-proxied": Load(
+        "HTTP requests of a proxy, 32 connections",
+        "http",
+        (WSGATE, *UVICORN),
+        connections=32,
+        like="http",
+        proxied=True,
+    ),
+    "connect-proxied": Load(
+        "Handshakes through a proxy, 32 at a time",
+        "connect",
+        (WSGATE, *UVICORN),
+        connections=32,
+        like="connect",
+        proxied=True,
+    ),
     "echo64-c1": _crowded(1),
     "echo64-c1000": _crowded(1000),
     "echo64-c10000": _crowded(10_000, seconds=4),
@@ -325,6 +343,8 @@ GOALS = (
     Goal("idle-deflate", 1, SOCKETIFY, is_strict=True),
     Goal("idle-pings", 2),
     Goal("hold", 50, is_strict=True),
+    Goal("http-proxied", 1, UVICORN, is_strict=True),
+    Goal("connect-proxied", 1, UVICORN, is_strict=True),
     *(
         Goal(load, 1, UVICORN_TLS, server=WSGATE_TLS, is_strict=True)
         for load in ("tls-echo64", "tls-connect", "tls-idle")

@@ -195,6 +195,8 @@ def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Po
         command += [seconds * WARM_UP_SHARE, "--path", load.path, "--apart", load.apart]
         if load.tls:
             command += ["--tls"]
+        if load.proxied:
+            command += ["--proxied"]
         if load.active:
             command += ["--active", load.active, "--rate", load.rate]
         if load.deflate is Deflate.OFFERED:

@@ -65,6 +65,23 @@ async def test_each_mode_counts_answers(generator: Path, arguments: tuple[str, .
     assert found["deflate"] is ("--offer-deflate" in arguments)
 
 
+@pytest.mark.parametrize("mode", ["connect", "http"])
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_proxied_names_another_client(generator: Path, mode: str, proxied: bool) -> None:
+    seen: set[tuple[str, str]] = set()
+
+    async def note(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            seen.add((scope["client"][0], scope["scheme"]))
+        await app(scope, receive, send)
+
+    options = ["--connections", "1", *(["--proxied"] if proxied else [])]
+    async with wsgate.testing.serve(note, access_log=False) as server:
+        await run(generator, server.port, mode, *options)
+    scheme = {"connect": "ws", "http": "http"}[mode]
+    assert seen == {("203.0.113.7", f"{scheme}s") if proxied else ("127.0.0.1", scheme)}
+
+
 @pytest.mark.parametrize("arguments", [("echo", "--size", "200000"), ("connect",), ("http",)])
 async def test_tls(tls_generator: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     certificate = str(measure.make_certificate(tmp_path))
