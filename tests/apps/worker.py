@@ -59,6 +59,10 @@ async def _answer(path: str) -> bytes:
         _held.append(b"x" * 2**26)
     elif path == "/ignore":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif path.startswith("/block/"):
+        _block(float(path.removeprefix("/block/")))
+    elif path == "/program":
+        return _start_program()
     elif path == "/orphan":
         return _start_orphan()
     elif path == "/wait":
@@ -72,6 +76,13 @@ def _start_orphan() -> bytes:
     return b"started"
 
 
-def _block() -> None:
+def _start_program() -> bytes:
+    """Start a program that inherits all that it may, and return its process id."""
+    null = subprocess.DEVNULL
+    program = subprocess.Popen(["sleep", "600"], close_fds=False, stdout=null, stderr=null)
+    return str(program.pid).encode()
+
+
+def _block(seconds: float = 3600) -> None:
     with contextlib.suppress(KeyboardInterrupt):
-        time.sleep(3600)
+        time.sleep(seconds)

@@ -30,9 +30,11 @@ def test_a_worker_that_has_served_for_a_while_is_replaced_at_once() -> None:
 def test_a_worker_that_serves_makes_earlier_failures_forgotten() -> None:
     policy = RestartPolicy()
     pauses(policy, 0.0, 0.0, 0.0)
-    policy.worker_stable(9.9)
+    policy.worker_serves(NOW + 100, NOW - 1)
+    assert policy.failures == 3, "it served before they failed"
+    policy.worker_serves(NOW + 10.9, NOW + 1)
     assert policy.failures == 3
-    policy.worker_stable(10.0)
+    policy.worker_serves(NOW + 11, NOW + 1)
     assert policy.failures == 0
     assert policy.next_start == NOW + 0.5, "the pause that has begun goes on"
     assert pauses(policy, 0.0) == [0.0]

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +182,69 @@ async def test_requests_wait_while_the_only_worker_is_replaced() -> None:
         await gone({pid})
         answer = start_task(server.get())
         assert int(await answer) != pid
+
+
+async def test_a_child_program_of_the_app_does_not_keep_the_port(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
+        child = int(await server.get("/program"))
+        try:
+            port = server.port
+            server.signal()
+            assert await server.ended() == 0
+            assert is_running(child)
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+async def test_a_crash_loop_pauses_although_another_worker_is_healthy(tmp_path: Path) -> None:
+    async with workers(2, folder=tmp_path) as server:
+        pids = await server.process_ids(2)
+        await pause(11)  # longer than what makes a worker stable
+        (tmp_path / "exits").touch()
+        os.kill(min(pids), signal.SIGKILL)
+        began = asyncio.get_running_loop().time()
+        await server.logged(r"Worker \d+ has ended with status 7", PATIENCE, times=5)
+        assert asyncio.get_running_loop().time() - began > 0.25 + 0.5 + 1.0
+
+
+async def test_a_worker_that_recovers_is_not_killed_the_next_time() -> None:
+    async with workers(1, "--worker-max-lifetime", "600", "--timeout-worker-healthcheck", "2") as (
+        server
+    ):
+        pid = await server.get()
+        for times in (1, 2):
+            assert await server.get("/block/2.6") == pid
+            await server.logged("has been blocked for ", times=times)
+            await server.logged("is here:", times=times)
+            assert await server.get() == pid
+
+
+async def test_while_workers_stop_nobody_waits_in_the_backlog(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
+        waiting = start_task(server.get("/wait"))
+        await asyncio.wait([waiting], timeout=0.2)
+        server.signal()
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                except ConnectionRefusedError:
+                    break
+                writer.close()
+                await pause(0.02)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert await server.ended() == 0
+
+
+async def test_a_file_with_the_name_of_a_standard_module(tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('imported instead of the standard one')")
+    script = str(Path(sys.executable).parent / "wsgate")
+    command = (script, "--app-dir", str(ROOT), APP, "--port", "0", "--workers", "2")
+    async with program(*command, cwd=tmp_path, kind=Supervised) as server:
+        assert isinstance(server, Supervised)
+        await server.serves()
+        assert len(await server.process_ids(2)) == 2

@@ -58,6 +58,8 @@ def serve_orders(sock: socket.socket, load: worker_process.Load) -> None:
         if not order:
             return
         channel, stacks = descriptors
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         console_log.close()  # its threads would not exist in the worker
         middle = os.fork()
         if not middle:
@@ -65,7 +67,8 @@ def serve_orders(sock: socket.socket, load: worker_process.Load) -> None:
                 os._exit(0)
             sock.close()
             sys.exit(_serve(channel, stacks, load))
-        os.waitpid(middle, 0)
+        with contextlib.suppress(ChildProcessError):  # the app has set SIGCHLD to be ignored
+            os.waitpid(middle, 0)
         os.close(channel)
         os.close(stacks)
 

@@ -76,11 +76,16 @@ class ReloadingSupervisor(Supervisor):
         names = ", ".join(escape(_relative(path)) for path in paths[:_SHOWN])
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         loggers.error.info("%s%s changed: reloading", names, more)
-        self._awaits_change = False
-        self._policy.reset()
+        if self._is_stopping:
+            return
         self._replace_all()
         for worker in self._in(State.READY, outdated=True):
             worker.stop()
+
+    def _replace_all(self) -> None:
+        self._awaits_change = False
+        self._policy.reset()
+        super()._replace_all()
 
     def _may_start(self, missing: int, starting: int, outdated: int) -> int:
         del starting, outdated  # the new worker does not wait for the old one's end

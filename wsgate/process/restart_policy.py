@@ -18,6 +18,7 @@ class RestartPolicy:
     def __init__(self) -> None:
         self.failures = 0
         self.next_start = 0.0
+        self._failed_at = 0.0
 
     def worker_ended(self, now: float, ran: float) -> None:
         """Count the end of a worker that was not asked to stop.
@@ -31,6 +32,7 @@ class RestartPolicy:
         doublings = min(self.failures - 1, _DOUBLINGS)  # else a float overflows after some hours
         pause = _FIRST_PAUSE * 2**doublings if self.failures else 0.0
         self.failures += 1
+        self._failed_at = now
         self.next_start = now + min(pause, _LONGEST_PAUSE)
 
     def reset(self) -> None:
@@ -38,7 +40,12 @@ class RestartPolicy:
         self.failures = 0
         self.next_start = 0.0
 
-    def worker_stable(self, ran: float) -> None:
-        """Forget earlier failures once a worker has served for a while."""
-        if ran >= _STABLE:
+    def worker_serves(self, now: float, since: float) -> None:
+        """Forget failures once a worker that was ready after them has served for a while.
+
+        Args:
+            now: Time of the supervisor's clock in seconds.
+            since: When the worker became ready.
+        """
+        if since > self._failed_at and now - since >= _STABLE:
             self.failures = 0

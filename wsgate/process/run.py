@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Coroutine
 from typing import Any, NoReturn, get_args
 
@@ -182,6 +183,8 @@ def _supervise(program: Program, settings: Supervision) -> None:
             f'{settings.reason_text} needs the app as "module:attribute": each worker imports it',
             setting=settings.reason,
         )
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("run() with workers takes signals: call it in the main thread")
     event_loop.factory(program.config.loop)  # raises what each worker would
     event_loop.raise_file_limit()
     with contextlib.ExitStack() as handlers, event_loop.opened(asyncio.new_event_loop) as loop:

@@ -6,8 +6,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-_COMMAND = "import sys; from wsgate.process.{module} import main; main(int(sys.argv[1]))"
+# The current folder is left out: a file of the user's may have the name of a standard module.
+_COMMAND = (
+    "import sys; sys.path = [folder for folder in sys.path if folder] + [{root!r}]; "
+    "from wsgate.process.{module} import main; main(int(sys.argv[1]))"
+)
+_ROOT = str(Path(__file__).parents[2])  # the folder of this package
 
 
 def spawn(
@@ -23,7 +29,9 @@ def spawn(
     Raises:
         OSError: The process cannot be started.
     """
-    command = [*_interpreter(), "-c", _COMMAND.format(module=module), str(channel.fileno())]
+    program = _COMMAND.format(module=module, root=_ROOT)
+    program = _COMMAND.format(module=module, root=_ROOT)
+    command = [*_interpreter(), "-c", program, str(channel.fileno())]
     inherited = [channel.fileno(), *descriptors]
     with _interrupts_blocked():
         return subprocess.Popen(command, pass_fds=inherited)  # noqa: S603  # this Python

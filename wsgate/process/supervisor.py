@@ -11,7 +11,7 @@ import dataclasses
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -182,7 +182,9 @@ class Supervisor:
             loggers.error.info("Shutting down %s", _workers(count))
         self._notifier.stopping(stop_seconds(self._program.config))
         self._board.finish()
-        # From here on only the workers have the sockets: with the last one they are closed.
+        # From here on only the workers have the sockets: with the last one they are closed. The
+        # process that workers are forked from has them as well.
+        self._launcher.close()
         self._sockets.close()
         self._changed.set()
 
@@ -204,10 +206,14 @@ class Supervisor:
             self._replace_all()
 
     def _replace_all(self) -> None:
+        try:
+            self._launcher.renew()
+        except OSError as error:  # no process or no descriptor is free
+            loggers.error.error("The restart has failed: %s; the old workers stay", error)
+            return
         if self.restart_ended is None:
             self._restart.enter_context(self._notifier.reloading())
             self.restart_ended = asyncio.get_running_loop().create_future()
-        self._launcher.renew()
         for worker in self.workers:
             worker.is_outdated = True
             if worker.state is State.STARTING:
@@ -240,7 +246,8 @@ class Supervisor:
     def load_of(self, worker: WorkerHandle) -> tuple[int, float]:
         """Return a worker's open connections, and how many seconds late its event loop is."""
         beat, lag = self._board.get(worker.row, Field.BEAT), self._board.get(worker.row, Field.LAG)
-        silent = asyncio.get_running_loop().time() - beat / 1e6 - _LOOK
+        interval = interval_of(self._settings.timeout_worker_healthcheck)
+        silent = asyncio.get_running_loop().time() - beat / 1e6 - interval
         is_serving = worker.state is not State.STARTING and beat > 1
         late = max(lag / 1e6, silent) if is_serving else 0.0
         return self._board.get(worker.row, Field.CONNECTIONS), late
@@ -294,13 +301,20 @@ class Supervisor:
         if missing <= 0 or self._closing or now < self._policy.next_start:
             return 0
         if not self._launcher.is_ready:
-            self._launcher.prepare()
+            self._prepare_launcher(now)
             return 0
         dead = max(missing - outdated, 0)
         if self._settings.restart_parallel:
             return missing
         busy = starting or self._in(State.STOPPING, outdated=True)
         return max(dead, 0 if busy else 1)
+
+    def _prepare_launcher(self, now: float) -> None:
+        try:
+            self._launcher.prepare()
+        except OSError as error:  # no process or no descriptor is free
+            self._policy.worker_ended(now, 0.0)
+            loggers.error.error("The process of --preload cannot be started: %s", error)
 
     def _complete(self) -> None:
         """Note that all workers serve, and are those that should."""
@@ -364,18 +378,14 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Take note of the processes that have ended; as PID 1, also of those of other programs."""
-        by_pid = {worker.pid: worker for worker in self.workers}
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+        by_pid = {worker.pid: worker for worker in self.workers if worker.pid}
+        # The program that called `run` may have children of its own, and waits for them itself.
+        adopts = self._settings.preload or os.getpid() == 1
+        for pid, status in _ended_children([-1] if adopts else list(by_pid)):
             if pid in by_pid:
-                self._end(by_pid[pid], os.waitstatus_to_exitcode(status))
+                self._end(by_pid[pid], status)
             else:
-                self._launcher.take_end(pid, os.waitstatus_to_exitcode(status))
+                self._launcher.take_end(pid, status)
 
     def _note_lost_ones(self) -> None:
         """Take note of forks that have failed: nobody knows their process id."""
@@ -445,7 +455,7 @@ class Supervisor:
         self._looked_at = now
         for worker in self.workers:
             if worker.state is State.READY:
-                self._policy.worker_stable(now - worker.changed_at)
+                self._policy.worker_serves(now, worker.changed_at)
                 if not was_late:
                     self._check_beat(worker, now)
                 self._check_wear(worker, now)
@@ -460,12 +470,14 @@ class Supervisor:
         signs = [self._board.get(worker.row, field) for field in _SIGNS_OF_LIFE]
         if signs != worker.signs_of_life:
             worker.signs_of_life, worker.seen_at = signs, now
+            worker.stack_asked_at = None  # it runs again
         silent = now - worker.seen_at
         timeout = self._settings.timeout_worker_healthcheck
         if silent < timeout:
             return
         if worker.stack_asked_at is None:
-            loggers.error.error("%s has been blocked for %.1f s: it is replaced", worker, silent)
+            text = "%s has been blocked for %.1f s: it is replaced unless it runs again"
+            loggers.error.error(text, worker, silent)
             worker.ask_for_stack(now)
         elif now - worker.stack_asked_at >= _KILL_AFTER:
             worker.kill()
@@ -495,6 +507,17 @@ class Supervisor:
         if now - worker.changed_at >= longest_stop(self._program.config):
             loggers.error.error("%s does not stop: it is killed", worker)
             worker.kill()
+
+
+def _ended_children(pids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Reap children that have ended; yield the id and the exit status of each.
+
+    pids: Of the children, or -1 for any.
+    """
+    for wanted in pids:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(wanted, os.WNOHANG))[0]:
+                yield ended[0], os.waitstatus_to_exitcode(ended[1])
 
 
 def worker_count(settings: Supervision) -> int:

@@ -111,8 +111,10 @@ async def _restart(control: SupervisorControl, arguments: Arguments) -> AsyncGen
     supervisor = control.supervisor
     supervisor.hang_up()
     ended = supervisor.restart_ended
+    if ended is None:
+        raise CommandRefused("the restart could not begin: the log says why")
     yield {"restarting": supervisor.target}
-    if not arguments.get("wait") or ended is None:
+    if not arguments.get("wait"):
         return
     deadline = time.monotonic() + seconds
     while not ended.done():

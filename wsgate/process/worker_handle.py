@@ -216,5 +216,7 @@ class WorkerHandle:
         """Log the stack that it has written, if it has."""
         with contextlib.suppress(BlockingIOError):
             text = os.read(self._stacks, _MAX_STACK).decode(errors="backslashreplace")
+            if not text:  # it has ended
+                return
             lines = [escape(line) for line in text.splitlines() if line.strip()]
             loggers.error.error("%s is here:\n%s", self, "\n".join(lines))

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from wsgate import loggers, streams
 from wsgate._version import __version__
@@ -29,6 +30,7 @@ from wsgate.types import App
 STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + hasattr(signal, "SIGRTMIN")
 
 _CONFIG_ERROR, _STARTUP_FAILED = 1, 3  # exit statuses
+_STDERR = 2
 _is_worker = False
 
 Load = Callable[[], App | Awaitable[App]]
@@ -64,6 +66,19 @@ def enter() -> None:
     # A terminal sends it to the supervisor, too. SIG_IGN would be inherited by the app's children.
     signal.signal(signal.SIGINT, _do_nothing)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.signal(STACK_SIGNAL, signal.SIG_IGN)  # until there is a handler
+    _keep_descriptors()
+
+
+def _keep_descriptors() -> None:
+    """Let the app's child processes inherit none of the supervisor's descriptors.
+
+    A child with a listening socket would keep the port in use after the stop.
+    """
+    for path in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            if int(path.name) > _STDERR:
+                os.set_inheritable(int(path.name), False)
 
 
 def serve(assignment: Assignment, sock: socket.socket, load: Load) -> int:
