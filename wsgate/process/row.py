@@ -19,13 +19,17 @@ class Row:
         self._board = board
         self._number = number
         self.count = count
+        # Written twice for each connection: an access to a member of an enumeration costs more.
+        self._connections = board.cells(Field.CONNECTIONS)
+        self._accepted = board.cells(Field.ACCEPTED)
 
     # -- what this worker reports ------------------------------------------------------------------
 
     def report_connections(self, open_now: int, accepted: int) -> None:
         """Write its connections."""
-        self._board.put(self._number, Field.CONNECTIONS, open_now)
-        self._board.put(self._number, Field.ACCEPTED, accepted)
+        number = self._number
+        self._connections[number] = open_now
+        self._accepted[number] = accepted
 
     def report_calls(self, running: int) -> None:
         """Write the running calls of its app."""

@@ -111,6 +111,10 @@ class Scoreboard:
         """Set a number."""
         self._columns[field][row] = value
 
+    def cells(self, field: Field) -> "memoryview[int]":
+        """Return the numbers of all rows, in the shared memory itself."""
+        return self._columns[field]
+
     def column(self, field: Field) -> list[int]:
         """Return the numbers of all workers."""
         return self._columns[field][: self.length].tolist()
