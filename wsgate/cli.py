@@ -326,7 +326,7 @@ def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
             )
     except ConfigError as error:
         click.echo(f"Error: {environment.message(error, context)}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:  # before the server has installed its signal handlers
         sys.exit(INTERRUPTED)
 

@@ -35,7 +35,10 @@ class ConfigError(WsgateError):
         setting: the name of the setting with the bad value: a field of `Config`, "app" or
             "app_dir". The text then starts with the setting's command-line option. None if no
             single setting is the cause.
+        exit_status: of a program that cannot start for this reason.
     """
+
+    exit_status = 1
 
     def __init__(self, text: str, *, setting: str | None = None) -> None:
         super().__init__(one_line(text))
@@ -48,6 +51,8 @@ class LoopIsRunning(ConfigError, RuntimeError):
 
 class StartupFailed(WsgateError):
     """The app's lifespan refused to start. The text is the app's message."""
+
+    exit_status = 3
 
 
 class IllegalMessage(WsgateError, RuntimeError):

@@ -1,4 +1,4 @@
-"""What a worker process is told when it starts: what to serve, with which settings and files."""
+"""The message that a worker process gets at its start: the program, its settings, descriptors."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What one worker is told.
+    """What a worker needs to serve.
 
     Attributes:
         program: What it serves.

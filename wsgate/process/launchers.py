@@ -54,8 +54,8 @@ class Launcher(Protocol):
             OSError: The process cannot be made.
         """
 
-    def take_end(self, pid: int, status: int) -> bool:
-        """Note that a process has ended; return whether it was one of this launcher's own."""
+    def take_end(self, pid: int, status: int) -> None:
+        """Note that a process has ended; it may be none of this launcher's own."""
 
     def take_failure(self) -> WsgateError | None:
         """Return why it could not get ready, once; None if it could."""
@@ -82,9 +82,8 @@ class SpawnLauncher:
         inherited = [stacks, assignment.scoreboard, *assignment.sockets]
         return spawn("worker_process", channel, inherited)
 
-    def take_end(self, pid: int, status: int) -> bool:  # noqa: ARG002  # the interface
-        """Return False: all its processes are workers."""
-        return False
+    def take_end(self, pid: int, status: int) -> None:
+        """Do nothing: all its processes are workers."""
 
     def take_failure(self) -> WsgateError | None:
         """Return None: it is always ready."""
@@ -159,8 +158,8 @@ class ForkLauncher:
         self._current.fork(channel, stacks)
         return None
 
-    def take_end(self, pid: int, status: int) -> bool:
-        """Note that a process has ended; return whether it was one to fork from."""
+    def take_end(self, pid: int, status: int) -> None:
+        """Note that a process has ended, which may be one to fork from."""
         for preloader in (self._current, self._next):
             if preloader is not None and preloader.pid == pid:
                 preloader.reaped(status)
@@ -169,8 +168,6 @@ class ForkLauncher:
                 else:
                     self._next = None
                     self._failure = StartupFailed("the process of --preload has ended")
-                return True
-        return False
 
     def take_failure(self) -> WsgateError | None:
         """Return why the app could not be imported, once; None if it could."""

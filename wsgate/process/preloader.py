@@ -18,7 +18,6 @@ from wsgate.process import assignment as assignments, worker_process
 from wsgate.process.channel import Channel
 
 ORDER = b"f"  # asks for a worker; with it come its channel and the pipe for its stack
-_CONFIG_ERROR = 1  # the exit status
 
 
 def main(descriptor: int) -> None:
@@ -38,7 +37,7 @@ def main(descriptor: int) -> None:
             loaded = program.load()
         except ConfigError as error:
             worker_process.report_failure(sock, error)
-            sys.exit(_CONFIG_ERROR)
+            sys.exit(error.exit_status)
         gc.collect()
         gc.freeze()  # a collection in a worker does not copy what was imported
         with contextlib.suppress(OSError):

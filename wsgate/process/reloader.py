@@ -26,7 +26,7 @@ _SHOWN = 3  # names of changed files in the log
 class ReloadingSupervisor(Supervisor):
     """Runs one worker, and a new one after each change.
 
-    A worker that cannot start, or ends by itself, is not started again before the next change.
+    If a worker cannot start or crashes, the next one is started after the next change.
 
     Args:
         program: What it serves.

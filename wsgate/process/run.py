@@ -26,8 +26,6 @@ from wsgate.settings import names_of
 from wsgate.supervision import SUPERVISION_SETTINGS, Supervision
 from wsgate.types import App, Factory, Interface
 
-STARTUP_FAILED = 3  # the exit status
-
 
 def run(
     app: App | Factory | str,
@@ -220,4 +218,4 @@ async def _with_control(
 def _log_and_exit(error: StartupFailed) -> NoReturn:
     loggers.error.error("%s", indent(str(error).rstrip()))
     loggers.error.error("Application startup failed. Exiting.")
-    raise SystemExit(STARTUP_FAILED) from None
+    raise SystemExit(error.exit_status) from None

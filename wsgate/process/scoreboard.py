@@ -134,7 +134,7 @@ class Scoreboard:
 
         Args:
             row: The worker's.
-            key: A number that stands for the address, from 1 to 2**64 - 1.
+            key: A hash of the address, from 1 to 2**64 - 1.
         """
         tables = self._tables
         for place in self._set_of(row, key):

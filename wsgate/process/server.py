@@ -309,5 +309,8 @@ def longest_stop(config: Config) -> float:
 
 
 def stop_seconds(config: Config) -> float | None:
-    """Return what systemd is told about that: None without a drain, for systemd's default."""
+    """Return the time that systemd should allow for a stop in seconds; None for its default.
+
+    Without a drain the default is enough.
+    """
     return longest_stop(config) if config.drain_seconds else None

@@ -8,6 +8,7 @@ of a worker can happen at the same time.
 import asyncio
 import contextlib
 import dataclasses
+import math
 import os
 import random
 import signal
@@ -33,7 +34,7 @@ from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
 
-_LOOK = 0.25  # seconds between two looks at the health of the workers
+_CHECK_INTERVAL = 0.25  # seconds between two checks of the health of the workers
 _SLOW_START = 30.0  # seconds after which the log says what a worker does instead of starting
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
@@ -100,8 +101,7 @@ class Supervisor:
         self._error: Exception | None = None  # why the first start has failed
         self._changed = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
-        self._looked_at = 0.0
-        self._lifetimes: dict[WorkerHandle, float] = {}  # seconds that each may serve
+        self._checked_at = 0.0
 
     async def serve(self) -> None:
         """Run the workers until `stop`.
@@ -156,13 +156,13 @@ class Supervisor:
         while True:
             self._changed.clear()
             self._reap()
-            self._note_lost_ones()
-            self._look()
+            self._end_failed_forks()
+            self._check_workers()
             self._act()
             if self._is_stopping and not self.workers:
                 break
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
+                async with asyncio.timeout(_CHECK_INTERVAL):
                     await self._changed.wait()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -264,7 +264,7 @@ class Supervisor:
         config = dataclasses.replace(self._program.config, log_level=level)
         self._program = dataclasses.replace(self._program, config=config)
 
-    # -- what should be, and what is ---------------------------------------------------------------
+    # -- starting and stopping workers until they are as they should be ----------------------------
 
     def _in(self, state: State, *, outdated: bool) -> list[WorkerHandle]:
         return [w for w in self.workers if w.state is state and w.is_outdated is outdated]
@@ -349,7 +349,7 @@ class Supervisor:
         if row is None:
             return False
         now = asyncio.get_running_loop().time()
-        worker = WorkerHandle(row, now, self._changed.set)
+        worker = WorkerHandle(row, now, self._lifetime(), self._changed.set)
         try:
             worker.start(self._launcher, lambda stacks: self._assignment(row, stacks))
         except OSError as error:  # no process or no descriptor is free
@@ -358,9 +358,12 @@ class Supervisor:
             loggers.error.error("A worker cannot be started: %s", error)
             return False
         self.workers.append(worker)
-        lifetime = self._settings.worker_max_lifetime
-        self._lifetimes[worker] = lifetime * random.uniform(*_LIFETIME)  # noqa: S311  # no secret
         return True
+
+    def _lifetime(self) -> float:
+        """Return for how many seconds a new worker may serve."""
+        seconds = self._settings.worker_max_lifetime or math.inf
+        return seconds * random.uniform(*_LIFETIME)  # noqa: S311  # no secret
 
     def _assignment(self, row: int, stacks: int) -> Assignment:
         return Assignment(
@@ -377,7 +380,7 @@ class Supervisor:
     # -- the end of a worker -----------------------------------------------------------------------
 
     def _reap(self) -> None:
-        """Take note of the processes that have ended; as PID 1, also of those of other programs."""
+        """Reap the processes that have ended; as PID 1, also those of other programs."""
         by_pid = {worker.pid: worker for worker in self.workers if worker.pid}
         # The program that called `run` may have children of its own, and waits for them itself.
         adopts = self._settings.preload or os.getpid() == 1
@@ -387,8 +390,8 @@ class Supervisor:
             else:
                 self._launcher.take_end(pid, status)
 
-    def _note_lost_ones(self) -> None:
-        """Take note of forks that have failed: nobody knows their process id."""
+    def _end_failed_forks(self) -> None:
+        """Handle the end of forks that have failed: nobody knows their process id."""
         for worker in [worker for worker in self.workers if worker.is_gone]:
             self._end(worker, _UNKNOWN)
         failure = self._launcher.take_failure()
@@ -401,7 +404,6 @@ class Supervisor:
         ran = now - worker.changed_at if was is State.READY else 0.0
         worker.ended(status)
         self.workers.remove(worker)
-        self._lifetimes.pop(worker, None)
         self._board.clear(worker.row)
         closing = asyncio.get_running_loop().create_task(self._close(worker, was, ran))
         self._closing.add(closing)
@@ -412,7 +414,7 @@ class Supervisor:
         self._changed.set()
 
     async def _close(self, worker: WorkerHandle, was: State, ran: float) -> None:
-        """Hear the last words of a worker, and then decide what its end means."""
+        """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
         if was is not State.STOPPING and not self._is_stopping:
             self._policy.worker_ended(asyncio.get_running_loop().time(), ran)
@@ -446,13 +448,14 @@ class Supervisor:
 
     # -- health ------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Look after the workers: those that are blocked, too old, too large or worn."""
+    def _check_workers(self) -> None:
+        """Find the workers that are blocked, too old, too large, or have served enough."""
         now = asyncio.get_running_loop().time()
-        if now - self._looked_at < _LOOK:
+        if now - self._checked_at < _CHECK_INTERVAL:
             return
-        was_late = now - self._looked_at > 2 * _LOOK  # this process was stopped: so were others
-        self._looked_at = now
+        # This process was suspended: so were the workers.
+        was_late = now - self._checked_at > 2 * _CHECK_INTERVAL
+        self._checked_at = now
         for worker in self.workers:
             if worker.state is State.READY:
                 self._policy.worker_serves(now, worker.changed_at)
@@ -488,7 +491,7 @@ class Supervisor:
         settings = self._settings
         if self._board.get(worker.row, Field.WORN):
             reason = "has served --limit-max-requests"
-        elif settings.worker_max_lifetime and now - worker.changed_at >= self._lifetimes[worker]:
+        elif now - worker.changed_at >= worker.lifetime:
             reason = "has reached --worker-max-lifetime"
         elif _is_too_large(worker, settings.worker_max_rss):
             reason = "has reached --worker-max-rss"

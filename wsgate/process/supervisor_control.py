@@ -24,7 +24,7 @@ from wsgate.supervision import MOST_WORKERS
 
 RESTART_TIMEOUT = 600  # seconds that a restart is waited for, unless the command says otherwise
 _MOST_SECONDS = 86_400
-_STEP = 1.0  # seconds between two signs of life while a restart runs: they find out who has left
+_STEP = 1.0  # seconds between two lines during a restart: a client that has left is noticed so
 
 
 class SupervisorControl:

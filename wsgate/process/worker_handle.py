@@ -45,6 +45,7 @@ class WorkerHandle:
     Args:
         row: Its row of the scoreboard.
         now: Time of the supervisor's clock in seconds.
+        lifetime: For how many seconds it may serve, infinity for no limit.
         on_change: Called when the worker is ready, or has said why it cannot start.
 
     Attributes:
@@ -62,8 +63,11 @@ class WorkerHandle:
         stack_asked_at: When it was asked for its stack; None if it was not.
     """
 
-    def __init__(self, row: int, now: float, on_change: Callable[[], object]) -> None:
+    def __init__(
+        self, row: int, now: float, lifetime: float, on_change: Callable[[], object]
+    ) -> None:
         self.row = row
+        self.lifetime = lifetime
         self.pid = 0
         self.state = State.STARTING
         self.started_at = self.changed_at = now
@@ -95,7 +99,7 @@ class WorkerHandle:
 
         Args:
             launcher: Makes the process.
-            assign: Returns what it is told; its argument is the pipe for its stack.
+            assign: Returns its assignment; the argument is the pipe for its stack.
 
         Raises:
             ConfigError: A setting cannot be passed to another process.

@@ -29,7 +29,6 @@ from wsgate.types import App
 # Asks for the stack of the main thread. Real-time signals are the ones that apps leave alone.
 STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + hasattr(signal, "SIGRTMIN")
 
-_CONFIG_ERROR, _STARTUP_FAILED = 1, 3  # exit statuses
 _STDERR = 2
 _is_worker = False
 
@@ -53,7 +52,7 @@ def main(descriptor: int) -> None:
             assignment = assignments.receive(sock)
         except ConfigError as error:
             report_failure(sock, error)
-            sys.exit(_CONFIG_ERROR)
+            sys.exit(error.exit_status)
         if assignment is None:  # the supervisor has ended
             return
         sys.exit(serve(assignment, sock, assignment.program.load))
@@ -97,12 +96,9 @@ def serve(assignment: Assignment, sock: socket.socket, load: Load) -> int:
     try:
         assignment.program.set_up_log()
         _serve(assignment, sock, load)
-    except ConfigError as error:
+    except (ConfigError, StartupFailed) as error:
         report_failure(sock, error)
-        return _CONFIG_ERROR
-    except StartupFailed as error:
-        report_failure(sock, error)
-        return _STARTUP_FAILED
+        return error.exit_status
     finally:
         console_log.close()
     return 0

@@ -1,4 +1,4 @@
-"""Parses the lines of request heads, each by itself; frequent lines are cached.
+"""Parses the lines of request heads one by one, and caches frequent ones.
 
 The same browsers and programs send the same lines repeatedly. A line that is valid whatever other
 lines there are is cached by its exact bytes, so it is looked up the next time. A client gains
