@@ -92,6 +92,11 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ws_deflate_threshold": 1_024,
         "ws_deflate_context_takeover": False,
         "ws_deflate_window_bits": 15,
+        "topics_rule": (),
+        "topics_max": 1_000_000,
+        "topics_max_per_connection": 1000,
+        "topics_history_max_bytes": 268_435_456,
+        "topics_max_outlet": 1_048_576,
     }
 
 
@@ -176,6 +181,10 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
     "ws_close_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
     "ws_deflate_threshold": ([0], [(-1, NOT_NEGATIVE)]),
     "ws_deflate_window_bits": ([9, 15], [(8, "9 to 15"), (16, "9 to 15")]),
+    "topics_max": ([1], [(0, POSITIVE)]),
+    "topics_max_per_connection": ([1], [(0, POSITIVE)]),
+    "topics_history_max_bytes": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    "topics_max_outlet": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
 }
 
 

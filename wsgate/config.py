@@ -52,6 +52,7 @@ HANDSHAKE = "WebSocket handshake"
 MESSAGES = "WebSocket messages"
 LIVENESS = "WebSocket keepalive and timeouts"
 COMPRESSION = "WebSocket compression"
+TOPICS = "Topics"
 
 _ROOT_PATH = Bound(
     "/like/this, or empty", lambda root: not root or (root[0] == "/" and root[-1] != "/")
@@ -699,6 +700,52 @@ class Config:
         unit="bits",
         minimum=9,
         maximum=15,
+    )
+
+    # -- topics --------------------------------------------------------------------------------
+
+    topics_rule: Sequence[str] = setting(
+        (),
+        group=TOPICS,
+        help="Rules of the topics whose name matches a pattern, such as "
+        "`room:* history=100 history_seconds=300 slow=close`. The last rule that matches counts; "
+        "those of `topics.configure` come after these. May be given several times.",
+        default_text="no history; messages for slow subscribers are dropped",
+        repeated=True,
+    )
+    topics_max: int = setting(
+        1_000_000,
+        group=TOPICS,
+        help="Topics of one worker that have subscribers. One more is refused with LimitReached.",
+        unit="topics",
+        above=0,
+    )
+    topics_max_per_connection: int = setting(
+        1000,
+        group=TOPICS,
+        help="Topics that one WebSocket may subscribe. One more is refused with LimitReached.",
+        unit="topics",
+        above=0,
+    )
+    topics_history_max_bytes: int = setting(
+        256 * MIB,
+        group=TOPICS,
+        help="Messages that all histories together may hold. The oldest are dropped first, of "
+        "whichever topic. A larger message is refused with LimitReached.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
+    )
+    topics_max_outlet: int = setting(
+        MIB,
+        group=TOPICS,
+        help="Published messages that may wait for one WebSocket while its client reads too "
+        "slowly, besides what its write buffer holds. For more, the rule `slow` of the topic "
+        "decides: close with 1013, drop, or keep the latest. A listener of the app has the same "
+        "limit.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
     )
 
     def __post_init__(self) -> None:
