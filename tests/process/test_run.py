@@ -649,6 +649,7 @@ async def test_only_a_program_has_workers() -> None:
     with pytest.raises(ConfigError, match=text):
         await serve(app, workers=2)
     Config(workers=1)  # type: ignore[call-arg]
+    Config(workers=0)  # type: ignore[call-arg]
 
 
 def test_run_in_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
