@@ -109,7 +109,8 @@ class Supervision:
         (),
         group=RELOAD,
         help="Pattern of the names of files whose change restarts the server, besides `*.py`, such "
-        "as `*.html`; or a folder to watch. May be given several times.",
+        "as `*.html`; or a folder to watch. May be given several times. A name without wildcards, "
+        "such as `.env`, counts although `.*` is ignored by default.",
         default_text="*.py",
         option="--reload-include",
         repeated=True,
