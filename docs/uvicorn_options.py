@@ -32,7 +32,7 @@ DIFFERENCES: dict[str, str] = {
     "--ws-ping-interval": "",
     "--ws-ping-timeout": "",
     "--ws-per-message-deflate": "",
-    "--lifespan": "",
+    "--lifespan": "`on` also refuses an app whose lifespan returns without a message",
     "--interface": "`auto` takes a function for ASGI 2 only if its one argument is called "
     "`scope`; `wsgi` needs `pip install 'wsgate[wsgi]'`",
     "--env-file": "the file can also set `WSGATE_*`, and so the options; a malformed line ends the "

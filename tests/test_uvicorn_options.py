@@ -40,7 +40,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "--ws-ping-interval": (["5"], SAME),
     "--ws-ping-timeout": (["5.5"], SAME),
     "--ws-per-message-deflate": (["false"], SAME),
-    "--lifespan": (["off"], SAME),
+    "--lifespan": (["off"], DIFFERS),
     "--interface": (["asgi3"], DIFFERS),
     "--env-file": (["some.env"], DIFFERS),
     "--log-config": (["log.json"], DIFFERS),
