@@ -182,6 +182,8 @@ class Worker:
         broker = MemoryBroker(self.clock, self.deadlines, config.topics_history_max_bytes)
         self.topics = TopicService(config, broker, self.copy_app_variables)
         self._fixed_headers = _fixed_headers(config)
+        has_date = any(name == b"date" for name, _ in self._fixed_headers)
+        self._adds_date = config.date_header and not has_date
         self._second = -1
         self.default_headers: list[Header] = []
         self.default_lines = b""
@@ -254,7 +256,7 @@ class Worker:
             return
         self._second = second
         date = formatdate(second, usegmt=True).encode("ascii")
-        date_headers = [(b"date", date)] if self.config.date_header else []
+        date_headers = [(b"date", date)] if self._adds_date else []
         self.default_headers = date_headers + self._fixed_headers
         self.default_lines = lines_of(self.default_headers)
 
