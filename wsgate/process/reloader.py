@@ -37,6 +37,8 @@ class ReloadingSupervisor(Supervisor):
         ConfigError: A folder cannot be watched, or watchfiles is not installed.
     """
 
+    fixed_by = "--reload"
+
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         config = dataclasses.replace(program.config, drain_seconds=0.0)
         super().__init__(dataclasses.replace(program, config=config), settings, notifier)

@@ -80,8 +80,11 @@ class Supervisor:
     Attributes:
         workers: All whose process may still run.
         target: How many should serve.
+        fixed_by: The option that does not allow another target; None if none does.
         restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
     """
+
+    fixed_by: str | None = None
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         self._program = program
@@ -221,11 +224,14 @@ class Supervisor:
         self._changed.set()
 
     def scale(self, target: int) -> None:
-        """Change the number of workers.
+        """Change the number of workers, if it may change.
 
         Args:
             target: From 1 to MOST_WORKERS; other numbers are replaced by the nearest of these.
         """
+        if self.fixed_by is not None:
+            loggers.error.warning("The number of workers stays: %s has one", self.fixed_by)
+            return
         target = min(max(target, 1), MOST_WORKERS)
         if target != self.target:
             loggers.error.info("%s instead of %d", _workers(target), self.target)
@@ -381,7 +387,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Reap the processes that have ended; as PID 1, also those of other programs."""
-        by_pid = {worker.pid: worker for worker in self.workers if worker.pid}
+        by_pid = {worker.pid: worker for worker in self.workers if worker.pid is not None}
         # The program that called `run` may have children of its own, and waits for them itself.
         adopts = self._settings.preload or os.getpid() == 1
         for pid, status in _ended_children([-1] if adopts else list(by_pid)):
@@ -534,4 +540,6 @@ def _workers(count: int) -> str:
 
 
 def _is_too_large(worker: WorkerHandle, limit: int | None) -> bool:
-    return limit is not None and memory.resident(worker.pid) >= limit * _MIB
+    if limit is None or worker.pid is None:
+        return False
+    return memory.resident(worker.pid) >= limit * _MIB

@@ -49,6 +49,7 @@ class WorkerHandle:
         on_change: Called when the worker is ready, or has said why it cannot start.
 
     Attributes:
+        pid: Its process id; None until it is known.
         state: What it does.
         changed_at: When it changed to that, in seconds of the supervisor's clock.
         is_outdated: A new one should take its place.
@@ -68,7 +69,7 @@ class WorkerHandle:
     ) -> None:
         self.row = row
         self.lifetime = lifetime
-        self.pid = 0
+        self.pid: int | None = None
         self.state = State.STARTING
         self.started_at = self.changed_at = now
         self.is_outdated = False
@@ -90,7 +91,7 @@ class WorkerHandle:
 
     def __str__(self) -> str:
         """Return how the log names it."""
-        return f"Worker {self.pid}"
+        return "A worker" if self.pid is None else f"Worker {self.pid}"
 
     # -- start -------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class WorkerHandle:
         self._signal(signal.SIGKILL)
 
     def _exists(self) -> bool:
-        if not self.pid:
+        if self.pid is None:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, 0)
@@ -187,7 +188,7 @@ class WorkerHandle:
         return False
 
     def _signal(self, number: int) -> None:
-        if self.status is None and self.pid:
+        if self.status is None and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
