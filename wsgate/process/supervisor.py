@@ -13,18 +13,18 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn
 
 from wsgate import loggers
+from wsgate.bounded_cache import BoundedCache
 from wsgate.config import LogLevel
-from wsgate.errors import StartupFailed, WsgateError
+from wsgate.errors import StartupFailed
 from wsgate.observe import log_files
-from wsgate.observe.log_format import indent
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
 from wsgate.process.launchers import ForkLauncher, Launcher, SpawnLauncher
+from wsgate.process.process_end import ProcessEnd
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
@@ -36,37 +36,12 @@ from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
 
 _CHECK_INTERVAL = 0.25  # seconds between two checks of the health of the workers
 _SLOW_START = 30.0  # seconds after which the log says what a worker does instead of starting
+_FORK_TIMEOUT = 30.0  # seconds for a worker to be forked, and to report its process id
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
 _MIB = 2**20
 _SIGNS_OF_LIFE = (Field.BEAT, Field.CONNECTIONS, Field.ACCEPTED)
-_UNKNOWN = 255  # the exit status of a process whose id nobody knows
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of a process that nobody has asked for.
-
-    name: How the log names it. failure: Why it could not start, if it has said so. status: Its exit
-    status, or minus the signal that ended it. was_starting: It did not serve yet.
-    """
-
-    name: str
-    failure: WsgateError | None
-    status: int | None
-    was_starting: bool
-
-    def __str__(self) -> str:
-        """Return what the log says."""
-        if self.failure is not None:
-            return f"{self.name} could not start: {indent(str(self.failure))}"
-        if self.status is None or self.status >= 0:
-            return f"{self.name} has ended with status {self.status}"
-        try:
-            name = signal.Signals(-self.status).name
-        except ValueError:
-            name = f"signal {-self.status}"
-        return f"{self.name} was ended by {name}"
+_MOST_UNCLAIMED = 256  # exit statuses of processes that may be workers
 
 
 class Supervisor:
@@ -104,6 +79,8 @@ class Supervisor:
         self._error: Exception | None = None  # why the first start has failed
         self._changed = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
+        # The exit statuses of children, by pid: one may be a worker that has not reported its pid.
+        self._unclaimed: BoundedCache[int, int] = BoundedCache(_MOST_UNCLAIMED)
         self._checked_at = 0.0
 
     async def serve(self) -> None:
@@ -159,10 +136,11 @@ class Supervisor:
         while True:
             self._changed.clear()
             self._reap()
-            self._end_failed_forks()
+            self._end_lost_workers()
+            self._judge_launcher()
             self._check_workers()
             self._act()
-            if self._is_stopping and not self.workers:
+            if self._is_stopping and not self.workers and self._launcher.has_ended:
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK_INTERVAL):
@@ -193,6 +171,7 @@ class Supervisor:
 
     def end_at_once(self, number: int) -> NoReturn:
         """End all workers and this process. For a signal handler, which gets the number."""
+        self._launcher.kill()
         for worker in self.workers:
             worker.kill()
         signals.end_at_once(number)
@@ -304,10 +283,12 @@ class Supervisor:
         """
         now = asyncio.get_running_loop().time()
         # A worker that has ended may still say why.
-        if missing <= 0 or self._closing or now < self._policy.next_start:
+        if self._closing or now < self._policy.next_start:
             return 0
-        if not self._launcher.is_ready:
+        if not self._launcher.is_ready:  # its process may have ended: then it starts another one
             self._prepare_launcher(now)
+            return 0
+        if missing <= 0:
             return 0
         dead = max(missing - outdated, 0)
         if self._settings.restart_parallel:
@@ -395,23 +376,25 @@ class Supervisor:
                 self._end(by_pid[pid], status)
             else:
                 self._launcher.take_end(pid, status)
+                self._unclaimed.keep(pid, status)
 
-    def _end_failed_forks(self) -> None:
-        """Handle the end of forks that have failed: nobody knows their process id."""
-        for worker in [worker for worker in self.workers if worker.is_gone]:
-            self._end(worker, _UNKNOWN)
-        failure = self._launcher.take_failure()
-        if failure is not None and not self._is_stopping:
-            self._policy.worker_ended(asyncio.get_running_loop().time(), 0.0)
-            self._judge(End("The process of --preload", failure, None, was_starting=True))
+    def _end_lost_workers(self) -> None:
+        """Handle the end of workers that were reaped before their process id was known, if ever."""
+        for worker in [worker for worker in self.workers if worker.is_lost]:
+            self._end(worker, None if worker.pid is None else self._unclaimed.get(worker.pid))
 
-    def _end(self, worker: WorkerHandle, status: int) -> None:
+    def _judge_launcher(self) -> None:
+        for end in self._launcher.take_ends():
+            if not self._is_stopping:
+                self._judge(end)
+
+    def _end(self, worker: WorkerHandle, status: int | None) -> None:
         was, now = worker.state, asyncio.get_running_loop().time()
-        ran = now - worker.changed_at if was is State.READY else 0.0
+        served = now - worker.changed_at if was is State.READY else None
         worker.ended(status)
         self.workers.remove(worker)
         self._board.clear(worker.row)
-        closing = asyncio.get_running_loop().create_task(self._close(worker, was, ran))
+        closing = asyncio.get_running_loop().create_task(self._close(worker, was, served))
         self._closing.add(closing)
         closing.add_done_callback(self._closed)
 
@@ -419,26 +402,26 @@ class Supervisor:
         self._closing.discard(closing)
         self._changed.set()
 
-    async def _close(self, worker: WorkerHandle, was: State, ran: float) -> None:
+    async def _close(self, worker: WorkerHandle, was: State, served: float | None) -> None:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
         if was is not State.STOPPING and not self._is_stopping:
-            self._policy.worker_ended(asyncio.get_running_loop().time(), ran)
-            self._judge(End(str(worker), worker.failure, worker.status, was is State.STARTING))
+            self._judge(ProcessEnd(str(worker), worker.failure, worker.status, served))
 
-    def _judge(self, end: "End") -> None:
+    def _judge(self, end: ProcessEnd) -> None:
         """Log an end that nobody has asked for; give up at the first start."""
+        self._policy.worker_ended(asyncio.get_running_loop().time(), end.served or 0.0)
         if self._has_served or end.failure is None:
             loggers.error.error("%s", end)
         if self._has_served:
-            if end.was_starting:
+            if end.served is None:
                 self._keep_old(end)
         elif end.failure is not None:
             self._give_up(end.failure)
         elif self._policy.failures >= GIVE_UP_AFTER:
             self._give_up(StartupFailed(f"{GIVE_UP_AFTER} workers have died at their start"))
 
-    def _keep_old(self, end: "End") -> None:
+    def _keep_old(self, end: ProcessEnd) -> None:
         """End a restart whose new workers cannot start: the old ones stay."""
         old = self._in(State.READY, outdated=True)
         for one in old:
@@ -473,6 +456,7 @@ class Supervisor:
             else:
                 self._check_start(worker, now)
             worker.log_stack()
+        self._check_forks(now)
 
     def _check_beat(self, worker: WorkerHandle, now: float) -> None:
         # A loop in which all clients leave at once does not beat for a while, and yet it runs.
@@ -512,10 +496,23 @@ class Supervisor:
             loggers.error.warning("%s has been starting for %.0f s", worker, seconds)
             worker.ask_for_stack(now)
 
+    def _check_forks(self, now: float) -> None:
+        """End a process of --preload that does not fork, and wait for its workers no longer."""
+        waiting = [worker for worker in self._in(State.STARTING, outdated=False) if not worker.pid]
+        late = [worker for worker in waiting if now - worker.changed_at >= _FORK_TIMEOUT]
+        if late:
+            text = "The process of --preload has not forked a worker for %.0f s: it is killed"
+            loggers.error.error(text, _FORK_TIMEOUT)
+            self._launcher.kill()
+            for worker in late:
+                worker.abandon()
+
     def _check_stop(self, worker: WorkerHandle, now: float) -> None:
         if now - worker.changed_at >= longest_stop(self._program.config):
             loggers.error.error("%s does not stop: it is killed", worker)
             worker.kill()
+            if worker.pid is None:
+                worker.abandon()
 
 
 def _ended_children(pids: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,50 @@
+"""The process that workers are forked from: what happens if a fork fails."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import atexit, errno, os, socket, sys
+from wsgate.process import preloader
+from wsgate.process.preloader import ORDER
+
+fork, calls = os.fork, 0
+
+def failing():
+    global calls
+    calls += 1
+    if calls == {failing}:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = failing
+atexit.register(print, "end of", "the process", flush=True)
+supervisor, sock = socket.socketpair()
+worker, channel = socket.socketpair()
+socket.send_fds(supervisor, [ORDER], [channel.fileno(), os.open(os.devnull, os.O_RDONLY)])
+supervisor.close()
+channel.close()
+preloader.serve_orders(sock, lambda: None)
+with worker.makefile() as lines:
+    print(lines.read().strip())
+"""
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+async def test_a_fork_that_fails_is_reported_and_ends_nothing_else(
+    failing: int, tmp_path: Path
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM.format(failing=failing)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=tmp_path,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    reason = "the process of --preload cannot fork it: Resource temporarily unavailable"
+    lines = [f'{{"failed": "{reason}"}}', "end of the process"]
+    assert output.decode().splitlines() == lines

@@ -1,0 +1,129 @@
+"""What the supervisor does about workers whose process id it does not know."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from tests.harness.log import LogCapture, capture_log
+from tests.harness.waiting import until
+from wsgate.config import Config
+from wsgate.process.assignment import Assignment, receive
+from wsgate.process.channel import Channel
+from wsgate.process.launchers import SpawnLauncher
+from wsgate.process.program import Program
+from wsgate.process.scoreboard import Scoreboard, create_file
+from wsgate.process.server import longest_stop
+from wsgate.process.supervisor import Supervisor
+from wsgate.process.systemd import Notifier
+from wsgate.process.worker_handle import State, WorkerHandle
+from wsgate.supervision import Supervision
+
+PROGRAM = Program(app="main:app", factory=False, interface="auto", log_config=None, config=Config())
+
+
+class Forks(SpawnLauncher):
+    """Forks nothing. orders: the workers' ends of their channels. killed: how often it was."""
+
+    def __init__(self) -> None:
+        self.orders: list[socket.socket] = []
+        self.killed = 0
+
+    def launch(self, channel: socket.socket, stacks: int, assignment: Assignment) -> None:
+        del stacks, assignment
+        self.orders.append(channel.dup())
+
+    def kill(self) -> None:
+        self.killed += 1
+
+
+class World:
+    """A supervisor whose workers are never forked, and its log."""
+
+    def __init__(self, log: LogCapture, board: Scoreboard) -> None:
+        self.log = log
+        self.supervisor = Supervisor(PROGRAM, Supervision(workers="2"), Notifier())
+        self.launcher = self.supervisor._launcher = cast("Any", Forks())
+        self.supervisor._board = board
+        self.supervisor._has_served = True
+
+    def start(self) -> WorkerHandle:
+        assert self.supervisor._start()
+        return self.supervisor.workers[-1]
+
+    async def ended(self) -> None:
+        """Wait for the end of all workers."""
+        supervisor = self.supervisor
+        await until(lambda: all(worker.is_lost for worker in supervisor.workers))
+        supervisor._end_lost_workers()
+        await asyncio.wait(supervisor._closing)
+        assert supervisor.workers == []
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    descriptor = create_file(with_addresses=False)
+    with capture_log() as log:
+        world = World(log, Scoreboard(descriptor))
+        yield world
+    for sock in world.launcher.orders:
+        sock.close()
+    os.close(descriptor)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_worker_that_is_not_forked_is_waited_for_no_longer(world: World) -> None:
+    one, two = world.start(), world.start()
+    now = asyncio.get_running_loop().time()
+    await until(lambda: one._channel is not None and two._channel is not None)
+    world.supervisor._check_forks(now + 29)
+    assert world.launcher.killed == 0
+    world.supervisor._check_forks(now + 31)
+    assert world.launcher.killed == 1
+    await world.ended()
+    assert world.log.errors == [
+        "The process of --preload has not forked a worker for 30 s: it is killed",
+        "A worker has ended",
+        "A worker has ended",
+    ]
+
+
+async def test_a_worker_that_is_not_forked_is_not_stopped_for_ever(world: World) -> None:
+    worker = world.start()
+    await until(lambda: worker._channel is not None)
+    worker.stop()
+    now = asyncio.get_running_loop().time()
+    world.supervisor._check_workers()
+    assert not worker.is_lost
+    world.supervisor._check_stop(worker, now + longest_stop(PROGRAM.config) + 1)
+    await world.ended()
+    assert world.log.errors == ["A worker does not stop: it is killed"]
+
+
+async def test_a_worker_that_comes_too_late_ends(world: World) -> None:
+    worker = world.start()
+    await until(lambda: worker._channel is not None)
+    worker.abandon()
+    await world.ended()
+    (sock,) = world.launcher.orders
+    assert receive(sock) is not None
+    with pytest.raises(BrokenPipeError):
+        sock.sendall(Channel.encode({"pid": 1}))
+
+
+async def test_the_status_of_a_worker_that_was_reaped_before_its_id_was_known(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = world.start()
+    (sock,) = world.launcher.orders
+    ended = [(2**30, -11), (2**30 + 1, 0)]
+    monkeypatch.setattr("wsgate.process.supervisor._ended_children", lambda _: ended)
+    world.supervisor._reap()
+    assert worker.state is State.STARTING
+    sock.sendall(Channel.encode({"pid": 2**30}))
+    sock.close()
+    await world.ended()
+    assert world.log.errors == [f"Worker {2**30} was ended by SIGSEGV"]
