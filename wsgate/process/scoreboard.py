@@ -24,7 +24,7 @@ class Field(IntEnum):
     ACCEPTING: 1 while the worker accepts connections, or has only paused for others to catch up.
     CONNECTIONS: Its open connections. ACCEPTED: The connections that it has accepted so far.
     CALLS: The running calls of the app. BEAT: When its event loop ran last, in microseconds of the
-    monotonic clock. LAG: By how many microseconds it was late then. WORN: 1 once it has served
+    monotonic clock. LAG: By how many microseconds it was late then. EXPIRED: 1 once it has served
     --limit-max-requests.
     """
 
@@ -34,7 +34,7 @@ class Field(IntEnum):
     CALLS = 3
     BEAT = 4
     LAG = 5
-    WORN = 6
+    EXPIRED = 6
 
 
 class _Header(IntEnum):

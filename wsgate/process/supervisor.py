@@ -419,7 +419,7 @@ class Supervisor:
         elif end.failure is not None:
             self._give_up(end.failure)
         elif self._policy.failures >= GIVE_UP_AFTER:
-            self._give_up(StartupFailed(f"{GIVE_UP_AFTER} workers have died at their start"))
+            self._give_up(StartupFailed(f"{GIVE_UP_AFTER} processes have died at their start"))
 
     def _keep_old(self, end: ProcessEnd) -> None:
         """End a restart whose new workers cannot start: the old ones stay."""
@@ -450,7 +450,7 @@ class Supervisor:
                 self._policy.worker_serves(now, worker.changed_at)
                 if not was_late:
                     self._check_beat(worker, now)
-                self._check_wear(worker, now)
+                self._check_expiry(worker, now)
             elif worker.state is State.STOPPING:
                 self._check_stop(worker, now)
             else:
@@ -475,11 +475,11 @@ class Supervisor:
         elif now - worker.stack_asked_at >= _KILL_AFTER:
             worker.kill()
 
-    def _check_wear(self, worker: WorkerHandle, now: float) -> None:
+    def _check_expiry(self, worker: WorkerHandle, now: float) -> None:
         if worker.is_outdated:
             return
         settings = self._settings
-        if self._board.get(worker.row, Field.WORN):
+        if self._board.get(worker.row, Field.EXPIRED):
             reason = "has served --limit-max-requests"
         elif now - worker.changed_at >= worker.lifetime:
             reason = "has reached --worker-max-lifetime"

@@ -58,7 +58,7 @@ class WorkerHandle:
         asker: Asks it for commands.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
-        signs_of_life: What the scoreboard said of its event loop at the last look.
+        signs_of_life: What the scoreboard said of its event loop at the last check.
         seen_at: When that was different last.
         is_lost: Its channel has ended, and there is no process with its id, or the id is unknown.
         stack_asked_at: When it was asked for its stack; None if it was not.
