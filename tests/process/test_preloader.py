@@ -1,10 +1,13 @@
 """The process that workers are forked from: what happens if a fork fails."""
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 
 import pytest
+
+from wsgate.process import preloader
 
 PROGRAM = """
 import atexit, errno, os, socket, sys
@@ -48,3 +51,11 @@ async def test_a_fork_that_fails_is_reported_and_ends_nothing_else(
     reason = "the process of --preload cannot fork it: Resource temporarily unavailable"
     lines = [f'{{"failed": "{reason}"}}', "end of the process"]
     assert output.decode().splitlines() == lines
+
+
+def test_a_supervisor_that_is_killed_before_it_has_read_the_last_line() -> None:
+    supervisor, sock = socket.socketpair()
+    with sock:
+        sock.sendall(b"{}\n")
+        supervisor.close()
+        preloader.serve_orders(sock, pytest.fail)

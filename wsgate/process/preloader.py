@@ -54,7 +54,10 @@ def serve_orders(sock: socket.socket, load: worker_process.Load) -> None:
         load: Returns the app.
     """
     while True:
-        order, descriptors, _, _ = socket.recv_fds(sock, len(ORDER), 2)
+        try:
+            order, descriptors, _, _ = socket.recv_fds(sock, len(ORDER), 2)
+        except ConnectionError:  # the supervisor was killed before it has read the last line
+            return
         if not order:
             return
         channel, stacks = descriptors
