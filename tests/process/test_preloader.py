@@ -36,21 +36,48 @@ with worker.makefile() as lines:
 """
 
 
+UNEXPECTED = """
+import os, signal, socket
+from wsgate.process import preloader
+
+preloader._serve = lambda *_: signal.pause()
+supervisor, sock = socket.socketpair()
+worker, channel = socket.socketpair()
+reader, writer = os.pipe()
+socket.send_fds(supervisor, [preloader.ORDER], [channel.fileno(), writer])
+for one in (supervisor, worker, channel):
+    one.close()
+os.close(writer)
+preloader.serve_orders(sock, lambda: None)
+print(os.read(reader, 1))
+"""
+
+
+async def output_of(program: str, folder: Path) -> list[str]:
+    """Return the lines that a program prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    return output.decode().splitlines()
+
+
 @pytest.mark.parametrize("failing", [1, 2])
 async def test_a_fork_that_fails_is_reported_and_ends_nothing_else(
     failing: int, tmp_path: Path
 ) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM.format(failing=failing)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd=tmp_path,
-    )
-    async with asyncio.timeout(60):
-        output, _ = await process.communicate()
     reason = "the process of --preload cannot fork it: Resource temporarily unavailable"
     lines = [f'{{"failed": "{reason}"}}', "end of the process"]
-    assert output.decode().splitlines() == lines
+    assert await output_of(PROGRAM.format(failing=failing), tmp_path) == lines
+
+
+async def test_a_worker_that_nobody_expects_any_more_is_killed(tmp_path: Path) -> None:
+    # Its end of the pipe is closed, although it waits for a signal.
+    assert await output_of(UNEXPECTED, tmp_path) == ["b''"]
 
 
 def test_a_supervisor_that_is_killed_before_it_has_read_the_last_line() -> None:

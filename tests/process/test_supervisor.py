@@ -127,3 +127,24 @@ async def test_the_status_of_a_worker_that_was_reaped_before_its_id_was_known(
     sock.close()
     await world.ended()
     assert world.log.errors == [f"Worker {2**30} was ended by SIGSEGV"]
+
+
+@pytest.mark.parametrize(
+    ("status", "lines"),
+    [
+        (0, []),
+        (-15, []),
+        (-9, []),
+        (5, ["A worker has ended with status 5 during its stop"]),
+        (-11, ["A worker was ended by SIGSEGV during its stop"]),
+    ],
+)
+async def test_a_worker_that_fails_during_its_stop(
+    world: World, status: int, lines: list[str]
+) -> None:
+    worker = world.start()
+    worker.stop()
+    world.supervisor._end(worker, status)
+    world.launcher.orders[0].close()
+    await asyncio.wait(world.supervisor._closing)
+    assert world.log.errors == lines

@@ -243,17 +243,22 @@ class _Preloader:
         self.failure: WsgateError | None = None
         self.status: int | None = None
         self._on_change = on_change
-        self._sock, their_end = socket.socketpair()
-        with their_end:
+        packed = assignments.pack_program(program)
+        with contextlib.ExitStack() as undo:
+            self._sock, their_end = map(undo.enter_context, socket.socketpair())
+            reading = undo.enter_context(self._sock.dup())
             self._process = spawn("preloader", their_end, descriptors)
+            undo.pop_all()
+        their_end.close()
         self.pid = self._process.pid
-        self._sock.sendall(assignments.pack_program(program))
+        with contextlib.suppress(OSError):  # it has ended already
+            self._sock.sendall(packed)
         self._loop = asyncio.get_running_loop()
-        self._listening = self._loop.create_task(self._listen())
+        self._listening = self._loop.create_task(self._listen(reading))
         self._closing: asyncio.Task[None] | None = None
 
-    async def _listen(self) -> None:
-        channel = await Channel.open(self._sock.dup())
+    async def _listen(self, sock: socket.socket) -> None:
+        channel = await Channel.open(sock)
         try:
             async for line in channel.lines():
                 self._take(line)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import signal
 import socket
 import sys
 
@@ -93,13 +94,24 @@ def _fork_again(channel: socket.socket) -> bool:
     """Fork the worker and end this process; return True in the worker."""
     is_worker = False
     try:
-        is_worker = not os.fork()
+        worker = os.fork()
+        is_worker = not worker
+        if not is_worker:
+            _report_pid(channel, worker)
     except OSError as error:
         _report_failure(channel, error)
     finally:
         if not is_worker:  # nothing of this process's parent may run here
             os._exit(0)
     return True
+
+
+def _report_pid(channel: socket.socket, worker: int) -> None:
+    """Let the supervisor know a worker, which may hang before it does anything itself."""
+    try:
+        channel.sendall(Channel.encode({"pid": worker}))
+    except OSError:  # the supervisor has ended, or expects this worker no longer
+        os.kill(worker, signal.SIGKILL)
 
 
 def _report_failure(channel: socket.socket, error: OSError) -> None:
@@ -111,10 +123,6 @@ def _serve(sock: socket.socket, stacks: int, load: worker_process.Load) -> int:
     """Serve as a worker; return the exit status."""
     assignment = assignments.receive(sock)
     if assignment is None:  # the supervisor has ended
-        return 0
-    try:
-        sock.sendall(Channel.encode({"pid": os.getpid()}))
-    except OSError:  # it has ended, or expects this worker no longer
         return 0
     own = dataclasses.replace(assignment, stacks=stacks)
     return worker_process.serve(own, sock, load)

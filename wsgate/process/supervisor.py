@@ -41,6 +41,8 @@ _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
 _MIB = 2**20
 _SIGNS_OF_LIFE = (Field.BEAT, Field.CONNECTIONS, Field.ACCEPTED)
+# How a worker may end that was asked to stop: while it imports the app, or because it did not.
+_STOPPED = {0, -signal.SIGTERM, -signal.SIGKILL, None}
 _MOST_UNCLAIMED = 256  # exit statuses of processes that may be workers
 
 
@@ -405,8 +407,11 @@ class Supervisor:
     async def _close(self, worker: WorkerHandle, was: State, served: float | None) -> None:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
+        end = ProcessEnd(str(worker), worker.failure, worker.status, served)
         if was is not State.STOPPING and not self._is_stopping:
-            self._judge(ProcessEnd(str(worker), worker.failure, worker.status, served))
+            self._judge(end)
+        elif end.failure is None and end.status not in _STOPPED:
+            loggers.error.error("%s during its stop", end)
 
     def _judge(self, end: ProcessEnd) -> None:
         """Log an end that nobody has asked for; give up at the first start."""

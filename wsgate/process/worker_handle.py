@@ -180,7 +180,7 @@ class WorkerHandle:
         self._signal(signal.SIGKILL)
 
     def abandon(self) -> None:
-        """Close the channel of a worker whose process id is unknown: if it ever starts, it ends."""
+        """Close the channel of a worker whose process id is unknown: if it is forked, it ends."""
         if self._listening is not None:
             self._listening.cancel()
 
