@@ -85,10 +85,9 @@ async def test_a_worker_that_is_not_forked_is_waited_for_no_longer(world: World)
     assert world.launcher.killed == 1
     await world.ended()
     assert world.log.errors == [
-        "The process of --preload has not forked a worker for 30 s: it is killed",
-        "A worker has ended",
-        "A worker has ended",
+        "The process of --preload has not forked a worker for 30 s: it is killed"
     ]
+    assert world.supervisor._policy.failures == 0, "its own end counts, once"
 
 
 async def test_a_worker_that_is_not_forked_is_not_stopped_for_ever(world: World) -> None:
@@ -135,15 +134,15 @@ async def test_the_status_of_a_worker_that_was_reaped_before_its_id_was_known(
         (0, []),
         (-15, []),
         (-9, []),
-        (5, ["A worker has ended with status 5 during its stop"]),
-        (-11, ["A worker was ended by SIGSEGV during its stop"]),
+        (5, ["Worker 7 has ended with status 5 during its stop"]),
+        (-11, ["Worker 7 was ended by SIGSEGV during its stop"]),
     ],
 )
 async def test_a_worker_that_fails_during_its_stop(
     world: World, status: int, lines: list[str]
 ) -> None:
     worker = world.start()
-    worker.stop()
+    worker.state, worker.pid = State.STOPPING, 7
     world.supervisor._end(worker, status)
     world.launcher.orders[0].close()
     await asyncio.wait(world.supervisor._closing)

@@ -408,6 +408,8 @@ class Supervisor:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
         end = ProcessEnd(str(worker), worker.failure, worker.status, served)
+        if worker.pid is None and end.failure is None:
+            return  # it was not forked, because the process of --preload has ended: that is judged
         if was is not State.STOPPING and not self._is_stopping:
             self._judge(end)
         elif end.failure is None and end.status not in _STOPPED:
