@@ -1,4 +1,4 @@
-"""What the supervisor does about workers whose process id it does not know."""
+"""The supervisor of workers that the test plays: unknown process ids, ends, pauses."""
 
 import asyncio
 import os
@@ -147,3 +147,12 @@ async def test_a_worker_that_fails_during_its_stop(
     world.launcher.orders[0].close()
     await asyncio.wait(world.supervisor._closing)
     assert world.log.errors == lines
+
+
+async def test_a_restart_does_not_wait_for_the_pause_after_failures(world: World) -> None:
+    now = asyncio.get_running_loop().time()
+    for _ in range(8):
+        world.supervisor._policy.worker_ended(now, 0.0)
+    assert world.supervisor._may_start(2, 0, 0) == 0
+    world.supervisor.restart()
+    assert world.supervisor._may_start(2, 0, 0) == 2

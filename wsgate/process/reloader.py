@@ -87,7 +87,6 @@ class ReloadingSupervisor(Supervisor):
 
     def _replace_all(self) -> None:
         self._awaits_change = False
-        self._policy.reset()
         super()._replace_all()
 
     def _may_start(self, missing: int, starting: int, outdated: int) -> int:

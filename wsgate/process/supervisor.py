@@ -195,6 +195,7 @@ class Supervisor:
         except OSError as error:  # no process or no descriptor is free
             loggers.error.error("The restart has failed: %s; the old workers stay", error)
             return
+        self._policy.reset()
         if self.restart_ended is None:
             self._restart.enter_context(self._notifier.reloading())
             self.restart_ended = asyncio.get_running_loop().create_future()
