@@ -1,6 +1,7 @@
 """The supervisor of workers that the test plays: unknown process ids, ends, pauses."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -156,3 +157,46 @@ async def test_a_restart_does_not_wait_for_the_pause_after_failures(world: World
     assert world.supervisor._may_start(2, 0, 0) == 0
     world.supervisor.restart()
     assert world.supervisor._may_start(2, 0, 0) == 2
+
+
+# -- a system that refuses another process ---------------------------------------------------------
+
+
+@pytest.fixture
+def refused(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return the world, in which no further process can be started."""
+
+    def launch(*_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(world.launcher, "launch", launch)
+    return world
+
+
+REFUSED = "the system refuses another process: Resource temporarily unavailable"
+
+
+async def test_a_restart_that_the_system_refuses_fails(refused: World) -> None:
+    supervisor = refused.supervisor
+    old = WorkerHandle(0, 0.0, 1.0, lambda: None)
+    old.state = State.READY
+    supervisor.workers.append(old)
+    supervisor.restart()
+    ended = supervisor.restart_ended
+    assert not supervisor._start()
+    assert ended is not None
+    assert ended.result() == "A worker could not start; 1 old workers stay"
+    assert refused.log.errors == [
+        f"A worker could not start: {REFUSED}",
+        "The restart has failed: A worker could not start; 1 old workers stay",
+    ]
+    assert not old.is_outdated
+
+
+async def test_a_first_start_that_the_system_refuses_ends_the_server(refused: World) -> None:
+    supervisor = refused.supervisor
+    supervisor._has_served = False
+    assert not supervisor._start()
+    assert str(supervisor._error) == REFUSED
+    assert supervisor.state == "stopping"
+    assert refused.log.errors == []

@@ -1,4 +1,4 @@
-"""The end of a process that nobody has asked for."""
+"""The end of a process that nobody has asked for, or its start that has failed."""
 
 import signal
 from dataclasses import dataclass

@@ -289,7 +289,7 @@ class Supervisor:
         if self._closing or now < self._policy.next_start:
             return 0
         if not self._launcher.is_ready:  # its process may have ended: then it starts another one
-            self._prepare_launcher(now)
+            self._prepare_launcher()
             return 0
         if missing <= 0:
             return 0
@@ -299,12 +299,11 @@ class Supervisor:
         busy = starting or self._in(State.STOPPING, outdated=True)
         return max(dead, 0 if busy else 1)
 
-    def _prepare_launcher(self, now: float) -> None:
+    def _prepare_launcher(self) -> None:
         try:
             self._launcher.prepare()
         except OSError as error:  # no process or no descriptor is free
-            self._policy.worker_ended(now, 0.0)
-            loggers.error.error("The process of --preload cannot be started: %s", error)
+            self._judge(_refused_start("The process of --preload", error))
 
     def _complete(self) -> None:
         """Note that all workers serve, and are those that should."""
@@ -344,8 +343,7 @@ class Supervisor:
             worker.start(self._launcher, lambda stacks: self._assignment(row, stacks))
         except OSError as error:  # no process or no descriptor is free
             self._board.clear(row)
-            self._policy.worker_ended(now, 0.0)
-            loggers.error.error("A worker cannot be started: %s", error)
+            self._judge(_refused_start("A worker", error))
             return False
         self.workers.append(worker)
         return True
@@ -521,6 +519,11 @@ class Supervisor:
             worker.kill()
             if worker.pid is None:
                 worker.abandon()
+
+
+def _refused_start(name: str, error: OSError) -> ProcessEnd:
+    reason = f"the system refuses another process: {error.strerror}"
+    return ProcessEnd(name, StartupFailed(reason), None, None)
 
 
 def _ended_children(pids: Iterable[int]) -> Iterator[tuple[int, int]]:
