@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.harness.log import capture_log
 from tests.harness.waiting import turns, until
 from wsgate.config import Config
 from wsgate.errors import ConfigError, StartupFailed
@@ -119,6 +120,16 @@ async def test_the_end_of_a_process_that_was_ready(world: World) -> None:
     await world.start()
 
 
+async def test_a_slow_start_is_a_line_in_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "SLOW_START", 0.0)
+    with capture_log() as log:
+        world.launcher.renew()
+        await until(lambda: log.warnings)
+    assert log.warnings == ["The process of --preload has been starting for 0 s"]
+
+
 async def test_a_newer_process_takes_the_place_of_the_old_one(world: World) -> None:
     old = await world.start()
     new = await world.start()
@@ -171,8 +182,28 @@ async def test_all_are_killed_at_the_end(world: World) -> None:
     assert world.ends() == []
     world.launcher.kill()
     assert len(world.killed) == 4, "they have ended: their ids may be those of others"
-    with pytest.raises(ProcessLookupError):
-        world.launcher.launch(cast("Any", None), 0, cast("Any", None))
+
+
+async def test_a_process_that_ends_as_soon_as_it_is_ready(world: World) -> None:
+    world.launcher.prepare()
+    process = world.processes[0]
+    process.write(ready=[])
+    world.end(process, -9)  # before the line is read
+    await until(lambda: world.launcher.has_ended)
+    assert not world.launcher.is_ready
+    assert world.ends() == ["The process of --preload was ended by SIGKILL"]
+
+
+async def test_an_order_to_a_process_that_has_just_ended(world: World) -> None:
+    process = await world.start()
+    process.channel.close()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            world.launcher.launch(ours, ours.fileno(), cast("Any", None))
+        assert theirs.recv(1) == b"", "nobody has the worker's end"
+    world.end(process, -9)
+    assert world.ends() == ["The process of --preload was ended by SIGKILL"]
 
 
 async def test_the_end_of_any_other_process(world: World) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from wsgate import loggers
 from wsgate.errors import ConfigError, WsgateError
 from wsgate.process import assignment as assignments
 from wsgate.process.assignment import Assignment
@@ -22,6 +23,7 @@ from wsgate.process.spawn import spawn
 if TYPE_CHECKING:
     import subprocess
 
+SLOW_START = 30.0  # seconds after which the log says that a process still starts
 _PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
 
 
@@ -183,9 +185,8 @@ class ForkLauncher:
         stacks: int,
         assignment: Assignment,  # noqa: ARG002  # the worker reads it itself
     ) -> "subprocess.Popen[bytes] | None":
-        """Have a worker forked. Raises OSError if the process to fork from has just ended."""
-        if self._current is None:
-            raise ProcessLookupError("the process of --preload has ended")
+        """Have a worker forked."""
+        assert self._current is not None  # it is ready
         self._current.fork(channel, stacks)
         return None
 
@@ -193,7 +194,7 @@ class ForkLauncher:
         """Note that a process has ended, which may be one to fork from."""
         for preloader in self._all():
             if preloader.pid == pid:
-                preloader.ended(status)
+                preloader.record_end(status)
                 if preloader is self._current:
                     self._ends.append(preloader.end())
                     self._current = None
@@ -255,6 +256,7 @@ class _Preloader:
             self._sock.sendall(packed)
         self._loop = asyncio.get_running_loop()
         self._listening = self._loop.create_task(self._listen(reading))
+        self._slow = self._loop.call_later(SLOW_START, self._warn)
         self._closing: asyncio.Task[None] | None = None
 
     async def _listen(self, sock: socket.socket) -> None:
@@ -265,10 +267,15 @@ class _Preloader:
         finally:
             channel.close()
 
+    def _warn(self) -> None:
+        text = "The process of --preload has been starting for %.0f s"
+        loggers.error.warning(text, SLOW_START)
+
     def _take(self, line: Line) -> None:
+        self._slow.cancel()
         if "failed" in line:
             self.failure = failure_of(line)
-        elif "ready" in line:
+        elif "ready" in line and self.status is None:  # else it has ended already
             self.is_ready, self.ready_at = True, self._loop.time()
         self._on_change(self)
 
@@ -278,8 +285,9 @@ class _Preloader:
         return ProcessEnd("The process of --preload", self.failure, self.status, served)
 
     def fork(self, channel: socket.socket, stacks: int) -> None:
-        """Have a worker forked, with these descriptors."""
-        socket.send_fds(self._sock, [ORDER], [channel.fileno(), stacks])
+        """Have a worker forked, with these descriptors. Nothing happens if it has just ended."""
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._sock, [ORDER], [channel.fileno(), stacks])
 
     def kill(self) -> None:
         """End it at once, also if it is stopped. Safe in a signal handler."""
@@ -287,10 +295,11 @@ class _Preloader:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
-    def ended(self, status: int) -> None:
+    def record_end(self, status: int) -> None:
         """Record that the process has ended and was reaped."""
         self.status = status
         self._process.returncode = status  # else it warns that the process still runs
+        self._slow.cancel()
         self._closing = self._loop.create_task(self._close())
 
     async def _close(self) -> None:

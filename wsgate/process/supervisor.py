@@ -23,7 +23,7 @@ from wsgate.observe import log_files
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
-from wsgate.process.launchers import ForkLauncher, Launcher, SpawnLauncher
+from wsgate.process.launchers import SLOW_START, ForkLauncher, Launcher, SpawnLauncher
 from wsgate.process.process_end import ProcessEnd
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
@@ -35,7 +35,6 @@ from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
 
 _CHECK_INTERVAL = 0.25  # seconds between two checks of the health of the workers
-_SLOW_START = 30.0  # seconds after which the log says what a worker does instead of starting
 _FORK_TIMEOUT = 30.0  # seconds for a worker to be forked, and to report its process id
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
@@ -498,7 +497,7 @@ class Supervisor:
 
     def _check_start(self, worker: WorkerHandle, now: float) -> None:
         seconds = now - worker.changed_at
-        if seconds >= _SLOW_START and worker.stack_asked_at is None:
+        if seconds >= SLOW_START and worker.stack_asked_at is None:
             loggers.error.warning("%s has been starting for %.0f s", worker, seconds)
             worker.ask_for_stack(now)
 
