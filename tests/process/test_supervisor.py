@@ -80,12 +80,13 @@ async def test_a_worker_that_is_not_forked_is_waited_for_no_longer(world: World)
     one, two = world.start(), world.start()
     now = asyncio.get_running_loop().time()
     await until(lambda: one._channel is not None and two._channel is not None)
+    world.supervisor._check_start(one, now + 31)  # it has no stack yet
     world.supervisor._check_forks(now + 29)
     assert world.launcher.killed == 0
     world.supervisor._check_forks(now + 31)
     assert world.launcher.killed == 1
     await world.ended()
-    assert world.log.errors == [
+    assert world.log.problems == [
         "The process of --preload has not forked a worker for 30 s: it is killed"
     ]
     assert world.supervisor._policy.failures == 0, "its own end counts, once"
@@ -191,6 +192,24 @@ async def test_a_restart_that_the_system_refuses_fails(refused: World) -> None:
         "The restart has failed: A worker could not start; 1 old workers stay",
     ]
     assert not old.is_outdated
+
+
+async def test_a_restart_without_a_process_of_preload_fails(
+    refused: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = refused.supervisor
+    old = WorkerHandle(0, 0.0, 1.0, lambda: None)
+    old.state = State.READY
+    supervisor.workers.append(old)
+    supervisor.restart()
+    first = supervisor.restart_ended
+    monkeypatch.setattr(refused.launcher, "renew", refused.launcher.launch)
+    supervisor.restart()
+    assert first is not None
+    assert first.result() == "The process of --preload could not start; 1 old workers stay"
+    assert supervisor.restart_ended is None
+    assert not old.is_outdated
+    assert refused.log.errors[0] == f"The process of --preload could not start: {REFUSED}"
 
 
 async def test_a_first_start_that_the_system_refuses_ends_the_server(refused: World) -> None:

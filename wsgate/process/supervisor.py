@@ -189,11 +189,6 @@ class Supervisor:
             self._replace_all()
 
     def _replace_all(self) -> None:
-        try:
-            self._launcher.renew()
-        except OSError as error:  # no process or no descriptor is free
-            loggers.error.error("The restart has failed: %s; the old workers stay", error)
-            return
         self._policy.reset()
         if self.restart_ended is None:
             self._restart.enter_context(self._notifier.reloading())
@@ -202,6 +197,7 @@ class Supervisor:
             worker.is_outdated = True
             if worker.state is State.STARTING:
                 worker.stop()
+        self._start_preloader(self._launcher.renew)
         self._changed.set()
 
     def scale(self, target: int) -> None:
@@ -288,7 +284,7 @@ class Supervisor:
         if self._closing or now < self._policy.next_start:
             return 0
         if not self._launcher.is_ready:  # its process may have ended: then it starts another one
-            self._prepare_launcher()
+            self._start_preloader(self._launcher.prepare)
             return 0
         if missing <= 0:
             return 0
@@ -298,9 +294,9 @@ class Supervisor:
         busy = starting or self._in(State.STOPPING, outdated=True)
         return max(dead, 0 if busy else 1)
 
-    def _prepare_launcher(self) -> None:
+    def _start_preloader(self, start: Callable[[], None]) -> None:
         try:
-            self._launcher.prepare()
+            start()
         except OSError as error:  # no process or no descriptor is free
             self._judge(_refused_start("The process of --preload", error))
 
@@ -461,7 +457,8 @@ class Supervisor:
             else:
                 self._check_start(worker, now)
             worker.log_stack()
-        self._check_forks(now)
+        if not was_late:
+            self._check_forks(now)
 
     def _check_beat(self, worker: WorkerHandle, now: float) -> None:
         # A loop in which all clients leave at once does not beat for a while, and yet it runs.
@@ -497,7 +494,7 @@ class Supervisor:
 
     def _check_start(self, worker: WorkerHandle, now: float) -> None:
         seconds = now - worker.changed_at
-        if seconds >= SLOW_START and worker.stack_asked_at is None:
+        if seconds >= SLOW_START and worker.stack_asked_at is None and worker.pid is not None:
             loggers.error.warning("%s has been starting for %.0f s", worker, seconds)
             worker.ask_for_stack(now)
 
