@@ -274,7 +274,9 @@ def _start(
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 pass_fds=fds,
-                start_new_session=True,
+                # Not a session of its own: the kernel may share the processors evenly among
+                # sessions (sched_autogroup), and not among processes.
+                process_group=0,
             )
     except FileNotFoundError:
         raise Failed("is not installed") from None

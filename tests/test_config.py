@@ -92,6 +92,11 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ws_deflate_threshold": 1_024,
         "ws_deflate_context_takeover": False,
         "ws_deflate_window_bits": 15,
+        "topics_rule": (),
+        "topics_max": 1_000_000,
+        "topics_max_per_connection": 1000,
+        "topics_history_max_bytes": 268_435_456,
+        "topics_max_outlet": 1_048_576,
     }
 
 
@@ -176,6 +181,10 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
     "ws_close_timeout": ([TINY, math.inf], [(0, POSITIVE), (math.nan, POSITIVE)]),
     "ws_deflate_threshold": ([0], [(-1, NOT_NEGATIVE)]),
     "ws_deflate_window_bits": ([9, 15], [(8, "9 to 15"), (16, "9 to 15")]),
+    "topics_max": ([1], [(0, POSITIVE)]),
+    "topics_max_per_connection": ([1], [(0, POSITIVE)]),
+    "topics_history_max_bytes": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    "topics_max_outlet": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
 }
 
 
@@ -235,13 +244,14 @@ def test_another_choice_names_its_option(name: str, value: Any) -> None:
         ("Debug", "debug"),
         *((getattr(logging, level.upper()), level) for level in CHOICES["log_level"][:-1]),
         (5, "trace"),
+        (logging.NOTSET, None),
     ],
 )
 def test_a_level_is_taken_as_logging_and_uvicorn_take_it(level: Any, name: str | None) -> None:
     assert Config(log_level=level).log_level == name
 
 
-@pytest.mark.parametrize("level", [0, 6, 11, "loud", "WARN"])
+@pytest.mark.parametrize("level", [False, 6, 11, "loud", "WARN"])
 def test_another_level_is_refused(level: Any) -> None:
     with pytest.raises(ConfigError, match=r"^--log-level must be one of critical, error, warning"):
         Config(log_level=level)
@@ -320,9 +330,11 @@ class BytesPath:
 OF_NONE = {
     **{one.name: () for one in SETTINGS if one.repeated},
     "headers": (),
+    "loop": "none",
     "timeout_graceful_shutdown": math.inf,
     "ws_ping_interval": 0.0,
     "ws_ping_timeout": math.inf,
+    "ws": "none",
 }
 
 OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
@@ -585,6 +597,12 @@ def test_a_name_unlike_any_other_is_only_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         config_of(tea=True)
     assert str(raised.value) == "there is no setting tea"
+
+
+@pytest.mark.parametrize("app", ["main:app", print])
+def test_an_app_says_where_it_belongs(app: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^the app is the first argument of wsgate\.run\(\), "):
+        Config(app, port=0)  # type: ignore[call-arg]  # as in uvicorn
 
 
 @pytest.mark.parametrize("name", [one.name for one in PROGRAM_SETTINGS])

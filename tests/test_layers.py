@@ -43,13 +43,15 @@ ALLOWED: dict[str, set[str]] = {
     "tls": {"config"},
     # It publishes by way of a small interface, and knows no connection.
     "topics": {"ws"},
+    # They carry publications, and know neither sockets of clients nor their protocols.
+    "brokers": {"topics", "loggers"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
     # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
     "static": {"fields", "observe"},
     "server": {
         *("fields", "http", "ws", "asgi", "tls", "topics", "observe", "config", "proxies"),
-        "static",
+        *("static", "brokers"),
         *("loggers", "diagnosis", "threads"),
     },
     "process": {

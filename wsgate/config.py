@@ -52,6 +52,7 @@ HANDSHAKE = "WebSocket handshake"
 MESSAGES = "WebSocket messages"
 LIVENESS = "WebSocket keepalive and timeouts"
 COMPRESSION = "WebSocket compression"
+TOPICS = "Topics"
 
 _ROOT_PATH = Bound(
     "/like/this, or empty", lambda root: not root or (root[0] == "/" and root[-1] != "/")
@@ -79,11 +80,16 @@ _TLS_VERSION = Bound(
 
 
 def _level_name(level: object) -> object:
-    """Return the name of a level of `logging`, which may be a number or in upper case."""
+    """Return the name of a level of `logging`, which may be a number or in upper case.
+
+    NOTSET leaves the decision to others, as None does.
+    """
     if isinstance(level, str):
         return level.lower()
+    if not isinstance(level, int) or isinstance(level, bool):
+        return level
     names = {number: name for name, number in _LEVELS.items()}
-    return names.get(level, level) if isinstance(level, int) else level
+    return None if level == logging.NOTSET else names.get(level, level)
 
 
 _LEVELS = {
@@ -108,6 +114,10 @@ def _empty_for_none(value: object) -> object:
     return () if value is None else value
 
 
+def _none_by_name(value: object) -> object:
+    return "none" if value is None else value
+
+
 # The settings of a program that are no settings of its server.
 _ELSEWHERE = {
     "app": "the app is the first argument of wsgate.run(), wsgate.serve() and wsgate.Server()",
@@ -119,7 +129,7 @@ _ELSEWHERE = {
 }
 
 
-@refuse_names(_ELSEWHERE)
+@refuse_names(_ELSEWHERE, unnamed=_ELSEWHERE["app"])
 @accept_answered(ProgramOnly)
 @accept_answered(Answers)
 @accept_aliases
@@ -336,6 +346,7 @@ class Config:
         help="Event loop that the command and `run()` start. `auto` is uvloop if it is installed, "
         "otherwise asyncio; `none` is asyncio.",
         instead="wsgate takes no factory of yours; in your own event loop, await wsgate.serve(...)",
+        normalize=_none_by_name,
     )
     http: Http = setting(
         "auto",
@@ -352,6 +363,7 @@ class Config:
         "answers a handshake as a plain request; all other values are names of uvicorn's for the "
         "same thing: the one implementation of wsgate.",
         instead="wsgate has one implementation of WebSockets, and takes none of your own",
+        normalize=_none_by_name,
     )
 
     # -- logging -------------------------------------------------------------------------------
@@ -699,6 +711,52 @@ class Config:
         unit="bits",
         minimum=9,
         maximum=15,
+    )
+
+    # -- topics --------------------------------------------------------------------------------
+
+    topics_rule: Sequence[str] = setting(
+        (),
+        group=TOPICS,
+        help="Rules of the topics whose name matches a pattern, such as "
+        "`room:* history=100 history_seconds=300 slow=close`. The last rule that matches counts; "
+        "those of `topics.configure` come after these. May be given several times.",
+        default_text="no history; messages for slow subscribers are dropped",
+        repeated=True,
+    )
+    topics_max: int = setting(
+        1_000_000,
+        group=TOPICS,
+        help="Topics of one worker that have subscribers. One more is refused with LimitReached.",
+        unit="topics",
+        above=0,
+    )
+    topics_max_per_connection: int = setting(
+        1000,
+        group=TOPICS,
+        help="Topics that one WebSocket may subscribe. One more is refused with LimitReached.",
+        unit="topics",
+        above=0,
+    )
+    topics_history_max_bytes: int = setting(
+        256 * MIB,
+        group=TOPICS,
+        help="Messages that all histories together may hold. The oldest are dropped first, of "
+        "whichever topic. A larger message is refused with LimitReached.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
+    )
+    topics_max_outlet: int = setting(
+        MIB,
+        group=TOPICS,
+        help="Published messages that may wait for one WebSocket while its client reads too "
+        "slowly, besides what its write buffer holds. For more, the rule `slow` of the topic "
+        "decides: close with 1013, drop, or keep the latest. A listener of the app has the same "
+        "limit.",
+        unit="bytes",
+        above=0,
+        maximum=_MAX_SIZE,
     )
 
     def __post_init__(self) -> None:

@@ -65,6 +65,7 @@ class LifespanScope(TypedDict):
     type: Literal["lifespan"]
     asgi: Versions
     state: dict[str, Any]
+    extensions: dict[str, dict[object, object]]
 
 
 class HTTPRequestEvent(TypedDict):

@@ -166,11 +166,12 @@ def test_extensions_are_not_shared() -> None:
 
 def test_the_scope_of_a_lifespan_holds_the_state_itself() -> None:
     state: dict[str, Any] = {}
-    scope = lifespan_scope(state)
+    scope = lifespan_scope(state, {"an extension": {}})
     assert scope == {
         "type": "lifespan",
         "asgi": {"version": "3.0", "spec_version": "2.0"},
         "state": {},
+        "extensions": {"an extension": {}},
     }
     scope["state"]["db"] = 1
     assert state == {"db": 1}

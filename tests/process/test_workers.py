@@ -125,7 +125,7 @@ async def test_a_first_start_that_fails_ends_the_server(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--workers", "0"), "--workers must be a number from 1 to 64, or auto"),
+        (("--workers", "65"), "--workers must be a number from 1 to 64, or auto"),
         (("--workers", "many"), "--workers must be a number from 1 to 64, or auto"),
         (("--workers", "4", "--reload"), "--reload and --workers cannot be used together"),
     ],

@@ -17,6 +17,7 @@ EXTENSIONS: dict[str, Any] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
+    "wsgate.topics": {},
 }
 
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")

@@ -24,10 +24,13 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
 
 
+EXTENSIONS: dict[str, dict[Any, Any]] = {"an extension": {"with": "a value"}}
+
+
 def lifespan(
     app: App, mode: Literal["auto", "on", "off"] = "auto", state: dict[str, Any] | None = None
 ) -> Lifespan:
-    return Lifespan(app, mode, {} if state is None else state)
+    return Lifespan(app, mode, {} if state is None else state, EXTENSIONS)
 
 
 async def within_reason(work: Coroutine[Any, Any, None]) -> None:
@@ -77,6 +80,7 @@ async def test_startup_and_shutdown(caplog: pytest.LogCaptureFixture) -> None:
         "type": "lifespan",
         "asgi": {"version": "3.0", "spec_version": "2.0"},
         "state": state,
+        "extensions": EXTENSIONS,
     }
     assert app.scope["state"] is state
     await within_reason(life.stop(5.0))

@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 
 from tests.harness.app import close, text
-from tests.harness.memory import Peer, opened, peer
+from tests.harness.memory import Peer, opened
 from tests.harness.waiting import turns, until
 from wsgate.errors import ClientDisconnected, InvalidMessage
 from wsgate.server.websocket import WebSocket
-from wsgate.topics.outlet import OutletLimits, Policy, Sender
-from wsgate.ws.encoded import Encoded
+from wsgate.topics.outlet import MIN_COUNTED
+from wsgate.topics.publication import Publication
+from wsgate.topics.rules import Slow
 from wsgate.ws.frames.fast_codec import FastCodec
 
 LARGE = "x" * 100_000  # above the mark of the write buffer
-LIMITS = OutletLimits(max_messages=3)
+
+
+def publish(websocket: WebSocket, data: str | bytes, slow: Slow = Slow.CLOSE) -> tuple[int, bool]:
+    return websocket.publish(Publication("room", data), slow)
 
 
 def websocket_of(ws: Peer) -> WebSocket:
@@ -48,9 +52,9 @@ async def resume(ws: Peer) -> list[str]:
 async def test_a_published_message_is_sent_at_once() -> None:
     async with opened() as ws:
         websocket = websocket_of(ws)
-        websocket.publish(Encoded("one"), LIMITS)
+        publish(websocket, "one")
         await ws.call.send(text("two"))
-        websocket.publish(Encoded("three"), LIMITS)
+        publish(websocket, "three")
         assert await ws.read_texts(3) == ["one", "two", "three"]
         assert websocket.sent_messages == 3
 
@@ -58,16 +62,16 @@ async def test_a_published_message_is_sent_at_once() -> None:
 async def test_messages_leave_in_the_order_in_which_they_were_given() -> None:
     async with opened() as ws:
         websocket = await stall(ws)
-        websocket.publish(Encoded("one"), LIMITS)
+        publish(websocket, "one")
         second = ws.call.start_send(text("two"))
         await turns()
-        websocket.publish(Encoded("three"), LIMITS)
+        publish(websocket, "three")
         fourth = ws.call.start_send(text("four"))
         await turns()
         assert not second.done()
         assert await resume(ws) == ["one", "two", "three", "four"]
         await asyncio.gather(second, fourth)
-        websocket.publish(Encoded("five"), LIMITS)
+        publish(websocket, "five")
         assert await ws.read_texts(1) == ["five"]
 
 
@@ -80,39 +84,42 @@ async def test_one_frame_serves_all_sockets(monkeypatch: pytest.MonkeyPatch) -> 
         return message(payload)
 
     monkeypatch.setattr(FastCodec, "message", staticmethod(counting))
-    encoded = Encoded("shared")
+    publication = Publication("room", "shared")
     async with opened() as one, opened() as other:
         for ws in (one, other):
-            sender: Sender = websocket_of(ws)
-            sender.publish(encoded, LIMITS)
+            websocket_of(ws).publish(publication, Slow.CLOSE)
         assert await one.read_texts(1) == await other.read_texts(1) == ["shared"]
     assert framed == ["shared"]
 
 
+LIMITED = {"topics_max_outlet": 3 * MIN_COUNTED}
+
+
 @pytest.mark.parametrize(
-    ("policy", "kept"),
-    [(Policy.DROP_OLDEST, ["2", "3", "4"]), (Policy.DROP_NEWEST, ["1", "2", "3"])],
+    ("slow", "kept", "dropped"), [(Slow.DROP, ["1", "2", "3"], 1), (Slow.CONFLATE, ["4"], 3)]
 )
-async def test_above_the_limits_messages_are_dropped(policy: Policy, kept: list[str]) -> None:
-    async with opened() as ws:
+async def test_above_the_limit_messages_are_dropped(
+    slow: Slow, kept: list[str], dropped: int
+) -> None:
+    async with opened(**LIMITED) as ws:
         websocket = await stall(ws)
-        limits = OutletLimits(max_messages=3, policy=policy)
-        for number in "1234":
-            websocket.publish(Encoded(number), limits)
+        outcomes = [publish(websocket, number, slow) for number in "1234"]
+        assert outcomes == [(0, False)] * 3 + [(dropped, False)]
         assert await resume(ws) == kept
-        assert websocket.dropped_messages == 1
+        assert websocket.dropped_messages == dropped
 
 
-async def test_above_the_limits_a_client_may_be_disconnected() -> None:
-    async with opened() as ws:
+async def test_above_the_limit_a_client_may_be_disconnected() -> None:
+    async with opened(**LIMITED) as ws:
         websocket = await stall(ws)
         waiting = ws.call.start_send(text("late"))
         await turns()
-        for _ in range(4):
-            websocket.publish(Encoded("x"), LIMITS)
+        outcomes = [publish(websocket, "x") for _ in range(4)]
+        assert outcomes == [(0, False)] * 3 + [(0, True)]
         assert await ws.receive_disconnect() == (1013, "slow consumer")
         with pytest.raises(ClientDisconnected):
             await waiting
+        assert publish(websocket, "after the end") == (1, False)
 
 
 async def test_a_cancelled_send_leaves_no_message() -> None:
@@ -120,7 +127,7 @@ async def test_a_cancelled_send_leaves_no_message() -> None:
         websocket = await stall(ws)
         cancelled = ws.call.start_send(text("cancelled"))
         await turns()
-        websocket.publish(Encoded("kept"), LIMITS)
+        publish(websocket, "kept")
         cancelled.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await cancelled
@@ -133,7 +140,7 @@ async def test_a_cancelled_send_leaves_no_message() -> None:
 async def test_the_end_resumes_waiting_senders(end: str, reason: str) -> None:
     async with opened() as ws:
         websocket = await stall(ws)
-        websocket.publish(Encoded("lost"), LIMITS)
+        publish(websocket, "lost")
         waiting = ws.call.start_send(text("late"))
         await turns()
         if end == "drop":
@@ -142,7 +149,7 @@ async def test_the_end_resumes_waiting_senders(end: str, reason: str) -> None:
             websocket.close(1000, "")
         with pytest.raises(ClientDisconnected, match=reason):
             await waiting
-        websocket.publish(Encoded("after the end"), LIMITS)
+        publish(websocket, "after the end")
 
 
 @pytest.mark.parametrize("way", ["app closes", "app returns", "app raises", "drain"])
@@ -151,7 +158,7 @@ async def test_what_was_published_is_sent_before_our_close(way: str) -> None:
         websocket = await stall(ws)
         late = ws.call.start_send(text("late"))
         await turns()
-        websocket.publish(Encoded("published"), LIMITS)
+        publish(websocket, "published")
         if way == "app closes":
             await ws.call.send(close(4001))
         elif way == "drain":
@@ -182,7 +189,7 @@ async def test_a_message_that_cannot_be_framed_does_not_keep_the_others(
         monkeypatch.setattr(FastCodec, "message", staticmethod(failing))
         bad = ws.call.start_send(text("bad"))
         await turns()
-        websocket.publish(Encoded("bad too"), LIMITS)
+        publish(websocket, "bad too")
         good = ws.call.start_send(text("good"))
         await turns()
         assert await resume(ws) == ["good"]
@@ -207,23 +214,11 @@ async def test_a_sender_that_is_cancelled_as_its_message_leaves_disturbs_no_one(
         assert (await ws.read_texts(3))[1:] == ["sent", "after"]
 
 
-async def test_nothing_is_published_before_the_app_accepts() -> None:
-    async with peer() as ws:
-        await ws.request()
-        websocket = websocket_of(ws)
-        websocket.publish(Encoded("early"), LIMITS)
-        await ws.call.accept()
-        await ws.client.until(b"\r\n\r\n")
-        websocket.publish(Encoded("on time"), LIMITS)
-        assert await ws.read_texts(1) == ["on time"]
-
-
 @pytest.mark.parametrize("is_slow", [False, True])
 async def test_a_lone_surrogate_is_refused(is_slow: bool) -> None:
     async with opened() as ws:
-        websocket = await stall(ws) if is_slow else websocket_of(ws)
-        with pytest.raises(InvalidMessage, match="surrogate"):
-            websocket.publish(Encoded("\ud800"), LIMITS)
+        if is_slow:
+            await stall(ws)
         sending: Any = ws.call.start_send(text("\ud800"))
         with pytest.raises(InvalidMessage, match="surrogate"):
             await sending

@@ -141,6 +141,12 @@ def test_a_configured_server_header_replaces_ours() -> None:
     assert headers(headers=[("Server", "mine")]) == [(b"server", b"mine")]
 
 
+def test_a_configured_date_header_replaces_ours() -> None:
+    date = ("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
+    made = context(headers=[date]).default_headers
+    assert made == [SERVER, (b"date", date[1].encode())]
+
+
 def test_the_configured_server_header_stays_if_ours_is_off() -> None:
     only = [("server", "mine"), ("x", "y")]
     assert headers(headers=only, server_header=False) == [(b"server", b"mine"), (b"x", b"y")]

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
-Extensions = dict[str, dict[str, Any]]
+Extensions = dict[str, dict[Any, Any]]
 _WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
 
@@ -124,10 +124,11 @@ def _connection_scope(
     }
 
 
-def lifespan_scope(state: dict[str, Any]) -> LifespanScope:
+def lifespan_scope(state: dict[str, Any], extensions: Extensions) -> LifespanScope:
     """Return the lifespan scope. state: filled by the app, then copied into every other scope."""
     return {
         "type": "lifespan",
         "asgi": {"version": "3.0", "spec_version": "2.0"},
         "state": state,
+        "extensions": extensions,
     }

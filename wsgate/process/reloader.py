@@ -20,6 +20,7 @@ from wsgate.supervision import Supervision
 
 _INCLUDED = ("*.py",)
 _EXCLUDED = (".*", "*.py[cod]", "*.sw?", "*~")
+_WILDCARDS = frozenset("*?[")  # a pattern without these names a file, such as .env
 _STEP = 50  # milliseconds without a further change after which the changes are reported
 _SHOWN = 3  # names of changed files in the log
 
@@ -118,8 +119,9 @@ class WatchedFiles:
         self.folders = [_folder(path) for path in settings.reload_dirs or (".",)]
         self.folders += [path for path in included if not self._contains(path)]
         self._included = (*_INCLUDED, *patterns)
-        self._left_out, excluded = _split(settings.reload_excludes)
-        self._excluded = (*(one for one in _EXCLUDED if one not in patterns), *excluded)
+        self._named = [one for one in patterns if not _WILDCARDS.intersection(one)]
+        self._left_out, self._excluded = _split(settings.reload_excludes)
+        self._excluded_by_default = [one for one in _EXCLUDED if one not in patterns]
 
     def _contains(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self.folders)
@@ -128,11 +130,22 @@ class WatchedFiles:
         """Return whether a change of this file restarts the server."""
         if any(path.is_relative_to(folder) for folder in self._left_out):
             return False
-        inside = next((f for f in self.folders if path.is_relative_to(f)), None)
-        parts = path.relative_to(inside).parts if inside is not None else (path.name,)
-        if any(fnmatch(part, pattern) for part in parts for pattern in self._excluded):
+        if self._is_excluded(path, self._excluded):
+            return False
+        if any(path.match(name) for name in self._named):
+            return True
+        if self._is_excluded(path, self._excluded_by_default):
             return False
         return any(path.match(pattern) for pattern in self._included)
+
+    def _is_excluded(self, path: Path, patterns: Sequence[str]) -> bool:
+        """Return whether a pattern fits the path, or one name in it below the watched folder."""
+        inside = next((f for f in self.folders if path.is_relative_to(f)), None)
+        parts = path.relative_to(inside).parts if inside is not None else (path.name,)
+        return any(
+            path.match(pattern) or any(fnmatch(part, pattern) for part in parts)
+            for pattern in patterns
+        )
 
 
 def _split(values: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -16,14 +16,15 @@
 #endif
 
 /* As in fast_path.py. */
-enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4 };
+enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4, MAX_FLUSHED = 1024 };
 
 /* Names that are looked up for each message: made once, and kept. */
 #define NAMES(F) \
     F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(is_pong) \
     F(message) F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
     F(put_other) F(schedule) F(write_failed) F(abort) F(find_descriptor) F(feed_other) \
-    F(give_back) F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__)
+    F(give_back) F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__) \
+    F(frame_for) F(take_share)
 
 static struct {
 #define FIELD(name) PyObject *name;
@@ -111,6 +112,7 @@ typedef struct {
     RememberedFrame recent[RECENT];
     unsigned int next; /* of `recent`, the one to replace */
     char is_scheduled;
+    char has_late;
 } WriteBatch;
 
 static PyTypeObject *write_batch_type; /* of this module, which is loaded once */
@@ -312,6 +314,40 @@ flush_or_abort(PyObject *stream)
     return -1;
 }
 
+/* How many objects ahead what a write to a connection reads is loaded: of hundreds of connections none
+ * is in the cache, and each would wait for one object after the other. */
+enum { AHEAD = 4 };
+
+/* Load what the flush of a later stream reads. */
+static void
+prefetch_streams(PyObject *streams, Py_ssize_t i)
+{
+    Py_ssize_t size = PyList_GET_SIZE(streams);
+
+    if (i + 2 * AHEAD < size)
+        __builtin_prefetch(PyList_GET_ITEM(streams, i + 2 * AHEAD));
+    if (i + AHEAD < size && PyObject_TypeCheck(PyList_GET_ITEM(streams, i + AHEAD), stream_type)) {
+        Stream *stream = (Stream *)PyList_GET_ITEM(streams, i + AHEAD);
+
+        __builtin_prefetch(stream->transport);
+        __builtin_prefetch(stream->pending);
+    }
+}
+
+/* What of the streams this iteration flushes, a new list; the reference to `streams` is taken over. */
+static PyObject *
+take_share(WriteBatch *self, PyObject *streams)
+{
+    PyObject *share = PyObject_CallMethodOneArg((PyObject *)self, names.take_share, streams);
+
+    Py_DECREF(streams);
+    if (share != NULL && !PyList_CheckExact(share)) {
+        PyErr_SetString(PyExc_TypeError, "take_share returns a list");
+        Py_CLEAR(share);
+    }
+    return share;
+}
+
 static PyObject *
 batch_flush(WriteBatch *self, PyObject *unused)
 {
@@ -324,9 +360,16 @@ batch_flush(WriteBatch *self, PyObject *unused)
     self->streams = fresh;
     self->is_scheduled = 0;
     forget_recent(self);
+    if (self->has_late || PyList_GET_SIZE(streams) > MAX_FLUSHED)
+        streams = take_share(self, streams);
+    if (streams == NULL)
+        return NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(streams); i++) {
         PyObject *stream = Py_NewRef(PyList_GET_ITEM(streams, i));
-        int failed = flush_or_abort(stream);
+        int failed;
+
+        prefetch_streams(streams, i);
+        failed = flush_or_abort(stream);
 
         Py_DECREF(stream);
         if (!failed)
@@ -395,6 +438,7 @@ batch_dealloc(WriteBatch *self)
 static PyMemberDef batch_members[] = {
     {"streams", T_OBJECT_EX, offsetof(WriteBatch, streams), READONLY, NULL},
     {"is_scheduled", T_BOOL, offsetof(WriteBatch, is_scheduled), 0, NULL},
+    {"has_late", T_BOOL, offsetof(WriteBatch, has_late), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -872,6 +916,142 @@ path_put(MessagePath *self, PyObject *message)
 {
     Sent sent = put(self, message);
     return sent == FAILED ? NULL : PyBool_FromLong(sent != LEFT);
+}
+
+/* -- one message to many WebSockets ------------------------------------------------------------ */
+
+static PyTypeObject *path_type;
+
+/* The latest frame of a message, with its encoding: nearly all sockets have the same. */
+typedef struct {
+    PyObject *encoded;
+    PyObject *encoding;
+    PyObject *frame;
+} Shared;
+
+/* The frame for a socket, a borrowed reference; NULL where its frames are its own, without an
+ * exception but the codec's. */
+static PyObject *
+shared_frame(Shared *shared, MessagePath *path)
+{
+    PyObject *codec = own(path->codec, "codec"), *encoding, *frame;
+
+    encoding = codec == NULL ? NULL : PyObject_GetAttr(codec, names.encoding);
+    if (encoding == NULL || encoding == Py_None || encoding == shared->encoding) {
+        Py_XDECREF(codec);
+        Py_XDECREF(encoding); /* `shared` has another reference */
+        return encoding == NULL || encoding == Py_None ? NULL : shared->frame;
+    }
+    frame = PyObject_CallMethodOneArg(shared->encoded, names.frame_for, codec);
+    Py_DECREF(codec);
+    if (frame == NULL || !PyBytes_CheckExact(frame)) {
+        Py_XDECREF(frame);
+        Py_DECREF(encoding);
+        return NULL;
+    }
+    Py_XSETREF(shared->encoding, encoding);
+    Py_XSETREF(shared->frame, frame);
+    return frame;
+}
+
+/* Write a message to one socket, if it can leave now as it is for others. */
+static Sent
+deliver_to(PyObject *target, Shared *shared)
+{
+    MessagePath *path = (MessagePath *)target;
+    PyObject *frame, *wire;
+    Sent sent;
+
+    if (!PyObject_TypeCheck(target, path_type) || !path->is_open ||
+        holds(path->session, names.can_send, Py_True) != 1 ||
+        holds(path->gate, names.is_shut, Py_False) != 1)
+        return PyErr_Occurred() ? FAILED : LEFT;
+    frame = shared_frame(shared, path);
+    if (frame == NULL)
+        return PyErr_Occurred() ? FAILED : LEFT;
+    wire = own(path->wire, "wire");
+    Py_INCREF(frame); /* what the write calls may deliver, too */
+    sent = wire == NULL ? FAILED : write_frame(wire, frame);
+    Py_XDECREF(wire);
+    if (sent != FAILED) {
+        path->sent_messages++;
+        path->sent_bytes += PyBytes_GET_SIZE(frame);
+    }
+    Py_DECREF(frame);
+    return sent;
+}
+
+/* Hand a socket to the caller's function; an error of the write is no reason to stop. */
+static int
+deliver_slowly(PyObject *slowly, PyObject *target, Sent sent)
+{
+    PyObject *done;
+
+    if (sent == FAILED && !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Clear(); /* the function meets it again, and reports it */
+    done = PyObject_CallOneArg(slowly, target);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Load what the delivery to a later socket reads. */
+static void
+prefetch_ahead(PyObject *targets, Py_ssize_t i)
+{
+    Py_ssize_t size = PyList_GET_SIZE(targets);
+
+    if (i + 2 * AHEAD < size) {
+        char *path = (char *)PyList_GET_ITEM(targets, i + 2 * AHEAD);
+
+        __builtin_prefetch(path);
+        __builtin_prefetch(path + 64);
+    }
+    if (i + AHEAD < size && PyObject_TypeCheck(PyList_GET_ITEM(targets, i + AHEAD), path_type))
+        prefetch((MessagePath *)PyList_GET_ITEM(targets, i + AHEAD));
+}
+
+static PyObject *
+deliver_all(PyObject *targets, PyObject *excluded, PyObject *slowly, Shared *shared)
+{
+    Py_ssize_t count = 0;
+
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(targets); i++) {
+        PyObject *target = Py_NewRef(PyList_GET_ITEM(targets, i));
+        int failed = 0;
+
+        prefetch_ahead(targets, i);
+        if (target != excluded) {
+            Sent sent = deliver_to(target, shared);
+
+            if (sent == FAILED || sent == LEFT)
+                failed = deliver_slowly(slowly, target, sent);
+            else
+                count++;
+        }
+        Py_DECREF(target);
+        if (failed)
+            return NULL;
+    }
+    return PyLong_FromSsize_t(count);
+}
+
+static PyObject *
+deliver(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Shared shared = {NULL, NULL, NULL};
+    PyObject *delivered;
+
+    (void)module;
+    if (count != 4 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "deliver(targets: list, encoded, excluded, slowly)");
+        return NULL;
+    }
+    shared.encoded = args[1];
+    delivered = deliver_all(args[0], args[2], args[3], &shared);
+    Py_XDECREF(shared.encoding);
+    Py_XDECREF(shared.frame);
+    return delivered;
 }
 
 /* -- what the app awaits ----------------------------------------------------------------------- */
@@ -1374,7 +1554,7 @@ typedef struct {
     char is_send;
 } Method;
 
-static PyTypeObject *method_type, *path_type;
+static PyTypeObject *method_type;
 
 static PyObject *
 method_call(Method *self, PyObject *const *args, size_t flags, PyObject *keywords)
@@ -1615,11 +1795,17 @@ static PyModuleDef_Slot slots[] = {
     {0, NULL},
 };
 
+static PyMethodDef functions[] = {
+    {"deliver", (PyCFunction)(void (*)(void))deliver, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "wsgate.server._fast_path",
     .m_doc = "What fast_path.py does, compiled.",
     .m_size = 0,
+    .m_methods = functions,
     .m_slots = slots,
 };
 

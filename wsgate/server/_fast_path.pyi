@@ -1,6 +1,13 @@
 # What these do is documented in fast_path.py.
-from wsgate.server.fast_path import PlainMessagePath, PlainStream, PlainWriteBatch
+from collections.abc import Callable
+
+from wsgate.server.fast_path import Path, PlainMessagePath, PlainStream, PlainWriteBatch
+from wsgate.ws.encoded import Encoded
 
 class Stream(PlainStream): ...
 class WriteBatch(PlainWriteBatch): ...
 class MessagePath(PlainMessagePath): ...
+
+def deliver(
+    targets: list[Path], encoded: Encoded, excluded: object, slowly: Callable[[Path], object]
+) -> int: ...

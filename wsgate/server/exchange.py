@@ -22,6 +22,7 @@ from wsgate.server import app_call
 from wsgate.server.backpressure import SendOrder, Waiters
 from wsgate.server.connection_info import ConnectionInfo, Kind
 from wsgate.server.open_file import FileTruncated, OpenFile
+from wsgate.topics.interface import EXTENSION
 from wsgate.types import HTTPEvent, Message
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Exchange:
         """Call the app."""
         worker = self._worker
         scope = http_scope(self._request, self._peer, worker.mount)
+        scope["extensions"][EXTENSION] = worker.topics.extension(self)
         app_call.start(worker, scope, self, worker.exchanges)
 
     def answer(self, refused: RequestRefused) -> None:
@@ -250,6 +252,7 @@ class Exchange:
     def lost(self) -> None:
         """Notify the app that its client has disconnected."""
         self._has_left = True
+        self._worker.topics.leave(self)
         self.wake_receivers()
 
     def end_slow_body(self) -> None:
@@ -291,6 +294,7 @@ class Exchange:
         """
         if type(self._peer) is ForwardedPeer:
             self._worker.admission.leave_request(self._peer.client)
+        self._worker.topics.leave(self)
         left = self._has_left or self._wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from wsgate.asgi.websocket import common_payload
 from wsgate.types import Message
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wsgate.server.backpressure import Gate
     from wsgate.server.receive_queue import ReceiveQueue
     from wsgate.server.wire import Driver, Wire
+    from wsgate.ws.encoded import Encoded
     from wsgate.ws.frames.codec import FrameCodec
     from wsgate.ws.session import Session
 
@@ -32,6 +33,7 @@ MAX_DELAYED = 65_536
 # WebSocket without messages is one.
 FIRST_WRITE, UNKNOWN, NONE = -3, -2, -1
 RECENT = 4  # payloads of one loop iteration whose frames are remembered
+MAX_FLUSHED = 1024  # connections that one loop iteration flushes; the others follow in the next
 
 
 class PlainStream:
@@ -114,20 +116,22 @@ class PlainStream:
 class PlainWriteBatch:
     """What all connections of a worker write and encode during one loop iteration.
 
-    streams: the connections with pending bytes. is_scheduled: the loop will call `flush`.
+    streams: the connections with pending bytes. is_scheduled: the loop will call `flush`. has_late:
+    earlier iterations have left connections to be flushed.
     """
 
-    __slots__ = ("_recent", "is_scheduled", "streams")
+    __slots__ = ("_recent", "has_late", "is_scheduled", "streams")
 
     streams: list[PlainStream]
     is_scheduled: bool
+    has_late: bool
     _recent: list[tuple[str | bytes, object, bytes]]
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
         """Create an empty batch."""
         self = super().__new__(cls)
         self.streams = []
-        self.is_scheduled = False
+        self.is_scheduled = self.has_late = False
         self._recent = []
         return self
 
@@ -176,9 +180,15 @@ class PlainWriteBatch:
         streams, self.streams = self.streams, []
         self._recent = []
         self.is_scheduled = False
+        if self.has_late or len(streams) > MAX_FLUSHED:
+            streams = self.take_share(streams)
         failures = [failure for stream in streams if (failure := _flush_or_abort(stream))]
         if failures:
             raise failures[0]
+
+    def take_share(self, streams: list[PlainStream]) -> list[PlainStream]:
+        """Return what this iteration flushes of these and of the late ones; keep the others."""
+        raise NotImplementedError
 
     def put_other(self, stream: PlainStream, data: bytes) -> bool:
         """Send bytes in the less common cases; returns False if the transport is broken."""
@@ -425,3 +435,47 @@ class PlainMessagePath:
     async def wait_for_reader(self) -> None:
         """Wait until the client has read enough, or will read nothing more."""
         raise NotImplementedError
+
+
+Path = TypeVar("Path", bound=PlainMessagePath)
+
+
+def deliver(
+    targets: list[Path], encoded: "Encoded", excluded: object, slowly: Callable[[Path], object]
+) -> int:
+    """Send one message to many WebSockets.
+
+    Args:
+        targets: The WebSockets.
+        encoded: The message.
+        excluded: One of them that does not get it.
+        slowly: Called with each one to which it cannot be written now, or not as it is for others.
+
+    Returns:
+        To how many it was written.
+    """
+    count = 0
+    for path in targets:
+        if path is excluded:
+            continue
+        try:
+            is_sent = _deliver_to(path, encoded)
+        except Exception:  # noqa: BLE001  # the function meets it again, and reports it
+            is_sent = False
+        if is_sent:
+            count += 1
+        else:
+            slowly(path)
+    return count
+
+
+def _deliver_to(path: PlainMessagePath, encoded: "Encoded") -> bool:
+    if not path.is_open or not path.session.can_send or path.gate.is_shut:
+        return False
+    if path.codec.encoding is None:
+        return False
+    frame = encoded.frame_for(path.codec)
+    path.wire.write(frame)
+    path.sent_messages += 1
+    path.sent_bytes += len(frame)
+    return True

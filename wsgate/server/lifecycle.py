@@ -17,6 +17,7 @@ from wsgate.server.lifespan import Lifespan
 from wsgate.server.listener import ACCEPT_ITERATIONS, Listener
 from wsgate.server.watchdog import Watchdog
 from wsgate.server.worker import Worker
+from wsgate.topics.interface import EXTENSION
 
 DRAIN_STEP = 0.02  # seconds between two groups of WebSockets that a drain closes
 CANCEL_TIMEOUT = 1.0  # seconds for cancelled calls and their clients; for aborted transports
@@ -46,7 +47,12 @@ class Lifecycle:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.listeners: list[Listener] = []
-        self._lifespan = Lifespan(worker.app, worker.config.lifespan, worker.state)
+        self._lifespan = Lifespan(
+            worker.app,
+            worker.config.lifespan,
+            worker.state,
+            {EXTENSION: worker.topics.extension(None)},
+        )
         self._watchdog = Watchdog()
         self._balance = Balance(worker, self.listeners)
         self._timer: asyncio.TimerHandle | None = None
@@ -76,6 +82,7 @@ class Lifecycle:
         if worker.certificates is not None:
             worker.certificates.load()
             worker.deadlines.schedule(worker.certificates, worker.clock())
+        await worker.topics.start()
         await self._lifespan.start()
         if self._lifespan.variables is not None:
             worker.inherit(self._lifespan.variables)
@@ -103,6 +110,7 @@ class Lifecycle:
     async def abandon(self) -> None:
         """Shut the app down after a failed start."""
         await self._lifespan.stop(self._app_timeout)
+        await self.worker.topics.stop()
 
     def _tick(self) -> None:
         pause = TICK
@@ -150,7 +158,9 @@ class Lifecycle:
         if not await self._wait_until_idle(worker.config.timeout_graceful_shutdown):
             await self._cancel_rest()
         self._stop_ticking()
+        worker.topics.end_listeners()
         await self._lifespan.stop(self._app_timeout)
+        await worker.topics.stop()
         self._notify(ServerStopped)
 
     async def _stop_accepting(self, owner: SocketOwner) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from wsgate import loggers
 from wsgate.asgi.lifespan import Life, State
-from wsgate.asgi.scope import lifespan_scope
+from wsgate.asgi.scope import Extensions, lifespan_scope
 from wsgate.config import Lifespan as Mode
 from wsgate.diagnosis import error_line
 from wsgate.errors import StartupFailed
@@ -18,12 +18,14 @@ class Lifespan:
     """One app's lifespan.
 
     mode: "off" does not call the app; "on" requires lifespan support; "auto" serves an app without
-    it, too. state: filled by the app, copied into the scope of every connection. variables: the
-    context variables that the app's startup has set, None if the startup is not complete.
+    it, too. state: filled by the app, copied into the scope of every connection. extensions: of
+    its scope. variables: the context variables that the app's startup has set, None if the startup
+    is not complete.
     """
 
-    def __init__(self, app: App, mode: Mode, state: dict[str, Any]) -> None:
+    def __init__(self, app: App, mode: Mode, state: dict[str, Any], extensions: Extensions) -> None:
         self._app = app
+        self._extensions = extensions
         self._mode = mode
         self._state = state
         self._life = Life()
@@ -116,7 +118,9 @@ class Lifespan:
     async def _run(self) -> None:
         try:
             await self._app(
-                cast("dict[str, Any]", lifespan_scope(self._state)), self._receive, self._send
+                cast("dict[str, Any]", lifespan_scope(self._state, self._extensions)),
+                self._receive,
+                self._send,
             )
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # of the app
             if self._life.state is State.STARTING:

@@ -16,7 +16,11 @@ from wsgate.server.deadlines import LINGER
 from wsgate.server.liveness import Liveness
 from wsgate.server.message_reader import MessageReader
 from wsgate.server.pending_websocket import PendingWebSocket
-from wsgate.topics.outlet import Outlet, OutletFull, OutletLimits, Waiting
+from wsgate.topics.errors import TopicsError
+from wsgate.topics.interface import EXTENSION
+from wsgate.topics.outlet import Outlet, OutletFull, Waiting
+from wsgate.topics.publication import Publication
+from wsgate.topics.rules import Slow
 from wsgate.types import Message, WebSocketEvent
 from wsgate.ws.codes import (
     INTERNAL_ERROR,
@@ -77,6 +81,7 @@ class WebSocket(MessageReader):
         offer = pending.offer
         subprotocols = offer.handshake.subprotocols
         scope = websocket_scope(offer.request, offer.peer, self.worker.mount, subprotocols)
+        scope["extensions"][EXTENSION] = self.worker.topics.extension(self, self)
         app_call.start(self.worker, scope, self, self.worker.websockets)
 
     # -- the app's receive and send, if not handled by the message path ----------------------------
@@ -142,24 +147,40 @@ class WebSocket(MessageReader):
 
     # -- messages that wait for a slow client: the outlet ------------------------------------------
 
-    def publish(self, encoded: Encoded, limits: OutletLimits) -> None:
+    def publish(self, publication: Publication, slow: Slow) -> tuple[int, bool]:
         """Send a message after all earlier ones, or queue it while the client is slow.
 
-        Nothing is sent before the accept and after the end. If the queue would exceed the limits
-        and their policy is DISCONNECT, the WebSocket is closed with 1013.
-        Raises InvalidMessage for text with a lone surrogate.
+        Nothing is sent after the end. If too much would wait and the rule is CLOSE, the WebSocket
+        is closed with 1013.
+
+        Returns:
+            The number of messages that were dropped, and whether the WebSocket was closed.
         """
-        if isinstance(encoded.payload, str):
-            _check_text(encoded.payload)
-        if not self.is_open or not self.session.can_send:
-            return
+        if not self.session.can_send:
+            return 1, False
         if not self.gate.is_shut:
-            self._write_message(self.session.write_encoded(encoded))
-            return
+            self._write_message(self.session.write_encoded(publication.encoded))
+            return 0, False
         try:
-            self.dropped_messages += self._open_outlet().publish(encoded, limits)
+            dropped = self._open_outlet().publish(publication, slow)
         except OutletFull:
-            self.give_up(TRY_AGAIN_LATER, "slow consumer")
+            self.give_up_slow()
+            return 0, True
+        self.dropped_messages += dropped
+        return dropped, False
+
+    def give_up_slow(self) -> None:
+        """Close with 1013: too much waits that was published."""
+        self.give_up(TRY_AGAIN_LATER, "slow consumer")
+
+    def check_can_subscribe(self) -> None:
+        """Raise TopicsError before the accept, and ClientDisconnected after the end."""
+        if self._has_client_left:
+            raise ClientDisconnected("the client has left")
+        if not self.is_open:
+            raise TopicsError("accept the WebSocket before you subscribe it")
+        if not self.session.can_send:
+            raise TopicsError("the WebSocket was closed")
 
     async def _send_from_outlet(self, payload: str | bytes) -> None:
         """Queue a message after those that already wait, and wait until it is sent."""
@@ -175,7 +196,8 @@ class WebSocket(MessageReader):
             raise error
 
     def _open_outlet(self) -> Outlet:
-        self._outlet = self._outlet or Outlet()
+        if self._outlet is None:
+            self._outlet = Outlet(self.worker.topics.max_outlet)
         return self._outlet
 
     def _flush_outlet(self) -> None:
@@ -294,6 +316,8 @@ class WebSocket(MessageReader):
         self.wake_receivers()
         self.gate.wake()
         self._close_outlet()
+        if not self.session.can_send:
+            self.worker.topics.leave_socket(self)
 
     def session_changed(self) -> None:
         """Act on a state other than OPEN, or on a rate that is exceeded; resume the app."""

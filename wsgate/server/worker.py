@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
+from wsgate.brokers.memory import MemoryBroker
 from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import is_token, normalize_headers
@@ -33,6 +34,7 @@ from wsgate.server.connection_list import ConnectionNumbers
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.other_workers import NoOtherWorkers, OtherWorkers
+from wsgate.server.topic_service import TopicService
 from wsgate.server.trusted_sockets import trust_named_sockets
 from wsgate.server.watchdog import BLOCKED
 from wsgate.server.write_batch import WriteBatch
@@ -81,7 +83,7 @@ class Worker:
         other_workers: The other workers; None if there are none.
 
     Raises:
-        ConfigError: --header is invalid, or a folder of --static cannot be read.
+        ConfigError: --header or --topics-rule is invalid, or a folder of --static cannot be read.
 
     Attributes:
         app: The app, with the static folders in front of it if there are any.
@@ -99,6 +101,7 @@ class Worker:
             the next request of each connection, so that no client finds its connection closed at
             the moment in which it sends one.
         other_workers: The other workers.
+        topics: The topics of this worker.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
         proxies: The peers that begin each connection with a PROXY header, None without
             --proxy-protocol.
@@ -176,7 +179,11 @@ class Worker:
         self.make_codec = codec_maker(
             limits, Compressors(deflate.level), is_fast=config.ws_fast_path
         )
+        broker = MemoryBroker(self.clock, self.deadlines, config.topics_history_max_bytes)
+        self.topics = TopicService(config, broker, self.copy_app_variables)
         self._fixed_headers = _fixed_headers(config)
+        has_date = any(name == b"date" for name, _ in self._fixed_headers)
+        self._adds_date = config.date_header and not has_date
         self._second = -1
         self.default_headers: list[Header] = []
         self.default_lines = b""
@@ -196,6 +203,10 @@ class Worker:
         """Give these variables to each call of the app, unless --reset-contextvars is set."""
         if not self.config.reset_contextvars:
             self.app_variables = variables
+
+    def copy_app_variables(self) -> contextvars.Context:
+        """Return the context variables for a call of the app."""
+        return self.app_variables.copy()
 
     def run_outside_app(self, call: Callable[[*Args], object], *arguments: *Args) -> None:
         """Call a function in the server's context: asyncio callbacks capture the current one.
@@ -245,7 +256,7 @@ class Worker:
             return
         self._second = second
         date = formatdate(second, usegmt=True).encode("ascii")
-        date_headers = [(b"date", date)] if self.config.date_header else []
+        date_headers = [(b"date", date)] if self._adds_date else []
         self.default_headers = date_headers + self._fixed_headers
         self.default_lines = lines_of(self.default_headers)
 

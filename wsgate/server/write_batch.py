@@ -8,12 +8,15 @@ time.
 
 from collections.abc import Callable
 
-from wsgate.server.fast_path import MAX_DELAYED, PlainStream, PlainWriteBatch
+from wsgate.server.fast_path import MAX_DELAYED, MAX_FLUSHED, PlainStream, PlainWriteBatch
 
 try:
     from wsgate.server._fast_path import WriteBatch as WriteBatchBase
 except ImportError:  # no compiler was found where wsgate was installed
     WriteBatchBase = PlainWriteBatch  # type: ignore[assignment, misc]  # the same class
+
+
+MIN_LATE = 256  # late connections that an iteration flushes, however many others there are
 
 
 class WriteBatch(WriteBatchBase):
@@ -23,7 +26,7 @@ class WriteBatch(WriteBatchBase):
     app that writes. Both keep that app's context variables out of later callbacks.
     """
 
-    __slots__ = ("_call_soon", "_run_outside_app")
+    __slots__ = ("_call_soon", "_late", "_run_outside_app")
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class WriteBatch(WriteBatchBase):
     ) -> None:
         self._call_soon = call_soon
         self._run_outside_app = run_outside_app
+        self._late: list[PlainStream] = []  # with pending bytes of earlier iterations
 
     def put_other(self, stream: PlainStream, data: bytes) -> bool:
         """Send bytes after the pending ones, at once if they are many.
@@ -61,6 +65,23 @@ class WriteBatch(WriteBatchBase):
         else:
             stream.pending = bytearray(pending) + data
         return True
+
+    def take_share(self, streams: list[PlainStream]) -> list[PlainStream]:
+        """Return what this iteration flushes of these and of the late ones; keep the others.
+
+        A message to a room of 20,000 would keep everybody else waiting for a tenth of a second.
+        What was written in this iteration comes first, so that an answer does not wait for the
+        whole room.
+        """
+        share = streams[:MAX_FLUSHED]
+        self._late += streams[MAX_FLUSHED:]
+        count = max(MAX_FLUSHED - len(share), MIN_LATE)
+        share += self._late[:count]
+        del self._late[:count]
+        self.has_late = bool(self._late)
+        if self.has_late:
+            self.schedule()
+        return share
 
     def schedule(self) -> None:
         """Schedule `flush` for the end of this loop iteration.

@@ -1,70 +1,42 @@
 """The outlet: a socket's bounded queue of outgoing messages while its client reads too slowly.
 
 Messages are sent in the order in which they were published or given to the app's `send`. Only
-published messages count towards the limits. A message of `send` makes its sender wait, so the
+published messages count towards the limit. A message of `send` makes its sender wait, so the
 number of the app's tasks already limits these.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol
 
+from wsgate.topics.publication import Publication
+from wsgate.topics.rules import Slow
 from wsgate.ws.encoded import Encoded
 
-
-class Policy(Enum):
-    """What happens when a published message would exceed an outlet's limits.
-
-    DROP_OLDEST: the oldest published messages are dropped until the new one has room.
-    DROP_NEWEST: the new message is dropped.
-    DISCONNECT: the client is disconnected. While it is connected it misses no message; after the
-    disconnect it has to reconnect and catch up.
-    """
-
-    DROP_OLDEST = "drop oldest"
-    DROP_NEWEST = "drop newest"
-    DISCONNECT = "disconnect"
-
-
-@dataclass(frozen=True, slots=True)
-class OutletLimits:
-    """Bounds on the published messages that wait for one socket.
-
-    max_messages: how many may wait. max_size: bytes of their payloads; one larger message may wait
-    alone. policy: what happens to a message that would exceed a limit.
-    """
-
-    max_messages: int = 64
-    max_size: int = 1_048_576
-    policy: Policy = Policy.DISCONNECT
+# The least that a waiting message counts, in bytes: about what its place in the queue takes.
+MIN_COUNTED = 64
 
 
 class OutletFull(Exception):
-    """A message would exceed the limits, and their policy is to disconnect the client."""
-
-
-class Sender(Protocol):
-    """The part of a socket that publishing needs."""
-
-    def publish(self, encoded: Encoded, limits: OutletLimits) -> None:
-        """Send a message after all earlier ones, or queue it while the client is slow."""
+    """A message would exceed the limit, and its topic's rule is to close the socket."""
 
 
 class Waiting:
     """A message that waits in an outlet.
 
-    encoded: the message. on_end: called with None when the message was sent, or with the exception
-    for its sender; None for a published message.
+    encoded: the message. topic: None if the app's `send` gave it. on_end: called with None when the
+    message was sent, or with the exception for its sender; None for a published message.
     """
 
-    __slots__ = ("encoded", "on_end")
+    __slots__ = ("encoded", "on_end", "topic")
 
     def __init__(
-        self, encoded: Encoded, on_end: Callable[[Exception | None], None] | None = None
+        self,
+        encoded: Encoded,
+        topic: str | None = None,
+        on_end: Callable[[Exception | None], None] | None = None,
     ) -> None:
         self.encoded = encoded
+        self.topic = topic
         self.on_end = on_end
 
     def end(self, error: Exception | None) -> None:
@@ -74,46 +46,57 @@ class Waiting:
 
 
 class Outlet:
-    """Outgoing messages of one socket in order."""
+    """Outgoing messages of one socket in order.
 
-    __slots__ = ("_messages", "_published", "_size")
+    max_size: bytes of the published ones that may wait. An outlet without any takes one of any
+    size.
+    """
 
-    def __init__(self) -> None:
-        # An OrderedDict, because tasks may be cancelled in any order: removing takes constant time.
+    __slots__ = ("_max_size", "_messages", "_published", "_size")
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        # OrderedDicts, because tasks may be cancelled in any order: removing takes constant time.
         self._messages: OrderedDict[Waiting, None] = OrderedDict()
-        self._published: deque[Waiting] = deque()  # those of the messages that were published
+        self._published: OrderedDict[Waiting, None] = OrderedDict()
         self._size = 0  # bytes of the published ones
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def publish(self, encoded: Encoded, limits: OutletLimits) -> int:
+    def publish(self, publication: Publication, slow: Slow) -> int:
         """Queue a published message, and return how many messages were dropped.
 
         Raises:
-            OutletFull: The client has to be disconnected.
+            OutletFull: The socket has to be closed.
         """
         dropped = 0
-        while self._published and self._exceeds(encoded, limits):
-            if limits.policy is Policy.DISCONNECT:
+        if self._published and self._size + counted_size(publication.encoded) > self._max_size:
+            if slow is Slow.CLOSE:
                 raise OutletFull
-            dropped += 1
-            if limits.policy is Policy.DROP_NEWEST:
-                return dropped
-            self.remove(self._published[0])
-        message = Waiting(encoded)
+            if slow is Slow.DROP:
+                return 1
+            dropped = self._drop_topic(publication.topic)
+        message = Waiting(publication.encoded, publication.topic)
         self._messages[message] = None
-        self._published.append(message)
-        self._size += encoded.size
+        self._published[message] = None
+        self._size += counted_size(message.encoded)
         return dropped
 
-    def _exceeds(self, encoded: Encoded, limits: OutletLimits) -> bool:
-        is_full = len(self._published) >= limits.max_messages
-        return is_full or self._size + encoded.size > limits.max_size
+    def _drop_topic(self, topic: str) -> int:
+        """Drop all messages of a topic, and return how many there were.
+
+        The new one is queued even if there is no room: so at most one message of each topic that
+        the socket has is above the limit, and none is missing its latest one.
+        """
+        waiting = [message for message in self._published if message.topic == topic]
+        for message in waiting:
+            self.remove(message)
+        return len(waiting)
 
     def add(self, encoded: Encoded, on_end: Callable[[Exception | None], None]) -> Waiting:
         """Queue a message whose sender waits; returns it, for `remove`."""
-        message = Waiting(encoded, on_end)
+        message = Waiting(encoded, on_end=on_end)
         self._messages[message] = None
         return message
 
@@ -137,11 +120,16 @@ class Outlet:
         return published
 
     def _discount(self, message: Waiting) -> None:
-        if self._published and self._published[0] is message:  # they leave in order
-            self._published.popleft()
-            self._size -= message.encoded.size
+        if message.topic is not None:
+            del self._published[message]
+            self._size -= counted_size(message.encoded)
 
     def end(self, error: Exception) -> None:
         """Raise an exception in all waiting senders: nothing is sent any more."""
         for message in self._messages:
             message.end(error)
+
+
+def counted_size(encoded: Encoded) -> int:
+    """Return how many bytes a waiting message counts."""
+    return max(encoded.size, MIN_COUNTED)

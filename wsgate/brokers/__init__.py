@@ -1,0 +1,1 @@
+"""Brokers: how publications reach the subscribers of this worker, of others, and of machines."""

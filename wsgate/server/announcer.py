@@ -1,0 +1,83 @@
+"""Announces the members of topics who have joined and left: calls the app's `announce`."""
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from wsgate import loggers
+from wsgate.topics.names import check_data, check_id
+from wsgate.topics.presence import Change
+from wsgate.topics.rules import Announce, Announced
+
+if TYPE_CHECKING:
+    import contextvars
+
+TIMEOUT = 10.0  # seconds for one call of the app
+MAX_WAITING = 100_000  # changes that wait for the app; more are not announced
+
+Publish = Callable[[str, str | bytes, str | None], Awaitable[object]]
+
+
+class Announcer:
+    """Calls the app's functions one after the other, and publishes what they return.
+
+    Args:
+        publish: Publishes a message; without an id it is live only.
+        variables: Returns the context variables for a call of the app.
+    """
+
+    def __init__(self, publish: Publish, variables: Callable[[], "contextvars.Context"]) -> None:
+        self._publish = publish
+        self._variables = variables
+        self._changes: deque[tuple[Announce, Change]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def announce(self, announce: Announce, change: Change) -> None:
+        """Have a change announced after all earlier ones."""
+        if len(self._changes) >= MAX_WAITING:
+            loggers.error.error("Too many members wait to be announced; one was left out")
+            return
+        self._changes.append((announce, change))
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=self._variables())
+
+    async def stop(self) -> None:
+        """Announce nothing more."""
+        self._changes.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._changes:
+                await self._announce(*self._changes.popleft())
+        finally:
+            self._task = None
+
+    async def _announce(self, announce: Announce, change: Change) -> None:
+        """Announce a change. Whatever the app raises ends only this call."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                returned = announce(change.topic, change.member, change.has_joined)
+                if inspect.isawaitable(returned):
+                    returned = await returned
+                message = _message(returned)
+                if message is not None:
+                    await self._publish(change.topic, *message)
+        except Exception:  # noqa: BLE001  # as of any call of the app
+            loggers.error.exception("Exception in the announce of topic %r", change.topic)
+
+
+def _message(returned: Announced) -> tuple[str | bytes, str | None] | None:
+    """Return the data and the id of what the app has returned; None for nothing."""
+    if returned is None:
+        return None
+    data, id_ = returned if isinstance(returned, tuple) else (returned, None)
+    check_data(data)
+    if id_ is not None:
+        check_id(id_)
+    return data, id_

@@ -1,0 +1,414 @@
+"""The topics of one worker: who subscribes to them, and what is delivered to whom."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from wsgate.errors import ClientDisconnected, ConfigError
+from wsgate.observe.throttled_log import throttled
+from wsgate.server.announcer import Announcer
+from wsgate.server.topic_listener import TopicListener
+from wsgate.server.topic_recovery import Recovery
+from wsgate.topics import process
+from wsgate.topics.counts import Counts
+from wsgate.topics.errors import LimitReached, TopicsError
+from wsgate.topics.interface import Extension, Recovered
+from wsgate.topics.presence import Change
+from wsgate.topics.publication import Publication
+from wsgate.topics.rules import PLAIN, RuleBook, Rules, parse_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from wsgate.brokers.broker import Broker
+    from wsgate.config import Config
+    from wsgate.server.websocket import WebSocket
+    from wsgate.topics.history import Missed
+
+try:
+    from wsgate.server._fast_path import deliver
+except ImportError:  # no compiler was found where wsgate was installed
+    from wsgate.server.fast_path import deliver
+
+# After so many deliveries the publisher waits for the next loop iteration, so that a loop of
+# publications to a large topic does not keep everything else waiting.
+MAX_DELIVERIES = 1000
+
+
+class LocalTopic:
+    """A topic that has subscribers or listeners on this worker.
+
+    Attributes:
+        name: Its name.
+        subscribers: The WebSockets that get what is published, with the member that each is.
+        recoveries: Those that are still sent what they have missed.
+        listeners: Of the app itself.
+        attached: Completed when the broker delivers the topic's publications.
+    """
+
+    __slots__ = ("_targets", "attached", "listeners", "name", "recoveries", "subscribers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.subscribers: dict[WebSocket, str | None] = {}
+        self.recoveries: dict[WebSocket, Recovery] = {}
+        self.listeners: dict[TopicListener, None] = {}
+        self.attached: asyncio.Task[None] | None = None
+        self._targets: list[WebSocket] | None = None
+
+    def __len__(self) -> int:
+        return len(self.subscribers) + len(self.recoveries) + len(self.listeners)
+
+    @property
+    def targets(self) -> "list[WebSocket]":
+        """The subscribers; they may change while a publication is delivered to these."""
+        if self._targets is None:
+            self._targets = list(self.subscribers)
+        return self._targets
+
+    def add(self, socket: "WebSocket", member: str | None) -> None:
+        """Have a WebSocket get what is published."""
+        self.subscribers[socket] = member
+        self._targets = None
+
+    def discard(self, socket: "WebSocket") -> str | None:
+        """Remove a WebSocket if it is there; returns the member that it was."""
+        self.recoveries.pop(socket, None)
+        self._targets = None
+        return self.subscribers.pop(socket, None)
+
+
+class TopicService:
+    """The topics of one worker.
+
+    Args:
+        config: The settings.
+        broker: Carries publications between the workers.
+        variables: Returns the context variables for a call of the app.
+
+    Attributes:
+        counts: What has happened since the start.
+        max_outlet: Bytes that may wait for one socket or listener.
+    """
+
+    def __init__(
+        self, config: "Config", broker: "Broker", variables: "Callable[[], Context]"
+    ) -> None:
+        self._broker = broker
+        self._max_topics = config.topics_max
+        self._max_per_connection = config.topics_max_per_connection
+        self.max_outlet = config.topics_max_outlet
+        self._rules = RuleBook()
+        for text in config.topics_rule:
+            self._rules.add(*_parse(text))
+        self._topics: dict[str, LocalTopic] = {}
+        self._sockets: dict[WebSocket, dict[str, LocalTopic]] = {}
+        self._listeners: dict[object, dict[TopicListener, LocalTopic]] = {}
+        self._announcer = Announcer(self._publish_announcement, variables)
+        self.counts = Counts()
+
+    async def start(self) -> None:
+        """Start the broker."""
+        process.running.add(self.counts)
+        await self._broker.start(self)
+
+    def end_listeners(self) -> None:
+        """End the listeners that are left when all calls of the app have ended: of the lifespan."""
+        for owner in list(self._listeners):
+            self.leave(owner)
+
+    async def stop(self) -> None:
+        """Stop the broker."""
+        await self._announcer.stop()
+        await self._broker.stop()
+        process.running.discard(self.counts)
+
+    def extension(self, owner: object, socket: "WebSocket | None" = None) -> Extension:
+        """Return the value of the ASGI extension for one call of the app."""
+        return Extension(self, owner, socket)
+
+    def rules_of(self, topic: str) -> Rules:
+        """Return the rules of a topic: those of the app before those of the settings."""
+        return process.configured.find(topic) or self._rules.find(topic) or PLAIN
+
+    # -- sockets -----------------------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        socket: "WebSocket | None",
+        topic: str,
+        after: str | None,
+        last: int,
+        member: str | None,
+    ) -> Recovered:
+        """Subscribe a WebSocket, and send it what it has missed."""
+        if socket is None:
+            raise TopicsError("only a WebSocket can subscribe; use listen() in other scopes")
+        socket.check_can_subscribe()
+        topics = self._sockets.get(socket, {})
+        if topic in topics:
+            return self._subscribe_again(socket, topics[topic], after, member)
+        if len(topics) >= self._max_per_connection:
+            raise LimitReached(
+                f"a connection has {len(topics)} topics (--topics-max-per-connection)"
+            )
+        local = self._find_or_add(topic)
+        self._sockets[socket] = topics
+        topics[topic] = local
+        local.recoveries[socket] = recovery = Recovery(socket, self.max_outlet)
+        try:
+            await self._attach(local)
+            recovered = await self._recover(recovery, local, after, last)
+        except BaseException:
+            self._end_subscription(socket, local)
+            raise
+        if local.recoveries.pop(socket, None) is not recovery:
+            return recovered  # unsubscribed meanwhile
+        local.add(socket, member)
+        if member is not None:
+            self._broker.join(topic, member)
+        return recovered
+
+    def _subscribe_again(
+        self, socket: "WebSocket", local: LocalTopic, after: str | None, member: str | None
+    ) -> Recovered:
+        if after is not None:
+            raise TopicsError(
+                f"{local.name!r} is subscribed already: `after` can only be given the first time"
+            )
+        former = local.subscribers.get(socket)
+        if member is not None and member != former and socket in local.subscribers:
+            local.subscribers[socket] = member
+            self._broker.join(local.name, member)
+            if former is not None:
+                self._broker.leave(local.name, former)
+        return Recovered(complete=True, count=0)
+
+    async def _recover(
+        self, recovery: Recovery, local: LocalTopic, after: str | None, last: int
+    ) -> Recovered:
+        """Send what a WebSocket has missed, and what is published until it has caught up."""
+        if after is None and not last:
+            missed = None
+        else:
+            missed = await self._broker.missed(local.name, after, last)
+            if after is not None:
+                self._count_recovery(missed)
+        publications = missed.publications if missed else ()
+        for publication in publications:
+            await self._send_missed(recovery, local, publication)
+        place = missed.place if missed else 0
+        while (live := recovery.pop_live(place)) is not None:
+            await self._send_missed(recovery, local, live)
+        return Recovered(missed is None or missed.is_complete, len(publications))
+
+    def _count_recovery(self, missed: "Missed") -> None:
+        if missed.is_complete:
+            self.counts.recovered += 1
+        else:
+            self.counts.incomplete += 1
+
+    async def _send_missed(
+        self, recovery: Recovery, local: LocalTopic, publication: Publication
+    ) -> None:
+        socket = recovery.socket
+        await socket.wait_for_reader()
+        if local.recoveries.get(socket) is not recovery:
+            return  # unsubscribed meanwhile
+        if not socket.session.can_send:
+            raise ClientDisconnected("the client has left")
+        socket.publish(publication, self.rules_of(local.name).slow)
+        self.counts.delivered += 1
+
+    async def unsubscribe(self, socket: "WebSocket | None", topic: str) -> None:
+        """End the subscription of a WebSocket, if there is one."""
+        if socket is None:
+            raise TopicsError("only a WebSocket can subscribe and unsubscribe")
+        local = self._sockets.get(socket, {}).get(topic)
+        if local is not None:
+            self._end_subscription(socket, local)
+
+    def _end_subscription(self, socket: "WebSocket", local: LocalTopic) -> None:
+        topics = self._sockets.get(socket)
+        if topics is None or topics.pop(local.name, None) is None:
+            return  # the socket has left meanwhile
+        if not topics:
+            del self._sockets[socket]
+        self._remove_socket(socket, local)
+
+    def _remove_socket(self, socket: "WebSocket", local: LocalTopic) -> None:
+        member = local.discard(socket)
+        if member is not None:
+            self._broker.leave(local.name, member)
+        self._drop_if_unused(local)
+
+    # -- listeners ---------------------------------------------------------------------------------
+
+    def listen(self, owner: object, topic: str, after: str | None, last: int) -> TopicListener:
+        """Return a listener, which does nothing before it is entered."""
+        return TopicListener(self, owner, topic, after, last)
+
+    async def add_listener(
+        self, owner: object, listener: TopicListener, after: str | None, last: int
+    ) -> "Missed | None":
+        """Give a listener what is published from now on; returns what it has missed."""
+        local = self._find_or_add(listener.topic)
+        local.listeners[listener] = None
+        self._listeners.setdefault(owner, {})[listener] = local
+        try:
+            await self._attach(local)
+            if after is None and not last:
+                return None
+            missed = await self._broker.missed(listener.topic, after, last)
+        except BaseException:
+            self.remove_listener(owner, listener)
+            raise
+        if after is not None:
+            self._count_recovery(missed)
+        return missed
+
+    def remove_listener(self, owner: object, listener: TopicListener) -> None:
+        """Give a listener nothing more."""
+        listeners = self._listeners.get(owner)
+        if listeners is None or (local := listeners.pop(listener, None)) is None:
+            return
+        if not listeners:
+            del self._listeners[owner]
+        del local.listeners[listener]
+        self._drop_if_unused(local)
+
+    def leave(self, owner: object) -> None:
+        """End the listeners of a call of the app whose client has left, or which has returned."""
+        if not self._listeners:
+            return
+        for listener in list(self._listeners.get(owner, ())):
+            self.remove_listener(owner, listener)
+            listener.end()
+
+    def leave_socket(self, socket: "WebSocket") -> None:
+        """End all subscriptions and listeners of a WebSocket that can send nothing more."""
+        for local in self._sockets.pop(socket, {}).values():
+            self._remove_socket(socket, local)
+        self.leave(socket)
+
+    # -- topics ------------------------------------------------------------------------------------
+
+    def _find_or_add(self, name: str) -> LocalTopic:
+        local = self._topics.get(name)
+        if local is None:
+            if len(self._topics) >= self._max_topics:
+                raise LimitReached(f"there are {len(self._topics)} topics (--topics-max)")
+            local = self._topics[name] = LocalTopic(name)
+        return local
+
+    async def _attach(self, local: LocalTopic) -> None:
+        """Wait until the broker delivers a topic. All who wait share one call of the broker.
+
+        Raises:
+            Unavailable: The broker did not answer in time. The next one tries again.
+        """
+        if local.attached is None:
+            local.attached = asyncio.ensure_future(self._broker.attach(local.name))
+        attached = local.attached
+        if not attached.done():
+            await asyncio.wait([attached])
+        if attached.cancelled() or attached.exception() is not None:
+            local.attached = None if local.attached is attached else local.attached
+            attached.result()
+
+    def _drop_if_unused(self, local: LocalTopic) -> None:
+        if not len(local) and self._topics.get(local.name) is local:
+            del self._topics[local.name]
+            if local.attached is not None:
+                local.attached.cancel()
+            self._broker.detach(local.name)
+
+    # -- publications ------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        topic: str,
+        data: str | bytes,
+        id: str | None,
+        excluded: object,
+        *,
+        is_kept: bool,
+    ) -> str | None:
+        """Publish a message to all subscribers; returns the id under which history keeps it."""
+        rules = self.rules_of(topic)
+        keeps = is_kept and rules.history > 0
+        publication = Publication(topic, data, id if keeps or not rules.history else None)
+        delivered = self.counts.delivered
+        await self._broker.publish(publication, rules, excluded, is_kept=is_kept)
+        self.counts.published += 1
+        if self.counts.delivered - delivered > MAX_DELIVERIES:
+            await asyncio.sleep(0)
+        return publication.id if keeps else None
+
+    def deliver(self, publication: Publication, excluded: object | None) -> None:
+        """Give a publication to the subscribers and listeners of its topic."""
+        local = self._topics.get(publication.topic)
+        if local is None:
+            return
+        rules = self.rules_of(publication.topic)
+
+        def deliver_slowly(socket: "WebSocket") -> None:
+            self._deliver_to(socket, publication, rules)
+
+        count = deliver(local.targets, publication.encoded, excluded, deliver_slowly)
+        self.counts.delivered += count
+        for recovery in list(local.recoveries.values()):
+            if recovery.socket is not excluded and not recovery.put(publication, rules):
+                self.counts.closed_slow += 1
+                recovery.socket.give_up_slow()
+        for listener in list(local.listeners):
+            listener.put(publication, rules)
+
+    def _deliver_to(self, socket: "WebSocket", publication: Publication, rules: Rules) -> None:
+        """Deliver to a socket that is slow, or whose frames are its own."""
+        try:
+            dropped, is_closed = socket.publish(publication, rules.slow)
+        except Exception:  # noqa: BLE001  # a publish never fails because of a subscriber
+            throttled.exception("A publication could not be delivered to a WebSocket")
+            self.counts.dropped["error"] += 1
+            return
+        if dropped:
+            self.counts.dropped["slow subscriber"] += dropped
+        self.counts.closed_slow += is_closed
+        self.counts.delivered += not (dropped or is_closed)
+
+    # -- who is there ------------------------------------------------------------------------------
+
+    def subscribers(self, topic: str) -> int:
+        """Return how many subscribers and listeners a topic has on this worker."""
+        local = self._topics.get(topic)
+        return len(local) if local is not None else 0
+
+    async def count(self, topic: str) -> int:
+        """Return how many subscribers and listeners a topic has on all workers."""
+        return await self._broker.count(topic)
+
+    async def members(self, topic: str) -> dict[str, int]:
+        """Return the members of a topic on all workers."""
+        return await self._broker.members(topic)
+
+    def change(self, change: Change) -> None:
+        """Have the app announce that a member has joined or left."""
+        announce = self.rules_of(change.topic).announce
+        if announce is not None:
+            self._announcer.announce(announce, change)
+
+    async def _publish_announcement(
+        self,
+        topic: str,
+        data: str | bytes,
+        id: str | None,
+    ) -> None:
+        await self.publish(topic, data, id, None, is_kept=id is not None)
+
+
+def _parse(text: str) -> tuple[str, Rules]:
+    try:
+        return parse_rule(text)
+    except ValueError as error:
+        raise ConfigError(f"--topics-rule {text!r}: {error}", setting="topics_rule") from None
