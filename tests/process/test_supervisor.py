@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import math
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -219,3 +220,18 @@ async def test_a_first_start_that_the_system_refuses_ends_the_server(refused: Wo
     assert str(supervisor._error) == REFUSED
     assert supervisor.state == "stopping"
     assert refused.log.errors == []
+
+
+async def test_the_addresses_are_known_also_while_no_worker_serves(world: World) -> None:
+    worker, supervisor = world.start(), world.supervisor
+    supervisor.target = 1
+    assert supervisor.names == []
+    worker.state, worker.names = State.READY, ["http://here"]
+    supervisor._act()
+    supervisor._end(worker, -9)
+    world.launcher.orders[0].close()
+    supervisor._policy.next_start = math.inf
+    supervisor._act()
+    assert supervisor.workers == []
+    assert supervisor.names == ["http://here"]
+    await asyncio.wait(supervisor._closing)

@@ -19,7 +19,7 @@ class Worker:
         self.pid, self.row = pid, row
         self.state = State.READY
         self.is_outdated = False
-        self.version, self.names = "1", ["here"]
+        self.version = "1"
         self.started_at = 0.0
         self.told: list[str] = []
         self.asked: list[str] = []
@@ -46,6 +46,7 @@ class Supervisor:
 
     def __init__(self, *workers: Worker) -> None:
         self.workers = list(workers)
+        self.names = ["here"]
         self.target, self.state = len(workers), "ready"
         self.restart_ended: asyncio.Future[str | None] | None = None
         self.levels: list[str] = []

@@ -57,6 +57,7 @@ class Supervisor:
         workers: All whose process may still run.
         target: How many should serve.
         fixed_by: The option that does not allow another target; None if none does.
+        names: The addresses that the server listens on, once a worker was ready.
         restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
     """
 
@@ -67,6 +68,7 @@ class Supervisor:
         self._settings = settings
         self._notifier = notifier
         self.workers: list[WorkerHandle] = []
+        self.names: list[str] = []
         self.target = worker_count(settings)
         self._sockets = sockets.OpenSockets()
         self._board_file = -1
@@ -259,6 +261,7 @@ class Supervisor:
                 worker.stop()
             return
         ready = self._in(State.READY, outdated=False)
+        self.names = next((worker.names for worker in ready if worker.names), self.names)
         starting = self._in(State.STARTING, outdated=False)
         outdated = self._in(State.READY, outdated=True)
         surplus = max(len(ready) + len(outdated) - self.target, 0)
@@ -304,11 +307,10 @@ class Supervisor:
         """Note that all workers serve, and are those that should."""
         if not self._has_served:
             self._has_served = True
-            names = self._describe_listeners()
-            for name in names:
+            for name in self.names:
                 text = "wsgate running on %s with %s (Press CTRL+C to quit)"
                 loggers.error.info(text, name, _workers(self.target))
-            self._notifier.ready(names)
+            self._notifier.ready(self.names)
         elif self.restart_ended is not None:
             loggers.error.info("Restarted %s", _workers(self.target))
         self._end_restart()
@@ -321,9 +323,6 @@ class Supervisor:
         ended, self.restart_ended = self.restart_ended, None
         if ended is not None:
             ended.set_result(failure)
-
-    def _describe_listeners(self) -> list[str]:
-        return next(worker.names for worker in self.workers if worker.names)
 
     # -- the start of a worker ---------------------------------------------------------------------
 

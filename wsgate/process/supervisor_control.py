@@ -84,7 +84,7 @@ async def _status(control: SupervisorControl, _: Arguments) -> AsyncGenerator[Pa
             "state": supervisor.state,
             "uptime": round(time.monotonic() - control.began_at, 3),
             "target": supervisor.target,
-            "listening": next((one.names for one in supervisor.workers if one.names), []),
+            "listening": supervisor.names,
         },
         "workers": [_describe(supervisor, one) for one in supervisor.workers],
     }
