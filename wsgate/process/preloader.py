@@ -1,7 +1,8 @@
 """What runs in the process of --preload: imports the app, and forks a worker whenever it is asked.
 
-A worker is forked twice, and the process in between ends at once: so the worker becomes a child of
-the supervisor, which has asked the kernel for that (PR_SET_CHILD_SUBREAPER).
+A worker is forked twice. The process in between reports the worker's process id and ends at once:
+so the worker becomes a child of the supervisor, which has asked the kernel for that
+(PR_SET_CHILD_SUBREAPER).
 """
 
 import contextlib
