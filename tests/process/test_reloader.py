@@ -228,6 +228,14 @@ async def test_a_watch_that_fails_is_logged_once() -> None:
     ]
 
 
+def test_a_signal_does_not_change_the_number_of_workers() -> None:
+    supervisor = new_supervisor()
+    with capture_log() as log:
+        supervisor.scale(2)
+    assert supervisor.target == 1
+    assert log.warnings == ["The number of workers stays: --reload has one"]
+
+
 def test_a_reload_has_one_worker_and_no_drain() -> None:
     supervisor = new_supervisor()
     assert supervisor.target == 1

@@ -11,8 +11,9 @@ from typing import Any
 from wsgate import loggers
 from wsgate.errors import ConfigError
 from wsgate.observe.log_format import escape
+from wsgate.process.process_end import ProcessEnd
 from wsgate.process.program import Program
-from wsgate.process.supervisor import End, Supervisor
+from wsgate.process.supervisor import Supervisor
 from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State
 from wsgate.supervision import Supervision
@@ -37,6 +38,8 @@ class ReloadingSupervisor(Supervisor):
     Raises:
         ConfigError: A folder cannot be watched, or watchfiles is not installed.
     """
+
+    fixed_by = "--reload"
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         config = dataclasses.replace(program.config, drain_seconds=0.0)
@@ -85,14 +88,13 @@ class ReloadingSupervisor(Supervisor):
 
     def _replace_all(self) -> None:
         self._awaits_change = False
-        self._policy.reset()
         super()._replace_all()
 
     def _may_start(self, missing: int, starting: int, outdated: int) -> int:
         del starting, outdated  # the new worker does not wait for the old one's end
         return 0 if self._awaits_change or self._closing else max(missing, 0)
 
-    def _judge(self, end: End) -> None:
+    def _judge(self, end: ProcessEnd) -> None:
         self._awaits_change = True
         self._end_restart(str(end))
         loggers.error.error("%s", end)

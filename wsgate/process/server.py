@@ -16,7 +16,7 @@ from wsgate.process import signals, sockets
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle, SocketOwner
 from wsgate.server.listener import url_of
-from wsgate.server.siblings import Siblings
+from wsgate.server.other_workers import OtherWorkers
 from wsgate.server.worker import Worker
 from wsgate.types import App
 
@@ -41,7 +41,7 @@ class Server:
         config: The settings, the defaults if None.
         clock: Returns a monotonic time in seconds; tests pass a fake clock.
         notifier: Reports start and stop to systemd; by default nothing is reported.
-        siblings: The other workers that serve the same sockets; None if there are none.
+        other_workers: The other workers that serve the same sockets; None if there are none.
 
     Attributes:
         names: The addresses that it listens on, once it has started.
@@ -57,11 +57,11 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         notifier: Notifier | None = None,
-        siblings: Siblings | None = None,
+        other_workers: OtherWorkers | None = None,
     ) -> None:
         _check_arguments(app, config)
         self.config = config or Config()
-        self.worker = Worker(app, self.config, clock, siblings)
+        self.worker = Worker(app, self.config, clock, other_workers)
         self._notifier = notifier or Notifier()
         self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)

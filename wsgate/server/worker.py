@@ -33,7 +33,7 @@ from wsgate.server.connection_info import ConnectionInfo
 from wsgate.server.connection_list import ConnectionNumbers
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
-from wsgate.server.siblings import NoSiblings, Siblings
+from wsgate.server.other_workers import NoOtherWorkers, OtherWorkers
 from wsgate.server.topic_service import TopicService
 from wsgate.server.trusted_sockets import trust_named_sockets
 from wsgate.server.watchdog import BLOCKED
@@ -80,7 +80,7 @@ class Worker:
         app: The app.
         config: The settings.
         time: Returns a monotonic time in seconds; tests pass a fake clock.
-        siblings: The other workers; None if there are none.
+        other_workers: The other workers; None if there are none.
 
     Raises:
         ConfigError: --header or --topics-rule is invalid, or a folder of --static cannot be read.
@@ -100,7 +100,7 @@ class Worker:
         is_replaced: Another worker takes the new connections. While this one stops, it still serves
             the next request of each connection, so that no client finds its connection closed at
             the moment in which it sends one.
-        siblings: The other workers.
+        other_workers: The other workers.
         topics: The topics of this worker.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
         proxies: The peers that begin each connection with a PROXY header, None without
@@ -127,7 +127,7 @@ class Worker:
         app: App,
         config: Config,
         time: Callable[[], float] = time.monotonic,
-        siblings: Siblings | None = None,
+        other_workers: OtherWorkers | None = None,
     ) -> None:
         self.app = with_static_files(app, config.static, config.static_cache_control)
         self.process = os.getpid()
@@ -156,10 +156,10 @@ class Worker:
         self.stopping = False
         self.opens_websockets = True
         self.is_replaced = False
-        self.siblings: Siblings = siblings or NoSiblings()
+        self.other_workers: OtherWorkers = other_workers or NoOtherWorkers()
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
-            config.limit_connections, config.limit_connections_per_ip, self.siblings
+            config.limit_connections, config.limit_connections_per_ip, self.other_workers
         )
         self.forwarded = _forwarded_headers(config)
         self.proxies = TrustedPeers(config.proxy_allow_from) if config.proxy_protocol else None
@@ -233,10 +233,10 @@ class Worker:
             return False
         running = len(self.exchanges) + len(self.websockets)
         # Counted first, and then checked, as in `Admission`.
-        self.siblings.report_calls(running + 1)
-        is_full = running + self.siblings.calls() >= limit
+        self.other_workers.report_calls(running + 1)
+        is_full = running + self.other_workers.calls() >= limit
         if is_full:
-            self.siblings.report_calls(running)
+            self.other_workers.report_calls(running)
         return is_full
 
     @property
@@ -324,7 +324,7 @@ class Worker:
         self.exchanges.pop(task, None)
         self.websockets.pop(task, None)
         if self.config.limit_concurrency is not None:
-            self.siblings.report_calls(len(self.exchanges) + len(self.websockets))
+            self.other_workers.report_calls(len(self.exchanges) + len(self.websockets))
         if self.ended:
             self.ended.wake()
 
