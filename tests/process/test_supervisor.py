@@ -187,10 +187,10 @@ async def test_a_restart_that_the_system_refuses_fails(refused: World) -> None:
     ended = supervisor.restart_ended
     assert not supervisor._start()
     assert ended is not None
-    assert ended.result() == "A worker could not start; 1 old workers stay"
+    assert ended.result() == "A worker could not start; old workers that stay: 1"
     assert refused.log.errors == [
         f"A worker could not start: {REFUSED}",
-        "The restart has failed: A worker could not start; 1 old workers stay",
+        "The restart has failed: A worker could not start; old workers that stay: 1",
     ]
     assert not old.is_outdated
 
@@ -207,7 +207,7 @@ async def test_a_restart_without_a_process_of_preload_fails(
     monkeypatch.setattr(refused.launcher, "renew", refused.launcher.launch)
     supervisor.restart()
     assert first is not None
-    assert first.result() == "The process of --preload could not start; 1 old workers stay"
+    assert first.result() == "The process of --preload could not start; old workers that stay: 1"
     assert supervisor.restart_ended is None
     assert not old.is_outdated
     assert refused.log.errors[0] == f"The process of --preload could not start: {REFUSED}"

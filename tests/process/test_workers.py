@@ -338,7 +338,7 @@ async def test_a_restart_that_fails_keeps_the_old_workers(
         await pid_of(websocket)
         (tmp_path / "fails").touch()
         server.signal(signal.SIGHUP)
-        await server.logged("The restart has failed: .* 2 old workers stay", PATIENCE)
+        await server.logged("The restart has failed: .* old workers that stay: 2", PATIENCE)
         await websocket.send("still there")
         assert await asyncio.wait_for(websocket.recv(), PATIENCE) == "still there"
         assert await server.process_ids(2) == before

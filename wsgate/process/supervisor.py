@@ -427,8 +427,8 @@ class Supervisor:
         for one in old:
             one.is_outdated = False
         if self.restart_ended is not None and old:
-            self._end_restart(f"{end.name} could not start; {len(old)} old workers stay")
-            text = "The restart has failed: %s could not start; %d old workers stay"
+            self._end_restart(f"{end.name} could not start; old workers that stay: {len(old)}")
+            text = "The restart has failed: %s could not start; old workers that stay: %d"
             loggers.error.error(text, end.name, len(old))
 
     def _give_up(self, error: Exception) -> None:
