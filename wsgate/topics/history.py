@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wsgate.topics.outlet import counted_size
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import ID_LIFETIMES, Rules
 
@@ -24,10 +25,19 @@ class Missed:
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Dropped:
+    """What is remembered of a message that is not kept any more: not its payload."""
+
+    id: str
+    place: int
+    kept_at: float
+
+
 class History:
     """The kept messages of one topic.
 
-    size: bytes of their payloads. due_at: when `expire` has something to do, None for never.
+    size: bytes that they count. due_at: when `expire` has something to do, None for never.
     """
 
     __slots__ = ("_entries", "_ids", "_latest_dropped", "order", "rules", "size")
@@ -40,7 +50,7 @@ class History:
         self._ids: dict[str, Publication] = {}
         # The newest message that is not kept any more: a subscriber who had it has missed nothing
         # of what came before the first entry.
-        self._latest_dropped: Publication | None = None
+        self._latest_dropped: _Dropped | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -64,7 +74,7 @@ class History:
         publication.kept_at = now
         self._entries.append(publication)
         self._ids[publication.id] = publication
-        self.size += publication.encoded.size
+        self.size += counted_size(publication.encoded)
         while len(self._entries) > self.rules.history:
             self.drop_first()
 
@@ -73,8 +83,15 @@ class History:
         dropped = self._entries.popleft()
         assert dropped.id is not None
         del self._ids[dropped.id]
-        self.size -= dropped.encoded.size
-        self._latest_dropped = dropped
+        self.size -= counted_size(dropped.encoded)
+        self._latest_dropped = _Dropped(dropped.id, dropped.place, dropped.kept_at)
+
+    def clear(self) -> None:
+        """Forget all messages and ids."""
+        self._entries.clear()
+        self._ids.clear()
+        self._latest_dropped = None
+        self.size = 0
 
     def expire(self, now: float) -> None:
         """Drop what is too old."""
@@ -110,18 +127,18 @@ class History:
         return list(self._entries)[-count:] if count else []
 
     def _place_of(self, id: str) -> int | None:
-        known = self._ids.get(id)
+        if (known := self._ids.get(id)) is not None:
+            return known.place
         dropped = self._latest_dropped
-        if known is None and dropped is not None and dropped.id == id:
-            known = dropped
-        return None if known is None else known.place
+        return dropped.place if dropped is not None and dropped.id == id else None
 
 
 class Histories:
     """The histories of all topics of one process, within one limit of their bytes.
 
     Args:
-        max_bytes: Bytes of the payloads; the oldest messages go first, of whichever topic.
+        max_bytes: Bytes that all messages count; the oldest go first, of whichever topic. A message
+            counts its payload, and `MIN_COUNTED` of the outlet at least.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -139,7 +156,7 @@ class Histories:
 
     @property
     def size(self) -> int:
-        """Bytes of all payloads."""
+        """Bytes that all messages count."""
         return self._size
 
     @property
@@ -173,13 +190,20 @@ class Histories:
         while self._size > self.max_bytes:
             self._drop_oldest()
 
+    def forget(self, topic: str) -> None:
+        """Forget all of a topic that has no history any more: it would be one with gaps."""
+        history = self._histories.get(topic)
+        if history is not None:
+            self._size -= history.size
+            history.clear()
+
     def _drop_oldest(self) -> None:
         kept_at, order, history = self._oldest[0]
         if not len(history):
             heapq.heappop(self._oldest)
             history.order = None
         elif history.first.kept_at == kept_at:
-            self._size -= history.first.encoded.size
+            self._size -= counted_size(history.first.encoded)
             history.drop_first()
         else:
             heapq.heapreplace(self._oldest, (history.first.kept_at, order, history))
@@ -200,3 +224,10 @@ class Histories:
                 del self._histories[topic]
             else:
                 heapq.heappush(self._due, (due_at, number, topic))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the entries of forgotten histories from a heap, once they are the greater part."""
+        if len(self._oldest) > 2 * len(self._histories):
+            self._oldest = [entry for entry in self._oldest if entry[2]]
+            heapq.heapify(self._oldest)
