@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import contextvars
 
 TIMEOUT = 10.0  # seconds for one call of the app
+STOP_TIMEOUT = 1.0  # seconds for a call that is cancelled at the stop
 MAX_WAITING = 100_000  # changes that wait for the app; more are not announced
 
 Publish = Callable[[str, str | bytes, str | None], Awaitable[object]]
@@ -49,7 +50,7 @@ class Announcer:
         self._changes.clear()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
 
     async def _run(self) -> None:
         try:
@@ -68,8 +69,16 @@ class Announcer:
                 message = _message(returned)
                 if message is not None:
                     await self._publish(change.topic, *message)
-        except Exception:  # noqa: BLE001  # as of any call of the app
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled(error):
+                raise
             loggers.error.exception("Exception in the announce of topic %r", change.topic)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Return whether our own task was cancelled, and not only something that the app awaits."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _message(returned: Announced) -> tuple[str | bytes, str | None] | None:

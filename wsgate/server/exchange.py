@@ -37,7 +37,8 @@ MAX_BODY_CHUNKS = 64  # chunks of the body joined into one http.request event
 class Exchange:
     """One request, from its head to the end of the app's call.
 
-    is_answered: the response is complete, or no more of it is sent.
+    is_answered: the response is complete, or no more of it is sent. is_over: the client has
+    left, or the app's call has ended.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Exchange:
         "_wire",
         "_worker",
         "is_answered",
+        "is_over",
     )
 
     def __init__(self, driver: "Http1Driver", request: Request, peer: "Peer") -> None:
@@ -71,6 +73,7 @@ class Exchange:
         self._request_ended = False
         self._has_received = False
         self._has_left = False
+        self.is_over = False
         self.is_answered = False
 
     def start(self) -> None:
@@ -251,7 +254,7 @@ class Exchange:
 
     def lost(self) -> None:
         """Notify the app that its client has disconnected."""
-        self._has_left = True
+        self._has_left = self.is_over = True
         self._worker.topics.leave(self)
         self.wake_receivers()
 
@@ -294,6 +297,7 @@ class Exchange:
         """
         if type(self._peer) is ForwardedPeer:
             self._worker.admission.leave_request(self._peer.client)
+        self.is_over = True
         self._worker.topics.leave(self)
         left = self._has_left or self._wire.is_lost
         if error is not None:
