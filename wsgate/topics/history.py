@@ -229,5 +229,8 @@ class Histories:
     def _tidy(self) -> None:
         """Remove the entries of forgotten histories from a heap, once they are the greater part."""
         if len(self._oldest) > 2 * len(self._histories):
+            for _, _, history in self._oldest:
+                if not history:
+                    history.order = None
             self._oldest = [entry for entry in self._oldest if entry[2]]
             heapq.heapify(self._oldest)
