@@ -203,7 +203,7 @@ KINDS = {
 }
 
 
-@settings(max_examples=150, stateful_step_count=40)
+@settings(max_examples=50, stateful_step_count=40)
 class AnyHistories(RuleBasedStateMachine):
     """Messages of three topics with different rules, time, and a limit for all of them."""
 
