@@ -184,14 +184,16 @@ async def test_an_app_that_never_reads_its_listener_holds_up_nobody() -> None:
 # -- the end ---------------------------------------------------------------------------------------
 
 
-async def test_a_listener_ends_when_the_client_of_its_request_has_left() -> None:
+@pytest.mark.parametrize("way", ["drop", "eof"])
+async def test_a_listener_ends_when_the_client_of_its_request_has_left(way: str) -> None:
     async with hall() as here:
         request = await here.request()
         task = start_task(collect(request.topics.listen(ROOM)))
         assert await is_waiting(task)
-        await request.leave()
+        getattr(request.client, way)()  # the server sees the close of a socket as an eof
         assert await soon(task) == []
         here.assert_empty()
+        assert await soon(collect(request.topics.listen(ROOM))) == []
 
 
 async def test_a_listener_ends_when_the_call_of_the_app_has_ended() -> None:

@@ -37,14 +37,14 @@ MAX_BODY_CHUNKS = 64  # chunks of the body joined into one http.request event
 class Exchange:
     """One request, from its head to the end of the app's call.
 
-    is_answered: the response is complete, or no more of it is sent. is_over: the client has
-    left, or the app's call has ended.
+    is_answered: the response is complete, or no more of it is sent.
     """
 
     __slots__ = (
         "_driver",
         "_has_left",
         "_has_received",
+        "_is_over",
         "_order",
         "_peeked",
         "_peer",
@@ -56,7 +56,6 @@ class Exchange:
         "_wire",
         "_worker",
         "is_answered",
-        "is_over",
     )
 
     def __init__(self, driver: "Http1Driver", request: Request, peer: "Peer") -> None:
@@ -73,7 +72,7 @@ class Exchange:
         self._request_ended = False
         self._has_received = False
         self._has_left = False
-        self.is_over = False
+        self._is_over = False  # the client has left, or the app's call has ended
         self.is_answered = False
 
     def start(self) -> None:
@@ -247,6 +246,11 @@ class Exchange:
         """Return what an operator sees of the connection, which was opened at this time."""
         return ConnectionInfo(Kind.HTTP, self._peer.client, self._request.raw_path, opened_at)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its listeners end: the client has left or half-closed, or the call has ended."""
+        return self._is_over or self._wire.has_eof
+
     def wake_receivers(self) -> None:
         """Resume the waiting `receive` calls; each checks again for an event."""
         if self._waiters is not None:
@@ -254,7 +258,7 @@ class Exchange:
 
     def lost(self) -> None:
         """Notify the app that its client has disconnected."""
-        self._has_left = self.is_over = True
+        self._has_left = self._is_over = True
         self._worker.topics.leave(self)
         self.wake_receivers()
 
@@ -297,7 +301,7 @@ class Exchange:
         """
         if type(self._peer) is ForwardedPeer:
             self._worker.admission.leave_request(self._peer.client)
-        self.is_over = True
+        self._is_over = True
         self._worker.topics.leave(self)
         left = self._has_left or self._wire.is_lost
         if error is not None:
