@@ -173,8 +173,12 @@ async def test_a_wrong_answer_is_logged(here: Hall, wrong: Any) -> None:
 # -- what it does ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, TimeoutError])
-async def test_whatever_it_raises_ends_only_its_call(here: Hall, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError, asyncio.CancelledError, TimeoutError, SystemExit, KeyboardInterrupt]
+)
+async def test_whatever_it_raises_ends_only_its_call(
+    here: Hall, error: type[BaseException]
+) -> None:
     def answer(_: str, member: str, _joined: bool) -> str:
         if member == "bad":
             raise error
@@ -316,3 +320,31 @@ async def test_the_app_s_context_variables_hold() -> None:
     change(own, lambda *_: "x")
     await turns()
     assert found == ["of the app"]
+
+
+def eager(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+    """Run the first step of a task at once, as `asyncio.eager_task_factory` does."""
+    try:
+        work.send(None)
+    except StopIteration:
+        done = loop.create_future()
+        done.set_result(None)
+        return done
+    raise NotImplementedError("the test has no work that waits")
+
+
+async def test_tasks_may_run_at_once() -> None:
+    asyncio.get_running_loop().set_task_factory(eager)
+    own = made()
+
+    def nested(topic: str, member: str, joined: bool) -> None:
+        noted.append(f"begin {member}")
+        if member == "1":
+            change(own, nested, "2")
+        noted.append(f"end {member}")
+
+    noted = list[str]()
+    change(own, nested, "1")
+    change(own, nested, "3")
+    assert noted == [f"{what} {member}" for member in "123" for what in ("begin", "end")]
+    await own.stop()

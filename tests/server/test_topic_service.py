@@ -641,9 +641,9 @@ async def test_a_broker_whose_call_is_cancelled_from_outside_is_unavailable(
         held = hold(monkeypatch, here, "attach")
         task = start_task(ada.topics.subscribe(ROOM))
         await held.called()
-        attached = here.service._topics[ROOM].attached
-        assert attached is not None
-        attached.cancel()
+        attaching = here.service._topics[ROOM].attaching
+        assert attaching is not None
+        attaching.cancel()
         with pytest.raises(topics.Unavailable):
             await soon(task)
 

@@ -53,17 +53,27 @@ class LocalTopic:
         subscribers: The WebSockets that get what is published, with the member that each is.
         recoveries: Those that are still sent what they have missed.
         listeners: Of the app itself.
-        attached: Completed when the broker delivers the topic's publications.
+        is_attached: The broker delivers the topic's publications.
+        attaching: The call of the broker that is under way, if there is one.
     """
 
-    __slots__ = ("_targets", "attached", "listeners", "name", "recoveries", "subscribers")
+    __slots__ = (
+        "_targets",
+        "attaching",
+        "is_attached",
+        "listeners",
+        "name",
+        "recoveries",
+        "subscribers",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.subscribers: dict[WebSocket, str | None] = {}
         self.recoveries: dict[WebSocket, Recovery] = {}
         self.listeners: dict[TopicListener, None] = {}
-        self.attached: asyncio.Task[None] | None = None
+        self.is_attached = False
+        self.attaching: asyncio.Task[None] | None = None
         self._targets: list[WebSocket] | None = None
 
     def __len__(self) -> int:
@@ -347,24 +357,26 @@ class TopicService:
         Raises:
             Unavailable: The broker did not answer in time. The next one tries again.
         """
-        if local.attached is None:
-            local.attached = asyncio.ensure_future(self._broker.attach(local.name))
-        attached = local.attached
-        if not attached.done():
-            await asyncio.wait([attached])
-        if attached.cancelled() and self._topics.get(local.name) is not local:
-            return  # nobody wants it any more: the caller was unsubscribed meanwhile
-        if attached.cancelled() or attached.exception() is not None:
-            local.attached = None if local.attached is attached else local.attached
-            if attached.cancelled():
-                raise Unavailable(f"the subscription to {local.name!r} was cancelled")
-            attached.result()
+        if local.is_attached:
+            return
+        if local.attaching is None:
+            local.attaching = asyncio.ensure_future(self._broker.attach(local.name))
+        attaching = local.attaching
+        if not attaching.done():
+            await asyncio.wait([attaching])
+        if local.attaching is attaching:
+            local.attaching = None
+        if not attaching.cancelled():
+            attaching.result()
+            local.is_attached = True
+        elif self._topics.get(local.name) is local:  # else the caller was unsubscribed meanwhile
+            raise Unavailable(f"the subscription to {local.name!r} was cancelled")
 
     def _drop_if_unused(self, local: LocalTopic) -> None:
         if not len(local) and self._topics.get(local.name) is local:
             del self._topics[local.name]
-            if local.attached is not None:
-                local.attached.cancel()
+            if local.attaching is not None:
+                local.attaching.cancel()
             self._broker.detach(local.name)
 
     # -- publications ------------------------------------------------------------------------------
