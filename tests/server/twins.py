@@ -1,9 +1,9 @@
 """The compiled and the plain twins of the fast path, with what their subclasses do noted."""
 
 import asyncio
-import sys
 from typing import Any
 
+from wsgate.server import fast_path, topic_service
 from wsgate.server.backpressure import Gate
 from wsgate.server.connection import Connection
 from wsgate.server.fast_path import NONE, PlainMessagePath, PlainStream, PlainWriteBatch
@@ -120,7 +120,7 @@ class Twin:
     """One of the twins, with everything that it leaves to its subclasses noted."""
 
     def __init__(self, bases: tuple[Any, Any, Any]) -> None:
-        self.deliver = sys.modules[bases[0].__module__].deliver
+        self.deliver = fast_path.deliver if bases is PLAIN else topic_service.deliver
         self.stream_type = stream_on(bases[0])
         self.batch = batch_on(bases[1])()
         self.stream = self.stream_type(self.batch)

@@ -142,6 +142,18 @@ def test_a_topic_that_nothing_is_known_of_leaves_nothing() -> None:
     assert histories.size == MIN_COUNTED
 
 
+def test_the_number_of_topics_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsgate.topics.history.MAX_HISTORIES", 3)
+    histories = Histories(1_000_000)
+    for number in range(20):
+        histories.add(message(number, f"topic {number}"), RULES, float(number))
+    known = [number for number in range(20) if histories.get(f"topic {number}", 20.0)]
+    assert known == [17, 18, 19]
+    assert len(histories) == len(histories._due) == 3
+    assert len(histories._oldest) <= 6
+    assert histories.size == 3 * MIN_COUNTED
+
+
 def test_the_time_at_which_something_is_due() -> None:
     histories = Histories(1000)
     dues = [histories.next_due]

@@ -10,6 +10,10 @@ from wsgate.topics.outlet import counted_size
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import ID_LIFETIMES, Rules
 
+# Topics of which anything is known, if only the newest id. For one more, that which would expire
+# next is forgotten: names may come from clients, and an id is known for long.
+MAX_HISTORIES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Missed:
@@ -177,6 +181,8 @@ class Histories:
         topic = publication.topic
         history = self._histories.get(topic)
         if history is None:
+            if len(self._histories) >= MAX_HISTORIES:
+                self._forget_first_due()
             history = self._histories[topic] = History(rules)
             heapq.heappush(self._due, (now + rules.history_seconds, next(self._numbers), topic))
         history.rules = rules
@@ -196,6 +202,12 @@ class Histories:
         if history is not None:
             self._size -= history.size
             history.clear()
+
+    def _forget_first_due(self) -> None:
+        _, _, topic = heapq.heappop(self._due)
+        self.forget(topic)
+        del self._histories[topic]
+        self._tidy()
 
     def _drop_oldest(self) -> None:
         kept_at, order, history = self._oldest[0]
