@@ -120,7 +120,8 @@ class Twin:
     """One of the twins, with everything that it leaves to its subclasses noted."""
 
     def __init__(self, bases: tuple[Any, Any, Any]) -> None:
-        self.deliver = fast_path.deliver if bases is PLAIN else topic_service.deliver
+        used = vars(topic_service)["deliver"]
+        self.deliver = fast_path.deliver if bases is PLAIN else used
         self.stream_type = stream_on(bases[0])
         self.batch = batch_on(bases[1])()
         self.stream = self.stream_type(self.batch)
