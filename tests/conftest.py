@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
 import signal
@@ -61,11 +63,25 @@ def _chosen_compiled() -> str | None:
 
 
 def _use_compiled(chosen: str | None) -> None:
-    for module in EXTENSIONS if chosen else ():
-        if chosen == "plain":
+    if chosen == "plain":
+        for module in EXTENSIONS:
             sys.modules[module] = None  # type: ignore[assignment]  # Python refuses to import it
-        elif module not in sys.modules:
-            _load(module, Path(str(chosen)))
+    elif chosen:
+        sys.meta_path.insert(0, Builds(Path(chosen)))
+
+
+class Builds(importlib.abc.MetaPathFinder):
+    """Finds the extensions in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        """Return where an extension is, None for any other module."""
+        if name not in EXTENSIONS:
+            return None
+        file = self._folder / f"{name.rpartition('.')[2]}.so"
+        return importlib.util.spec_from_file_location(name, file)
 
 
 def pytest_configure() -> None:
@@ -73,15 +89,6 @@ def pytest_configure() -> None:
     # inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def _load(module: str, folder: Path) -> None:
-    name = module.rpartition(".")[2]
-    spec = importlib.util.spec_from_file_location(module, folder / f"{name}.so")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[module] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[module])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
