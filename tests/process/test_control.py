@@ -297,7 +297,8 @@ async def test_a_restart_that_fails(tmp_path: Path) -> None:
         result = await ctl(server.path, "restart", "--wait")
         assert result.lines == [{"restarting": 2}]
         assert re.fullmatch(
-            r"Error: the restart has failed: Worker \d+ could not start; old workers that stay: 2\n",
+            r"Error: the restart has failed: Worker \d+ could not start; "
+            r"old workers that stay: 2\n",
             result.err,
         )
         assert result.status == 1
