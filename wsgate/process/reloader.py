@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsgate import loggers
+from wsgate.brokers import urls
 from wsgate.errors import ConfigError
 from wsgate.observe.log_format import escape
 from wsgate.process.program import Program
@@ -36,6 +37,8 @@ class ReloadingSupervisor(Supervisor):
     Raises:
         ConfigError: A folder cannot be watched, or watchfiles is not installed.
     """
+
+    default_topics = urls.MEMORY  # as without a supervisor
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         config = dataclasses.replace(program.config, drain_seconds=0.0)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from wsgate import loggers
+from wsgate.brokers import urls
 from wsgate.config import LogLevel
 from wsgate.errors import StartupFailed, WsgateError
 from wsgate.observe import log_files
@@ -24,7 +25,9 @@ from wsgate.observe.log_format import indent
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
+from wsgate.process.hub_keeper import HubKeeper
 from wsgate.process.launchers import ForkLauncher, Launcher, SpawnLauncher
+from wsgate.process.process_end import text_of_end
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
@@ -60,13 +63,7 @@ class End:
         """Return what the log says."""
         if self.failure is not None:
             return f"{self.name} could not start: {indent(str(self.failure))}"
-        if self.status is None or self.status >= 0:
-            return f"{self.name} has ended with status {self.status}"
-        try:
-            name = signal.Signals(-self.status).name
-        except ValueError:
-            name = f"signal {-self.status}"
-        return f"{self.name} was ended by {name}"
+        return f"{self.name} {text_of_end(self.status)}"
 
 
 class Supervisor:
@@ -81,7 +78,11 @@ class Supervisor:
         workers: All whose process may still run.
         target: How many should serve.
         restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
+        hub: Keeps the topics hub running; None if the workers have none.
     """
+
+    # Also with one worker: while that is replaced there are two.
+    default_topics = urls.LOCAL
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         self._program = program
@@ -102,6 +103,8 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._checked_at = 0.0
+        has_hub = urls.is_local(program.config.topics or self.default_topics)
+        self.hub = HubKeeper(program.config) if has_hub else None
 
     async def serve(self) -> None:
         """Run the workers until `stop`.
@@ -117,12 +120,16 @@ class Supervisor:
             per_address = self._program.config.limit_connections_per_ip is not None
             self._board_file = scoreboard.create_file(with_addresses=per_address)
             self._board = Scoreboard(self._board_file)
+            if self.hub is not None:
+                self.hub.start()
             self._launcher = self._make_launcher()
             with self._child_signals():
                 await self._run()
         finally:
             self._launcher.close()
             self._sockets.close()
+            if self.hub is not None:
+                await self.hub.stop()
             self._notifier.close()
             if self._board_file >= 0:
                 os.close(self._board_file)
@@ -375,6 +382,7 @@ class Supervisor:
             stacks=stacks,
             sockets=[sock.fileno() for sock in self._sockets.sockets],
             inherited=[sock.fileno() for sock in self._sockets.inherited],
+            hub=self.hub.path if self.hub is not None else None,
         )
 
     # -- the end of a worker -----------------------------------------------------------------------
@@ -387,6 +395,8 @@ class Supervisor:
         for pid, status in _ended_children([-1] if adopts else list(by_pid)):
             if pid in by_pid:
                 self._end(by_pid[pid], status)
+            elif self.hub is not None and pid == self.hub.pid:
+                self.hub.take_end(status)
             else:
                 self._launcher.take_end(pid, status)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from wsgate.errors import ClientDisconnected, ConfigError
 from wsgate.observe.throttled_log import throttled
 from wsgate.server.announcer import Announcer
+from wsgate.server.spread_closing import SpreadClosing
 from wsgate.server.topic_listener import TopicListener
 from wsgate.server.topic_recovery import Recovery
 from wsgate.topics import process
@@ -17,7 +18,7 @@ from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules, parse_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextvars import Context
 
     from wsgate.brokers.broker import Broker
@@ -105,6 +106,7 @@ class TopicService:
         self._sockets: dict[WebSocket, dict[str, LocalTopic]] = {}
         self._listeners: dict[object, dict[TopicListener, LocalTopic]] = {}
         self._announcer = Announcer(self._publish_announcement, variables)
+        self._closing = SpreadClosing()
         self.counts = Counts()
 
     async def start(self) -> None:
@@ -120,6 +122,7 @@ class TopicService:
     async def stop(self) -> None:
         """Stop the broker."""
         await self._announcer.stop()
+        await self._closing.stop()
         await self._broker.stop()
         process.running.discard(self.counts)
 
@@ -130,6 +133,10 @@ class TopicService:
     def rules_of(self, topic: str) -> Rules:
         """Return the rules of a topic: those of the app before those of the settings."""
         return process.configured.find(topic) or self._rules.find(topic) or PLAIN
+
+    def rule_entries(self) -> "Sequence[tuple[str, Rules]]":
+        """Return all patterns with their rules; the last one that matches counts."""
+        return [*self._rules.entries, *process.configured.entries]
 
     # -- sockets -----------------------------------------------------------------------------------
 
@@ -376,6 +383,25 @@ class TopicService:
             self.counts.dropped["slow subscriber"] += dropped
         self.counts.closed_slow += is_closed
         self.counts.delivered += not (dropped or is_closed)
+
+    def count_drop(self, cause: str) -> None:
+        """Count a publication that does not reach other workers."""
+        self.counts.dropped[cause] += 1
+
+    def lost(self, topic: str) -> None:
+        """Close the WebSockets of a topic, and end its listeners: they may lack messages."""
+        local = self._topics.get(topic)
+        if local is None or not self.rules_of(topic).history:
+            return
+        sockets = [*local.subscribers, *local.recoveries]
+        for listener in list(local.listeners):
+            listener.overrun()
+        for socket in sockets:  # they get nothing more, so that they recover from where they are
+            self._end_subscription(socket, local)
+        if sockets:
+            text = "Messages of topics were lost: %d WebSockets are closed with 1012"
+            throttled.warning(text, len(sockets))
+            self._closing.add(sockets)
 
     # -- who is there ------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
-from wsgate.brokers.memory import MemoryBroker
+from wsgate.brokers import urls
+from wsgate.brokers.make import make_broker
 from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import is_token, normalize_headers
@@ -81,6 +82,7 @@ class Worker:
         config: The settings.
         time: Returns a monotonic time in seconds; tests pass a fake clock.
         siblings: The other workers; None if there are none.
+        hub: The path of the topics hub's socket; None if there is no hub, or not yet.
 
     Raises:
         ConfigError: --header or --topics-rule is invalid, or a folder of --static cannot be read.
@@ -102,6 +104,7 @@ class Worker:
             the moment in which it sends one.
         siblings: The other workers.
         topics: The topics of this worker.
+        topics_hub: The path of the topics hub's socket, None without a hub.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
         proxies: The peers that begin each connection with a PROXY header, None without
             --proxy-protocol.
@@ -128,6 +131,7 @@ class Worker:
         config: Config,
         time: Callable[[], float] = time.monotonic,
         siblings: Siblings | None = None,
+        hub: str | None = None,
     ) -> None:
         self.app = with_static_files(app, config.static, config.static_cache_control)
         self.process = os.getpid()
@@ -179,7 +183,9 @@ class Worker:
         self.make_codec = codec_maker(
             limits, Compressors(deflate.level), is_fast=config.ws_fast_path
         )
-        broker = MemoryBroker(self.clock, self.deadlines, config.topics_history_max_bytes)
+        self.topics_hub = hub
+        url = config.topics or (urls.MEMORY if hub is None else urls.LOCAL)
+        broker = make_broker(url, config, self.clock, self.deadlines, lambda: self.topics_hub)
         self.topics = TopicService(config, broker, self.copy_app_variables)
         self._fixed_headers = _fixed_headers(config)
         self._second = -1

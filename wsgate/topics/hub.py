@@ -159,7 +159,7 @@ class Hub:
     def next_due(self) -> float:
         """Return when `expire` has something to do at the earliest, in seconds."""
         due = (self._histories.next_due, self._members.next_due, self._counts.next_due)
-        return min(self._seen_at + SEEN_INTERVAL, *(at for at in due if at is not None))
+        return min([self._seen_at + SEEN_INTERVAL, *(at for at in due if at is not None)])
 
     def expire(self, now: float) -> Outgoing:
         """Drop what is too old; returns what to send."""
