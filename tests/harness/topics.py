@@ -11,10 +11,18 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.harness.waiting import pause
 from tests.harness.workers import PATIENCE, Supervised, workers
 
 APP = "tests.apps.topics:app"
-OPTIONS = ("--topics-publish-timeout", "30", "--timeout-graceful-shutdown", "5")
+OPTIONS = (
+    "--lifespan",
+    "off",
+    "--topics-publish-timeout",
+    "30",
+    "--timeout-graceful-shutdown",
+    "5",
+)
 
 
 class Client:
@@ -131,7 +139,7 @@ class TopicsServer(Supervised):
         """Wait for another hub, and return its process id."""
         async with asyncio.timeout(PATIENCE):
             while (found := self.hub()) in (0, than):
-                await asyncio.sleep(0)
+                await pause(0.02)
         return found
 
 
