@@ -36,7 +36,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 async def _serve(own: topics.Topics, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.send", "text": json.dumps({"pid": os.getpid()})})
     while (event := await receive())["type"] == "websocket.receive":
-        command = json.loads(event["text"])  # type: ignore[typeddict-item]  # it is text
+        command = json.loads(event["text"])
         number = command.pop("number")
         try:
             answer = await _execute(own, command.pop("command"), command)

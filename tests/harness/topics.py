@@ -25,6 +25,10 @@ OPTIONS = (
 )
 
 
+class Gone(Exception):
+    """The server has closed the WebSocket."""
+
+
 class Client:
     """A WebSocket of the app.
 
@@ -54,7 +58,8 @@ class Client:
             self.close_code = self.websocket.close_code
             self._grown.notify_all()
         for answer in self._answers.values():
-            answer.cancel()
+            answer.set_exception(Gone())
+            answer.exception()  # retrieved, in case nobody waits for it
 
     async def _take(self, message: Any) -> None:
         if "number" in message:
@@ -83,11 +88,14 @@ class Client:
         return self.close_code
 
     async def ask(self, command: str, topic: str = "room", **values: Any) -> Any:
-        """Have the app execute a command; return its answer."""
+        """Have the app execute a command; return its answer. Raises Gone after the end."""
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         values |= {"number": number, "command": command, "topic": topic}
-        await self.websocket.send(json.dumps(values))
+        try:
+            await self.websocket.send(json.dumps(values))
+        except ConnectionClosed:
+            raise Gone from None
         async with asyncio.timeout(PATIENCE):
             return await answer
 

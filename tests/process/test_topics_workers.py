@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness.processes import started
-from tests.harness.topics import APP, OPTIONS, Client, TopicsServer, hubs_of, topics_server
+from tests.harness.topics import APP, OPTIONS, Client, Gone, TopicsServer, hubs_of, topics_server
 from tests.harness.waiting import pause
 from tests.harness.workers import PATIENCE, gone, is_running
 from wsgate.brokers.frame_connection import FrameConnection
@@ -176,7 +176,7 @@ class Load:
             data = [own, number]
             try:
                 answer = await client.publish(data)
-            except asyncio.CancelledError:  # its worker was killed
+            except Gone:  # its worker was killed
                 return
             async with self._grown:
                 (self.published if isinstance(answer, str) else self.failed).append(data)
@@ -220,7 +220,7 @@ async def test_a_worker_killed_under_load_takes_nothing_from_the_others() -> Non
         published = await load.stop()
         last = await first.publish("end")
         for client in (first, second):
-            await client.until(lambda client=client: client.messages[-1] == "end")
+            await _ended(client)
         assert first.messages == second.messages
         messages = first.messages[:-1]
         check_order([messages])
@@ -248,9 +248,7 @@ async def test_a_hub_killed_under_load_loses_nothing_unnoticed() -> None:
         published = await load.stop()
         await first.publish("end")
         for client in readers:
-            await client.until(
-                lambda client=client: client.close_code or client.messages[-1:] == ["end"]
-            )
+            await _ended(client)
         lists = [[one for one in client.messages if one != "end"] for client in readers]
         check_order(lists)
         complete = [
@@ -336,7 +334,7 @@ async def test_a_rolling_restart_loses_nothing() -> None:
         restarted = asyncio.create_task(server.logged("Restarted 2 workers"))
         server.signal(signal.SIGHUP)
         while not restarted.done():
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(Gone):
                 if isinstance(await publisher.publish(number, id=f"id {number}"), str):
                     published.append(number)
                     number += 1
@@ -355,7 +353,7 @@ async def _read_through_restarts(server: TopicsServer) -> list[Any]:
     after = "id begin"
     while messages[-1:] != ["end"]:
         client = await server.client()
-        with contextlib.suppress(asyncio.CancelledError):  # it was closed before
+        with contextlib.suppress(Gone):  # it was closed before
             back = await client.subscribe(after=after if messages else None)
             assert back["complete"]
         await client.until(
@@ -364,6 +362,11 @@ async def _read_through_restarts(server: TopicsServer) -> list[Any]:
         messages += client.messages
         after = f"id {messages[-1]}" if messages else after
     return messages
+
+
+async def _ended(client: Client) -> None:
+    """Wait until a client has read "end", or was closed."""
+    await client.until(lambda: client.close_code or client.messages[-1:] == ["end"])
 
 
 async def _wait_for_count(client: Client, count: int) -> None:
@@ -408,7 +411,7 @@ def _folder_of(hub: int) -> Path:
     paths = {line[6]: Path(line[7]) for line in names[1:] if len(line) == 8}
     for descriptor in Path(f"/proc/{hub}/fd").iterdir():
         with contextlib.suppress(OSError):
-            inode = os.readlink(descriptor).removeprefix("socket:[").removesuffix("]")
+            inode = str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
             if inode in paths and paths[inode].name == "topics.sock":
                 return paths[inode].parent
     raise AssertionError("the hub has no socket")

@@ -15,7 +15,7 @@ class FrameConnection(asyncio.Protocol):
     """One end of a connection.
 
     What is sent in one iteration of the loop leaves in one write. Nothing here bounds what waits
-    for the other end: the owner checks `waiting`.
+    for the other end: the owner checks `backlog`.
 
     Args:
         on_start: Called when the connection exists.
@@ -35,6 +35,7 @@ class FrameConnection(asyncio.Protocol):
         self._decoder = Decoder()
         self._frames: list[bytes] = []
         self._size = 0  # bytes of these
+        self._largest = 0  # bytes of the largest frame since nothing waited
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._may_write = asyncio.Event()
@@ -90,6 +91,11 @@ class FrameConnection(asyncio.Protocol):
         return self._size + self._transport.get_write_buffer_size()
 
     @property
+    def backlog(self) -> int:
+        """Bytes that wait besides one message, however large that is."""
+        return self.waiting - self._largest
+
+    @property
     def is_full(self) -> bool:
         """Whether `drain` waits."""
         return not self._may_write.is_set()
@@ -104,6 +110,9 @@ class FrameConnection(asyncio.Protocol):
             return
         if not self._frames:
             self._loop.call_soon(self._flush)
+            if not self.waiting:
+                self._largest = 0
+        self._largest = max(self._largest, len(frame))
         self._frames.append(frame)
         self._size += len(frame)
 

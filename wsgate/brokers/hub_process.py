@@ -12,7 +12,7 @@ from wsgate.topics.hub import Hub, Outgoing
 from wsgate.topics.messages import Message
 from wsgate.topics.wire_format import WireError, encode
 
-MAX_QUEUE = 16 * 2**20  # bytes that may wait for one connection; with more it is dropped
+MAX_QUEUE = 16 * 2**20  # bytes that may wait for one connection, besides one large message
 MAX_CONNECTIONS = 1024
 _MIN_PAUSE = 0.02  # seconds between two calls of `Hub.expire`
 
@@ -95,7 +95,7 @@ class HubServer:
                 continue
             if message is not last:
                 frame, last = encode(message), message
-            if connection.waiting > MAX_QUEUE:
+            if connection.backlog > MAX_QUEUE:
                 self._report(f"A worker does not read its topics ({MAX_QUEUE:,} bytes wait)")
                 connection.abort()
             else:

@@ -184,7 +184,7 @@ class LocalBroker:
         connection = self._link.connection
         if connection is None:
             self._keep_waiting(message)
-        elif connection.waiting > MAX_QUEUE:
+        elif connection.backlog > MAX_QUEUE:
             self._receiver.count_drop("hub")
         else:
             connection.send(message)
@@ -197,7 +197,7 @@ class LocalBroker:
         """Keep a plain publication until there is a connection."""
         self._waiting.append(message)
         self._waiting_size += _size_of(message)
-        while self._waiting_size > MAX_WAITING:
+        while self._waiting_size > MAX_WAITING and len(self._waiting) > 1:
             dropped = self._waiting.popleft()
             self._waiting_size -= _size_of(dropped)
             self._receiver.count_drop("hub")

@@ -38,6 +38,11 @@ class Request:
         self.is_sent = False
         self.may_repeat = may_repeat
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the last message of the answer has come."""
+        return self.answer.done() and not self.answer.cancelled()
+
     def complete(self, message: Message) -> None:
         """Set the last message of the answer, unless nobody waits for it any more."""
         if not self.answer.done():
@@ -107,7 +112,7 @@ class Requests:
             last = request.placed
         finally:
             del self._waiting[number]
-            if request.parts and not request.answer.done():
+            if request.parts and not request.is_answered:
                 self._send(Forget(number))
         return request.parts, last
 
