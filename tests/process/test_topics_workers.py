@@ -273,6 +273,7 @@ async def test_a_new_hub_knows_who_is_there() -> None:
         os.kill(hub, signal.SIGKILL)
         await server.other_hub(hub)
         for topic in ("room", "plain"):
+            await _wait_for_count(second, 1, topic)
             await second.publish(topic, topic)
         assert await first.received(2) == ["room", "plain"]
         assert await first.ask("members", "present") == {"ada": 1}
@@ -369,9 +370,9 @@ async def _ended(client: Client) -> None:
     await client.until(lambda: client.close_code or client.messages[-1:] == ["end"])
 
 
-async def _wait_for_count(client: Client, count: int) -> None:
+async def _wait_for_count(client: Client, count: int, topic: str = "room") -> None:
     async with asyncio.timeout(PATIENCE):
-        while await client.ask("count") != count:
+        while await client.ask("count", topic) != count:
             await pause(0.02)
 
 
