@@ -282,6 +282,22 @@ async def test_a_new_hub_knows_who_is_there() -> None:
         assert (await second.received(2))[1:] == ["end"]  # nobody has joined again
 
 
+async def test_a_hub_that_does_not_run_makes_history_unavailable() -> None:
+    async with topics_server(2, "--topics-publish-timeout", "1") as server:
+        first, second = await server.pair()
+        for topic in ("plain", "room"):
+            await first.subscribe(topic)
+        hub = server.hub()
+        os.kill(hub, signal.SIGSTOP)
+        assert await first.publish(1) == {"error": "Unavailable"}
+        await first.publish("here", "plain")
+        assert await first.received(1) == ["here"]
+        assert await first.ask("count") == {"error": "Unavailable"}
+        os.kill(hub, signal.SIGCONT)
+        await second.publish(2)
+        assert 2 in await first.received(3)
+
+
 async def test_a_worker_that_does_not_read_holds_up_nobody_and_recovers() -> None:
     async with topics_server(2, *PATIENT) as server:
         first, second = await server.pair()

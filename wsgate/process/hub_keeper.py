@@ -133,7 +133,11 @@ class HubKeeper:
 
     async def _listen(self, sock: socket.socket) -> None:
         """Log what the hub reports, until it has ended."""
-        channel = await Channel.open(sock)
+        try:
+            channel = await Channel.open(sock)
+        except BaseException:
+            sock.close()
+            raise
         try:
             async for line in channel.lines():
                 loggers.error.warning("%s", line.get("warning"))
