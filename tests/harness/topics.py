@@ -11,8 +11,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.harness.processes import started
 from tests.harness.waiting import pause
-from tests.harness.workers import PATIENCE, Supervised, workers
+from tests.harness.workers import PATIENCE, Supervised
 
 APP = "tests.apps.topics:app"
 OPTIONS = (
@@ -112,13 +113,23 @@ class Client:
         await self.websocket.close()
         await self._reading
 
+    async def drop(self) -> None:
+        """Leave without a word."""
+        self.websocket.transport.abort()
+        await self._reading
+
 
 class TopicsServer(Supervised):
-    """A server with the app."""
+    """A server with the app. connected: all clients that have connected."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__(process)
+        self.connected: list[Client] = []
 
     async def client(self) -> Client:
         """Connect a client."""
         client = Client(await self.connect())
+        self.connected.append(client)
         await client.until(lambda: client.pid)
         return client
 
@@ -165,7 +176,12 @@ def hubs_of(parent: int) -> list[int]:
 
 @contextlib.asynccontextmanager
 async def topics_server(count: int, *options: str) -> AsyncIterator[TopicsServer]:
-    """Run the app with so many workers."""
-    async with workers(count, *OPTIONS, *options, app=APP, kind=TopicsServer) as server:
+    """Run the app with so many workers; one runs without a supervisor."""
+    arguments = (APP, "--port", "0", "--workers", str(count), "--no-access-log", *OPTIONS)
+    async with started(*arguments, *options, kind=TopicsServer) as server:
         assert isinstance(server, TopicsServer)
-        yield server
+        await server.serves()
+        try:
+            yield server
+        finally:
+            await asyncio.gather(*[client.drop() for client in server.connected])

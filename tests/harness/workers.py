@@ -58,17 +58,11 @@ async def request(
 
 
 @contextlib.asynccontextmanager
-async def workers(
-    count: int,
-    *options: str,
-    folder: Path = ROOT,
-    app: str = APP,
-    kind: type[Supervised] = Supervised,
-) -> AsyncIterator[Supervised]:
+async def workers(count: int, *options: str, folder: Path = ROOT) -> AsyncIterator[Supervised]:
     """Run a server with so many workers."""
-    arguments = (app, "--port", "0", "--workers", str(count), "--no-access-log", *options)
-    async with started(*arguments, folder=folder, kind=kind) as server:
-        assert isinstance(server, kind)
+    arguments = (APP, "--port", "0", "--workers", str(count), "--no-access-log", *options)
+    async with started(*arguments, folder=folder, kind=Supervised) as server:
+        assert isinstance(server, Supervised)
         await server.serves()
         yield server
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness.processes import started
-from tests.harness.topics import APP, OPTIONS, Client, Gone, TopicsServer, hubs_of, topics_server
+from tests.harness.topics import APP, Client, Gone, TopicsServer, hubs_of, topics_server
 from tests.harness.waiting import pause
 from tests.harness.workers import PATIENCE, gone, is_running
 from wsgate.brokers.frame_connection import FrameConnection
@@ -447,10 +447,7 @@ async def test_preloaded_workers_have_a_hub_that_is_restarted() -> None:
 
 
 async def test_one_worker_may_have_a_hub() -> None:
-    arguments = (APP, "--port", "0", "--no-access-log", *OPTIONS, "--topics", "local:")
-    async with started(*arguments, kind=TopicsServer) as server:
-        assert isinstance(server, TopicsServer)
-        await server.serves()
+    async with topics_server(1, "--topics", "local:") as server:
         client = await server.client()
         await client.subscribe()
         (hub,) = hubs_of(server.pid)
@@ -467,8 +464,7 @@ async def test_one_worker_may_have_a_hub() -> None:
 
 
 async def test_one_worker_has_no_hub_by_default() -> None:
-    async with started(APP, "--port", "0", *OPTIONS, kind=TopicsServer) as server:
-        await server.serves()
+    async with topics_server(1) as server:
         assert not hubs_of(server.pid)
 
 
