@@ -195,13 +195,13 @@ async def test_requests_wait_for_the_hub(tmp_path: Path) -> None:
 async def test_plain_messages_wait_for_the_hub_within_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MAX_WAITING", 4 * 100)
+    monkeypatch.setattr(local, "MAX_WAITING", 4 * 64)
     async with machine(tmp_path) as own:
         first, second = await own.worker("plain"), await own.worker("plain")
         await own.stop_hub()
         await until(lambda: first.broker._link.connection is None)
         for number in range(6):
-            await first.publish("plain", f"{number:036}")  # 100 bytes each, as they are counted
+            await first.publish("plain", f"{number:036}")  # 64 bytes each, as they are counted
         assert first.worker.drops == ["hub", "hub"]
         assert len(first.worker.texts("plain")) == 6
         await until(lambda: second.broker._link.connection is None)

@@ -8,7 +8,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wsgate.topics import messages
-from wsgate.topics.hub import CLAIM_SECONDS, MAX_ANSWERS, PART_BYTES, PART_MEMBERS, Hub
+from wsgate.topics.hub import CLAIM_SECONDS, MAX_ANSWERS, MAX_HELD, PART_BYTES, PART_MEMBERS, Hub
 from wsgate.topics.hub_counts import MAX_OPEN, PATIENCE
 from wsgate.topics.messages import (
     Announce,
@@ -282,6 +282,36 @@ def test_who_was_not_attached_may_know_of_a_place_as_well() -> None:
     bench.attach(2, ROOM)  # for the first time: it lacks nothing
     bench.say(1, Claim(ROOM, 502))
     assert not bench.take(2, Lost)
+
+
+def test_no_message_gets_a_place_before_all_have_said_how_far_they_are() -> None:
+    bench = Bench()
+    bench.hub = Hub(10**9, START, settled_at=bench.now + 1)
+    for number in (1, 2, 3):
+        bench.say(number, Hello(messages.VERSION, True, 1, RULES))
+    bench.attach(1, ROOM, 500, 500)
+    bench.sent.clear()
+    for number, mode in ((2, Mode.KEPT), (3, Mode.KEPT), (2, Mode.LIVE)):
+        bench.say(number, Publish(9, ROOM, mode, None, f"{number} {mode}"))
+    bench.say(2, Publish(0, PLAIN, Mode.PLAIN, None, "plain"))
+    bench.attach(2, ROOM, 501, 501)  # the first one lacks a message: it must not get a later one
+    bench.leave(3)
+    assert bench.hub.next_due() <= bench.now + 1
+    bench.advance(0.9)
+    assert bench.take(1, Delivered, Lost) == [Lost(ROOM)]
+    bench.advance(0.2)
+    assert [one.data for one in bench.take(1, Delivered)] == ["2 1", "2 2"]
+    assert [one.place for one in bench.take(2, Placed)] == [START + 1, START + 2]
+
+
+def test_what_waits_for_a_place_is_bounded() -> None:
+    bench = Bench()
+    bench.hub = Hub(10**9, START, settled_at=bench.now + 1)
+    bench.say(1, Hello(messages.VERSION, True, 1, RULES))
+    for data in (bytes(MAX_HELD), b"no room"):
+        bench.say(1, Publish(9, ROOM, Mode.KEPT, None, data))
+    bench.advance(1)
+    assert len(bench.take(1, Placed)) == 1
 
 
 def test_claims_are_forgotten_after_a_while() -> None:

@@ -111,14 +111,16 @@ class AttachedTopics:
         topic.request = self._next_number()
         self._send(Attach(topic.request, topic.name, topic.position, topic.newest))
 
-    def detach(self, name: str) -> None:
-        """Ask for no more publications of a topic."""
+    def detach(self, name: str) -> int:
+        """Ask for no more publications of a topic; returns the place of the newest one here."""
         topic = self._topics.pop(name, None)
-        if topic is not None:
-            self._forget_live(topic)
-            self._behind.pop(topic, None)
-            self._resume(topic)
-            self._send(Detach(name))
+        if topic is None:
+            return 0
+        self._forget_live(topic)
+        self._behind.pop(topic, None)
+        self._resume(topic)
+        self._send(Detach(name))
+        return topic.newest
 
     def attach_all(self) -> None:
         """Attach all topics to the hub of a new connection, and say how far each is."""

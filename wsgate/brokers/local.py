@@ -20,7 +20,7 @@ from wsgate.topics import messages
 from wsgate.topics.errors import LimitReached, Unavailable
 from wsgate.topics.history import Missed
 from wsgate.topics.messages import Delivered, HistoryRule, Kept, Message, MissedPart, Mode, Placed
-from wsgate.topics.outlet import MIN_COUNTED
+from wsgate.topics.outlet import counted_size
 from wsgate.topics.presence import Change
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules
@@ -60,7 +60,7 @@ class LocalBroker:
         self._id_prefix = secrets.token_hex(4)
         self._excluded: OrderedDict[int, object] = OrderedDict()
         self._claims: OrderedDict[str, int] = OrderedDict()
-        self._waiting: deque[messages.Publish] = deque()
+        self._waiting: deque[tuple[messages.Publish, int]] = deque()  # and their sizes
         self._waiting_size = 0
         self._handlers: dict[type[Any], Callable[[Any], object]] = {
             Delivered: self._take_delivered,
@@ -114,8 +114,9 @@ class LocalBroker:
             self._claims.clear()
         self._members.report_all(is_same_hub=is_same_hub)
         self._requests.repeat(is_same_hub=is_same_hub)
-        while self._waiting:
-            self._send(self._waiting.popleft())
+        for message, _ in self._waiting:
+            self._send(message)
+        self._waiting.clear()
         self._waiting_size = 0
 
     def _end(self) -> None:
@@ -144,7 +145,16 @@ class LocalBroker:
 
     def detach(self, topic: str) -> None:
         """Deliver nothing more of a topic."""
-        self._topics.detach(topic)
+        newest = self._topics.detach(topic)
+        if newest:
+            self._note_claim(topic, newest)
+
+    def _note_claim(self, topic: str, place: int) -> None:
+        """Remember a place of a topic that is not attached, in case that the hub dies."""
+        self._claims[topic] = place
+        self._claims.move_to_end(topic)
+        if len(self._claims) > MAX_CLAIMS:
+            self._claims.popitem(last=False)
 
     def _take_attached(self, message: messages.Attached) -> None:
         self._note_seen(message)
@@ -183,7 +193,7 @@ class LocalBroker:
         )
         connection = self._link.connection
         if connection is None:
-            self._keep_waiting(message)
+            self._keep_waiting(message, counted_size(publication.encoded))
         elif connection.backlog > MAX_QUEUE:
             self._receiver.count_drop("hub")
         else:
@@ -193,13 +203,12 @@ class LocalBroker:
                     async with asyncio.timeout(self._timeout):
                         await connection.drain()
 
-    def _keep_waiting(self, message: messages.Publish) -> None:
+    def _keep_waiting(self, message: messages.Publish, size: int) -> None:
         """Keep a plain publication until there is a connection."""
-        self._waiting.append(message)
-        self._waiting_size += _size_of(message)
+        self._waiting.append((message, size))
+        self._waiting_size += size
         while self._waiting_size > MAX_WAITING and len(self._waiting) > 1:
-            dropped = self._waiting.popleft()
-            self._waiting_size -= _size_of(dropped)
+            self._waiting_size -= self._waiting.popleft()[1]
             self._receiver.count_drop("hub")
 
     async def _publish_in_order(
@@ -259,10 +268,7 @@ class LocalBroker:
         request.placed = message
         self._topics.when_current(topic, functools.partial(request.complete, message))
         if topic not in self._topics:
-            self._claims[topic] = message.place
-            self._claims.move_to_end(topic)
-            if len(self._claims) > MAX_CLAIMS:
-                self._claims.popitem(last=False)
+            self._note_claim(topic, message.place)
 
     # -- histories ---------------------------------------------------------------------------------
 
@@ -329,7 +335,3 @@ class LocalBroker:
 
     def _announce(self, message: messages.Announce) -> None:
         self._receiver.change(Change(message.topic, message.member, message.has_joined))
-
-
-def _size_of(message: messages.Publish) -> int:
-    return MIN_COUNTED + len(message.data)

@@ -50,6 +50,7 @@ class HubKeeper:
         self._sock: socket.socket | None = None
         self._file: unix_socket.SocketFile | None = None
         self._policy = RestartPolicy()
+        self._has_died = False  # an earlier hub
         self._status: int | None = None  # of the process, if another part has reaped it
         self._keeping: asyncio.Task[None] | None = None
 
@@ -122,12 +123,14 @@ class HubKeeper:
             process = spawn("topics_hub", their_end, [descriptor], NAME)
             self.pid = process.pid
             limit = self._config.topics_history_max_bytes
-            own.sendall(HubAssignment(descriptor, self._folder, limit).pack())
+            assignment = HubAssignment(descriptor, self._folder, limit, self._has_died)
+            own.sendall(assignment.pack())
             undo.pop_all()
         try:
             await self._listen(own)
         finally:
             await self._end(process)
+        self._has_died = True
         text = "The topics hub %s: another one is started"
         loggers.error.error(text, text_of_end(process.returncode))
 

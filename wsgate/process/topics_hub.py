@@ -16,6 +16,7 @@ from wsgate.process.channel import Channel
 from wsgate.topics.hub import Hub
 
 NAME = "topics-hub"  # in its command line
+SETTLE_SECONDS = 1.0  # for the workers to connect, after an earlier hub has died
 _LONGEST = 65_536  # bytes of the assignment
 
 
@@ -24,12 +25,14 @@ class HubAssignment:
     """What the hub is told at its start.
 
     sock: the descriptor of its listening socket. folder: what it removes if the process that
-    started it was killed; None for nothing. max_bytes: of all kept messages.
+    started it was killed; None for nothing. max_bytes: of all kept messages. is_successor: an
+    earlier hub has died.
     """
 
     sock: int
     folder: str | None
     max_bytes: int
+    is_successor: bool
 
     def pack(self) -> bytes:
         """Return it as a line."""
@@ -68,7 +71,12 @@ def _receive(sock: socket.socket) -> HubAssignment | None:
 
 async def _serve(assignment: HubAssignment, sock: socket.socket) -> None:
     channel = await Channel.open(sock.dup())
-    hub = Hub(assignment.max_bytes, start=time.time_ns() // 1000)
+    settled_at = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    hub = Hub(
+        assignment.max_bytes,
+        start=time.time_ns() // 1000,
+        settled_at=settled_at if assignment.is_successor else 0.0,
+    )
     server = HubServer(hub, lambda text: channel.send({"warning": text}))
     await server.start(socket.socket(fileno=assignment.sock))
     async for _ in channel.lines():

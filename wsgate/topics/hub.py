@@ -4,6 +4,7 @@ It is pure: messages in, messages out. `wsgate/brokers/hub_process.py` connects 
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from wsgate.topics.history import Histories, History, missed_of
 from wsgate.topics.hub_counts import HubCounts
 from wsgate.topics.hub_members import HubMembers
 from wsgate.topics.messages import Delivered, Kept, Message, Mode, Placed, Refusal, Sync
+from wsgate.topics.outlet import MIN_COUNTED
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules
 from wsgate.topics.wire_format import WireError
@@ -21,6 +23,7 @@ CLAIM_SECONDS = 60.0  # after the first worker, within which the others say how 
 SEEN_INTERVAL = 5.0  # seconds between two messages that say how far a connection is
 PART_BYTES = 256 * 1024  # of the messages in one part of an answer, or one larger message
 PART_MEMBERS = 1000
+MAX_HELD = 64 * 2**20  # bytes that are published before the hub is settled, about
 MAX_ANSWERS = 64  # of one connection that are under way in parts
 
 Outgoing = list[tuple[int, Message]]
@@ -94,9 +97,11 @@ class Hub:
     Args:
         max_bytes: Bytes of all kept messages.
         start: The place to begin with, above those of every earlier hub: the time in microseconds.
+        settled_at: Until then, in seconds, no message gets a place. After an earlier hub has died,
+            the workers say how far they are first: who lacks a message must not get a later one.
     """
 
-    def __init__(self, max_bytes: int, start: int) -> None:
+    def __init__(self, max_bytes: int, start: int, settled_at: float = 0.0) -> None:
         self._start = self._place = start
         self._histories = Histories(max_bytes)
         self._topics: dict[str, _Topic] = {}
@@ -105,6 +110,9 @@ class Hub:
         self._rules_version = -1
         self._members = HubMembers()
         self._counts = HubCounts()
+        self._settled_at = settled_at
+        self._held: deque[tuple[int, messages.Publish]] = deque()  # until it is settled
+        self._held_size = 0
         self._claims_end_at: float | None = None
         self._seen_at = 0.0  # when all connections were told how far they are
         self._handlers: dict[type[Any], Callable[[int, Any, float], Outgoing]] = {
@@ -159,7 +167,9 @@ class Hub:
     def next_due(self) -> float:
         """Return when `expire` has something to do at the earliest, in seconds."""
         due = (self._histories.next_due, self._members.next_due, self._counts.next_due)
-        return min([self._seen_at + SEEN_INTERVAL, *(at for at in due if at is not None)])
+        settled_at = [self._settled_at] if self._held else []
+        regular = self._seen_at + SEEN_INTERVAL
+        return min([regular, *settled_at, *(at for at in due if at is not None)])
 
     def expire(self, now: float) -> Outgoing:
         """Drop what is too old; returns what to send."""
@@ -167,6 +177,10 @@ class Hub:
         if self._claims_end_at is not None and now >= self._claims_end_at:
             self._forget_claims()
         out: Outgoing = [*self._members.expire(now), *self._counts.expire(now)]
+        while self._held and now >= self._settled_at:
+            connection, message = self._held.popleft()
+            if connection in self._connections:
+                out += self._publish(connection, message, now)
         if now >= self._seen_at + SEEN_INTERVAL:
             self._seen_at = now
             seen = messages.Seen(self._place)
@@ -277,6 +291,8 @@ class Hub:
         is_outside = not self._connections[connection].is_worker
         if message.mode is Mode.PLAIN or (is_outside and not rules.history):
             return self._publish_plain(connection, message)
+        if now < self._settled_at:
+            return self._hold(connection, message)
         if message.mode is Mode.LIVE:
             return self._place_next(connection, message, None)
         known = self._find(message.topic, message.id, now)
@@ -290,6 +306,14 @@ class Hub:
         if rules.history:
             self._histories.add(publication, rules, now)
         return self._place_next(connection, message, publication.id)
+
+    def _hold(self, connection: int, message: messages.Publish) -> Outgoing:
+        """Keep a message until this hub is settled; one that has no room is not answered."""
+        size = max(len(message.data), MIN_COUNTED)
+        if self._held_size + size <= MAX_HELD:
+            self._held_size += size
+            self._held.append((connection, message))
+        return []
 
     def _publish_plain(self, connection: int, message: messages.Publish) -> Outgoing:
         delivered = Delivered(0, message.topic, message.id, 0, 0, message.data)
