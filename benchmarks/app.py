@@ -1,8 +1,9 @@
 """The app that every server runs: WebSockets, and a short response to HTTP requests.
 
 A WebSocket of the path / is an echo. One of /work takes WORK_SECONDS of processor time for each
-message before it sends the message back. One of /pid sends the id of its process first, and an HTTP
-request of /pid is answered with it.
+message before it sends the message back. One of /fan sends it to all that are open, one of /fan/32
+does so 32 times: by a topic if the server has them, else by a loop. One of /pid sends the id of its
+process first, and an HTTP request of /pid is answered with it.
 """
 
 import os
@@ -30,7 +31,10 @@ START = response_start(len(BODY))
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """Serve one request, WebSocket or lifespan."""
     if scope["type"] == "websocket":
-        await WEBSOCKETS.get(scope["path"], echo)(receive, send)
+        if scope["path"].startswith("/fan"):
+            await fan_out(scope, receive, send)
+        else:
+            await WEBSOCKETS.get(scope["path"], echo)(receive, send)
     elif scope["type"] == "http":
         if scope["path"] == "/pid":
             await respond_with_pid(send)
@@ -76,6 +80,46 @@ def work() -> None:
     end = time.thread_time() + WORK_SECONDS
     while time.thread_time() < end:
         pass
+
+
+async def fan_out(scope: Message, receive: Receive, send: Send) -> None:
+    """Send each message to all WebSockets, as often as the path says."""
+    times = int(scope["path"].rpartition("/")[2].removeprefix("fan") or 1)
+    await receive()
+    await send({"type": "websocket.accept"})
+    if "wsgate.topics" in scope.get("extensions", {}):
+        await by_topic(scope, receive, times)
+    else:
+        await by_loop(receive, send, times)
+
+
+async def by_topic(scope: Message, receive: Receive, times: int) -> None:
+    """Send by a topic of wsgate."""
+    from wsgate import topics  # noqa: PLC0415  # the other servers have none
+
+    mine = topics.of(scope)
+    await mine.subscribe("fan")
+    while (message := await receive())["type"] == "websocket.receive":
+        data = message.get("bytes")
+        for _ in range(times):
+            await mine.publish("fan", message["text"] if data is None else data)
+
+
+async def by_loop(receive: Receive, send: Send, times: int) -> None:
+    """Send by a loop over all clients, as every chat has it."""
+    CLIENTS.add(send)
+    try:
+        while (message := await receive())["type"] == "websocket.receive":
+            kind = "text" if message.get("bytes") is None else "bytes"
+            answer = {"type": "websocket.send", kind: message[kind]}
+            for _ in range(times):
+                for client in list(CLIENTS):
+                    await client(answer)
+    finally:
+        CLIENTS.discard(send)
+
+
+CLIENTS: set[Send] = set()
 
 
 async def send_pid(receive: Receive, send: Send) -> None:

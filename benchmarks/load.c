@@ -12,6 +12,8 @@
  * balance  opens the connections, each of which gets the id of the server's process as its first
  *          message; counts the connections of each process. --apart is the time from one connection
  *          to the next in seconds; 0 opens them in a burst
+ * fanout   the first connection sends a message, which the server sends to all, --burst times; when all
+ *          have arrived it sends the next one. Counts what arrives
  *
  * Sending starts when all connections are open, counting starts --warm-up seconds later. At the
  * end the program prints one line of JSON with the figures; idle and hold print the line `open`
@@ -69,21 +71,21 @@ enum {
 
 /* ---- options ---- */
 
-typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD, BALANCE } Mode;
-static const char *const MODES[] = {"echo", "connect", "http", "idle", "hold", "balance"};
+typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD, BALANCE, FANOUT } Mode;
+static const char *const MODES[] = {"echo", "connect", "http", "idle", "hold", "balance", "fanout"};
 
 static struct {
     Mode mode;
     int port;
     const char *path;
     int connections;
-    int active;
+    int active, burst;
     double rate;
     size_t size;         /* bytes of a message, as the app receives it */
     const char *payload; /* file with the compressed payload, if it is not plain */
     bool text, offer_deflate, compressed, tls, proxied;
     double seconds, warm_up, apart;
-} options = {.path = "/", .connections = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
+} options = {.path = "/", .connections = 1, .burst = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
 
 /* ---- figures: shared memory with one tally per process ---- */
 
@@ -502,6 +504,20 @@ static size_t shaken(Connection *c, const uint8_t *data, size_t size) {
     return taken;
 }
 
+/* In `fanout`: one of the messages of a round. */
+static void arrived(size_t bytes) {
+    static uint64_t arrivals;
+    double at = now();
+    if (is_counted(at)) {
+        tally->done++;
+        tally->bytes += bytes;
+    }
+    if (++arrivals < (uint64_t)count * (uint64_t)options.burst) return;
+    arrivals = 0;
+    record(connections[0].sent, at);
+    send_request(&connections[0]);
+}
+
 static void answered(Connection *c, size_t bytes) {
     double at = now();
     if (!c->is_waiting) fail("an answer that was not asked for");
@@ -566,7 +582,8 @@ static void frame_ended(Connection *c) {
     } else if (opcode < 8 && c->header[0] & 0x80) {
         if (!c->is_inflated && c->received != options.size && c->received != wire_size)
             fail("%llu bytes came back of %zu", (unsigned long long)c->received, options.size);
-        answered(c, c->received);
+        if (options.mode == FANOUT) arrived(c->received);
+        else answered(c, c->received);
     }
 }
 
@@ -646,6 +663,7 @@ static void begin(void) {
     __atomic_compare_exchange(&board->start, &none, &at, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     if (options.mode == ECHO || options.mode == HTTP)
         for (int i = 0; i < count; i++) send_request(&connections[i]);
+    if (options.mode == FANOUT) send_request(&connections[0]);
     if (tally == board->tallies && (options.mode == IDLE || options.mode == HOLD)) {
         puts("open");
         fflush(stdout);
@@ -800,12 +818,13 @@ static void raise_limits(void) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { PORT, PATH, CONNECTIONS, ACTIVE, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, PROXIED, SECONDS, WARM, APART };
+    enum { PORT, PATH, CONNECTIONS, ACTIVE, TIMES, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, PROXIED, SECONDS, WARM, APART };
     static const struct option known[] = {
         {"port", required_argument, NULL, PORT},
         {"path", required_argument, NULL, PATH},
         {"connections", required_argument, NULL, CONNECTIONS},
         {"active", required_argument, NULL, ACTIVE},
+        {"burst", required_argument, NULL, TIMES},
         {"rate", required_argument, NULL, RATE},
         {"size", required_argument, NULL, SIZE},
         {"payload", required_argument, NULL, PAYLOAD},
@@ -820,9 +839,9 @@ static void parse(int argc, char **argv) {
         {NULL, 0, NULL, 0},
     };
     int mode = 0, got;
-    while (argc > 1 && mode <= BALANCE && strcmp(argv[1], MODES[mode])) mode++;
-    if (argc < 2 || mode > BALANCE)
-        fail("usage: load echo|connect|http|idle|hold|balance --port PORT ...");
+    while (argc > 1 && mode <= FANOUT && strcmp(argv[1], MODES[mode])) mode++;
+    if (argc < 2 || mode > FANOUT)
+        fail("usage: load echo|connect|http|idle|hold|balance|fanout --port PORT ...");
     options.mode = (Mode)mode;
     optind = 2;
     while ((got = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -831,6 +850,7 @@ static void parse(int argc, char **argv) {
         case PATH: options.path = optarg; break;
         case CONNECTIONS: options.connections = atoi(optarg); break;
         case ACTIVE: options.active = atoi(optarg); break;
+        case TIMES: options.burst = atoi(optarg); break;
         case RATE: options.rate = atof(optarg); break;
         case SIZE: options.size = strtoul(optarg, NULL, 10); break;
         case PAYLOAD: options.payload = optarg; break;
@@ -851,6 +871,7 @@ static void parse(int argc, char **argv) {
 int main(int argc, char **argv) {
     parse(argc, argv);
     raise_limits();
+    if (options.mode == FANOUT && processes > 1) fail("fanout needs more open files");
     if (options.tls) start_tls();
     make_requests();
     size_t size = sizeof *board + (size_t)processes * sizeof *board->tallies;

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from benchmarks.servers import (
+    FAN_LIMIT,
     LIMIT,
     PINGING_LIMIT,
     SEVERAL,
@@ -61,6 +62,7 @@ class Load:
         is_spread: The server and the load generator share all processors, instead of one each.
         apart: For the mode "balance": seconds from one connection to the next; 0 is a burst.
         restarts: For the mode "restart": how often the server is restarted.
+        burst: For the mode "fanout": how often the server sends each message to all.
     """
 
     title: str
@@ -82,6 +84,7 @@ class Load:
     is_spread: bool = False
     apart: float = 0
     restarts: int = 0
+    burst: int = 1
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,20 @@ def _deflated(size: int, title: str, deflate: Deflate) -> Load:
         deflate=deflate,
         like="echo64-compressed",
         max_rounds=_GROWTH_ROUNDS,
+    )
+
+
+def _fanned(connections: int, burst: int = 1, seconds: float | None = None) -> Load:
+    times = f", {burst} at once" if burst > 1 else ""
+    return Load(
+        f"One message to {connections:,} WebSockets{times}: deliveries",
+        "fanout",
+        (FAN_LIMIT, WSGATE, "socketify", "granian", *UVICORN),
+        connections=connections,
+        path=f"/fan/{burst}",
+        burst=burst,
+        seconds=seconds,
+        like="echo64",
     )
 
 
@@ -286,6 +303,18 @@ LOADS = {
     "echo64-deflate": _deflated(64, "64 B", Deflate.OFFERED),
     "echo16k-deflate": _deflated(16 * 1024, "16 KiB", Deflate.OFFERED),
     "echo16k-compressed": _deflated(16 * 1024, "16 KiB", Deflate.COMPRESSED),
+    "fan500": _fanned(500),
+    "fan19000": _fanned(19_000, seconds=4),
+    "fan500-burst": _fanned(500, 32),
+    "fan500-json": Load(
+        "One message of 1 KiB of JSON to 500 WebSockets, deflate agreed: deliveries",
+        "fanout",
+        (WSGATE, *UVICORN),
+        connections=500,
+        size=1024,
+        deflate=Deflate.COMPRESSED,
+        path="/fan/1",
+    ),
     "workers-work": Load(
         "Echo of 64 B with 0.2 ms of work, 64 connections",
         "echo",
@@ -325,6 +354,7 @@ LOADS = {
     ),
 }
 
+_PEERS_OF_TOPICS = ("socketify", "granian", *UVICORN)
 GOALS = (
     Goal("echo64", 0.80, (LIMIT,)),
     Goal("echo64", 1.25, SOCKETIFY),
@@ -349,6 +379,11 @@ GOALS = (
         Goal(load, 1, UVICORN_TLS, server=WSGATE_TLS, is_strict=True)
         for load in ("tls-echo64", "tls-connect", "tls-idle")
     ),
+    Goal("fan500", 0.85, (FAN_LIMIT,)),
+    Goal("fan500", 2, _PEERS_OF_TOPICS),
+    Goal("fan19000", 0.75, (FAN_LIMIT,)),
+    Goal("fan500-burst", 4, (FAN_LIMIT,)),
+    Goal("fan500-json", 8, UVICORN),
     Goal("workers-work", 1.8, (WSGATE,), server=_WSGATE_2),
     *(
         Goal("workers-echo64", 1, (peer,), server=_WSGATE_2, is_strict=True)

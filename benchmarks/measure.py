@@ -35,7 +35,7 @@ REST_SECONDS = 1.0  # from the last handshake to the measurement of memory
 PING_SECONDS = 20.0  # between the Pings of all servers, by default
 WARM_UP_SHARE = 1 / 6  # of the length of a run
 SPARE_SECONDS = 180.0  # for the load generator to open connections and to give up, beside the run
-FILES_SHARE = 7 / 8  # of a server process's open files that may be connections
+FILES_SHARE = 0.96  # of a server process's open files that may be connections
 WITH_TLS = ("-DWITH_TLS", "-lssl", "-lcrypto")
 LISTENING = "0A"  # the state TCP_LISTEN in /proc/net/tcp
 
@@ -172,7 +172,7 @@ def _entry(load: Load, output: Entry, bytes_each: int | None, processes: int) ->
     entry: Entry = {}
     if load.mode != "idle":
         entry |= {name: output[name] for name in ("rate", "generator_busy")}
-    if load.mode in ("echo", "http", "hold"):
+    if load.mode in ("echo", "http", "hold", "fanout"):
         entry |= {name: output[name] for name in ("p50_ms", "p99_ms", "max_ms")}
     if load.mode == "hold":
         entry |= {"kept_back": output["kept_back"], "server_processes": processes}
@@ -197,6 +197,8 @@ def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Po
             command += ["--tls"]
         if load.proxied:
             command += ["--proxied"]
+        if load.burst != 1:
+            command += ["--burst", load.burst]
         if load.active:
             command += ["--active", load.active, "--rate", load.rate]
         if load.deflate is Deflate.OFFERED:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 APP = "benchmarks.app:app"
 LIMIT = "limit"
+FAN_LIMIT = "fan-limit"
 PINGING_LIMIT = "limit-pinging"
 WSGATE = "wsgate"
 
@@ -77,6 +78,9 @@ def _with_workers(server: Server, count: int) -> Server:
 _WSGATE = f"wsgate {APP} --no-access-log --log-level warning"
 _SOCKETIFY = f"python -m socketify {APP} --port {{port}} --disable-listen-log True"
 SERVERS = {
+    FAN_LIMIT: Server(
+        "the limit: one write each, in C", "python -m benchmarks.fan_limit {port}", None, ()
+    ),
     LIMIT: Server(
         "the limit",
         "python -m benchmarks.limit {port}",

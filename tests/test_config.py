@@ -250,13 +250,14 @@ def test_another_choice_names_its_option(name: str, value: Any) -> None:
         ("Debug", "debug"),
         *((getattr(logging, level.upper()), level) for level in CHOICES["log_level"][:-1]),
         (5, "trace"),
+        (logging.NOTSET, None),
     ],
 )
 def test_a_level_is_taken_as_logging_and_uvicorn_take_it(level: Any, name: str | None) -> None:
     assert Config(log_level=level).log_level == name
 
 
-@pytest.mark.parametrize("level", [0, 6, 11, "loud", "WARN"])
+@pytest.mark.parametrize("level", [False, 6, 11, "loud", "WARN"])
 def test_another_level_is_refused(level: Any) -> None:
     with pytest.raises(ConfigError, match=r"^--log-level must be one of critical, error, warning"):
         Config(log_level=level)
@@ -335,9 +336,11 @@ class BytesPath:
 OF_NONE = {
     **{one.name: () for one in SETTINGS if one.repeated},
     "headers": (),
+    "loop": "none",
     "timeout_graceful_shutdown": math.inf,
     "ws_ping_interval": 0.0,
     "ws_ping_timeout": math.inf,
+    "ws": "none",
 }
 
 OF_ANOTHER_TYPE: dict[Kind, list[Any]] = {
@@ -600,6 +603,12 @@ def test_a_name_unlike_any_other_is_only_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         config_of(tea=True)
     assert str(raised.value) == "there is no setting tea"
+
+
+@pytest.mark.parametrize("app", ["main:app", print])
+def test_an_app_says_where_it_belongs(app: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^the app is the first argument of wsgate\.run\(\), "):
+        Config(app, port=0)  # type: ignore[call-arg]  # as in uvicorn
 
 
 @pytest.mark.parametrize("name", [one.name for one in PROGRAM_SETTINGS])

@@ -8,7 +8,8 @@ import pytest
 
 from tests.saved_loggers import bare_loggers
 from wsgate import loggers
-from wsgate.logging import AccessFormatter, DefaultFormatter
+from wsgate.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter
+from wsgate.observe import log_config
 from wsgate.observe.access_log import log_event
 from wsgate.observe.events import (
     HandshakeRefused,
@@ -121,3 +122,25 @@ def test_a_record_is_not_changed() -> None:
     made = record()
     DefaultFormatter().format(made)
     assert not hasattr(made, "levelprefix")
+
+
+# -- the configuration to begin with ---------------------------------------------------------------
+
+
+def test_the_configuration_writes_the_lines_of_the_default_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with bare_loggers():
+        log_config.apply(LOGGING_CONFIG)
+        loggers.error.info("hello")
+        loggers.error.debug("not shown")
+        log_event(RequestDone(CLIENT, "GET", b"/a?b", "1.1", 200))
+    shown = capsys.readouterr()
+    assert shown.err == "INFO:     hello\n"
+    assert shown.out == 'INFO:     127.0.0.1:5 - "GET /a?b HTTP/1.1" 200 OK\n'
+
+
+@pytest.mark.parametrize("name", ["default", "access"])
+def test_its_default_formats_are_those_of_the_formatters(name: str) -> None:
+    formatter = {"default": DefaultFormatter, "access": AccessFormatter}[name]
+    assert LOGGING_CONFIG["formatters"][name]["fmt"] == formatter.default

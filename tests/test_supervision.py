@@ -25,14 +25,24 @@ def settings(**options: Any) -> Supervision:
 
 @pytest.mark.parametrize(
     ("given", "count"),
-    [(None, "1"), (1, "1"), ("1", "1"), (64, "64"), ("64", "64"), ("auto", "auto"), ("007", "007")],
+    [
+        (None, "1"),
+        (0, "1"),
+        ("0", "1"),
+        (1, "1"),
+        ("1", "1"),
+        (64, "64"),
+        ("64", "64"),
+        ("auto", "auto"),
+        ("007", "007"),
+    ],
 )
 def test_a_number_of_workers(given: Any, count: str) -> None:
     assert Supervision(workers=given).worker_count == count
 
 
 @pytest.mark.parametrize(
-    "given", [0, 65, -1, "0", "65", "", " 2", "2.0", "many", "AUTO", "1" * 7, "\u0663", "2\n"]
+    "given", [65, -1, "65", "", " 2", "2.0", "many", "AUTO", "1" * 7, "\u0663", "2\n"]
 )
 def test_other_numbers_are_refused(given: Any) -> None:
     with pytest.raises(ConfigError) as raised:
@@ -53,11 +63,13 @@ def test_the_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(workers=2).worker_count == "2"
     monkeypatch.setenv("WEB_CONCURRENCY", "auto")
     assert Supervision().worker_count == "auto"
-    monkeypatch.setenv("WEB_CONCURRENCY", "")
-    assert Supervision().worker_count == "1"
+    for text in ("", "0"):
+        monkeypatch.setenv("WEB_CONCURRENCY", text)
+        assert Supervision().worker_count == "1"
+        assert not Supervision().needs_supervisor
 
 
-@pytest.mark.parametrize("value", ["0", "65", "x", "1.5"])
+@pytest.mark.parametrize("value", ["-1", "65", "x", "1.5"])
 def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)
     with pytest.raises(ConfigError) as raised:

@@ -46,7 +46,12 @@ class Answers:
 class ProgramOnly:
     """The settings of `Supervision`, for a server in a program's own event loop."""
 
-    workers: int | None = _answered(None, _BY_RUN, wanted="1", allows=lambda number: number == 1)
+    workers: int | None = _answered(
+        None,
+        _BY_RUN,
+        wanted="1",
+        allows=lambda number: number in (0, 1),  # which is 1, too
+    )
     reload: bool | None = _answered(False, _BY_RUN)
     reload_dirs: Sequence[str] | None = _answered(
         None, _BY_RUN, option="--reload-dir", repeated=True

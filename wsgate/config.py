@@ -82,11 +82,16 @@ _TLS_VERSION = Bound(
 
 
 def _level_name(level: object) -> object:
-    """Return the name of a level of `logging`, which may be a number or in upper case."""
+    """Return the name of a level of `logging`, which may be a number or in upper case.
+
+    NOTSET leaves the decision to others, as None does.
+    """
     if isinstance(level, str):
         return level.lower()
+    if not isinstance(level, int) or isinstance(level, bool):
+        return level
     names = {number: name for name, number in _LEVELS.items()}
-    return names.get(level, level) if isinstance(level, int) else level
+    return None if level == logging.NOTSET else names.get(level, level)
 
 
 _LEVELS = {
@@ -111,6 +116,10 @@ def _empty_for_none(value: object) -> object:
     return () if value is None else value
 
 
+def _none_by_name(value: object) -> object:
+    return "none" if value is None else value
+
+
 # The settings of a program that are no settings of its server.
 _ELSEWHERE = {
     "app": "the app is the first argument of wsgate.run(), wsgate.serve() and wsgate.Server()",
@@ -122,7 +131,7 @@ _ELSEWHERE = {
 }
 
 
-@refuse_names(_ELSEWHERE)
+@refuse_names(_ELSEWHERE, unnamed=_ELSEWHERE["app"])
 @accept_answered(ProgramOnly)
 @accept_answered(Answers)
 @accept_aliases
@@ -339,6 +348,7 @@ class Config:
         help="Event loop that the command and `run()` start. `auto` is uvloop if it is installed, "
         "otherwise asyncio; `none` is asyncio.",
         instead="wsgate takes no factory of yours; in your own event loop, await wsgate.serve(...)",
+        normalize=_none_by_name,
     )
     http: Http = setting(
         "auto",
@@ -355,6 +365,7 @@ class Config:
         "answers a handshake as a plain request; all other values are names of uvicorn's for the "
         "same thing: the one implementation of wsgate.",
         instead="wsgate has one implementation of WebSockets, and takes none of your own",
+        normalize=_none_by_name,
     )
 
     # -- logging -------------------------------------------------------------------------------

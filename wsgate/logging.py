@@ -1,4 +1,4 @@
-"""Formatters for your own configuration of `logging`: see docs/logging.md.
+"""Formatters for your own configuration of `logging`, and one to begin with: see docs/logging.md.
 
 They take the arguments of uvicorn's, whose names they have.
 """
@@ -6,11 +6,47 @@ They take the arguments of uvicorn's, whose names they have.
 import copy
 import logging
 import sys
-from typing import ClassVar, Literal, TextIO
+from typing import Any, ClassVar, Literal, TextIO
 
 from wsgate.observe.log_format import level_prefix
 
 Style = Literal["%", "{", "$"]
+
+# For programs that change a copy of it. Unlike the log of the command it has the handlers of
+# `logging`, which may block. The parts have the names that they have in uvicorn's.
+LOGGING_CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "default": {
+            "()": "wsgate.logging.DefaultFormatter",
+            "fmt": "%(levelprefix)s %(message)s",
+            "use_colors": None,
+        },
+        "access": {
+            "()": "wsgate.logging.AccessFormatter",
+            "fmt": '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s',
+            "use_colors": None,
+        },
+    },
+    "handlers": {
+        "default": {
+            "class": "logging.StreamHandler",
+            "formatter": "default",
+            "stream": "ext://sys.stderr",
+        },
+        "access": {
+            "class": "logging.StreamHandler",
+            "formatter": "access",
+            "stream": "ext://sys.stdout",
+        },
+    },
+    "loggers": {
+        "wsgate": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "wsgate.error": {"level": "INFO"},
+        "wsgate.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
 
 
 class DefaultFormatter(logging.Formatter):

@@ -419,17 +419,20 @@ def accept_answered(answered: type[Any]) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
-def refuse_names(reasons: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+def refuse_names(reasons: Mapping[str, str], *, unnamed: str) -> Callable[[type[T]], type[T]]:
     """Let the constructor of a class of settings refuse some names, each with a reason.
 
     They belong elsewhere: a similar name, which the error would suggest, has nothing to do with it.
+    unnamed: the reason for an argument without a name.
     """
 
     def decorate(cls: type[T]) -> type[T]:
         construct = cls.__init__
 
         @functools.wraps(construct)
-        def __init__(self: T, **options: Any) -> None:  # noqa: N807  # it takes the place of that
+        def __init__(self: T, *others: Any, **options: Any) -> None:  # noqa: N807  # as above
+            if others:
+                raise ConfigError(unnamed)
             for name in options.keys() & reasons.keys():
                 raise ConfigError(reasons[name])
             construct(self, **options)

@@ -25,9 +25,11 @@ def _is_worker_count(text: str) -> bool:
 _COUNT = Bound(f"a number from 1 to {MOST_WORKERS}, or auto", _is_worker_count)
 
 
-def _text_of_number(value: object) -> object:
+def _text_of_count(value: object) -> object:
+    """Return a number as text. 0 is 1, as in uvicorn: no process besides the one that serves."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if is_number else value
+    text = str(value) if is_number else value
+    return "1" if text == "0" else text
 
 
 @accept_aliases
@@ -41,12 +43,12 @@ class Supervision:
         None,
         group=WORKERS,
         help="Number of worker processes, which share the listening sockets. `auto` is one for "
-        "each processor that this process may use, by its affinity and its cgroup. The app must "
-        'be given as "module:attribute".',
+        "each processor that this process may use, by its affinity and its cgroup; 0 is 1. The app "
+        'must be given as "module:attribute".',
         default_text=f"the variable {_VARIABLE}, or 1",
         shared_variable=_VARIABLE,
         check=_COUNT,
-        normalize=_text_of_number,
+        normalize=_text_of_count,
     )
     preload: bool = setting(
         False,
@@ -107,7 +109,8 @@ class Supervision:
         (),
         group=RELOAD,
         help="Pattern of the names of files whose change restarts the server, besides `*.py`, such "
-        "as `*.html`; or a folder to watch. May be given several times.",
+        "as `*.html`; or a folder to watch. May be given several times. A name without wildcards, "
+        "such as `.env`, counts although `.*` is ignored by default.",
         default_text="*.py",
         option="--reload-include",
         repeated=True,

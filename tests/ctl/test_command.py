@@ -57,7 +57,7 @@ def invoke(*args: str, **env: str) -> Result:
         ("scale 3", ("scale", {"target": 3})),
         ("drain 17", ("drain", {"worker": 17})),
         ("connections", ("connections", {"limit": 100})),
-        ("connections --limit 0 --worker 2", ("connections", {"worker": 2})),
+        ("connections --limit 0 --worker 2", ("connections", {"worker": 2, "limit": 0})),
         (
             "connections --path /a/* --address 10.0.0.0/8 --limit 5",
             ("connections", {"path": "/a/*", "address": "10.0.0.0/8", "limit": 5}),

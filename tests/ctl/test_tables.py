@@ -21,7 +21,7 @@ WORKER = {
     "lag": 0.00042,
     "version": "1.2",
 }
-STARTING = {**WORKER, "number": 2, "pid": 1_200, "state": "starting", "age": 0.1, "version": None}
+STARTING = {**WORKER, "number": 2, "pid": None, "state": "starting", "age": 0.1, "version": None}
 WEBSOCKET: dict[str, object] = {
     "id": "11-1",
     "worker": 11,
@@ -50,9 +50,9 @@ def test_the_status() -> None:
         "listening on http://127.0.0.1:8000",
         "listening on unix socket a\\x1bb",
         "",
-        "WORKER  PID   STATE     AGE      CONNECTIONS  LAG     VERSION",
-        "1       11    ready     1 m 1 s  12           0.4 ms  1.2",
-        "2       1200  starting  0 s      12           0.4 ms  -",
+        "WORKER  PID  STATE     AGE      CONNECTIONS  LAG     VERSION",
+        "1       11   ready     1 m 1 s  12           0.4 ms  1.2",
+        "2       -    starting  0 s      12           0.4 ms  -",
     ]
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, strategies as st
 
 from tests.harness import loops
 from tests.harness.waiting import nothing_left, soon
+from wsgate.errors import StartupFailed
 from wsgate.process import channel as module
-from wsgate.process.channel import Channel, Line
+from wsgate.process.channel import Channel, Line, failure_line, failure_of
 
 LOOPS = loops.LOOPS
 
@@ -134,3 +135,14 @@ def test_an_encoded_line_is_one_line(line: Line) -> None:
     encoded = Channel.encode(line)
     assert encoded.count(b"\n") == 1
     assert json.loads(encoded) == line
+
+
+@pytest.mark.parametrize("character", ["x", "\u20ac", "\U0001f600"])
+async def test_a_very_long_reason_arrives_in_part(other: socket.socket, character: str) -> None:
+    async with opened() as channel:
+        line = failure_line(StartupFailed(character * 2**20))
+        sending = asyncio.get_running_loop().run_in_executor(
+            None, other.sendall, Channel.encode(line)
+        )
+        assert str(failure_of(await soon(anext(channel.lines())))) == character * 2**16
+        await sending

@@ -68,6 +68,18 @@ def test_none_leaves_logging_alone() -> None:
     assert logging.getLevelName(loggers.TRACE) == "TRACE"
 
 
+@pytest.fixture
+def _saved_root() -> Iterator[None]:
+    """Restore the handlers and the level of the root logger, for the tests after this one."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.setLevel(level)
+    for handler in [one for one in root.handlers if one not in handlers]:
+        root.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("_saved_root")
 def test_a_configuration_of_ones_own_is_applied(capsys: pytest.CaptureFixture[str]) -> None:
     new_program(log_config=DefaultLog.CONSOLE).set_up_log()
     handler = {"class": "logging.StreamHandler", "level": "INFO", "stream": "ext://sys.stdout"}

@@ -110,7 +110,27 @@ def test_a_pattern_with_a_folder() -> None:
 
 def test_an_included_pattern_that_is_excluded_by_default() -> None:
     assert matching(".env", ".other", reload_includes=[".*"]) == [".env", ".other"]
-    assert matching(".env", reload_includes=[".env"]) == [], "only the same pattern counts"
+    assert matching(".env", reload_includes=[".e*"]) == [], "only the same pattern counts"
+
+
+@pytest.mark.parametrize("name", [".env", ".config/app.toml", "data/backup~"])
+def test_a_file_that_is_included_by_its_name_is_noticed_although_its_like_are_not(
+    name: str,
+) -> None:
+    assert matching(name, ".other", "other~", reload_includes=[name]) == [name]
+
+
+def test_a_file_that_is_included_by_its_name_can_be_excluded() -> None:
+    for excluded in (".env", ".e*", "app/.*", "app"):
+        found = matching("app/.env", reload_includes=[".env"], reload_excludes=[excluded])
+        assert found == [], excluded
+
+
+@pytest.mark.parametrize("pattern", ["app/*", "app/*.py", "./app/*"])
+def test_an_excluded_pattern_with_a_folder(pattern: str) -> None:
+    names = ("a.py", "app/a.py", "other/a.py", "app/templates/a.py")
+    found = matching(*names, reload_excludes=[pattern])
+    assert found == ["a.py", "other/a.py", "app/templates/a.py"]
 
 
 def test_excluded_patterns_go_before_included_ones() -> None:
@@ -206,6 +226,14 @@ async def test_a_watch_that_fails_is_logged_once() -> None:
     assert log.errors == [
         "Changes are not noticed any more: [Errno 28] OS file watch limit reached"
     ]
+
+
+def test_a_signal_does_not_change_the_number_of_workers() -> None:
+    supervisor = new_supervisor()
+    with capture_log() as log:
+        supervisor.scale(2)
+    assert supervisor.target == 1
+    assert log.warnings == ["The number of workers stays: --reload has one"]
 
 
 def test_a_reload_has_one_worker_and_no_drain() -> None:

@@ -32,13 +32,13 @@ async def nothing(*_: object) -> None:
 
 
 def test_a_row_is_what_a_worker_knows_of_the_others(rows: list[Row]) -> None:
-    siblings = Worker(nothing, Config(), siblings=rows[0]).siblings
-    assert siblings is rows[0]
-    assert siblings.count == 3
-    found = siblings.connections(), siblings.accepted(), siblings.calls()
+    others = Worker(nothing, Config(), other_workers=rows[0]).other_workers
+    assert others is rows[0]
+    assert others.count == 3
+    found = others.connections(), others.accepted(), others.calls()
     assert found == (0, 0, 0)
-    assert siblings.count_of_address("192.0.2.1") == 0
-    assert siblings.fewest_connections() is None
+    assert others.count_of_address("192.0.2.1") == 0
+    assert others.fewest_connections() is None
 
 
 def test_the_others_are_counted_without_oneself(rows: list[Row]) -> None:
@@ -86,8 +86,8 @@ def test_what_the_supervisor_reads(
     rows[1].report_beat(0.25)
     assert board.column(Field.BEAT) == [1, 12_500_000, 1]
     assert board.column(Field.LAG) == [0, 250_000, 0]
-    rows[2].report_worn()
-    assert board.column(Field.WORN) == [0, 0, 1]
+    rows[2].report_expired()
+    assert board.column(Field.EXPIRED) == [0, 0, 1]
 
 
 def test_a_key_is_the_same_in_all_processes_and_never_0() -> None:

@@ -152,10 +152,19 @@ def test_run_leaves_logging_alone_without_a_log_config(
 ) -> None:
     loggers = [*LOGGERS, logging.getLogger(), logging.getLogger("asyncio")]
     before = [state(logger) for logger in loggers]
-    run(app, log_config=None, log_level="debug", access_log=True)
+    run(app, log_config=None, access_log=True)
     assert [state(logger) for logger in loggers] == before
     assert stub.made.config.access_log
     assert capsys.readouterr() == ("", "")
+
+
+def test_run_sets_the_level_without_a_log_config(stub: type[Stub]) -> None:
+    before = [(logger.handlers[:], logger.propagate) for logger in LOGGERS]
+    run(app, log_config=None, log_level="warning")
+    for name in ("wsgate.error", "wsgate.access"):
+        assert logging.getLogger(name).level == logging.WARNING
+    assert logging.getLogger("wsgate").level == logging.NOTSET
+    assert [(logger.handlers[:], logger.propagate) for logger in LOGGERS] == before
 
 
 def test_run_does_not_close_handlers_of_the_host(stub: type[Stub], tmp_path: Path) -> None:
@@ -649,6 +658,7 @@ async def test_only_a_program_has_workers() -> None:
     with pytest.raises(ConfigError, match=text):
         await serve(app, workers=2)
     Config(workers=1)  # type: ignore[call-arg]
+    Config(workers=0)  # type: ignore[call-arg]
 
 
 def test_run_in_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

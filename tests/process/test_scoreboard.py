@@ -1,5 +1,6 @@
 """The memory that workers share: rows, and the table of addresses."""
 
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -151,6 +152,41 @@ def test_the_last_address_of_the_last_row_is_within_the_memory(tables: Scoreboar
     assert tables.address(ROWS - 1, key) == 9
     tables.clear(ROWS - 1)
     assert tables.address(ROWS - 1, key) == 0
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="needs Linux")
+def test_only_addresses_use_memory() -> None:
+    descriptor = create_file(with_addresses=True)
+    try:
+        board = Scoreboard(descriptor)
+        rows = [board.assign() for _ in range(3)]
+        for row in rows:
+            assert row is not None
+            board.clear(row)  # writes the numbers of a row
+        before = os.fstat(descriptor).st_blocks
+        for key in range(1, 10_000):
+            board.put_address(1, key, 1)
+        assert os.fstat(descriptor).st_blocks > before
+        board.clear(1)
+        assert os.fstat(descriptor).st_blocks <= before
+        assert [board.count_of_address(key) for key in range(1, 10_000, 999)] == [0] * 11
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("failure", [AttributeError, OSError])
+def test_a_system_that_cannot_free_the_memory_of_a_table(
+    tables: Scoreboard, monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
+) -> None:
+    class Map:
+        def madvise(self, *_: object) -> None:
+            raise failure
+
+    for row in range(3):
+        tables.put_address(row, 7, 1)
+    monkeypatch.setattr(tables, "_map", Map())
+    tables.clear(1)
+    assert [tables.address(row, 7) for row in range(3)] == [1, 0, 1]
 
 
 class Addresses(RuleBasedStateMachine):

@@ -15,11 +15,11 @@ from wsgate.process.worker_handle import State
 class Worker:
     """A worker. answers: the parts that it gives to each question; None: it does not read."""
 
-    def __init__(self, pid: int, row: int, answers: list[Part] | None = None) -> None:
+    def __init__(self, pid: int | None, row: int, answers: list[Part] | None = None) -> None:
         self.pid, self.row = pid, row
         self.state = State.READY
         self.is_outdated = False
-        self.version, self.names = "1", ["here"]
+        self.version = "1"
         self.started_at = 0.0
         self.told: list[str] = []
         self.asked: list[str] = []
@@ -46,10 +46,12 @@ class Supervisor:
 
     def __init__(self, *workers: Worker) -> None:
         self.workers = list(workers)
+        self.names = ["here"]
         self.target, self.state = len(workers), "ready"
         self.restart_ended: asyncio.Future[str | None] | None = None
         self.levels: list[str] = []
-        self.replaced: list[int] = []
+        self.replaced: list[int | None] = []
+        self.fixed_by: str | None = None
 
     def load_of(self, worker: Worker) -> tuple[int, float]:
         return worker.row, 0.5
@@ -97,6 +99,26 @@ async def test_the_states_of_workers() -> None:
     assert shown == ["starting", "ready", "outdated", "stopping"]
     assert [one["number"] for one in status["workers"]] == [1, 2, 3, 4]
     assert [one["connections"] for one in status["workers"]] == [0, 1, 2, 3]
+
+
+async def test_a_worker_whose_process_is_not_known_yet() -> None:
+    starting, ending = Worker(None, 0), Worker(None, 1)
+    starting.state, ending.state = State.STARTING, State.STOPPING
+    supervisor = Supervisor(starting, ending)
+    (status,) = await parts(supervisor, "status")
+    assert [one["pid"] for one in status["workers"]] == [None, None]
+    nothing = [{"total": 0, "listed": 0, "unanswered": []}]
+    assert await parts(supervisor, "connections") == nothing
+    assert await parts(supervisor, "connections", worker=1) == nothing
+    assert await refusal(supervisor, "drain", worker=1) == "worker 1 is starting"
+
+
+async def test_a_number_of_workers_that_is_fixed() -> None:
+    supervisor = Supervisor(Worker(100, 0))
+    supervisor.fixed_by = "--reload"
+    refused = "the number of workers is fixed: --reload has one"
+    assert await refusal(supervisor, "scale", target=2) == refused
+    assert supervisor.target == 1
 
 
 async def test_the_limit_holds_over_all_workers() -> None:

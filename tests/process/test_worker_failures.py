@@ -109,6 +109,91 @@ async def test_a_restart_with_a_thousand_busy_websockets() -> None:
         await server.logged("Restarted 2 workers", PATIENCE)
 
 
+def preloader_of(server: Supervised, pids: set[int]) -> int:
+    """Return the id of the process that workers are forked from."""
+    (pid,) = set(map(int, _children(server.pid))) - pids
+    return pid
+
+
+async def hang_preloader(server: Supervised) -> set[int]:
+    """Stop the process that workers are forked from while one should be; return all processes."""
+    pids = await server.process_ids(2)
+    preloader = preloader_of(server, pids)
+    os.kill(preloader, signal.SIGSTOP)
+    os.kill(min(pids), signal.SIGKILL)
+    await server.logged(f"Worker {min(pids)} was ended by SIGKILL")
+    return {preloader, *pids}
+
+
+async def test_a_preloader_that_hangs_does_not_delay_the_stop() -> None:
+    async with workers(2, "--preload", "--timeout-graceful-shutdown", "600") as server:
+        pids = await hang_preloader(server)
+        server.signal()
+        assert await server.ended() == 0
+        await gone(pids)
+
+
+async def test_a_preloader_that_hangs_is_ended_by_a_second_signal() -> None:
+    async with workers(2, "--preload", "--timeout-graceful-shutdown", "600") as server:
+        pids = await hang_preloader(server)
+        waiting = start_task(server.get("/wait"))
+        await asyncio.wait([waiting], timeout=0.2)
+        server.signal()
+        await server.logged("Shutting down")
+        server.signal()
+        assert await server.ended() == 128 + signal.SIGTERM
+        await gone(pids)
+        await asyncio.wait([waiting])
+
+
+async def test_a_stop_while_the_preloader_hangs_in_its_import(tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(
+        "import os, pathlib, signal\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    arguments = ("--app-dir", ".", "hangs:app", "--port", "0", "--workers", "2", "--preload")
+    async with started(*arguments, folder=tmp_path) as server:
+        async with asyncio.timeout(PATIENCE):
+            while not (text := (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+                await pause(0.02)
+        server.signal()
+        assert await server.ended() == 0
+        await gone({int(text)})
+
+
+async def test_a_preloader_that_ends_is_logged_and_replaced() -> None:
+    async with workers(2, "--preload") as server:
+        pids = await server.process_ids(2)
+        for times in (1, 2):
+            preloader = preloader_of(server, pids)
+            os.kill(preloader, signal.SIGKILL)
+            text = r"ERROR: +The process of --preload was ended by SIGKILL$"
+            await server.logged(text, PATIENCE, times=times)
+            async with asyncio.timeout(PATIENCE):
+                while len(_children(server.pid)) != 3:
+                    await pause(0.02)
+            os.kill(min(pids), signal.SIGKILL)
+            await gone({min(pids)})
+            pids = await server.process_ids(2)
+        server.signal()
+        assert await server.ended() == 0
+
+
+async def test_a_preloader_that_cannot_fork_says_why(tmp_path: Path) -> None:
+    (tmp_path / "forkless.py").write_text(
+        "import errno, os\n"
+        "def fork(): raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "os.fork = fork\n"
+        "async def app(scope, receive, send): ...\n"
+    )
+    arguments = ("--app-dir", ".", "forkless:app", "--port", "0", "--workers", "2", "--preload")
+    async with started(*arguments, folder=tmp_path) as server:
+        assert await server.ended() == 3
+        text = "ERROR:    the process of --preload cannot fork it: Resource temporarily unavailable"
+        assert server.log.count(text) == 1
+
+
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="needs root")
 async def test_as_the_first_process_it_reaps_the_children_of_others() -> None:
     if not _may_unshare():

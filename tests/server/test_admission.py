@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from wsgate.process.row import Row
 from wsgate.process.scoreboard import Field, Scoreboard, create_file
 from wsgate.server.admission import Admission, default_limit
-from wsgate.server.siblings import NoSiblings
+from wsgate.server.other_workers import NoOtherWorkers
 from wsgate.types import Address
 
 ONE, OTHER = ("192.0.2.1", 1), ("192.0.2.2", 1)
@@ -165,7 +165,7 @@ def test_counts_hold_for_any_order_of_connects_and_disconnects(
 # -- several workers -------------------------------------------------------------------------------
 
 
-class Others(NoSiblings):
+class Others(NoOtherWorkers):
     """The other workers, with numbers of the test. reported: the last ones of this worker."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from wsgate.server.admission import Admission
 from wsgate.server.balance import _PATIENCE, Balance, _has_waiting, margin
-from wsgate.server.siblings import NoSiblings
+from wsgate.server.other_workers import NoOtherWorkers
 
 
 class Loop:
@@ -48,7 +48,7 @@ class Timer:
         self.is_cancelled = True
 
 
-class Others(NoSiblings):
+class Others(NoOtherWorkers):
     """The other workers. fewest: the connections of the emptiest. taken: what they accepted."""
 
     count = 2
@@ -79,7 +79,7 @@ class World:
     """One worker among others. is_waiting: a connection waits to be accepted."""
 
     def __init__(self) -> None:
-        self.loop, self.siblings, self.admission = Loop(), Others(), Admission(10_000, None)
+        self.loop, self.other_workers, self.admission = Loop(), Others(), Admission(10_000, None)
         self.variables = "the server's"
         self.listeners = [Listener(), Listener()]
         self.is_waiting = False
@@ -128,21 +128,21 @@ def test_the_margin_grows_with_the_connections(fewest: int, allowed: int) -> Non
 
 @pytest.mark.parametrize("fewest", [0, 100, 1_000, 6_400])
 def test_it_pauses_with_more_than_the_margin_above_the_emptiest(world: World, fewest: int) -> None:
-    world.siblings.fewest = fewest
+    world.other_workers.fewest = fewest
     assert world.accept(10_000) == fewest + margin(fewest) + 1
     assert world.calls == ["pause"]
 
 
 def test_it_does_not_pause_while_no_other_accepts(world: World) -> None:
-    world.siblings.fewest = None
+    world.other_workers.fewest = None
     assert world.accept(500) == 500
     assert world.calls == []
 
 
 def test_it_notices_within_some_connections_that_another_accepts(world: World) -> None:
-    world.siblings.fewest = None
+    world.other_workers.fewest = None
     world.accept(500)
-    world.siblings.fewest = 0
+    world.other_workers.fewest = 0
     assert world.accept(500) <= 9
     assert world.is_paused()
 
@@ -156,24 +156,24 @@ def test_the_others_are_not_asked_for_each_connection(
         asked.append(world.admission.total)
         return 100
 
-    monkeypatch.setattr(world.siblings, "fewest_connections", fewest_connections)
+    monkeypatch.setattr(world.other_workers, "fewest_connections", fewest_connections)
     world.accept(100)
     assert len(asked) <= 100 // 8
 
 
 def test_connections_that_have_closed_do_not_count_later(world: World) -> None:
-    world.siblings.fewest = 1_000
+    world.other_workers.fewest = 1_000
     world.accept(1_000)
     world.leave(1_000)
-    world.siblings.fewest = 0
+    world.other_workers.fewest = 0
     assert world.accept(500) == 9
     assert world.is_paused()
 
 
 def test_others_that_have_lost_theirs_are_noticed(world: World) -> None:
-    world.siblings.fewest = 1_000
+    world.other_workers.fewest = 1_000
     world.accept(10)
-    world.siblings.fewest = 0
+    world.other_workers.fewest = 0
     assert world.accept(500) <= 9
     assert world.is_paused()
 
@@ -182,12 +182,12 @@ def test_others_that_have_lost_theirs_are_noticed(world: World) -> None:
 
 
 def test_it_resumes_at_half_of_the_margin(world: World) -> None:
-    world.siblings.fewest = 100
+    world.other_workers.fewest = 100
     world.accept(500)
-    world.siblings.fewest = 104
+    world.other_workers.fewest = 104
     world.loop.pass_time(1)
     assert world.is_paused(), "it has 109"
-    world.siblings.fewest = 105
+    world.other_workers.fewest = 105
     world.loop.pass_time(1)
     assert not world.is_paused()
     assert world.calls == ["pause", "resume"]
@@ -206,7 +206,7 @@ def test_it_resumes_when_its_own_connections_leave(world: World) -> None:
 
 def test_it_resumes_when_no_other_accepts_any_more(world: World) -> None:
     world.accept(500)
-    world.siblings.fewest = None
+    world.other_workers.fewest = None
     world.loop.pass_time(0.1)
     assert not world.is_paused()
     assert world.accept(20) == 20
@@ -214,7 +214,7 @@ def test_it_resumes_when_no_other_accepts_any_more(world: World) -> None:
 
 def test_after_it_resumed_it_may_pause_again(world: World) -> None:
     assert world.accept(500) == 9
-    world.siblings.fewest = 5
+    world.other_workers.fewest = 5
     world.loop.pass_time(1)
     assert world.accept(500) == 1 + 4, "above half of the margin up to the whole"
     assert world.calls == ["pause", "resume", "pause"]
@@ -223,7 +223,7 @@ def test_after_it_resumed_it_may_pause_again(world: World) -> None:
 # -- others that do not take what is waiting -------------------------------------------------------
 
 
-def test_a_stalled_sibling_is_not_waited_for(world: World) -> None:
+def test_a_stalled_worker_is_not_waited_for(world: World) -> None:
     world.accept(500)
     world.is_waiting = True
     start = world.loop.now
@@ -233,11 +233,11 @@ def test_a_stalled_sibling_is_not_waited_for(world: World) -> None:
     assert world.accept(500) == 9, "a few, and then the others have their chance again"
 
 
-def test_a_sibling_that_accepts_is_waited_for(world: World) -> None:
+def test_a_worker_that_accepts_is_waited_for(world: World) -> None:
     world.accept(500)
     world.is_waiting = True
     for _ in range(200):
-        world.siblings.taken += 1
+        world.other_workers.taken += 1
         world.loop.pass_time(0.01)
     assert world.is_paused()
     world.loop.pass_time(0.05)
@@ -258,7 +258,7 @@ def test_it_looks_less_often_while_nothing_arrives(world: World) -> None:
     world.accept(500)
     assert world.loop.pass_time(0.1) >= 3
     assert world.loop.pass_time(10) <= 101
-    world.siblings.taken += 1  # another one accepts: the pauses are short again
+    world.other_workers.taken += 1  # another one accepts: the pauses are short again
     assert world.loop.pass_time(0.2) >= 4
 
 
@@ -274,7 +274,7 @@ def test_after_the_stop_nothing_is_paused(world: World) -> None:
 def test_after_the_stop_nothing_is_resumed(world: World) -> None:
     world.accept(500)
     world.balance.stop()
-    world.siblings.fewest = 1_000
+    world.other_workers.fewest = 1_000
     assert world.loop.pass_time(10) == 0
     world.leave(1)
     assert world.calls == ["pause"]
@@ -311,6 +311,6 @@ def test_no_worker_gets_far_ahead_of_the_others(data: st.DataObject, count: int)
         totals = [world.admission.total for world in worlds]
         assert max(totals) - min(totals) <= margin(min(totals)) + 1
         for world in worlds:
-            world.siblings.fewest = min(w.admission.total for w in worlds if w is not world)
-            world.siblings.taken = sum(totals) - world.admission.total
+            world.other_workers.fewest = min(w.admission.total for w in worlds if w is not world)
+            world.other_workers.taken = sum(totals) - world.admission.total
             world.loop.pass_time(0.005)

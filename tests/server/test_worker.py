@@ -17,7 +17,7 @@ from wsgate.http.h1.h11_parser import H11Http1Connection
 from wsgate.http.request import HeadLimits, head_limits
 from wsgate.server import worker as module
 from wsgate.server.deadlines import _MAX_CHECKS, MAX_PAUSE, TICK
-from wsgate.server.siblings import NoSiblings
+from wsgate.server.other_workers import NoOtherWorkers
 from wsgate.server.worker import Worker
 from wsgate.ws.codes import MESSAGE_TOO_BIG
 from wsgate.ws.deflate.negotiation import DeflateSettings
@@ -139,6 +139,12 @@ def test_configured_headers_are_sent() -> None:
 
 def test_a_configured_server_header_replaces_ours() -> None:
     assert headers(headers=[("Server", "mine")]) == [(b"server", b"mine")]
+
+
+def test_a_configured_date_header_replaces_ours() -> None:
+    date = ("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
+    made = context(headers=[date]).default_headers
+    assert made == [SERVER, (b"date", date[1].encode())]
 
 
 def test_the_configured_server_header_stays_if_ours_is_off() -> None:
@@ -290,7 +296,7 @@ async def test_the_limit_applies_to_running_calls() -> None:
 
 
 async def test_the_calls_of_the_other_workers_count_towards_the_limit() -> None:
-    class Others(NoSiblings):
+    class Others(NoOtherWorkers):
         elsewhere = 0
 
         def report_calls(self, running: int) -> None:
@@ -301,7 +307,7 @@ async def test_the_calls_of_the_other_workers_count_towards_the_limit() -> None:
 
     reported: list[int] = []
     others = Others()
-    made = Worker(app, Config(limit_concurrency=3), siblings=others)
+    made = Worker(app, Config(limit_concurrency=3), other_workers=others)
     for others.elsewhere, is_full, counts in ((2, False, [1]), (3, True, [1, 0])):
         reported.clear()
         assert made.is_full == is_full

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,18 @@ async def test_a_line_that_does_not_come() -> None:
     assert await server.ended() == -signal.SIGTERM
     with pytest.raises(AssertionError, match="the server has ended; 'one' is not in its log:"):
         await server.logged("one", times=2)
+
+
+@pytest.mark.parametrize("length", [65_535, 65_536, 65_537, 500_000])
+async def test_a_long_line_is_cut_and_reading_goes_on(length: int) -> None:
+    code = f"print('x' * {length}); print('next'); print('y' * {length}, end='')"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), stdout=asyncio.subprocess.PIPE
+    )
+    server = ServerProcess(process)
+    assert await server.ended() == 0
+    cut = min(length, 65_536)
+    assert server.log == ["x" * cut, "next", "y" * cut]
 
 
 def test_settings_as_arguments() -> None:

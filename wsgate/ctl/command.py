@@ -163,7 +163,7 @@ def connections(
         path=path,
         address=address,
         worker=worker,
-        limit=limit or None,
+        limit=limit,
     )
 
 

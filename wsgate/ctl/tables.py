@@ -42,7 +42,7 @@ def status(parts: Iterable[Part]) -> Iterator[str]:
 def _worker(worker: Part) -> tuple[str, ...]:
     return (
         str(worker["number"]),
-        str(worker["pid"]),
+        "-" if worker["pid"] is None else str(worker["pid"]),
         worker["state"],
         duration(worker["age"]),
         str(worker["connections"]),

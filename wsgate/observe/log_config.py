@@ -45,9 +45,8 @@ def apply(config: object, *, level: str | None = None, use_colors: bool | None =
     except Exception as error:  # the factories that it names may raise anything
         reason = _reason(error)
         raise ConfigError(f"--log-config{name}: {reason}", setting="log_config") from error
-    for logger in (loggers.error.logger, loggers.access.logger):
-        if level is not None:
-            logger.setLevel(level.upper())
+    if level is not None:
+        loggers.set_level(level)
     if taken:
         loggers.error.warning(
             "The log configuration names loggers of uvicorn: %s. Its settings are used for %s",

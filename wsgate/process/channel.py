@@ -9,7 +9,10 @@ from typing import Any
 
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
 
+# Seconds to wait for the end of a channel whose process has ended: its children may hold it.
+CHANNEL_TIMEOUT = 1.0
 _LONGEST_LINE = 2**20  # bytes
+_LONGEST_REASON = 2**16  # characters: as a line they are shorter than the longest one
 _MAX_UNREAD = 65_536  # bytes that wait for the other end to read
 
 Line = dict[str, Any]
@@ -17,9 +20,10 @@ Line = dict[str, Any]
 
 def failure_line(error: WsgateError) -> Line:
     """Return the line that reports why a process cannot start."""
+    text = str(error)[:_LONGEST_REASON]
     if isinstance(error, ConfigError):
-        return {"failed": str(error), "setting": error.setting}
-    return {"failed": str(error)}
+        return {"failed": text, "setting": error.setting}
+    return {"failed": text}
 
 
 def failure_of(line: Line) -> ConfigError | StartupFailed:

@@ -14,7 +14,7 @@ from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.process import unix_socket
 from wsgate.process.channel import Channel
-from wsgate.process.process_end import text_of_end
+from wsgate.process.process_end import ProcessEnd
 from wsgate.process.restart_policy import RestartPolicy
 from wsgate.process.spawn import spawn
 from wsgate.process.topics_hub import NAME, HubAssignment
@@ -131,8 +131,8 @@ class HubKeeper:
         finally:
             await self._end(process)
         self._has_died = True
-        text = "The topics hub %s: another one is started"
-        loggers.error.error(text, text_of_end(process.returncode))
+        end = ProcessEnd("The topics hub", None, process.returncode, None)
+        loggers.error.error("%s: another one is started", end)
 
     async def _listen(self, sock: socket.socket) -> None:
         """Log what the hub reports, until it has ended."""

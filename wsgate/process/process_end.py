@@ -1,18 +1,36 @@
-"""How a process has ended, as text for the log."""
+"""The end of a process that nobody has asked for, or its start that has failed."""
 
 import signal
+from dataclasses import dataclass
+
+from wsgate.errors import WsgateError
+from wsgate.observe.log_format import indent
 
 
-def text_of_end(status: int | None) -> str:
-    """Return the end of a sentence about a process.
+@dataclass(frozen=True, slots=True)
+class ProcessEnd:
+    """The end of a worker, or of the process of --preload, that nobody has asked for.
 
-    Args:
-        status: Its exit status, or minus the signal that ended it; None if nobody knows.
+    name: How the log names it. failure: Why it could not start, if it has said so. status: Its exit
+    status, or minus the signal that ended it; None if that is not known. served: For how many
+    seconds it has served; None if it never did.
     """
-    if status is None or status >= 0:
-        return f"has ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"was ended by {name}"
+
+    name: str
+    failure: WsgateError | None
+    status: int | None
+    served: float | None
+
+    def __str__(self) -> str:
+        """Return what the log says."""
+        if self.failure is not None:
+            return f"{self.name} could not start: {indent(str(self.failure))}"
+        if self.status is None:
+            return f"{self.name} has ended"
+        if self.status >= 0:
+            return f"{self.name} has ended with status {self.status}"
+        try:
+            name = signal.Signals(-self.status).name
+        except ValueError:
+            name = f"signal {-self.status}"
+        return f"{self.name} was ended by {name}"

@@ -43,6 +43,8 @@ class Program:
 
             console_log.remove()
             own.apply(self.log_config, level=level, use_colors=use_colors)
+        elif level is not None:
+            loggers.set_level(level)
 
     def load(self) -> App | Awaitable[App]:
         """Import the app. Raises ConfigError; its cause is the exception of the user's code."""

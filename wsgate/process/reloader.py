@@ -12,14 +12,16 @@ from wsgate import loggers
 from wsgate.brokers import urls
 from wsgate.errors import ConfigError
 from wsgate.observe.log_format import escape
+from wsgate.process.process_end import ProcessEnd
 from wsgate.process.program import Program
-from wsgate.process.supervisor import End, Supervisor
+from wsgate.process.supervisor import Supervisor
 from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State
 from wsgate.supervision import Supervision
 
 _INCLUDED = ("*.py",)
 _EXCLUDED = (".*", "*.py[cod]", "*.sw?", "*~")
+_WILDCARDS = frozenset("*?[")  # a pattern without these names a file, such as .env
 _STEP = 50  # milliseconds without a further change after which the changes are reported
 _SHOWN = 3  # names of changed files in the log
 
@@ -39,6 +41,7 @@ class ReloadingSupervisor(Supervisor):
     """
 
     default_topics = urls.MEMORY  # as without a supervisor
+    fixed_by = "--reload"
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         config = dataclasses.replace(program.config, drain_seconds=0.0)
@@ -87,14 +90,13 @@ class ReloadingSupervisor(Supervisor):
 
     def _replace_all(self) -> None:
         self._awaits_change = False
-        self._policy.reset()
         super()._replace_all()
 
     def _may_start(self, missing: int, starting: int, outdated: int) -> int:
         del starting, outdated  # the new worker does not wait for the old one's end
         return 0 if self._awaits_change or self._closing else max(missing, 0)
 
-    def _judge(self, end: End) -> None:
+    def _judge(self, end: ProcessEnd) -> None:
         self._awaits_change = True
         self._end_restart(str(end))
         loggers.error.error("%s", end)
@@ -119,8 +121,9 @@ class WatchedFiles:
         self.folders = [_folder(path) for path in settings.reload_dirs or (".",)]
         self.folders += [path for path in included if not self._contains(path)]
         self._included = (*_INCLUDED, *patterns)
-        self._left_out, excluded = _split(settings.reload_excludes)
-        self._excluded = (*(one for one in _EXCLUDED if one not in patterns), *excluded)
+        self._named = [one for one in patterns if not _WILDCARDS.intersection(one)]
+        self._left_out, self._excluded = _split(settings.reload_excludes)
+        self._excluded_by_default = [one for one in _EXCLUDED if one not in patterns]
 
     def _contains(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self.folders)
@@ -129,11 +132,22 @@ class WatchedFiles:
         """Return whether a change of this file restarts the server."""
         if any(path.is_relative_to(folder) for folder in self._left_out):
             return False
-        inside = next((f for f in self.folders if path.is_relative_to(f)), None)
-        parts = path.relative_to(inside).parts if inside is not None else (path.name,)
-        if any(fnmatch(part, pattern) for part in parts for pattern in self._excluded):
+        if self._is_excluded(path, self._excluded):
+            return False
+        if any(path.match(name) for name in self._named):
+            return True
+        if self._is_excluded(path, self._excluded_by_default):
             return False
         return any(path.match(pattern) for pattern in self._included)
+
+    def _is_excluded(self, path: Path, patterns: Sequence[str]) -> bool:
+        """Return whether a pattern fits the path, or one name in it below the watched folder."""
+        inside = next((f for f in self.folders if path.is_relative_to(f)), None)
+        parts = path.relative_to(inside).parts if inside is not None else (path.name,)
+        return any(
+            path.match(pattern) or any(fnmatch(part, pattern) for part in parts)
+            for pattern in patterns
+        )
 
 
 def _split(values: Sequence[str]) -> tuple[list[Path], list[str]]:

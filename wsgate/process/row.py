@@ -7,7 +7,7 @@ from wsgate.process.scoreboard import Field, Scoreboard
 
 
 class Row:
-    """One row; the `Siblings` of the worker that it belongs to.
+    """One row; the `OtherWorkers` of the worker that it belongs to.
 
     Args:
         board: The scoreboard.
@@ -48,9 +48,9 @@ class Row:
         """Write whether it takes part in accepting."""
         self._board.put(self._number, Field.ACCEPTING, accepting)
 
-    def report_worn(self) -> None:
+    def report_expired(self) -> None:
         """Write that it has served --limit-max-requests, and should be replaced."""
-        self._board.put(self._number, Field.WORN, 1)
+        self._board.put(self._number, Field.EXPIRED, 1)
 
     # -- what it knows of the others ---------------------------------------------------------------
 

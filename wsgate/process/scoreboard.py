@@ -24,7 +24,7 @@ class Field(IntEnum):
     ACCEPTING: 1 while the worker accepts connections, or has only paused for others to catch up.
     CONNECTIONS: Its open connections. ACCEPTED: The connections that it has accepted so far.
     CALLS: The running calls of the app. BEAT: When its event loop ran last, in microseconds of the
-    monotonic clock. LAG: By how many microseconds it was late then. WORN: 1 once it has served
+    monotonic clock. LAG: By how many microseconds it was late then. EXPIRED: 1 once it has served
     --limit-max-requests.
     """
 
@@ -34,7 +34,7 @@ class Field(IntEnum):
     CALLS = 3
     BEAT = 4
     LAG = 5
-    WORN = 6
+    EXPIRED = 6
 
 
 class _Header(IntEnum):
@@ -46,6 +46,8 @@ class _Header(IntEnum):
 
 _HEADER_SIZE = len(_Header)
 _ROWS_END = _HEADER_SIZE + len(Field) * ROWS
+_PAGE = mmap.PAGESIZE // _BYTES
+_TABLES_START = -(-_ROWS_END // _PAGE) * _PAGE  # a table has pages of its own
 
 
 class Scoreboard:
@@ -64,7 +66,7 @@ class Scoreboard:
             numbers[_HEADER_SIZE + ROWS * field : _HEADER_SIZE + ROWS * (field + 1)]
             for field in Field
         ]
-        self._tables = numbers[_ROWS_END:].cast("B").cast("Q")
+        self._tables = numbers[_TABLES_START:].cast("B").cast("Q")
 
     # -- the supervisor's part ---------------------------------------------------------------------
 
@@ -82,10 +84,18 @@ class Scoreboard:
         for column in self._columns:
             column[row] = 0
         if self._has_table(row):
-            table = self._tables[row * _TABLE : (row + 1) * _TABLE]
-            table[:] = memoryview(bytes(_TABLE * _BYTES)).cast("Q")
+            self._clear_table(row)
         while self.length and not self.get(self.length - 1, Field.BEAT):
             self._header[_Header.LENGTH] -= 1
+
+    def _clear_table(self, row: int) -> None:
+        start, end = row * _TABLE, (row + 1) * _TABLE
+        try:  # free its memory, which then reads as zeros: writing them would use it
+            self._map.madvise(
+                mmap.MADV_REMOVE, (_TABLES_START + start) * _BYTES, (end - start) * _BYTES
+            )
+        except (AttributeError, OSError):  # not on every system, nor for every file
+            self._tables[start:end] = memoryview(bytes((end - start) * _BYTES)).cast("Q")
 
     @property
     def is_final(self) -> bool:
@@ -173,7 +183,7 @@ def create_file(*, with_addresses: bool) -> int:
     Args:
         with_addresses: Whether it has room for addresses. Memory is used as they are written.
     """
-    size = (_ROWS_END + (_TABLE * ROWS if with_addresses else 0)) * _BYTES
+    size = (_TABLES_START + (_TABLE * ROWS if with_addresses else 0)) * _BYTES
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("wsgate-scoreboard")
     else:

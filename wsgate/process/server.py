@@ -18,7 +18,7 @@ from wsgate.process.hub_keeper import HubKeeper
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle, SocketOwner
 from wsgate.server.listener import url_of
-from wsgate.server.siblings import Siblings
+from wsgate.server.other_workers import OtherWorkers
 from wsgate.server.worker import Worker
 from wsgate.types import App
 
@@ -43,7 +43,7 @@ class Server:
         config: The settings, the defaults if None.
         clock: Returns a monotonic time in seconds; tests pass a fake clock.
         notifier: Reports start and stop to systemd; by default nothing is reported.
-        siblings: The other workers that serve the same sockets; None if there are none.
+        other_workers: The other workers that serve the same sockets; None if there are none.
         hub: The path of the topics hub's socket; None if the server starts one, should it need it.
 
     Attributes:
@@ -60,12 +60,12 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         notifier: Notifier | None = None,
-        siblings: Siblings | None = None,
+        other_workers: OtherWorkers | None = None,
         hub: str | None = None,
     ) -> None:
         _check_arguments(app, config)
         self.config = config or Config()
-        self.worker = Worker(app, self.config, clock, siblings, hub)
+        self.worker = Worker(app, self.config, clock, other_workers, hub)
         has_hub = hub is None and urls.is_local(self.config.topics)
         self._hub = HubKeeper(self.config) if has_hub else None
         self._notifier = notifier or Notifier()

@@ -38,7 +38,7 @@ class ServerCommands:
 async def list_connections(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
     """Yield pages of connections, and then how many there are.
 
-    Arguments: path, a pattern; address, of a client or a network; limit, None for all.
+    Arguments: path, a pattern; address, of a client or a network; limit, 0 for all.
     """
     connections, listed = ConnectionList(server.worker, filters_of(arguments)), 0
     async for page in connections.pages(limit_of(arguments)):
@@ -48,8 +48,8 @@ async def list_connections(server: "Server", arguments: Arguments) -> AsyncGener
 
 
 def limit_of(arguments: Arguments) -> int | None:
-    """Return how many connections are to be listed, None for all."""
-    return commands.number(arguments, "limit", 0, MOST_LISTED)
+    """Return how many connections are to be listed, None for all: without a limit, or with 0."""
+    return commands.number(arguments, "limit", 0, MOST_LISTED) or None
 
 
 def filters_of(arguments: Arguments) -> Filters:

@@ -13,21 +13,20 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn
 
 from wsgate import loggers
+from wsgate.bounded_cache import BoundedCache
 from wsgate.brokers import urls
 from wsgate.config import LogLevel
-from wsgate.errors import StartupFailed, WsgateError
+from wsgate.errors import StartupFailed
 from wsgate.observe import log_files
-from wsgate.observe.log_format import indent
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
 from wsgate.process.hub_keeper import HubKeeper
-from wsgate.process.launchers import ForkLauncher, Launcher, SpawnLauncher
-from wsgate.process.process_end import text_of_end
+from wsgate.process.launchers import SLOW_START, ForkLauncher, Launcher, SpawnLauncher
+from wsgate.process.process_end import ProcessEnd
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
@@ -38,32 +37,14 @@ from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
 
 _CHECK_INTERVAL = 0.25  # seconds between two checks of the health of the workers
-_SLOW_START = 30.0  # seconds after which the log says what a worker does instead of starting
+_FORK_TIMEOUT = 30.0  # seconds for a worker to be forked, and to report its process id
 _KILL_AFTER = 1.0  # seconds from the request for a stack to SIGKILL
 _LIFETIME = (0.9, 1.1)  # random range, as a fraction of --worker-max-lifetime
 _MIB = 2**20
 _SIGNS_OF_LIFE = (Field.BEAT, Field.CONNECTIONS, Field.ACCEPTED)
-_UNKNOWN = 255  # the exit status of a process whose id nobody knows
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of a process that nobody has asked for.
-
-    name: How the log names it. failure: Why it could not start, if it has said so. status: Its exit
-    status, or minus the signal that ended it. was_starting: It did not serve yet.
-    """
-
-    name: str
-    failure: WsgateError | None
-    status: int | None
-    was_starting: bool
-
-    def __str__(self) -> str:
-        """Return what the log says."""
-        if self.failure is not None:
-            return f"{self.name} could not start: {indent(str(self.failure))}"
-        return f"{self.name} {text_of_end(self.status)}"
+# How a worker may end that was asked to stop: while it imports the app, or because it did not.
+_STOPPED = {0, -signal.SIGTERM, -signal.SIGKILL, None}
+_MOST_UNCLAIMED = 256  # exit statuses of processes that may be workers
 
 
 class Supervisor:
@@ -77,10 +58,13 @@ class Supervisor:
     Attributes:
         workers: All whose process may still run.
         target: How many should serve.
+        fixed_by: The option that does not allow another target; None if none does.
+        names: The addresses that the server listens on, once a worker was ready.
         restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
         hub: Keeps the topics hub running; None if the workers have none.
     """
 
+    fixed_by: str | None = None
     # Also with one worker: while that is replaced there are two.
     default_topics = urls.LOCAL
 
@@ -89,6 +73,7 @@ class Supervisor:
         self._settings = settings
         self._notifier = notifier
         self.workers: list[WorkerHandle] = []
+        self.names: list[str] = []
         self.target = worker_count(settings)
         self._sockets = sockets.OpenSockets()
         self._board_file = -1
@@ -102,6 +87,8 @@ class Supervisor:
         self._error: Exception | None = None  # why the first start has failed
         self._changed = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
+        # The exit statuses of children, by pid: one may be a worker that has not reported its pid.
+        self._unclaimed: BoundedCache[int, int] = BoundedCache(_MOST_UNCLAIMED)
         self._checked_at = 0.0
         has_hub = urls.is_local(program.config.topics or self.default_topics)
         self.hub = HubKeeper(program.config) if has_hub else None
@@ -163,10 +150,11 @@ class Supervisor:
         while True:
             self._changed.clear()
             self._reap()
-            self._end_failed_forks()
+            self._end_lost_workers()
+            self._judge_launcher()
             self._check_workers()
             self._act()
-            if self._is_stopping and not self.workers:
+            if self._is_stopping and not self.workers and self._launcher.has_ended:
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK_INTERVAL):
@@ -197,6 +185,7 @@ class Supervisor:
 
     def end_at_once(self, number: int) -> NoReturn:
         """End all workers and this process. For a signal handler, which gets the number."""
+        self._launcher.kill()
         for worker in self.workers:
             worker.kill()
         signals.end_at_once(number)
@@ -213,11 +202,7 @@ class Supervisor:
             self._replace_all()
 
     def _replace_all(self) -> None:
-        try:
-            self._launcher.renew()
-        except OSError as error:  # no process or no descriptor is free
-            loggers.error.error("The restart has failed: %s; the old workers stay", error)
-            return
+        self._policy.reset()
         if self.restart_ended is None:
             self._restart.enter_context(self._notifier.reloading())
             self.restart_ended = asyncio.get_running_loop().create_future()
@@ -225,14 +210,18 @@ class Supervisor:
             worker.is_outdated = True
             if worker.state is State.STARTING:
                 worker.stop()
+        self._start_preloader(self._launcher.renew)
         self._changed.set()
 
     def scale(self, target: int) -> None:
-        """Change the number of workers.
+        """Change the number of workers, if it may change.
 
         Args:
             target: From 1 to MOST_WORKERS; other numbers are replaced by the nearest of these.
         """
+        if self.fixed_by is not None:
+            loggers.error.warning("The number of workers stays: %s has one", self.fixed_by)
+            return
         target = min(max(target, 1), MOST_WORKERS)
         if target != self.target:
             loggers.error.info("%s instead of %d", _workers(target), self.target)
@@ -283,6 +272,7 @@ class Supervisor:
                 worker.stop()
             return
         ready = self._in(State.READY, outdated=False)
+        self.names = next((worker.names for worker in ready if worker.names), self.names)
         starting = self._in(State.STARTING, outdated=False)
         outdated = self._in(State.READY, outdated=True)
         surplus = max(len(ready) + len(outdated) - self.target, 0)
@@ -305,10 +295,12 @@ class Supervisor:
         """
         now = asyncio.get_running_loop().time()
         # A worker that has ended may still say why.
-        if missing <= 0 or self._closing or now < self._policy.next_start:
+        if self._closing or now < self._policy.next_start:
             return 0
-        if not self._launcher.is_ready:
-            self._prepare_launcher(now)
+        if not self._launcher.is_ready:  # its process may have ended: then it starts another one
+            self._start_preloader(self._launcher.prepare)
+            return 0
+        if missing <= 0:
             return 0
         dead = max(missing - outdated, 0)
         if self._settings.restart_parallel:
@@ -316,22 +308,20 @@ class Supervisor:
         busy = starting or self._in(State.STOPPING, outdated=True)
         return max(dead, 0 if busy else 1)
 
-    def _prepare_launcher(self, now: float) -> None:
+    def _start_preloader(self, start: Callable[[], None]) -> None:
         try:
-            self._launcher.prepare()
+            start()
         except OSError as error:  # no process or no descriptor is free
-            self._policy.worker_ended(now, 0.0)
-            loggers.error.error("The process of --preload cannot be started: %s", error)
+            self._judge(_refused_start("The process of --preload", error))
 
     def _complete(self) -> None:
         """Note that all workers serve, and are those that should."""
         if not self._has_served:
             self._has_served = True
-            names = self._describe_listeners()
-            for name in names:
+            for name in self.names:
                 text = "wsgate running on %s with %s (Press CTRL+C to quit)"
                 loggers.error.info(text, name, _workers(self.target))
-            self._notifier.ready(names)
+            self._notifier.ready(self.names)
         elif self.restart_ended is not None:
             loggers.error.info("Restarted %s", _workers(self.target))
         self._end_restart()
@@ -344,9 +334,6 @@ class Supervisor:
         ended, self.restart_ended = self.restart_ended, None
         if ended is not None:
             ended.set_result(failure)
-
-    def _describe_listeners(self) -> list[str]:
-        return next(worker.names for worker in self.workers if worker.names)
 
     # -- the start of a worker ---------------------------------------------------------------------
 
@@ -361,8 +348,7 @@ class Supervisor:
             worker.start(self._launcher, lambda stacks: self._assignment(row, stacks))
         except OSError as error:  # no process or no descriptor is free
             self._board.clear(row)
-            self._policy.worker_ended(now, 0.0)
-            loggers.error.error("A worker cannot be started: %s", error)
+            self._judge(_refused_start("A worker", error))
             return False
         self.workers.append(worker)
         return True
@@ -389,7 +375,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Reap the processes that have ended; as PID 1, also those of other programs."""
-        by_pid = {worker.pid: worker for worker in self.workers if worker.pid}
+        by_pid = {worker.pid: worker for worker in self.workers if worker.pid is not None}
         # The program that called `run` may have children of its own, and waits for them itself.
         adopts = self._settings.preload or os.getpid() == 1
         for pid, status in _ended_children([-1] if adopts else list(by_pid)):
@@ -399,23 +385,25 @@ class Supervisor:
                 self.hub.take_end(status)
             else:
                 self._launcher.take_end(pid, status)
+                self._unclaimed.keep(pid, status)
 
-    def _end_failed_forks(self) -> None:
-        """Handle the end of forks that have failed: nobody knows their process id."""
-        for worker in [worker for worker in self.workers if worker.is_gone]:
-            self._end(worker, _UNKNOWN)
-        failure = self._launcher.take_failure()
-        if failure is not None and not self._is_stopping:
-            self._policy.worker_ended(asyncio.get_running_loop().time(), 0.0)
-            self._judge(End("The process of --preload", failure, None, was_starting=True))
+    def _end_lost_workers(self) -> None:
+        """Handle the end of workers that were reaped before their process id was known, if ever."""
+        for worker in [worker for worker in self.workers if worker.is_lost]:
+            self._end(worker, None if worker.pid is None else self._unclaimed.get(worker.pid))
 
-    def _end(self, worker: WorkerHandle, status: int) -> None:
+    def _judge_launcher(self) -> None:
+        for end in self._launcher.take_ends():
+            if not self._is_stopping:
+                self._judge(end)
+
+    def _end(self, worker: WorkerHandle, status: int | None) -> None:
         was, now = worker.state, asyncio.get_running_loop().time()
-        ran = now - worker.changed_at if was is State.READY else 0.0
+        served = now - worker.changed_at if was is State.READY else None
         worker.ended(status)
         self.workers.remove(worker)
         self._board.clear(worker.row)
-        closing = asyncio.get_running_loop().create_task(self._close(worker, was, ran))
+        closing = asyncio.get_running_loop().create_task(self._close(worker, was, served))
         self._closing.add(closing)
         closing.add_done_callback(self._closed)
 
@@ -423,33 +411,38 @@ class Supervisor:
         self._closing.discard(closing)
         self._changed.set()
 
-    async def _close(self, worker: WorkerHandle, was: State, ran: float) -> None:
+    async def _close(self, worker: WorkerHandle, was: State, served: float | None) -> None:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
+        end = ProcessEnd(str(worker), worker.failure, worker.status, served)
+        if worker.pid is None and end.failure is None:
+            return  # it was not forked, because the process of --preload has ended: that is judged
         if was is not State.STOPPING and not self._is_stopping:
-            self._policy.worker_ended(asyncio.get_running_loop().time(), ran)
-            self._judge(End(str(worker), worker.failure, worker.status, was is State.STARTING))
+            self._judge(end)
+        elif end.failure is None and end.status not in _STOPPED:
+            loggers.error.error("%s during its stop", end)
 
-    def _judge(self, end: "End") -> None:
+    def _judge(self, end: ProcessEnd) -> None:
         """Log an end that nobody has asked for; give up at the first start."""
+        self._policy.worker_ended(asyncio.get_running_loop().time(), end.served or 0.0)
         if self._has_served or end.failure is None:
             loggers.error.error("%s", end)
         if self._has_served:
-            if end.was_starting:
+            if end.served is None:
                 self._keep_old(end)
         elif end.failure is not None:
             self._give_up(end.failure)
         elif self._policy.failures >= GIVE_UP_AFTER:
-            self._give_up(StartupFailed(f"{GIVE_UP_AFTER} workers have died at their start"))
+            self._give_up(StartupFailed(f"{GIVE_UP_AFTER} processes have died at their start"))
 
-    def _keep_old(self, end: "End") -> None:
+    def _keep_old(self, end: ProcessEnd) -> None:
         """End a restart whose new workers cannot start: the old ones stay."""
         old = self._in(State.READY, outdated=True)
         for one in old:
             one.is_outdated = False
         if self.restart_ended is not None and old:
-            self._end_restart(f"{end.name} could not start; {len(old)} old workers stay")
-            text = "The restart has failed: %s could not start; %d old workers stay"
+            self._end_restart(f"{end.name} could not start; old workers that stay: {len(old)}")
+            text = "The restart has failed: %s could not start; old workers that stay: %d"
             loggers.error.error(text, end.name, len(old))
 
     def _give_up(self, error: Exception) -> None:
@@ -471,12 +464,14 @@ class Supervisor:
                 self._policy.worker_serves(now, worker.changed_at)
                 if not was_late:
                     self._check_beat(worker, now)
-                self._check_wear(worker, now)
+                self._check_expiry(worker, now)
             elif worker.state is State.STOPPING:
                 self._check_stop(worker, now)
             else:
                 self._check_start(worker, now)
             worker.log_stack()
+        if not was_late:
+            self._check_forks(now)
 
     def _check_beat(self, worker: WorkerHandle, now: float) -> None:
         # A loop in which all clients leave at once does not beat for a while, and yet it runs.
@@ -495,11 +490,11 @@ class Supervisor:
         elif now - worker.stack_asked_at >= _KILL_AFTER:
             worker.kill()
 
-    def _check_wear(self, worker: WorkerHandle, now: float) -> None:
+    def _check_expiry(self, worker: WorkerHandle, now: float) -> None:
         if worker.is_outdated:
             return
         settings = self._settings
-        if self._board.get(worker.row, Field.WORN):
+        if self._board.get(worker.row, Field.EXPIRED):
             reason = "has served --limit-max-requests"
         elif now - worker.changed_at >= worker.lifetime:
             reason = "has reached --worker-max-lifetime"
@@ -512,14 +507,32 @@ class Supervisor:
 
     def _check_start(self, worker: WorkerHandle, now: float) -> None:
         seconds = now - worker.changed_at
-        if seconds >= _SLOW_START and worker.stack_asked_at is None:
+        if seconds >= SLOW_START and worker.stack_asked_at is None and worker.pid is not None:
             loggers.error.warning("%s has been starting for %.0f s", worker, seconds)
             worker.ask_for_stack(now)
+
+    def _check_forks(self, now: float) -> None:
+        """End a process of --preload that does not fork, and wait for its workers no longer."""
+        waiting = [worker for worker in self._in(State.STARTING, outdated=False) if not worker.pid]
+        late = [worker for worker in waiting if now - worker.changed_at >= _FORK_TIMEOUT]
+        if late:
+            text = "The process of --preload has not forked a worker for %.0f s: it is killed"
+            loggers.error.error(text, _FORK_TIMEOUT)
+            self._launcher.kill()
+            for worker in late:
+                worker.abandon()
 
     def _check_stop(self, worker: WorkerHandle, now: float) -> None:
         if now - worker.changed_at >= longest_stop(self._program.config):
             loggers.error.error("%s does not stop: it is killed", worker)
             worker.kill()
+            if worker.pid is None:
+                worker.abandon()
+
+
+def _refused_start(name: str, error: OSError) -> ProcessEnd:
+    reason = f"the system refuses another process: {error.strerror}"
+    return ProcessEnd(name, StartupFailed(reason), None, None)
 
 
 def _ended_children(pids: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -544,4 +557,6 @@ def _workers(count: int) -> str:
 
 
 def _is_too_large(worker: WorkerHandle, limit: int | None) -> bool:
-    return limit is not None and memory.resident(worker.pid) >= limit * _MIB
+    if limit is None or worker.pid is None:
+        return False
+    return memory.resident(worker.pid) >= limit * _MIB

@@ -84,7 +84,7 @@ async def _status(control: SupervisorControl, _: Arguments) -> AsyncGenerator[Pa
             "state": supervisor.state,
             "uptime": round(time.monotonic() - control.began_at, 3),
             "target": supervisor.target,
-            "listening": next((one.names for one in supervisor.workers if one.names), []),
+            "listening": supervisor.names,
         },
         "workers": [_describe(supervisor, one) for one in supervisor.workers],
     }
@@ -130,6 +130,8 @@ async def _restart(control: SupervisorControl, arguments: Arguments) -> AsyncGen
 async def _scale(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """Change the number of workers. Argument: target."""
     control.check_running()
+    if (option := control.supervisor.fixed_by) is not None:
+        raise CommandRefused(f"the number of workers is fixed: {option} has one")
     target = commands.required(commands.number(arguments, "target", 1, MOST_WORKERS), "target")
     before = control.supervisor.target
     control.supervisor.scale(target)
@@ -142,7 +144,7 @@ async def _drain(control: SupervisorControl, arguments: Arguments) -> AsyncGener
     name = commands.required(commands.number(arguments, "worker", 1, commands.MOST), "worker")
     worker = control.find(name)
     if worker.state is not State.READY:
-        raise CommandRefused(f"worker {worker.pid} is {worker.state.name.lower()}")
+        raise CommandRefused(f"worker {name} is {worker.state.name.lower()}")
     control.supervisor.replace(worker)
     yield {"draining": worker.pid}
 
@@ -178,16 +180,17 @@ async def _answers(
     """Ask several workers at once and yield the parts of their answers, worker by worker.
 
     Args:
-        workers: Whom to ask.
+        workers: Whom to ask. One without a process id has no connections yet.
         command: For what.
         arguments: Of the command.
         unanswered: Gets the pids of the workers that do not answer, or only in part.
     """
     with contextlib.ExitStack() as asked:
-        questions = [(one, one.asker.ask(command, arguments)) for one in workers]
+        known = [(one.pid, one.asker) for one in workers if one.pid is not None]
+        questions = [(pid, asker.ask(command, arguments)) for pid, asker in known]
         for _, question in questions:
             asked.callback(question.drop)
-        for worker, question in questions:
+        for pid, question in questions:
             try:
                 async with contextlib.aclosing(question.parts()) as parts:
                     async for part in parts:
@@ -195,7 +198,7 @@ async def _answers(
             except Gone:  # it has ended meanwhile, with its connections
                 continue
             except NoAnswer:
-                unanswered.append(worker.pid)
+                unanswered.append(pid)
 
 
 async def _close(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:

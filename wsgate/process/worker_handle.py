@@ -13,7 +13,7 @@ from wsgate import loggers
 from wsgate.observe.log_format import escape
 from wsgate.process import assignment as assignments
 from wsgate.process.assignment import Assignment
-from wsgate.process.channel import Channel, Line, failure_of
+from wsgate.process.channel import CHANNEL_TIMEOUT, Channel, Line, failure_of
 from wsgate.process.launchers import Launcher
 from wsgate.process.questions import Asker
 from wsgate.process.worker_process import STACK_SIGNAL
@@ -49,6 +49,7 @@ class WorkerHandle:
         on_change: Called when the worker is ready, or has said why it cannot start.
 
     Attributes:
+        pid: Its process id; None until it is known.
         state: What it does.
         changed_at: When it changed to that, in seconds of the supervisor's clock.
         is_outdated: A new one should take its place.
@@ -57,9 +58,9 @@ class WorkerHandle:
         asker: Asks it for commands.
         failure: Why it could not start; None if it has not said so.
         status: Its exit status, or minus the signal that ended it; None while it runs.
-        signs_of_life: What the scoreboard said of its event loop at the last look.
+        signs_of_life: What the scoreboard said of its event loop at the last check.
         seen_at: When that was different last.
-        is_gone: It has ended, and was reaped before its process id was known.
+        is_lost: Its channel has ended, and there is no process with its id, or the id is unknown.
         stack_asked_at: When it was asked for its stack; None if it was not.
     """
 
@@ -68,7 +69,7 @@ class WorkerHandle:
     ) -> None:
         self.row = row
         self.lifetime = lifetime
-        self.pid = 0
+        self.pid: int | None = None
         self.state = State.STARTING
         self.started_at = self.changed_at = now
         self.is_outdated = False
@@ -79,7 +80,7 @@ class WorkerHandle:
         self.status: int | None = None
         self.signs_of_life: list[int] = []
         self.seen_at = now
-        self.is_gone = False
+        self.is_lost = False
         self.stack_asked_at: float | None = None
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
@@ -90,7 +91,7 @@ class WorkerHandle:
 
     def __str__(self) -> str:
         """Return how the log names it."""
-        return f"Worker {self.pid}"
+        return "A worker" if self.pid is None else f"Worker {self.pid}"
 
     # -- start -------------------------------------------------------------------------------------
 
@@ -131,7 +132,7 @@ class WorkerHandle:
         finally:
             self.asker.close()
             self._channel.close()
-            self.is_gone = not self._exists()
+            self.is_lost = not self._exists()
             self._on_change()
 
     def _send(self, line: Line) -> bool:
@@ -175,11 +176,16 @@ class WorkerHandle:
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once. Safe in a signal handler."""
+        """End it at once, if its process id is known. Safe in a signal handler."""
         self._signal(signal.SIGKILL)
 
+    def abandon(self) -> None:
+        """Close the channel of a worker whose process id is unknown: if it is forked, it ends."""
+        if self._listening is not None:
+            self._listening.cancel()
+
     def _exists(self) -> bool:
-        if not self.pid:
+        if self.pid is None:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, 0)
@@ -187,15 +193,15 @@ class WorkerHandle:
         return False
 
     def _signal(self, number: int) -> None:
-        if self.status is None and self.pid:
+        if self.status is None and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int | None) -> None:
         """Record that the process has ended and was reaped.
 
         Args:
-            status: Its exit status, or minus the signal that ended it.
+            status: Its exit status, or minus the signal that ended it; None if it is not known.
         """
         self.status = status
         if self._process is not None:
@@ -205,7 +211,7 @@ class WorkerHandle:
     async def close(self) -> None:
         """Wait for the last lines of an ended worker, and close what belongs to it."""
         if self._listening is not None:
-            await asyncio.wait([self._listening], timeout=1.0)  # its children may hold the channel
+            await asyncio.wait([self._listening], timeout=CHANNEL_TIMEOUT)
             self._listening.cancel()
         os.close(self._stacks)
 

@@ -184,12 +184,14 @@ class WorkerServer(Server):
     def __init__(self, app: App, assignment: Assignment) -> None:
         board = Scoreboard(assignment.scoreboard)
         self._row = Row(board, assignment.row, assignment.count)
-        super().__init__(app, assignment.program.config, siblings=self._row, hub=assignment.hub)
+        super().__init__(
+            app, assignment.program.config, other_workers=self._row, hub=assignment.hub
+        )
         self._shared = SharedSockets(assignment, board)
         self._heartbeat = Heartbeat(self._row, assignment.beat)
         self._channel: Channel | None = None
         self._answerer = Answerer(ServerCommands(self), self._answer)
-        self.worker.ask_to_stop = self._row.report_worn  # a new worker is started first
+        self.worker.ask_to_stop = self._row.report_expired  # a new worker is started first
 
     async def serve_with(self, sock: socket.socket) -> None:
         """Serve until SIGTERM, or until the supervisor has ended.

@@ -314,6 +314,26 @@ flush_or_abort(PyObject *stream)
     return -1;
 }
 
+/* How many objects ahead what a write to a connection reads is loaded: of hundreds of connections none
+ * is in the cache, and each would wait for one object after the other. */
+enum { AHEAD = 4 };
+
+/* Load what the flush of a later stream reads. */
+static void
+prefetch_streams(PyObject *streams, Py_ssize_t i)
+{
+    Py_ssize_t size = PyList_GET_SIZE(streams);
+
+    if (i + 2 * AHEAD < size)
+        __builtin_prefetch(PyList_GET_ITEM(streams, i + 2 * AHEAD));
+    if (i + AHEAD < size && PyObject_TypeCheck(PyList_GET_ITEM(streams, i + AHEAD), stream_type)) {
+        Stream *stream = (Stream *)PyList_GET_ITEM(streams, i + AHEAD);
+
+        __builtin_prefetch(stream->transport);
+        __builtin_prefetch(stream->pending);
+    }
+}
+
 /* What of the streams this iteration flushes, a new list; the reference to `streams` is taken over. */
 static PyObject *
 take_share(WriteBatch *self, PyObject *streams)
@@ -346,7 +366,10 @@ batch_flush(WriteBatch *self, PyObject *unused)
         return NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(streams); i++) {
         PyObject *stream = Py_NewRef(PyList_GET_ITEM(streams, i));
-        int failed = flush_or_abort(stream);
+        int failed;
+
+        prefetch_streams(streams, i);
+        failed = flush_or_abort(stream);
 
         Py_DECREF(stream);
         if (!failed)
@@ -972,9 +995,7 @@ deliver_slowly(PyObject *slowly, PyObject *target, Sent sent)
     return done == NULL ? -1 : 0;
 }
 
-/* How many objects ahead what a message to a socket reads is loaded. */
-enum { AHEAD = 4 };
-
+/* Load what the delivery to a later socket reads. */
 static void
 prefetch_ahead(PyObject *targets, Py_ssize_t i)
 {

@@ -5,7 +5,7 @@ import resource
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from wsgate.server.siblings import NoSiblings, Siblings
+from wsgate.server.other_workers import NoOtherWorkers, OtherWorkers
 from wsgate.types import Address
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Admission:
     """
 
     def __init__(
-        self, limit: int | None, limit_per_address: int | None, siblings: Siblings | None = None
+        self, limit: int | None, limit_per_address: int | None, others: OtherWorkers | None = None
     ) -> None:
         self._limit = limit
         self._own_limit = limit or default_limit()
         self._limit_per_address = limit_per_address
-        self._siblings: Siblings = siblings or NoSiblings()
+        self._others: OtherWorkers = others or NoOtherWorkers()
         self._per_address: Counter[str] = Counter()
         self._accepted = 0
         self.total = 0
@@ -78,15 +78,15 @@ class Admission:
 
     def _exceed_together(self, client: Address | None) -> bool:
         """Return whether all workers together are above a limit, with the last one counted."""
-        limit, siblings = self._limit, self._siblings
-        if limit is not None and self.total + siblings.connections() > limit:
+        limit, others = self._limit, self._others
+        if limit is not None and self.total + others.connections() > limit:
             return True
         if self._limit_per_address is None or client is None:
             return False
         return self._count(address_of(client)) > self._limit_per_address
 
     def _count(self, address: str) -> int:
-        return self._per_address.get(address, 0) + self._siblings.count_of_address(address)
+        return self._per_address.get(address, 0) + self._others.count_of_address(address)
 
     def enter_request(self, client: Address | None) -> bool:
         """Count a request on a connection that a proxy shares among its clients.
@@ -135,20 +135,20 @@ class Admission:
         self._report()
 
     def _report(self) -> None:
-        self._siblings.report_connections(self.total, self._accepted)
+        self._others.report_connections(self.total, self._accepted)
         self.on_change()
 
     def _add(self, client: Address | None) -> None:
         if client is not None and self._limit_per_address is not None:
             address = address_of(client)
             self._per_address[address] += 1
-            self._siblings.report_address(address, self._per_address[address])
+            self._others.report_address(address, self._per_address[address])
 
     def _remove(self, client: Address | None) -> None:
         if client is not None and self._limit_per_address is not None:
             address = address_of(client)
             self._per_address[address] -= 1
-            self._siblings.report_address(address, self._per_address[address])
+            self._others.report_address(address, self._per_address[address])
             if not self._per_address[address]:
                 del self._per_address[address]
 

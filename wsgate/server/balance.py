@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MARGIN = 8  # connections more than the emptiest worker has, at least
 _SHARE = 64  # and a 64th of what that has: fullest to emptiest stay below 1.05
-_SHORTEST, _LONGEST = 0.005, 0.1  # seconds between two looks while paused
+_SHORTEST, _LONGEST = 0.005, 0.1  # seconds between two checks while paused
 _PATIENCE = 0.05  # seconds that a connection may wait while no other worker accepts any
 
 
@@ -60,9 +60,9 @@ class Balance:
         self._listeners = listeners
         self._has_waiting = has_waiting or _has_waiting
         self._timer: asyncio.TimerHandle | None = None
-        self._limit = 0  # connections with which to look at the others again
-        self._pause = _SHORTEST  # seconds until the next look
-        self._seen = (0, 0)  # the fewest and the accepted connections of the others, at a look
+        self._limit = 0  # connections with which to check the others again
+        self._pause = _SHORTEST  # seconds until the next check
+        self._seen = (0, 0)  # the others' fewest and accepted connections, at the last check
         self._seen_at = 0.0  # when they were different last
         self._is_stopped = False
         self.is_paused = False
@@ -81,13 +81,14 @@ class Balance:
         self._cancel_timer()
 
     def _has_room(self, allowed: Callable[[int], int]) -> bool:
-        """Return whether the worker may accept; if so, it looks again after a margin at the latest.
+        """Return whether the worker may accept; if so, it checks again within a margin.
 
         Until then the others may have lost theirs.
 
         allowed: Returns how many more than the emptiest worker it may have.
         """
-        fewest, count = self._worker.siblings.fewest_connections(), self._worker.admission.total
+        fewest = self._worker.other_workers.fewest_connections()
+        count = self._worker.admission.total
         again = count + margin(count)
         most = again if fewest is None else fewest + allowed(fewest)
         self._limit = min(most, again)
@@ -103,15 +104,18 @@ class Balance:
 
     def _wait(self) -> None:
         worker = self._worker
-        self._timer = worker.loop.call_later(self._pause, self._look, context=worker.variables)
+        self._timer = worker.loop.call_later(
+            self._pause, self._resume_or_wait, context=worker.variables
+        )
 
-    def _look(self) -> None:
+    def _resume_or_wait(self) -> None:
         """Resume if the others have caught up, or if none of them takes what is waiting."""
         if self._has_room(_half_margin):
             self._resume_listeners()
             return
         now = self._worker.loop.time()
-        seen = (self._worker.siblings.fewest_connections() or 0, self._worker.siblings.accepted())
+        others = self._worker.other_workers
+        seen = (others.fewest_connections() or 0, others.accepted())
         if seen != self._seen:
             self._seen, self._seen_at, self._pause = seen, now, _SHORTEST
         elif not self._has_waiting(self._listeners):

@@ -95,7 +95,7 @@ class Lifecycle:
         self.names = tuple(listener.name for listener in self.listeners)
         self._balance = Balance(worker, self.listeners)
         worker.admission.on_change = self._balance.connections_changed
-        worker.siblings.report_accepting(accepting=True)
+        worker.other_workers.report_accepting(accepting=True)
         self._notify(ServerStarted)
 
     def _notify(self, kind: type[ServerStarted | ServerStopping | ServerStopped]) -> None:
@@ -170,7 +170,7 @@ class Lifecycle:
         one that systemd starts.
         """
         self._balance.stop()
-        self.worker.siblings.report_accepting(accepting=False)
+        self.worker.other_workers.report_accepting(accepting=False)
         for listener in self.listeners:
             listener.stop_accepting()
         await _set_up_accepted()

@@ -91,7 +91,7 @@ class Listener:
     async def _accept(self) -> None:
         """Let the loop accept on the socket. Raises OSError if there is no descriptor for that."""
         assert self.sock is not None  # only a listener in memory has none
-        while len(self._servers) < _handle_count(self.worker.siblings.count):
+        while len(self._servers) < _handle_count(self.worker.other_workers.count):
             await self._accept_on(_Handle(fileno=os.dup(self.sock.fileno())))
 
     async def _accept_on(self, handle: socket.socket) -> None:

@@ -34,7 +34,7 @@ from wsgate.server.connection_info import ConnectionInfo
 from wsgate.server.connection_list import ConnectionNumbers
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
-from wsgate.server.siblings import NoSiblings, Siblings
+from wsgate.server.other_workers import NoOtherWorkers, OtherWorkers
 from wsgate.server.topic_service import TopicService
 from wsgate.server.trusted_sockets import trust_named_sockets
 from wsgate.server.watchdog import BLOCKED
@@ -49,6 +49,7 @@ from wsgate.ws.limits import MessageLimits
 from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
+    from wsgate.brokers.broker import Broker
     from wsgate.http.h1.connection import Http1Connection
     from wsgate.server.exchange import Exchange
     from wsgate.server.websocket import WebSocket
@@ -81,7 +82,7 @@ class Worker:
         app: The app.
         config: The settings.
         time: Returns a monotonic time in seconds; tests pass a fake clock.
-        siblings: The other workers; None if there are none.
+        other_workers: The other workers; None if there are none.
         hub: The path of the topics hub's socket; None if there is no hub, or not yet.
 
     Raises:
@@ -102,7 +103,7 @@ class Worker:
         is_replaced: Another worker takes the new connections. While this one stops, it still serves
             the next request of each connection, so that no client finds its connection closed at
             the moment in which it sends one.
-        siblings: The other workers.
+        other_workers: The other workers.
         topics: The topics of this worker.
         topics_hub: The path of the topics hub's socket, None without a hub.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
@@ -130,7 +131,7 @@ class Worker:
         app: App,
         config: Config,
         time: Callable[[], float] = time.monotonic,
-        siblings: Siblings | None = None,
+        other_workers: OtherWorkers | None = None,
         hub: str | None = None,
     ) -> None:
         self.app = with_static_files(app, config.static, config.static_cache_control)
@@ -160,10 +161,10 @@ class Worker:
         self.stopping = False
         self.opens_websockets = True
         self.is_replaced = False
-        self.siblings: Siblings = siblings or NoSiblings()
+        self.other_workers: OtherWorkers = other_workers or NoOtherWorkers()
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
-            config.limit_connections, config.limit_connections_per_ip, self.siblings
+            config.limit_connections, config.limit_connections_per_ip, self.other_workers
         )
         self.forwarded = _forwarded_headers(config)
         self.proxies = TrustedPeers(config.proxy_allow_from) if config.proxy_protocol else None
@@ -184,14 +185,19 @@ class Worker:
             limits, Compressors(deflate.level), is_fast=config.ws_fast_path
         )
         self.topics_hub = hub
-        url = config.topics or (urls.MEMORY if hub is None else urls.LOCAL)
-        broker = make_broker(url, config, self.clock, self.deadlines, lambda: self.topics_hub)
-        self.topics = TopicService(config, broker, self.copy_app_variables)
+        self.topics = TopicService(config, self._make_broker(), self.copy_app_variables)
         self._fixed_headers = _fixed_headers(config)
+        has_date = any(name == b"date" for name, _ in self._fixed_headers)
+        self._adds_date = config.date_header and not has_date
         self._second = -1
         self.default_headers: list[Header] = []
         self.default_lines = b""
         self.refresh_date()
+
+    def _make_broker(self) -> "Broker":
+        default = urls.MEMORY if self.topics_hub is None else urls.LOCAL
+        url = self.config.topics or default
+        return make_broker(url, self.config, self.clock, self.deadlines, lambda: self.topics_hub)
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -237,10 +243,10 @@ class Worker:
             return False
         running = len(self.exchanges) + len(self.websockets)
         # Counted first, and then checked, as in `Admission`.
-        self.siblings.report_calls(running + 1)
-        is_full = running + self.siblings.calls() >= limit
+        self.other_workers.report_calls(running + 1)
+        is_full = running + self.other_workers.calls() >= limit
         if is_full:
-            self.siblings.report_calls(running)
+            self.other_workers.report_calls(running)
         return is_full
 
     @property
@@ -260,7 +266,7 @@ class Worker:
             return
         self._second = second
         date = formatdate(second, usegmt=True).encode("ascii")
-        date_headers = [(b"date", date)] if self.config.date_header else []
+        date_headers = [(b"date", date)] if self._adds_date else []
         self.default_headers = date_headers + self._fixed_headers
         self.default_lines = lines_of(self.default_headers)
 
@@ -328,7 +334,7 @@ class Worker:
         self.exchanges.pop(task, None)
         self.websockets.pop(task, None)
         if self.config.limit_concurrency is not None:
-            self.siblings.report_calls(len(self.exchanges) + len(self.websockets))
+            self.other_workers.report_calls(len(self.exchanges) + len(self.websockets))
         if self.ended:
             self.ended.wake()
 

@@ -3,9 +3,11 @@
 import asyncio
 import re
 import signal
+from collections.abc import AsyncIterator
 
 START = 30.0  # seconds for an interpreter to start on a loaded machine
 STOP = 30.0
+_LONGEST_LINE = 65_536  # bytes; the rest of a longer line is dropped
 
 
 class ServerProcess:
@@ -44,9 +46,9 @@ class ServerProcess:
 
     async def _read(self) -> None:
         assert self.process.stdout is not None  # a pipe
-        async for line in self.process.stdout:
+        async for line in _lines(self.process.stdout):
             async with self._grown:
-                self.log.append(line.decode(errors="backslashreplace").rstrip("\n"))
+                self.log.append(line.decode(errors="backslashreplace"))
                 self._grown.notify_all()
         async with self._grown:
             self._grown.notify_all()
@@ -108,3 +110,25 @@ class ServerProcess:
             status = await self.process.wait()
             await self._reader
             return status
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream without their ends, each up to a length."""
+    line = b""
+    while piece := await _piece(stream):
+        line += piece[: _LONGEST_LINE - len(line)]
+        if piece.endswith(b"\n"):
+            yield line.removesuffix(b"\n")
+            line = b""
+    if line:
+        yield line
+
+
+async def _piece(stream: asyncio.StreamReader) -> bytes:
+    """Return a line, or a part of one that is longer than the stream's buffer; b"" at the end."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.LimitOverrunError as error:
+        return await stream.read(error.consumed)
+    except asyncio.IncompleteReadError as error:
+        return error.partial

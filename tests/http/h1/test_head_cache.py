@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given, strategies as st
 
 from wsgate.fields import COMMON_NAMES
+from wsgate.http.h1 import head_cache
 from wsgate.http.h1.head_cache import TEMPLATES, VARYING, read_fields, template_of
 from wsgate.http.h1.head_lines import FIELD_LINES
 from wsgate.http.request import HeadTemplate
@@ -16,8 +18,13 @@ HANDSHAKE = (
 
 @pytest.fixture(autouse=True)
 def cold() -> None:
+    forget()
+
+
+def forget() -> None:
     TEMPLATES.clear()
     FIELD_LINES.clear()
+    head_cache._recent.clear()
 
 
 def read(lines: bytes) -> tuple[HeadTemplate, list[Header]]:
@@ -162,3 +169,44 @@ def test_the_cache_is_bounded_in_number_and_size() -> None:
 def test_a_malformed_key_is_left_to_the_handshake() -> None:
     _, headers = read(HANDSHAKE % (b"a", KEY[1:]))
     assert headers[4] == (b"sec-websocket-key", KEY[1:])
+
+
+LINES = (
+    *(b"\r\nCookie: ", b"\r\ncookie: ", b"\r\nX-Forwarded-For: ", b"\r\nReferer: "),
+    *(b"\r\nAccept: ", b"\r\nX-Other: ", b"\r\nSec-WebSocket-Key: ", b"\r\nAuthorization:"),
+)
+VALUES = (b"a", b"a b", b"", b" ", b"a\rb", b"Cookie: a", b"\xe9", b"a\x00", KEY, b"203.0.113.7")
+HEADS = st.lists(
+    st.tuples(st.sampled_from(LINES), st.sampled_from(VALUES)).map(b"".join), max_size=3
+).map(lambda lines: b"\r\nHost: a" + b"".join(lines))
+
+
+@given(st.lists(HEADS, min_size=2, max_size=8))
+def test_a_head_is_read_the_same_whatever_came_before(heads: list[bytes]) -> None:
+    alone = []
+    for head in heads:
+        forget()
+        alone.append(repr(read_fields(head)))
+    forget()
+    assert [repr(read_fields(head)) for head in heads] == alone
+
+
+def test_only_the_last_shapes_are_tried() -> None:
+    for number in range(20):
+        read(b"\r\nHost: %d\r\nCookie: a" % number)
+    assert len(head_cache._recent) == 4
+    before = list(head_cache._recent)
+    _, headers = read(b"\r\nHost: 17\r\nCookie: b=c")
+    assert headers == [(b"host", b"17"), (b"cookie", b"b=c")]
+    assert head_cache._recent == before
+
+
+def test_no_shape_has_a_secret() -> None:
+    read(b"\r\nHost: a\r\nCookie: tasty\r\nAuthorization: Basic tasty")
+    (shape,) = head_cache._recent
+    assert "tasty" not in repr((shape._chunks, shape._last, shape.template))
+
+
+def test_a_head_that_is_not_cached_leaves_no_shape() -> None:
+    read(b"\r\nHost: a\r\nX-Token: secret\r\nCookie: a")
+    assert head_cache._recent == []

@@ -8,6 +8,7 @@ template if each line may be cached.
 """
 
 import re
+from collections.abc import Sequence
 from itertools import count
 
 from wsgate.bounded_cache import BoundedCache
@@ -32,6 +33,7 @@ _VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\
 _SPECIAL = frozenset({b"expect", b"transfer-encoding"})
 
 _MAX_TEMPLATES = 512
+_SHAPES = 4  # of known heads with varying values
 _MAX_SIZE = 1_024  # bytes of a cached head: half a megabyte of them in all
 
 TEMPLATES: BoundedCache[bytes, HeadTemplate] = BoundedCache(_MAX_TEMPLATES)  # of this process
@@ -66,18 +68,63 @@ def _read_with_key(lines: bytes, key: bytes) -> tuple[HeadTemplate, list[Header]
 
 
 def _read_varying(lines: bytes) -> tuple[HeadTemplate, list[Header]] | None:
+    for shape in _recent:
+        headers = shape.read(lines)
+        if headers is not None:
+            return shape.template, headers
     parts = _VALUES.split(lines)  # text, varying name and colon, its value, text, …
     values = parts[2::3]
     if not all(map(_VALUE.fullmatch, values)):
         return None
     del parts[2::3]
-    template = template_of(b"".join(parts))
+    blanked = b"".join(parts)
+    template = template_of(blanked)
     if template is None:
         return None
-    headers = template.headers.copy()
-    for start, value in zip(parts[1::2], values, strict=True):
-        _put_value(headers, template.positions[start[2:-2].lower()], value)
+    shape = _Shape(parts, template)
+    if values and _cached(blanked) is template:
+        _recent.insert(0, shape)
+        del _recent[_SHAPES:]
+    headers = shape.read(lines)
+    assert headers is not None  # it is the head's own shape
     return template, headers
+
+
+class _Shape:
+    """A head but for its varying values.
+
+    parts: text, and a varying name with its colon, in turn.
+    """
+
+    __slots__ = ("_chunks", "_last", "template")
+
+    def __init__(self, parts: Sequence[bytes], template: HeadTemplate) -> None:
+        self.template = template
+        # What is before a value, and the place and the name of its header.
+        self._chunks: list[tuple[bytes, int, bytes]] = []
+        for text, start in zip(parts[::2], parts[1::2], strict=False):
+            position = template.positions[start[2:-2].lower()]
+            self._chunks.append((text + start, position, template.headers[position][0]))
+        self._last = parts[-1]
+
+    def read(self, lines: bytes) -> list[Header] | None:
+        """Return the headers of a head of this shape; None for any other."""
+        headers, at = self.template.headers.copy(), 0
+        for chunk, position, name in self._chunks:
+            if not lines.startswith(chunk, at):
+                return None
+            at += len(chunk)
+            end = lines.find(b"\r\n", at)
+            value = lines[at:] if end < 0 else lines[at:end]
+            if _VALUE.fullmatch(value) is None:
+                return None
+            headers[position] = (name, value)
+            at += len(value)
+        return headers if lines[at:] == self._last else None
+
+
+# Cutting a head at its varying values takes longer than all else, so the last shapes are tried.
+_recent: list[_Shape] = []
 
 
 def _put_value(headers: list[Header], at: int, value: bytes) -> None:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Siblings(Protocol):
+class OtherWorkers(Protocol):
     """The other workers of the server, and what they learn from this one.
 
     Numbers of theirs may be some microseconds old.
@@ -46,7 +46,7 @@ class Siblings(Protocol):
         """Return the fewest open connections of another worker; None if no other one accepts."""
 
 
-class NoSiblings:
+class NoOtherWorkers:
     """There are no other workers."""
 
     count = 1
