@@ -43,6 +43,7 @@ class HubLink:
         self._on_message = on_message
         self._on_loss = on_loss
         self.connection: FrameConnection | None = None
+        self._latest: FrameConnection | None = None
         self._welcomed: asyncio.Future[None]  # of the present attempt
         self._ended: asyncio.Event
         self._pause = FIRST_PAUSE
@@ -94,13 +95,16 @@ class HubLink:
         return FrameConnection(self._greet, self._take, self._end)
 
     def _greet(self, connection: FrameConnection) -> None:
+        self._latest = connection
         connection.send(self._hello())
 
     def _take(self, connection: FrameConnection, message: Message) -> None:
+        if connection is not self._latest:
+            return  # it was given up
         if self.connection is connection:
             self._on_message(message)
         elif self._welcomed.done():
-            return  # of a connection that was given up
+            return  # it is about to be given up
         elif isinstance(message, Welcome):
             self.connection = connection
             self._pause = FIRST_PAUSE
@@ -113,7 +117,7 @@ class HubLink:
             raise WireError(f"{type(message).__name__} is out of place")
 
     def _end(self, connection: FrameConnection) -> None:
-        if self.connection in (connection, None):
+        if connection is self._latest:
             self._fail("it has closed the connection")
             self._ended.set()
             self._lose()
