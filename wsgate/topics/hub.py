@@ -6,7 +6,6 @@ It is pure: messages in, messages out. `wsgate/brokers/hub_process.py` connects 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from wsgate.topics import messages
@@ -329,8 +328,9 @@ class Hub:
         out: Outgoing = []
         if topic is not None:
             previous, topic.place = topic.place, self._place
-            others = Delivered(0, message.topic, id, previous, self._place, message.data)
-            own = replace(others, request=message.request)
+            name, place, data = message.topic, self._place, message.data
+            own = Delivered(message.request, name, id, previous, place, data)
+            others = Delivered(0, name, id, previous, place, data)
             out += [(n, own if n == connection else others) for n in topic.subscribers]
         return out + self._answer_publish(connection, message, id, self._place)
 
