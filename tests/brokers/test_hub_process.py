@@ -40,7 +40,7 @@ class Client:
         """Say Hello, and attach topics."""
         self.connection.send(Hello(VERSION, is_worker=True, rules_version=0, rules=[]))
         for topic in topics:
-            self.connection.send(Attach(1, topic, 0, 0))
+            self.connection.send(Attach(1, topic, 0, 0, 0))
         await until(lambda: len(self.received) > len(topics))
 
 
@@ -110,7 +110,7 @@ async def test_a_fault_of_the_hub_ends_one_connection(tmp_path: Path) -> None:
                 await client.greet()
             del own.hub._hub._handlers[Attach]
             own.hub._hub._handlers[Attach] = lambda *_: 1 / 0  # type: ignore[assignment]
-            first.connection.send(Attach(1, "t", 0, 0))
+            first.connection.send(Attach(1, "t", 0, 0, 0))
             await soon(first.has_ended.wait())
             assert not second.has_ended.is_set()
             second.connection.close()

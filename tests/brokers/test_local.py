@@ -382,7 +382,7 @@ async def attach(hub: ScriptedHub, own: Own, sync: Sync) -> None:
     """Have the worker attach "room" at the place 2,000,000."""
     attaching = start_task(own.broker.attach("room"))
     asked = await hub.hears(Attach)
-    assert asked == Attach(asked.request, "room", 0, 0)
+    assert asked == Attach(asked.request, "room", 0, 0, 0)
     hub.say(Attached(asked.request, "room", sync, 2_000_000))
     await soon(attaching)
 
@@ -397,7 +397,7 @@ async def test_what_is_live_waits_until_the_gap_is_closed(tmp_path: Path) -> Non
         hub.said.clear()
         hub.connection.abort()
         again = await hub.hears(Attach)
-        assert again == Attach(again.request, "room", 2_000_002, 2_000_001)
+        assert again == Attach(again.request, "room", 2_000_002, 2_000_001, 0)
         hub.say(Attached(again.request, "room", Sync.BEHIND, 2_000_004))
         since = await hub.hears(messages.GetSince)
         assert since == messages.GetSince(since.request, "room", 2_000_002)

@@ -18,6 +18,7 @@ from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules
 
 Data = str | bytes
+SETTLE = 0.05  # seconds until a hub that follows another one gives places
 _M = TypeVar("_M")
 
 
@@ -129,8 +130,11 @@ class Machine:
 
     async def start_hub(self, max_bytes: int = 10**9) -> None:
         """Start a hub, at the place of the one before."""
+        is_successor = hasattr(self, "hub")
         self._starts += 1_000_000
-        self.hub = HubServer(Hub(max_bytes, self._starts), self.reports.append)
+        settled_at = asyncio.get_running_loop().time() + SETTLE if is_successor else 0.0
+        hub = Hub(max_bytes, self._starts, settled_at)
+        self.hub = HubServer(hub, self.reports.append)
         await self.hub.start(listen(self.path))
 
     async def stop_hub(self) -> None:

@@ -468,6 +468,17 @@ async def test_one_worker_has_no_hub_by_default() -> None:
         assert not hubs_of(server.pid)
 
 
+async def test_workers_with_memory_have_topics_of_their_own() -> None:
+    async with topics_server(2, "--topics", "memory:") as server:
+        assert not hubs_of(server.pid)
+        first, second = await server.pair()
+        for client in (first, second):
+            await client.subscribe()
+            await client.publish(client.pid)
+            assert await client.received(1) == [client.pid]
+            assert await client.ask("count") == 1
+
+
 async def test_publishers_outside_find_a_socket_at_a_path(tmp_path: Path) -> None:
     path = tmp_path / "hub.sock"
     async with topics_server(2, "--topics", f"local:{path}") as server:

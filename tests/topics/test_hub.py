@@ -75,7 +75,8 @@ class Bench:
         return self.sent[number][start:]
 
     def attach(self, number: int, topic: str, position: int = 0, newest: int = 0) -> Attached:
-        (attached, *_) = self.say(number, Attach(7, topic, position, newest))
+        former = position if position < START else 0
+        (attached, *_) = self.say(number, Attach(7, topic, position, newest, former))
         assert isinstance(attached, Attached)
         return attached
 
@@ -272,6 +273,16 @@ def test_a_new_hub_finds_who_lacks_what_the_earlier_one_has_placed() -> None:
     assert bench.attach(4, ROOM, 599, 0).sync is Sync.LOST
     bench.say(2, Claim(ROOM, 600))
     assert not [one for number in (1, 2, 3, 4) for one in bench.take(number, Lost)]
+
+
+def test_what_is_missing_from_an_earlier_hub_is_found_after_a_cut_as_well() -> None:
+    bench = Bench(1, 2)
+    bench.attach(1, ROOM, 500, 500)
+    bench.leave(1)  # before the other one has said how far it is
+    bench.attach(2, ROOM, 501, 501)
+    bench.say(3, Hello(messages.VERSION, True, 1, RULES))
+    attached, *_ = bench.say(3, Attach(7, ROOM, START, 500, 500))
+    assert attached == Attached(7, ROOM, Sync.LOST, START)
 
 
 def test_who_was_not_attached_may_know_of_a_place_as_well() -> None:

@@ -33,8 +33,8 @@ OPTIONAL = st.none() | SHORT
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("topic", "member", "text"), SHORT),
     **dict.fromkeys(("id", "after"), OPTIONAL),
-    **dict.fromkeys(("request", "place", "previous", "position", "newest", "start"), LONG),
-    **dict.fromkeys(("question", "rules_version"), LONG),
+    **dict.fromkeys(("request", "place", "previous", "position", "newest"), LONG),
+    **dict.fromkeys(("question", "rules_version", "start", "former"), LONG),
     **dict.fromkeys(("last", "count", "connections"), INT),
     **dict.fromkeys(
         ("is_worker", "is_known", "is_complete", "has_more", "has_joined"), st.booleans()

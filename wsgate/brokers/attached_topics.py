@@ -39,13 +39,14 @@ class AttachedTopic:
         attached: Set when the hub has answered the first one.
         is_current: Everything up to `position` was delivered, and what follows arrives in order.
         position: Up to which place everything was delivered; 0 before the first answer.
-        newest: The place of the newest message that was delivered, 0 for none.
+        former: The position with which the last settled hub was left, 0 for none.
+        newest: The place of the newest message that is known, delivered or not; 0 for none.
         live: What arrives while the messages before it are fetched.
         held: What is called when the topic is current again.
     """
 
     __slots__ = (
-        *("attached", "held", "is_current", "live", "name"),
+        *("attached", "former", "held", "is_current", "live", "name"),
         *("newest", "position", "request"),
     )
 
@@ -55,6 +56,7 @@ class AttachedTopic:
         self.attached = asyncio.Event()
         self.is_current = False
         self.position = 0
+        self.former = 0
         self.newest = 0
         self.live: list[tuple[Publication, object | None]] = []
         self.held: list[Callable[[], object]] = []
@@ -109,7 +111,8 @@ class AttachedTopics:
 
     def _ask(self, topic: AttachedTopic) -> None:
         topic.request = self._next_number()
-        self._send(Attach(topic.request, topic.name, topic.position, topic.newest))
+        position, newest, former = topic.position, topic.newest, topic.former
+        self._send(Attach(topic.request, topic.name, position, newest, former))
 
     def detach(self, name: str) -> int:
         """Ask for no more publications of a topic; returns the place of the newest one here."""
@@ -121,6 +124,17 @@ class AttachedTopics:
         self._resume(topic)
         self._send(Detach(name))
         return topic.newest
+
+    def leave_hub(self, *, was_settled: bool) -> None:
+        """Note that the next connection is to another hub.
+
+        Args:
+            was_settled: The one before has compared how far all workers were with their last one.
+                Else that comparison is still to be made.
+        """
+        for topic in self._topics.values():
+            if was_settled or not topic.former:
+                topic.former = topic.position
 
     def attach_all(self) -> None:
         """Attach all topics to the hub of a new connection, and say how far each is."""
@@ -171,6 +185,11 @@ class AttachedTopics:
         else:
             topic.held.append(call)
 
+    def note_place(self, name: str, place: int) -> None:
+        """Note that a message of a topic has this place, although it may not be delivered yet."""
+        topic = self._topics[name]
+        topic.newest = max(topic.newest, place)
+
     def take(self, message: Delivered, publication: Publication, excluded: object | None) -> None:
         """Deliver a publication, after those before it."""
         topic = self._topics.get(message.topic)
@@ -192,12 +211,14 @@ class AttachedTopics:
         self, topic: AttachedTopic, publication: Publication, excluded: object | None
     ) -> None:
         if publication.place > topic.position:
-            topic.position = topic.newest = publication.place
+            topic.position = publication.place
+            topic.newest = max(topic.newest, publication.place)
             self.receiver.deliver(publication, excluded)
 
     def _buffer(
         self, topic: AttachedTopic, publication: Publication, excluded: object | None
     ) -> None:
+        topic.newest = max(topic.newest, publication.place)
         topic.live.append((publication, excluded))
         self._buffered += counted_size(publication.encoded)
         if self._buffered > MAX_BUFFERED:
@@ -217,6 +238,7 @@ class AttachedTopics:
         """Give up what is missing up to a place: those who lack it are closed."""
         self._behind.pop(topic, None)
         self._forget_live(topic)
+        topic.former = 0
         if self._topics.get(topic.name) is topic:
             self._catch_up(topic, place)
             self.receiver.lost(topic.name)

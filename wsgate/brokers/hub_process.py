@@ -38,6 +38,7 @@ class HubServer:
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._is_stopped = False
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a socket that listens; it belongs to the server from now on."""
@@ -49,6 +50,7 @@ class HubServer:
 
     async def stop(self) -> None:
         """End all connections."""
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
         if self._server is not None:
@@ -60,7 +62,7 @@ class HubServer:
     # -- connections -------------------------------------------------------------------------------
 
     def _add(self, connection: FrameConnection) -> None:
-        if len(self._by_number) >= MAX_CONNECTIONS:
+        if self._is_stopped or len(self._by_number) >= MAX_CONNECTIONS:
             connection.abort()
             return
         number = next(self._numbers)

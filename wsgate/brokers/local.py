@@ -53,6 +53,7 @@ class LocalBroker:
         self._members = OwnMembers(self._send)
         self._fetches = asyncio.Semaphore(MAX_FETCHES)
         self._hub_start = 0  # of the hub of the last connection
+        self._is_settled = False  # that hub has heard from all workers how far they were
         self._seen = 0  # up to which place everything has arrived on this connection
         self._rules_version = time.time_ns()
         self._sent_rules = 0  # number of rules that the hub knows
@@ -73,7 +74,7 @@ class LocalBroker:
             messages.AskCount: self._answer_count,
             messages.Announce: self._announce,
             messages.Lost: self._take_lost,
-            messages.Seen: self._note_seen,
+            messages.Seen: self._take_seen,
         }
 
     async def start(self, receiver: Receiver) -> None:
@@ -107,11 +108,12 @@ class LocalBroker:
         """Bring the hub of a new connection up to date."""
         is_same_hub = welcome.start == self._hub_start
         self._hub_start, self._seen = welcome.start, 0
+        if not is_same_hub:
+            self._topics.leave_hub(was_settled=self._is_settled)
+            self._is_settled = False
         self._topics.attach_all()
         for topic, place in self._claims.items():
             self._send(messages.Claim(topic, place))
-        if not is_same_hub:
-            self._claims.clear()
         self._members.report_all(is_same_hub=is_same_hub)
         self._requests.repeat(is_same_hub=is_same_hub)
         for message, _ in self._waiting:
@@ -126,6 +128,10 @@ class LocalBroker:
         handler = self._handlers.get(type(message))
         if handler is not None:  # a later hub may say more
             handler(message)
+
+    def _take_seen(self, message: messages.Seen) -> None:
+        self._is_settled = True
+        self._note_seen(message)
 
     def _note_seen(self, message: Any) -> None:
         self._seen = max(self._seen, message.place)
@@ -266,9 +272,11 @@ class LocalBroker:
             return
         topic = request.publication.topic
         request.placed = message
-        self._topics.when_current(topic, functools.partial(request.complete, message))
-        if topic not in self._topics:
+        if topic in self._topics:
+            self._topics.note_place(topic, message.place)
+        else:
             self._note_claim(topic, message.place)
+        self._topics.when_current(topic, functools.partial(request.complete, message))
 
     # -- histories ---------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Hub:
         """Return when `expire` has something to do at the earliest, in seconds."""
         due = (self._histories.next_due, self._members.next_due, self._counts.next_due)
         settled_at = [self._settled_at] if self._held else []
-        regular = self._seen_at + SEEN_INTERVAL
+        regular = max(self._seen_at + SEEN_INTERVAL, self._settled_at)
         return min([regular, *settled_at, *(at for at in due if at is not None)])
 
     def expire(self, now: float) -> Outgoing:
@@ -180,7 +180,7 @@ class Hub:
             connection, message = self._held.popleft()
             if connection in self._connections:
                 out += self._publish(connection, message, now)
-        if now >= self._seen_at + SEEN_INTERVAL:
+        if now >= max(self._seen_at + SEEN_INTERVAL, self._settled_at):
             self._seen_at = now
             seen = messages.Seen(self._place)
             out += [(number, seen) for number, one in self._connections.items() if one.is_worker]
@@ -222,20 +222,21 @@ class Hub:
     # -- who gets what -----------------------------------------------------------------------------
 
     def _attach(self, connection: int, message: messages.Attach, now: float) -> Outgoing:
-        name, position = message.topic, message.position
+        name = message.topic
         topic = self._topics.setdefault(name, _Topic())
         self._connections[connection].topics.add(name)
         out = self._note_claim(topic, name, message.newest)
-        sync = self._sync_of(topic, name, position, now) if position else Sync.CURRENT
+        sync = self._sync_of(topic, message, now) if message.position else Sync.CURRENT
         # What it has from an earlier hub is compared with what others have from it.
-        topic.subscribers[connection] = position if 0 < position < self._start else self._place
+        topic.subscribers[connection] = message.former or self._place
         return [(connection, messages.Attached(message.request, name, sync, self._place)), *out]
 
-    def _sync_of(self, topic: _Topic, name: str, position: int, now: float) -> Sync:
+    def _sync_of(self, topic: _Topic, message: messages.Attach, now: float) -> Sync:
         """Return how a connection stands that has everything up to a position."""
+        name, position = message.topic, message.position
         if not self._rules_of(name).history:
             return Sync.CURRENT
-        if topic.claimed > position:
+        if message.former and topic.claimed > message.former:
             return Sync.LOST
         history = self._histories.get(name, now)
         if history is None:

@@ -97,13 +97,16 @@ class Attach:
     """Asks for the publications of a topic from now on.
 
     position: everything of the topic up to this place is known here; 0 at the first time. newest:
-    the place of the newest message of the topic that was delivered here, 0 for none.
+    the place of the newest message of the topic that is known here, 0 for none. former: the
+    position with which the last settled hub before this one was left, 0 for none; who has had less
+    of that hub than another one lacks something.
     """
 
     request: int
     topic: str
     position: int
     newest: int
+    former: int
 
 
 @dataclass(slots=True)
@@ -307,7 +310,7 @@ class Lost:
 
 @dataclass(slots=True)
 class Seen:
-    """Everything up to this place was sent to this connection."""
+    """Everything up to this place was sent to this connection, by a hub that is settled."""
 
     place: int
 

@@ -171,7 +171,7 @@ _MEMBERS = _List(messages.Member, _TEXT, _INT)
 _FIELDS: dict[type[Any], tuple[int, tuple[_Field, ...]]] = {
     messages.Hello: (1, (_SHORT, _BOOL, _LONG, _RULES)),
     messages.SetRules: (2, (_LONG, _RULES)),
-    messages.Attach: (3, (_LONG, _TEXT, _LONG, _LONG)),
+    messages.Attach: (3, (_LONG, _TEXT, _LONG, _LONG, _LONG)),
     messages.Detach: (4, (_TEXT,)),
     messages.Claim: (5, (_TEXT, _LONG)),
     messages.Publish: (6, (_LONG, _TEXT, _Number("!B", messages.Mode), _OPTIONAL, _DATA)),
