@@ -92,10 +92,12 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ws_deflate_threshold": 1_024,
         "ws_deflate_context_takeover": False,
         "ws_deflate_window_bits": 15,
+        "topics": None,
         "topics_rule": (),
         "topics_max": 1_000_000,
         "topics_max_per_connection": 1000,
         "topics_history_max_bytes": 268_435_456,
+        "topics_publish_timeout": 5.0,
         "topics_max_outlet": 1_048_576,
     }
 
@@ -184,6 +186,10 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
     "topics_max": ([1], [(0, POSITIVE)]),
     "topics_max_per_connection": ([1], [(0, POSITIVE)]),
     "topics_history_max_bytes": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    "topics_publish_timeout": (
+        [TINY, 86_400],
+        [(0, POSITIVE), (math.nan, POSITIVE), (86_401, "at most 86400")],
+    ),
     "topics_max_outlet": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
 }
 

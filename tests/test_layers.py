@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "answers": {"settings"},
     "supervision": {"settings"},
     "foreign_options": set(),
-    "config": {"settings", "answers"},
+    "config": {"settings", "answers", "brokers"},  # of brokers the grammar of their URLs
     "env_file": {"text_file"},
     "config_file": {"settings", "text_file"},
     "environment": {"settings", "config_file"},
@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     # It publishes by way of a small interface, and knows no connection.
     "topics": {"ws"},
     # They carry publications, and know neither sockets of clients nor their protocols.
-    "brokers": {"topics", "loggers"},
+    "brokers": {"topics", "loggers", "observe"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
     # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "process": {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
-        *("env_file", "settings", "supervision", "diagnosis"),
+        *("env_file", "settings", "supervision", "diagnosis", "brokers", "topics"),
     },
     "testing": {"config", "server", "process", "settings", "supervision"},
     "cli": {

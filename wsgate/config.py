@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wsgate.answers import Answers, ProgramOnly
+from wsgate.brokers import urls
 from wsgate.errors import ConfigError
 from wsgate.settings import (
     Bound,
@@ -57,6 +58,7 @@ TOPICS = "Topics"
 _ROOT_PATH = Bound(
     "/like/this, or empty", lambda root: not root or (root[0] == "/" and root[-1] != "/")
 )
+_BROKER_URL = Bound(urls.WANTED, urls.is_broker_url)
 _FORWARDED_VALUES = ("for", "proto", "host", "port", "prefix")
 _FORWARDED = Bound(
     f"some of {', '.join(_FORWARDED_VALUES)}", lambda values: set(values) <= set(_FORWARDED_VALUES)
@@ -715,6 +717,16 @@ class Config:
 
     # -- topics --------------------------------------------------------------------------------
 
+    topics: str | None = setting(
+        None,
+        group=TOPICS,
+        help="What carries publications from worker to worker. `memory:` carries none: each worker "
+        "has its own topics. `local:` is a hub for the workers of this machine, in a process of "
+        "its own, with a socket that only these find; `local:/path` puts the socket at a path, for "
+        "publishers outside of the server. Its file has the mode 600.",
+        default_text="memory: with one worker, local: above one",
+        check=_BROKER_URL,
+    )
     topics_rule: Sequence[str] = setting(
         (),
         group=TOPICS,
@@ -746,6 +758,16 @@ class Config:
         unit="bytes",
         above=0,
         maximum=_MAX_SIZE,
+    )
+    topics_publish_timeout: float = setting(
+        5.0,
+        group=TOPICS,
+        help="Seconds to wait for the broker: for a message's place in the order of a topic with "
+        "history, for what a subscriber has missed, for a subscription, a count and the members. "
+        "Then these raise Unavailable.",
+        unit="seconds",
+        above=0,
+        maximum=_DAY,
     )
     topics_max_outlet: int = setting(
         MIB,

@@ -33,6 +33,12 @@ class Receiver:
     def subscribers(self, topic: str) -> int:
         return len(topic)
 
+    def lost(self, topic: str) -> None:
+        raise AssertionError("the histories are here")
+
+    def count_drop(self, cause: str) -> None:
+        raise AssertionError("nothing is sent elsewhere")
+
 
 class Scheduler:
     """Notes when the broker wants to be checked first."""

@@ -51,6 +51,7 @@ def new_assignment(**options: Any) -> Assignment:
         stacks=6,
         sockets=[7, 8],
         inherited=[8],
+        hub="/run/topics.sock",
     )
 
 

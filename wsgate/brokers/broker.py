@@ -1,5 +1,6 @@
 """The interface between a worker's topics and what carries publications between workers."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from wsgate.topics.history import Missed
@@ -26,6 +27,21 @@ class Receiver(Protocol):
 
     def subscribers(self, topic: str) -> int:
         """Return how many subscribers and listeners the topic has on this worker."""
+
+    def lost(self, topic: str) -> None:
+        """Close the subscribers of a topic with history, and end its listeners with Overrun.
+
+        They may lack messages that nobody holds any more. They get nothing of the topic after this.
+        """
+
+    def count_drop(self, cause: str) -> None:
+        """Count a publication that does not reach other workers."""
+
+    def rules_of(self, topic: str) -> Rules:
+        """Return the rules of a topic."""
+
+    def rule_entries(self) -> Sequence[tuple[str, Rules]]:
+        """Return all patterns with their rules; the last one that matches counts."""
 
 
 class Broker(Protocol):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from wsgate.brokers.broker import Receiver
 from wsgate.topics.errors import LimitReached
-from wsgate.topics.history import Histories, Missed
+from wsgate.topics.history import Histories, Missed, missed_of
 from wsgate.topics.outlet import counted_size
 from wsgate.topics.presence import Presence
 from wsgate.topics.publication import Publication
@@ -90,12 +90,7 @@ class MemoryBroker:
     async def missed(self, topic: str, after: str | None, last: int) -> Missed:
         """Return what a subscriber has missed."""
         history = self._histories.get(topic, self._clock())
-        if after is not None and history is not None:
-            since = history.since(after)
-            if since is not None:
-                return Missed(since, is_complete=True, place=self._place)
-        newest = history.last(last) if history is not None else []
-        return Missed(newest, is_complete=after is None, place=self._place)
+        return missed_of(history, after, last, self._place)
 
     async def count(self, topic: str) -> int:
         """Return the number of subscribers and listeners."""

@@ -32,6 +32,7 @@ class Assignment:
         stacks: Descriptor of the pipe for its stack, should its event loop be blocked.
         sockets: Descriptors of the listening sockets.
         inherited: Those of them that another program has as well, such as systemd.
+        hub: The path of the topics hub's socket; None without a hub.
     """
 
     program: Program
@@ -42,6 +43,7 @@ class Assignment:
     stacks: int
     sockets: list[int]
     inherited: list[int]
+    hub: str | None
 
 
 def pack(assignment: Assignment) -> bytes:

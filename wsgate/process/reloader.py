@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsgate import loggers
+from wsgate.brokers import urls
 from wsgate.errors import ConfigError
 from wsgate.observe.log_format import escape
 from wsgate.process.process_end import ProcessEnd
@@ -39,6 +40,7 @@ class ReloadingSupervisor(Supervisor):
         ConfigError: A folder cannot be watched, or watchfiles is not installed.
     """
 
+    default_topics = urls.MEMORY  # as without a supervisor
     fixed_by = "--reload"
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, Self
 
 from wsgate import loggers
+from wsgate.brokers import urls
 from wsgate.config import Config
 from wsgate.diagnosis import short_repr
 from wsgate.errors import ConfigError, StartupFailed
 from wsgate.observe import log_files
 from wsgate.process import signals, sockets
+from wsgate.process.hub_keeper import HubKeeper
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle, SocketOwner
 from wsgate.server.listener import url_of
@@ -42,6 +44,7 @@ class Server:
         clock: Returns a monotonic time in seconds; tests pass a fake clock.
         notifier: Reports start and stop to systemd; by default nothing is reported.
         other_workers: The other workers that serve the same sockets; None if there are none.
+        hub: The path of the topics hub's socket; None if the server starts one, should it need it.
 
     Attributes:
         names: The addresses that it listens on, once it has started.
@@ -58,10 +61,13 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
         notifier: Notifier | None = None,
         other_workers: OtherWorkers | None = None,
+        hub: str | None = None,
     ) -> None:
         _check_arguments(app, config)
         self.config = config or Config()
-        self.worker = Worker(app, self.config, clock, other_workers)
+        self.worker = Worker(app, self.config, clock, other_workers, hub)
+        has_hub = hub is None and urls.is_local(self.config.topics)
+        self._hub = HubKeeper(self.config) if has_hub else None
         self._notifier = notifier or Notifier()
         self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
@@ -177,6 +183,7 @@ class Server:
         self._has_started = True
         self._sockets = self._open_sockets()
         try:
+            self._start_hub()
             await self._lifecycle.start(self.sockets)
         except BaseException:
             self._sockets.withdraw()
@@ -184,10 +191,20 @@ class Server:
             self._sockets.close()
             await asyncio.sleep(0)
             await self._lifecycle.abandon()
+            await self._stop_hub()
             raise
         self._is_running = True
         self.names = [listener.description for listener in self._lifecycle.listeners]
         self._announce()
+
+    def _start_hub(self) -> None:
+        if self._hub is not None:
+            self._hub.start()
+            self.worker.topics_hub = self._hub.path
+
+    async def _stop_hub(self) -> None:
+        if self._hub is not None:
+            await self._hub.stop()
 
     def _open_sockets(self) -> ServerSockets:
         return sockets.open_sockets(self.config)
@@ -267,6 +284,7 @@ class Server:
         try:
             await self._lifecycle.stop(self._sockets)
         finally:
+            await self._stop_hub()
             self._announce_end()
 
 

@@ -17,7 +17,7 @@ _ROOT = str(Path(__file__).parents[2])  # the folder of this package
 
 
 def spawn(
-    module: str, channel: socket.socket, descriptors: Sequence[int]
+    module: str, channel: socket.socket, descriptors: Sequence[int], *words: str
 ) -> "subprocess.Popen[bytes]":
     """Start an interpreter that runs `main` of a module of this folder.
 
@@ -25,13 +25,13 @@ def spawn(
         module: Its name.
         channel: A socket for it; `main` gets the descriptor.
         descriptors: Further ones that it inherits, with the same numbers.
+        words: Further arguments of its command line, by which people recognize it.
 
     Raises:
         OSError: The process cannot be started.
     """
     program = _COMMAND.format(module=module, root=_ROOT)
-    program = _COMMAND.format(module=module, root=_ROOT)
-    command = [*_interpreter(), "-c", program, str(channel.fileno())]
+    command = [*_interpreter(), "-c", program, str(channel.fileno()), *words]
     inherited = [channel.fileno(), *descriptors]
     with _interrupts_blocked():
         return subprocess.Popen(command, pass_fds=inherited)  # noqa: S603  # this Python

@@ -17,12 +17,14 @@ from typing import NoReturn
 
 from wsgate import loggers
 from wsgate.bounded_cache import BoundedCache
+from wsgate.brokers import urls
 from wsgate.config import LogLevel
 from wsgate.errors import StartupFailed
 from wsgate.observe import log_files
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
+from wsgate.process.hub_keeper import HubKeeper
 from wsgate.process.launchers import SLOW_START, ForkLauncher, Launcher, SpawnLauncher
 from wsgate.process.process_end import ProcessEnd
 from wsgate.process.processors import usable_processors
@@ -59,9 +61,12 @@ class Supervisor:
         fixed_by: The option that does not allow another target; None if none does.
         names: The addresses that the server listens on, once a worker was ready.
         restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
+        hub: Keeps the topics hub running; None if the workers have none.
     """
 
     fixed_by: str | None = None
+    # Also with one worker: while that is replaced there are two.
+    default_topics = urls.LOCAL
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         self._program = program
@@ -85,6 +90,8 @@ class Supervisor:
         # The exit statuses of children, by pid: one may be a worker that has not reported its pid.
         self._unclaimed: BoundedCache[int, int] = BoundedCache(_MOST_UNCLAIMED)
         self._checked_at = 0.0
+        has_hub = urls.is_local(program.config.topics or self.default_topics)
+        self.hub = HubKeeper(program.config) if has_hub else None
 
     async def serve(self) -> None:
         """Run the workers until `stop`.
@@ -100,12 +107,16 @@ class Supervisor:
             per_address = self._program.config.limit_connections_per_ip is not None
             self._board_file = scoreboard.create_file(with_addresses=per_address)
             self._board = Scoreboard(self._board_file)
+            if self.hub is not None:
+                self.hub.start()
             self._launcher = self._make_launcher()
             with self._child_signals():
                 await self._run()
         finally:
             self._launcher.close()
             self._sockets.close()
+            if self.hub is not None:
+                await self.hub.stop()
             self._notifier.close()
             if self._board_file >= 0:
                 os.close(self._board_file)
@@ -357,6 +368,7 @@ class Supervisor:
             stacks=stacks,
             sockets=[sock.fileno() for sock in self._sockets.sockets],
             inherited=[sock.fileno() for sock in self._sockets.inherited],
+            hub=self.hub.path if self.hub is not None else None,
         )
 
     # -- the end of a worker -----------------------------------------------------------------------
@@ -369,6 +381,8 @@ class Supervisor:
         for pid, status in _ended_children([-1] if adopts else list(by_pid)):
             if pid in by_pid:
                 self._end(by_pid[pid], status)
+            elif self.hub is not None and pid == self.hub.pid:
+                self.hub.take_end(status)
             else:
                 self._launcher.take_end(pid, status)
                 self._unclaimed.keep(pid, status)

@@ -184,7 +184,9 @@ class WorkerServer(Server):
     def __init__(self, app: App, assignment: Assignment) -> None:
         board = Scoreboard(assignment.scoreboard)
         self._row = Row(board, assignment.row, assignment.count)
-        super().__init__(app, assignment.program.config, other_workers=self._row)
+        super().__init__(
+            app, assignment.program.config, other_workers=self._row, hub=assignment.hub
+        )
         self._shared = SharedSockets(assignment, board)
         self._heartbeat = Heartbeat(self._row, assignment.beat)
         self._channel: Channel | None = None

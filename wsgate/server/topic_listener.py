@@ -127,6 +127,11 @@ class TopicListener:
             self._messages.append(publication)
         self._waiters.wake()
 
+    def overrun(self) -> None:
+        """Raise `Overrun` after the messages that wait: those that follow are missing."""
+        self._has_overrun = True
+        self._waiters.wake()
+
     def end(self) -> None:
         """End the iteration after the messages that wait."""
         self._has_ended = True

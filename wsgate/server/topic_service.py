@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from wsgate.errors import ClientDisconnected, ConfigError
 from wsgate.observe.throttled_log import throttled
 from wsgate.server.announcer import Announcer
+from wsgate.server.spread_closing import SpreadClosing
 from wsgate.server.topic_listener import TopicListener
 from wsgate.server.topic_recovery import Recovery
 from wsgate.topics import process
@@ -18,7 +19,7 @@ from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules, Slow, parse_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextvars import Context
 
     from wsgate.brokers.broker import Broker
@@ -127,6 +128,7 @@ class TopicService:
         self._listeners: dict[Owner | None, dict[TopicListener, LocalTopic]] = {}
         self._has_ended = False
         self._announcer = Announcer(self._publish_announcement, variables)
+        self._closing = SpreadClosing()
         self.counts = Counts()
 
     async def start(self) -> None:
@@ -143,6 +145,7 @@ class TopicService:
     async def stop(self) -> None:
         """Stop the broker."""
         await self._announcer.stop()
+        await self._closing.stop()
         await self._broker.stop()
         process.running.discard(self.counts)
 
@@ -153,6 +156,10 @@ class TopicService:
     def rules_of(self, topic: str) -> Rules:
         """Return the rules of a topic: those of the app before those of the settings."""
         return process.configured.find(topic) or self._rules.find(topic) or PLAIN
+
+    def rule_entries(self) -> "Sequence[tuple[str, Rules]]":
+        """Return all patterns with their rules; the last one that matches counts."""
+        return [*self._rules.entries, *process.configured.entries]
 
     # -- sockets -----------------------------------------------------------------------------------
 
@@ -452,6 +459,25 @@ class TopicService:
         self._count_dropped(dropped)
         self.counts.closed_slow += is_closed
         self.counts.delivered += not (dropped or is_closed)
+
+    def count_drop(self, cause: str) -> None:
+        """Count a publication that does not reach other workers."""
+        self.counts.dropped[cause] += 1
+
+    def lost(self, topic: str) -> None:
+        """Close the WebSockets of a topic, and end its listeners: they may lack messages."""
+        local = self._topics.get(topic)
+        if local is None or not self.rules_of(topic).history:
+            return
+        sockets = [*local.subscribers, *local.recoveries]
+        for listener in list(local.listeners):
+            listener.overrun()
+        for socket in sockets:  # they get nothing more, so that they recover from where they are
+            self._end_subscription(socket, local)
+        if sockets:
+            text = "Messages of topics were lost: %d WebSockets are closed with 1012"
+            throttled.warning(text, len(sockets))
+            self._closing.add(sockets)
 
     # -- who is there ------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
-from wsgate.brokers.memory import MemoryBroker
+from wsgate.brokers import urls
+from wsgate.brokers.make import make_broker
 from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import is_token, normalize_headers
@@ -48,6 +49,7 @@ from wsgate.ws.limits import MessageLimits
 from wsgate.ws.origins import Origins
 
 if TYPE_CHECKING:
+    from wsgate.brokers.broker import Broker
     from wsgate.http.h1.connection import Http1Connection
     from wsgate.server.exchange import Exchange
     from wsgate.server.websocket import WebSocket
@@ -81,6 +83,7 @@ class Worker:
         config: The settings.
         time: Returns a monotonic time in seconds; tests pass a fake clock.
         other_workers: The other workers; None if there are none.
+        hub: The path of the topics hub's socket; None if there is no hub, or not yet.
 
     Raises:
         ConfigError: --header or --topics-rule is invalid, or a folder of --static cannot be read.
@@ -102,6 +105,7 @@ class Worker:
             the moment in which it sends one.
         other_workers: The other workers.
         topics: The topics of this worker.
+        topics_hub: The path of the topics hub's socket, None without a hub.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
         proxies: The peers that begin each connection with a PROXY header, None without
             --proxy-protocol.
@@ -128,6 +132,7 @@ class Worker:
         config: Config,
         time: Callable[[], float] = time.monotonic,
         other_workers: OtherWorkers | None = None,
+        hub: str | None = None,
     ) -> None:
         self.app = with_static_files(app, config.static, config.static_cache_control)
         self.process = os.getpid()
@@ -179,8 +184,8 @@ class Worker:
         self.make_codec = codec_maker(
             limits, Compressors(deflate.level), is_fast=config.ws_fast_path
         )
-        broker = MemoryBroker(self.clock, self.deadlines, config.topics_history_max_bytes)
-        self.topics = TopicService(config, broker, self.copy_app_variables)
+        self.topics_hub = hub
+        self.topics = TopicService(config, self._make_broker(), self.copy_app_variables)
         self._fixed_headers = _fixed_headers(config)
         has_date = any(name == b"date" for name, _ in self._fixed_headers)
         self._adds_date = config.date_header and not has_date
@@ -188,6 +193,11 @@ class Worker:
         self.default_headers: list[Header] = []
         self.default_lines = b""
         self.refresh_date()
+
+    def _make_broker(self) -> "Broker":
+        default = urls.MEMORY if self.topics_hub is None else urls.LOCAL
+        url = self.config.topics or default
+        return make_broker(url, self.config, self.clock, self.deadlines, lambda: self.topics_hub)
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:

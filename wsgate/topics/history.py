@@ -42,13 +42,23 @@ class History:
     """The kept messages of one topic.
 
     size: bytes that they count. due_at: when `expire` has something to do, None for never.
+    dropped_place, newest_place: of the newest message that is kept no more, and of the newest one
+    that was ever kept.
+
+    Args:
+        rules: Of the topic.
+        dropped_place: Of the newest message of an earlier history that may have been this topic's.
     """
 
-    __slots__ = ("_entries", "_ids", "_latest_dropped", "order", "rules", "size")
+    __slots__ = (
+        *("_entries", "_ids", "_latest_dropped", "dropped_place", "newest_place"),
+        *("order", "rules", "size"),
+    )
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, dropped_place: int = 0) -> None:
         self.rules = rules
         self.size = 0
+        self.dropped_place = self.newest_place = dropped_place
         self.order: int | None = None  # of the store's heaps
         self._entries: deque[Publication] = deque()
         self._ids: dict[str, Publication] = {}
@@ -76,6 +86,7 @@ class History:
         """Keep a message. Its id is not held yet."""
         assert publication.id is not None
         publication.kept_at = now
+        self.newest_place = publication.place
         self._entries.append(publication)
         self._ids[publication.id] = publication
         self.size += counted_size(publication.encoded)
@@ -89,12 +100,14 @@ class History:
         del self._ids[dropped.id]
         self.size -= counted_size(dropped.encoded)
         self._latest_dropped = _Dropped(dropped.id, dropped.place, dropped.kept_at)
+        self.dropped_place = dropped.place
 
     def clear(self) -> None:
         """Forget all messages and ids."""
         self._entries.clear()
         self._ids.clear()
         self._latest_dropped = None
+        self.dropped_place = self.newest_place
         self.size = 0
 
     def expire(self, now: float) -> None:
@@ -124,6 +137,10 @@ class History:
         place = self._place_of(id)
         if place is None:
             return None
+        return self.after(place)
+
+    def after(self, place: int) -> Sequence[Publication]:
+        """Return the kept messages after a place."""
         return [one for one in self._entries if one.place > place]
 
     def last(self, count: int) -> Sequence[Publication]:
@@ -137,16 +154,37 @@ class History:
         return dropped.place if dropped is not None and dropped.id == id else None
 
 
+def missed_of(history: History | None, after: str | None, last: int, place: int) -> Missed:
+    """Return what a subscriber has missed.
+
+    Args:
+        history: Of the topic; None if nothing is known.
+        after: The id of the last message that the subscriber has; None if it has none.
+        last: How many of the newest messages it gets if `after` is None or not known.
+        place: Of the newest message.
+    """
+    if after is not None and history is not None:
+        since = history.since(after)
+        if since is not None:
+            return Missed(since, is_complete=True, place=place)
+    newest = history.last(last) if history is not None else []
+    return Missed(newest, is_complete=after is None, place=place)
+
+
 class Histories:
     """The histories of all topics of one process, within one limit of their bytes.
 
     Args:
         max_bytes: Bytes that all messages count; the oldest go first, of whichever topic. A message
             counts its payload, and `MIN_COUNTED` of the outlet at least.
+
+    Attributes:
+        forgotten_place: Of the newest message of all topics of which nothing is known any more.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.forgotten_place = 0
         self._histories: dict[str, History] = {}
         self._size = 0
         self._numbers = itertools.count()
@@ -183,7 +221,7 @@ class Histories:
         if history is None:
             if len(self._histories) >= MAX_HISTORIES:
                 self._forget_first_due()
-            history = self._histories[topic] = History(rules)
+            history = self._histories[topic] = History(rules, self.forgotten_place)
             heapq.heappush(self._due, (now + rules.history_seconds, next(self._numbers), topic))
         history.rules = rules
         self._size -= history.size
@@ -206,8 +244,12 @@ class Histories:
     def _forget_first_due(self) -> None:
         _, _, topic = heapq.heappop(self._due)
         self.forget(topic)
-        del self._histories[topic]
+        self._delete(topic)
         self._tidy()
+
+    def _delete(self, topic: str) -> None:
+        history = self._histories.pop(topic)
+        self.forgotten_place = max(self.forgotten_place, history.newest_place)
 
     def _drop_oldest(self) -> None:
         kept_at, order, history = self._oldest[0]
@@ -233,7 +275,7 @@ class Histories:
             self._shrink(history, now)
             due_at = history.due_at
             if due_at is None:
-                del self._histories[topic]
+                self._delete(topic)
             else:
                 heapq.heappush(self._due, (due_at, number, topic))
         self._tidy()

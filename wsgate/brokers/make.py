@@ -1,0 +1,43 @@
+"""Makes the broker that a URL names."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from wsgate.brokers.broker import Broker
+from wsgate.brokers.local import LocalBroker
+from wsgate.brokers.memory import MemoryBroker, Scheduler
+from wsgate.brokers.urls import is_local
+
+
+class BrokerSettings(Protocol):
+    """The settings of brokers."""
+
+    @property
+    def topics_history_max_bytes(self) -> int:
+        """Bytes of all kept messages."""
+
+    @property
+    def topics_publish_timeout(self) -> float:
+        """Seconds to wait for a broker."""
+
+
+def make_broker(
+    url: str,
+    settings: BrokerSettings,
+    clock: Callable[[], float],
+    scheduler: Scheduler,
+    find_hub: Callable[[], str | None],
+) -> Broker:
+    """Return the broker that a URL names.
+
+    Args:
+        url: Of --topics, which was checked.
+        settings: The settings of brokers.
+        clock: Returns a monotonic time in seconds.
+        scheduler: Calls a broker when something is due.
+        find_hub: Returns the path of the hub's socket; None if it is not known.
+    """
+    if is_local(url):
+        timeout, max_bytes = settings.topics_publish_timeout, settings.topics_history_max_bytes
+        return LocalBroker(find_hub, timeout, max_bytes)
+    return MemoryBroker(clock, scheduler, settings.topics_history_max_bytes)
