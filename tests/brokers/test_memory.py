@@ -1,6 +1,7 @@
 """The broker of one process: order, ids, what was missed, and when it has something to do."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import pytest_asyncio
@@ -38,6 +39,12 @@ class Receiver:
 
     def count_drop(self, cause: str) -> None:
         raise AssertionError("nothing is sent elsewhere")
+
+    def rules_of(self, topic: str) -> Rules:
+        raise AssertionError("each publication comes with its rules")
+
+    def rule_entries(self) -> Sequence[tuple[str, Rules]]:
+        raise AssertionError("nobody else needs them")
 
 
 class Scheduler:
