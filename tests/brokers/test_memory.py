@@ -12,7 +12,7 @@ from wsgate.topics.errors import LimitReached
 from wsgate.topics.outlet import MIN_COUNTED
 from wsgate.topics.presence import GRACE, Change
 from wsgate.topics.publication import Publication
-from wsgate.topics.rules import ID_LIFETIMES, PLAIN, make_rules
+from wsgate.topics.rules import ID_LIFETIMES, PLAIN, Rules, make_rules
 
 KEPT = make_rules(history=3, history_seconds=10.0)
 ROOM = "room"
