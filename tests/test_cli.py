@@ -150,6 +150,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_deflate_threshold": ("7", 7),
     "ws_deflate_context_takeover": ("true", True),
     "ws_deflate_window_bits": ("9", 9),
+    "topics": ("redis://cache", "redis://cache"),
     "topics_rule": ("room:* history=9", ("room:* history=9",)),
     "topics_max": ("9", 9),
     "topics_max_per_connection": ("9", 9),

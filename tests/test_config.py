@@ -92,6 +92,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ws_deflate_threshold": 1_024,
         "ws_deflate_context_takeover": False,
         "ws_deflate_window_bits": 15,
+        "topics": None,
         "topics_rule": (),
         "topics_max": 1_000_000,
         "topics_max_per_connection": 1000,

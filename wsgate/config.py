@@ -704,6 +704,13 @@ class Config:
 
     # -- topics --------------------------------------------------------------------------------
 
+    topics: str | None = setting(
+        None,
+        group=TOPICS,
+        help="URL of what carries messages to other workers and machines: redis://, rediss://, "
+        "redis+sentinel:// or redis+cluster://, for which wsgate[redis] must be installed.",
+        default_text="nothing: each worker has topics of its own",
+    )
     topics_rule: Sequence[str] = setting(
         (),
         group=TOPICS,

@@ -1,5 +1,6 @@
 """The interface between a worker's topics and what carries publications between workers."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from wsgate.topics.history import Missed
@@ -26,6 +27,21 @@ class Receiver(Protocol):
 
     def subscribers(self, topic: str) -> int:
         """Return how many subscribers and listeners the topic has on this worker."""
+
+    def rules_of(self, topic: str) -> Rules:
+        """Return the rules of a topic."""
+
+    def rules(self) -> Sequence[tuple[str, Rules]]:
+        """Return all rules by their patterns; of those that match a topic the last one wins."""
+
+    def lost(self, topic: str) -> None:
+        """Notice that subscribers of a topic with history may lack messages that are lost.
+
+        They get nothing more of the topic, and are closed so that they recover.
+        """
+
+    def count_dropped(self, cause: str) -> None:
+        """Count a publication that the broker has dropped."""
 
 
 class Broker(Protocol):
@@ -96,6 +112,9 @@ class Broker(Protocol):
         Raises:
             Unavailable: The broker did not answer in time.
         """
+
+    def changed(self, topic: str) -> None:
+        """Notice that the number of the topic's subscribers on this worker has changed."""
 
     def join(self, topic: str, member: str) -> None:
         """Count a connection of a member."""

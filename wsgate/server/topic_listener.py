@@ -122,6 +122,11 @@ class TopicListener:
             self._messages.append(publication)
         self._waiters.wake()
 
+    def lose(self) -> None:
+        """End the iteration with `Overrun` after the messages that wait: others are lost."""
+        self._has_overrun = True
+        self._waiters.wake()
+
     def end(self) -> None:
         """End the iteration after the messages that wait."""
         self._has_ended = True

@@ -15,6 +15,7 @@ from wsgate.topics.interface import Extension, Recovered
 from wsgate.topics.presence import Change
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules, parse_rule
+from wsgate.ws.codes import SERVICE_RESTART
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ except ImportError:  # no compiler was found where wsgate was installed
 # After so many deliveries the publisher waits for the next loop iteration, so that a loop of
 # publications to a large topic does not keep everything else waiting.
 MAX_DELIVERIES = 1000
+LOST_SECONDS = 3.0  # over which the sockets are closed that lack messages
 
 
 class LocalTopic:
@@ -131,6 +133,14 @@ class TopicService:
         """Return the rules of a topic: those of the app before those of the settings."""
         return process.configured.find(topic) or self._rules.find(topic) or PLAIN
 
+    def rules(self) -> list[tuple[str, Rules]]:
+        """Return all rules by their patterns; the last one that matches a topic wins."""
+        return [*self._rules.entries, *process.configured.entries]
+
+    def count_dropped(self, cause: str) -> None:
+        """Count a publication that the broker has dropped."""
+        self.counts.dropped[cause] += 1
+
     # -- sockets -----------------------------------------------------------------------------------
 
     async def subscribe(
@@ -156,6 +166,7 @@ class TopicService:
         self._sockets[socket] = topics
         topics[topic] = local
         local.recoveries[socket] = recovery = Recovery(socket, self.max_outlet)
+        self._broker.changed(topic)
         try:
             await self._attach(local)
             recovered = await self._recover(recovery, local, after, last)
@@ -240,6 +251,7 @@ class TopicService:
         member = local.discard(socket)
         if member is not None:
             self._broker.leave(local.name, member)
+        self._broker.changed(local.name)
         self._drop_if_unused(local)
 
     # -- listeners ---------------------------------------------------------------------------------
@@ -254,6 +266,7 @@ class TopicService:
         """Give a listener what is published from now on; returns what it has missed."""
         local = self._find_or_add(listener.topic)
         local.listeners[listener] = None
+        self._broker.changed(local.name)
         self._listeners.setdefault(owner, {})[listener] = local
         try:
             await self._attach(local)
@@ -275,6 +288,7 @@ class TopicService:
         if not listeners:
             del self._listeners[owner]
         del local.listeners[listener]
+        self._broker.changed(local.name)
         self._drop_if_unused(local)
 
     def leave(self, owner: object) -> None:
@@ -290,6 +304,23 @@ class TopicService:
         for local in self._sockets.pop(socket, {}).values():
             self._remove_socket(socket, local)
         self.leave(socket)
+
+    def lost(self, topic: str) -> None:
+        """Close the sockets of a topic, and end its listeners: they may lack messages.
+
+        The sockets get nothing more of the topic, and are closed over some seconds.
+        """
+        local = self._topics.get(topic)
+        if local is None:
+            return
+        for listener in list(local.listeners):
+            listener.lose()
+        sockets = [*local.subscribers, *local.recoveries]
+        loop = asyncio.get_running_loop()
+        for number, socket in enumerate(sockets):
+            self._end_subscription(socket, local)
+            delay = LOST_SECONDS * number / len(sockets)
+            loop.call_later(delay, _close_lost, socket)
 
     # -- topics ------------------------------------------------------------------------------------
 
@@ -405,6 +436,11 @@ class TopicService:
         id: str | None,
     ) -> None:
         await self.publish(topic, data, id, None, is_kept=id is not None)
+
+
+def _close_lost(socket: "WebSocket") -> None:
+    if socket.session.can_send:
+        socket.close(SERVICE_RESTART, "messages lost")
 
 
 def _parse(text: str) -> tuple[str, Rules]:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from wsgate import loggers
 from wsgate._version import __version__
 from wsgate.asgi.scope import Mount
+from wsgate.brokers.broker import Broker
 from wsgate.brokers.memory import MemoryBroker
+from wsgate.brokers.redis_factory import PUBLISH_TIMEOUT, make_redis_broker
 from wsgate.config import FORWARDED_ALLOW_IPS, Config
 from wsgate.errors import ConfigError, InvalidMessage
 from wsgate.fields import is_token, normalize_headers
@@ -179,13 +181,20 @@ class Worker:
         self.make_codec = codec_maker(
             limits, Compressors(deflate.level), is_fast=config.ws_fast_path
         )
-        broker = MemoryBroker(self.clock, self.deadlines, config.topics_history_max_bytes)
-        self.topics = TopicService(config, broker, self.copy_app_variables)
+        self.topics = TopicService(config, self._make_broker(config), self.copy_app_variables)
         self._fixed_headers = _fixed_headers(config)
         self._second = -1
         self.default_headers: list[Header] = []
         self.default_lines = b""
         self.refresh_date()
+
+    def _make_broker(self, config: Config) -> Broker:
+        max_bytes = config.topics_history_max_bytes
+        if config.topics is None:
+            return MemoryBroker(self.clock, self.deadlines, max_bytes)
+        return make_redis_broker(
+            config.topics, publish_timeout=PUBLISH_TIMEOUT, max_bytes=max_bytes
+        )
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:

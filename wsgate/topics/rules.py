@@ -52,15 +52,20 @@ PLAIN = Rules()
 
 
 class RuleBook:
-    """The rules of all topics, by patterns: the last pattern that matches a name wins."""
+    """The rules of all topics, by patterns: the last pattern that matches a name wins.
+
+    entries: the patterns with their rules, in the order in which they were added.
+    """
 
     def __init__(self) -> None:
         self._rules: list[tuple[re.Pattern[str], Rules]] = []
+        self.entries: list[tuple[str, Rules]] = []
         self._known: BoundedCache[str, Rules | Literal[False]] = BoundedCache(_KNOWN_NAMES)
 
     def add(self, pattern: str, rules: Rules) -> None:
         """Add the rules of the topics whose name matches a pattern of `fnmatch`."""
         self._rules.append((re.compile(fnmatch.translate(pattern)), rules))
+        self.entries.append((pattern, rules))
         self._known.clear()
 
     def find(self, name: str) -> Rules | None:

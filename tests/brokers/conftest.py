@@ -1,0 +1,37 @@
+"""Fixtures of the brokers' tests."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.harness.brokers import Node, node
+from tests.harness.redis import RedisServer, redis_server
+
+
+@pytest_asyncio.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """Run a Redis server, whose data are gone when it ends."""
+    async with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def durable(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """Run a Redis server that writes all changes to a file."""
+    async with redis_server(tmp_path, "--appendonly", "yes") as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def one(redis: RedisServer) -> AsyncIterator[Node]:
+    """Run a broker."""
+    async with node(redis.url) as worker:
+        yield worker
+
+
+@pytest_asyncio.fixture
+async def other(redis: RedisServer) -> AsyncIterator[Node]:
+    """Run another broker."""
+    async with node(redis.url) as worker:
+        yield worker

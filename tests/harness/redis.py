@@ -1,0 +1,180 @@
+"""Redis servers: started on free ports, killed, stopped and started again."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.waiting import pause
+from wsgate.brokers.redis_connection import ConnectionLost, RedisConnection, connect
+from wsgate.brokers.redis_url import parse_redis_url
+
+# .ci/run sets the variable, so that nothing is skipped there.
+REQUIRED = os.environ.get("TEST_REDIS") == "required"
+START = 30.0  # seconds for a server to start on a loaded machine
+
+
+def redis_program() -> str:
+    """Return the path of redis-server; skip the test if it is not installed."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/bin"):
+            return found
+    reason = "needs redis-server: run .ci/install-redis"
+    if REQUIRED:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class RedisServer:
+    """A Redis server in a process of its own.
+
+    Attributes:
+        port: On which it listens, also when it is started again.
+        url: Its URL.
+    """
+
+    def __init__(self, folder: Path, port: int, options: Sequence[str]) -> None:
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}"
+        self._folder = folder
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self._folder / f"{self.port}.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(redis_program(), "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--dir", str(self._folder), "--save", "", "--daemonize", "no", *self._options),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        async with asyncio.timeout(START):
+            while not await self._answers():
+                assert self._process.returncode is None, "redis-server has ended: see its log"
+                await pause(0.02)
+
+    async def _answers(self) -> bool:
+        try:
+            return bool(await self.call("PING") == b"PONG")
+        except ConnectionLost:
+            return False
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """Kill it by -9, and wait until it is gone."""
+        if self._process is not None and self._process.returncode is None:
+            self.signal(signal.SIGKILL)
+            await self._process.wait()
+
+    async def call(self, *command: str | bytes | float) -> Any:
+        """Send a command over a connection of its own; return the reply."""
+        async with self.connected() as connection:
+            return await connection.call(*command)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[RedisConnection]:
+        """Yield a connection."""
+        connection = await connect(parse_redis_url(self.url), ("127.0.0.1", self.port))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def is_replica(self) -> None:
+        """Wait until it has the data of its master."""
+        async with self.connected() as connection, asyncio.timeout(START):
+            while b"master_link_status:up" not in await connection.call("INFO", "replication"):
+                await pause(0.02)
+
+    async def cut(self, kind: str) -> None:
+        """End all connections of a kind: normal or pubsub."""
+        await self.call("CLIENT", "KILL", "TYPE", kind)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on. They are low, as are those of a cluster's bus."""
+    ports: list[int] = []
+    with contextlib.ExitStack() as opened:
+        for port in range(20_000 + os.getpid() % 200 * 50, 30_000):
+            sock = opened.enter_context(socket.socket())
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise AssertionError("no port is free")
+
+
+@contextlib.asynccontextmanager
+async def redis_server(folder: Path, *options: str) -> AsyncIterator[RedisServer]:
+    """Run a server on a free port; kill it at the end."""
+    server = RedisServer(folder, free_ports(1)[0], options)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.kill()
+
+
+class Forwarder:
+    """Forwards TCP connections to a port, as an address that moves to another server does.
+
+    Attributes:
+        target: The port.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection, in both directions."""
+        try:
+            back, forth = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, forth}
+        await asyncio.gather(self._copy(reader, forth), self._copy(back, writer))
+        self._writers -= {writer, forth}
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(2**16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def move(self, target: int) -> None:
+        """Forward to another port; all connections end."""
+        self.target = target
+        for writer in self._writers:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def forwarder(target: int) -> AsyncIterator[tuple[Forwarder, str]]:
+    """Run a forwarder; yield it and its URL."""
+    one = Forwarder(target)
+    server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
+    try:
+        yield one, f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        one.move(0)
+        await server.wait_closed()
