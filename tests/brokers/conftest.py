@@ -18,8 +18,9 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 @pytest_asyncio.fixture
 async def durable(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """Run a Redis server that writes all changes to a file."""
-    async with redis_server(tmp_path, "--appendonly", "yes") as server:
+    """Run a Redis server that writes each change to a file before it answers."""
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    async with redis_server(tmp_path, *options) as server:
         yield server
 
 

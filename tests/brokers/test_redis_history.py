@@ -213,6 +213,18 @@ async def test_a_restart_with_a_file_loses_nothing(durable: RedisServer) -> None
         assert missed.is_complete
 
 
+async def test_a_restart_with_a_file_that_may_lag_is_reported(tmp_path: Path) -> None:
+    async with (
+        redis_server(tmp_path, "--appendonly", "yes", "--appendfsync", "everysec") as redis,
+        node(redis.url) as one,
+    ):
+        await one.broker.attach("h")
+        await one.publish("h", "1", "id1")
+        await redis.kill()
+        await redis.start()
+        await until(lambda: one.recorder.losses == ["h"], PATIENCE)
+
+
 async def test_a_restart_without_a_file_is_reported(
     redis: RedisServer, one: Node, other: Node
 ) -> None:

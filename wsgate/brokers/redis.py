@@ -1,25 +1,23 @@
 """The broker over Redis or Valkey."""
 
 import asyncio
+import functools
 import secrets
-import struct
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
 
 from wsgate import loggers
 from wsgate.brokers import redis_scripts as scripts
 from wsgate.brokers.broker import Receiver
-from wsgate.brokers.redis_commands import MAX_POSTS, Argument, OfServer, Post, TooManyCalls
+from wsgate.brokers.redis_commands import MAX_POSTS, Post, TooManyCalls
 from wsgate.brokers.redis_connection import ConnectionLost, ReplyError
-from wsgate.brokers.redis_follower import Follower, Reached
-from wsgate.brokers.redis_format import EPOCH_SIZE, Frame, decode, encode, encode_plain
-from wsgate.brokers.redis_keys import channel_of, history_keys, partition_of, topic_of
+from wsgate.brokers.redis_follower import Follower
+from wsgate.brokers.redis_format import EPOCH_SIZE, Frame, decode, encode_plain
+from wsgate.brokers.redis_histories import Histories
+from wsgate.brokers.redis_keys import channel_of, partition_of, topic_of
 from wsgate.brokers.redis_link import TIMING, Timing
-from wsgate.brokers.redis_scripts import Script
-from wsgate.brokers.redis_servers import ClusterServers, Handlers, Server, Servers
-from wsgate.brokers.redis_url import Kind, RedisUrl
-from wsgate.topics.errors import LimitReached, Unavailable
+from wsgate.brokers.redis_rules import KEY, NO_VERSION, encode_rules
+from wsgate.brokers.redis_servers import Handlers, Server, make_servers
+from wsgate.brokers.redis_url import RedisUrl
 from wsgate.topics.history import Missed
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules
@@ -27,7 +25,7 @@ from wsgate.topics.rules import Rules
 _MAX_OWN = 10_000  # publications of this worker that are remembered until they come back
 _MAX_SYNCS = 100  # topics whose gaps are closed at the same time
 _STOP_TIMEOUT = 1.0  # seconds in which a stop sends what waits
-_T = TypeVar("_T")
+_RENEWAL = 1800.0  # seconds between two renewals of what Redis knows of a topic
 
 
 class _Topic:
@@ -63,9 +61,6 @@ class RedisBroker:
         max_bytes: int,
         timing: Timing = TIMING,
     ) -> None:
-        self._url = url
-        self._timeout = publish_timeout
-        self._max_bytes = max_bytes
         self._id = secrets.token_bytes(EPOCH_SIZE)
         self._number = 0  # of the last publication
         self._receiver: Receiver
@@ -76,8 +71,10 @@ class RedisBroker:
             on_away=self._release_plain,
             on_moved=self._move,
         )
-        kind = ClusterServers if url.kind is Kind.CLUSTER else Servers
-        self._servers = kind(url, handlers, timing)
+        self._servers = make_servers(url, handlers, timing)
+        self._histories = Histories(self._servers, publish_timeout, max_bytes, self._id)
+        self._rules = ""  # as they are stored
+        self._rules_version = NO_VERSION
         self._topics: dict[str, _Topic] = {}
         self._own: OrderedDict[int, tuple[Publication, object | None]] = OrderedDict()
         self._gaps: dict[str, None] = {}  # topics whose gaps are to be closed
@@ -89,8 +86,12 @@ class RedisBroker:
     async def start(self, receiver: Receiver) -> None:
         """Connect in the background: a Redis that is away is no error."""
         self._receiver = receiver
+        self._rules = encode_rules(receiver, self._histories.max_bytes)
+        self._tasks = [
+            asyncio.create_task(self._close_gaps()),
+            asyncio.create_task(self._renew()),
+        ]
         self._servers.start()
-        self._tasks = [asyncio.create_task(self._close_gaps())]
 
     async def stop(self) -> None:
         """Send what waits if Redis is there, and close the connections."""
@@ -126,13 +127,13 @@ class RedisBroker:
         if follower is None and subscriptions.is_away:
             return
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._histories.timeout):
                 await asyncio.shield(known.attached)
                 if follower is not None:
                     await follower.wait_until_synced()
         except TimeoutError:
             if follower is not None:
-                raise Unavailable(self._no_answer(topic)) from None
+                raise self._histories.no_answer(topic) from None
 
     def _subscribe(self, name: str) -> _Topic:
         topic = _Topic(name, asyncio.get_running_loop().create_future())
@@ -146,15 +147,11 @@ class RedisBroker:
         def deliver(frame: Frame) -> None:
             self._deliver(name, frame)
 
-        def add_gap() -> None:
-            self._gaps[name] = None
-            self._has_gaps.set()
-
         def notice_loss() -> None:
             loggers.error.warning("Redis has lost messages of the topic %r", name)
             self._receiver.lost(name)
 
-        return Follower(deliver, add_gap, notice_loss)
+        return Follower(deliver, functools.partial(self._add_gap, name), notice_loss)
 
     def detach(self, topic: str) -> None:
         """End the subscription of a topic."""
@@ -222,6 +219,10 @@ class RedisBroker:
 
     # -- gaps --------------------------------------------------------------------------------------
 
+    def _add_gap(self, name: str) -> None:
+        self._gaps[name] = None
+        self._has_gaps.set()
+
     async def _close_gaps(self) -> None:
         """Close the gaps of topics, some at a time, whenever there are any."""
         while True:
@@ -237,24 +238,16 @@ class RedisBroker:
         topic = self._topics.get(name)
         if topic is None or topic.follower is None:
             return
-        follower = topic.follower
-        after = "" if follower.place is None else follower.place
+        follower, rules = topic.follower, self._receiver.rules_of(name)
         try:
-            async with asyncio.timeout(self._timeout):  # the other topics may have other servers
-                reply = await self._call_history(scripts.SINCE, name, after)
-            reached = Reached(
-                epoch=reply[0],
-                place=reply[1],
-                chain=dict(struct.iter_unpack(">8sQ", reply[2])),
-                dropped=reply[3],
-                frames=[decode(payload) for payload in reply[4]],
-            )
-        except (ConnectionLost, TimeoutError, ReplyError, TooManyCalls, ValueError) as error:
-            if not isinstance(error, (ConnectionLost, TimeoutError)):
-                loggers.error.error("The history of %r cannot be read: %s", name, error)
-                await asyncio.sleep(1.0)
-            self._gaps[name] = None
-            self._has_gaps.set()
+            reached = await self._histories.since(name, rules, follower.place)
+        except (ConnectionLost, TimeoutError):
+            self._add_gap(name)
+            return
+        except (ReplyError, TooManyCalls, ValueError) as error:
+            loggers.error.error("The history of %r cannot be read: %s", name, error)
+            await asyncio.sleep(1.0)
+            self._add_gap(name)
             return
         if self._topics.get(name) is topic:
             follower.close_gap(reached)
@@ -289,32 +282,21 @@ class RedisBroker:
         number: int,
         is_kept: bool,
     ) -> None:
-        if is_kept:
-            self._check_size(publication)
-            publication.id = publication.id or f"{self._id.hex()}-{number}"
-        head, tail = encode(publication, self._id, number)
-        self._remember(number, publication, excluded)
         topic = publication.topic
-        command = "SPUBLISH" if self._servers.is_sharded else "PUBLISH"
-        arguments = (command, head, tail, publication.id or "", publication.encoded.size)
+        self._remember(number, publication, excluded)
         try:
-            is_new, epoch, place = await self._within_timeout(
-                topic,
-                lambda: self._call_history(
-                    scripts.PUBLISH, topic, *arguments, keys=(channel_of(topic),), rules=rules
-                ),
-                may_repeat=is_kept,
+            is_new, epoch = await self._histories.publish(
+                publication, rules, number, is_kept=is_kept
             )
         except BaseException:
             self._own.pop(number, None)
             raise
-        publication.place = place
         known = self._topics.get(topic)
         if known is None or known.follower is None or not (is_new or number in self._own):
             self._own.pop(number, None)
             return
-        frame = Frame(epoch, place, self._id, number, publication.id, publication.data)
-        await self._wait_until_delivered(known.follower, frame, is_new=bool(is_new))
+        frame = Frame(epoch, publication.place, self._id, number, publication.id, publication.data)
+        await self._wait_until_delivered(known.follower, frame, is_new=is_new)
 
     async def _wait_until_delivered(
         self, follower: Follower, frame: Frame, *, is_new: bool
@@ -322,20 +304,12 @@ class RedisBroker:
         if is_new:
             follower.receive_own(frame)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._histories.timeout):
                 await follower.wait_for(frame.place)
         except TimeoutError:
             pass  # it has its place; the subscription is away, and will close the gap
         if not is_new:
             self._own.pop(frame.number, None)
-
-    def _check_size(self, publication: Publication) -> None:
-        size = publication.encoded.size
-        if size > self._max_bytes:
-            raise LimitReached(
-                f"a message of {size:,} bytes is above --topics-history-max-bytes "
-                f"({self._max_bytes:,})"
-            )
 
     def _remember(self, number: int, publication: Publication, excluded: object | None) -> None:
         """Remember a publication until it comes back: its frames are shared, a socket excluded."""
@@ -347,81 +321,22 @@ class RedisBroker:
 
     async def missed(self, topic: str, after: str | None, last: int) -> Missed:
         """Return what a subscriber has missed."""
-        if not self._receiver.rules_of(topic).history:
+        rules = self._receiver.rules_of(topic)
+        if not rules.history:
             return Missed((), is_complete=after is None, place=0)
-        _, place, is_known, payloads = await self._within_timeout(
-            topic,
-            lambda: self._call_history(scripts.MISSED, topic, after or "", last),
-            may_repeat=True,
-        )
+        missed = await self._histories.missed(topic, rules, after, last)
         known = self._topics.get(topic)
         if known is not None and known.follower is not None:
-            await self._wait_for_place(topic, known.follower, place)
-        publications = [_publication(topic, decode(payload)) for payload in payloads]
-        return Missed(publications, is_complete=after is None or bool(is_known), place=place)
+            await self._wait_for_place(topic, known.follower, missed.place)
+        return missed
 
     async def _wait_for_place(self, topic: str, follower: Follower, place: int) -> None:
         """Wait until what the history holds was delivered: after that, all is live."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._histories.timeout):
                 await follower.wait_for(place)
         except TimeoutError:
-            raise Unavailable(self._no_answer(topic)) from None
-
-    async def _call_history(
-        self,
-        script: Script,
-        topic: str,
-        *arguments: Argument,
-        keys: Sequence[str] = (),
-        rules: Rules | None = None,
-    ) -> Any:
-        """Call a script of histories once.
-
-        Raises:
-            ConnectionLost: There is no answer.
-            ReplyError: It has failed.
-            TooManyCalls: Too many calls wait.
-        """
-        rules = rules or self._receiver.rules_of(topic)
-        partition = partition_of(topic)
-        commands = self._servers.find(partition).commands
-        return await commands.call_script(
-            script,
-            (*history_keys(topic), *keys),
-            max(rules.history, 1),
-            max(int(rules.history_seconds * 1000), 1),
-            self._max_bytes,
-            secrets.token_bytes(EPOCH_SIZE),
-            OfServer.RUN,
-            OfServer.DURABLE,
-            *arguments,
-            partition=partition,
-        )
-
-    async def _within_timeout(
-        self, topic: str, call: Callable[[], Awaitable[_T]], *, may_repeat: bool
-    ) -> _T:
-        """Return what a call returns; it is repeated when the connection was lost.
-
-        Raises:
-            Unavailable: It has failed, or did not answer in time.
-        """
-        try:
-            async with asyncio.timeout(self._timeout):
-                while True:
-                    try:
-                        return await call()
-                    except ConnectionLost as error:
-                        if not may_repeat:
-                            raise Unavailable(f"topic {topic!r}: {error}") from None
-        except TimeoutError:
-            raise Unavailable(self._no_answer(topic)) from None
-        except (ReplyError, TooManyCalls) as error:
-            raise Unavailable(f"topic {topic!r}: {error}") from None
-
-    def _no_answer(self, topic: str) -> str:
-        return f"topic {topic!r}: no answer from Redis {self._url} in {self._timeout:g} s"
+            raise self._histories.no_answer(topic) from None
 
     # -- who is there ------------------------------------------------------------------------------
 
@@ -443,9 +358,29 @@ class RedisBroker:
     def leave(self, topic: str, member: str) -> None:
         """Count the end of a connection of a member."""
 
+    # -- what Redis may have forgotten -------------------------------------------------------------
+
     def _set_up_server(self, server: Server) -> None:
         """Store at a new connection what the server may have forgotten."""
+        if 0 in self._servers.partitions_of(server):
+            self._store_rules(server)
 
+    def _store_rules(self, server: Server) -> None:
+        arguments = (self._rules_version, self._rules)
+        reply = server.commands.call_script(scripts.STORE_RULES, (KEY,), *arguments)
+        reply.add_done_callback(self._note_version)
 
-def _publication(topic: str, frame: Frame) -> Publication:
-    return Publication(topic, frame.data, frame.id, frame.place)
+    def _note_version(self, reply: "asyncio.Future[bytes]") -> None:
+        """Keep the version: a worker that connects again does not replace newer rules."""
+        if not reply.cancelled() and reply.exception() is None:
+            self._rules_version = reply.result().decode()
+
+    async def _renew(self) -> None:
+        """Have what Redis knows of a topic outlive a silence, as long as it is subscribed."""
+        while True:
+            await asyncio.sleep(_RENEWAL)
+            for name in list(self._topics):
+                topic = self._topics.get(name)
+                if topic is not None and topic.follower is not None and topic.follower.is_synced:
+                    topic.follower.lose_sync()
+                    await asyncio.sleep(0)

@@ -21,7 +21,8 @@ MAX_POST_BYTES = 16 * 2**20
 class OfServer(Enum):
     """An argument that depends on the server to which a script is sent.
 
-    RUN: the id of its process. DURABLE: 1 if it writes all changes to a file, else 0.
+    RUN: the id of its process. DURABLE: 1 if it writes each change to a file before it answers,
+    else 0.
     """
 
     RUN = "run"
@@ -187,9 +188,8 @@ class CommandLink(Link):
     async def set_up(self, connection: RedisConnection) -> None:
         """Learn which process the server is, and load the scripts."""
         server = _fields(await connection.call("INFO", "server"))
-        persistence = _fields(await connection.call("INFO", "persistence"))
         self._run_id = server.get("run_id", "")
-        self._is_durable = persistence.get("aof_enabled") == "1"
+        self._is_durable = await _is_durable(connection)
         for script in scripts.ALL:
             await connection.call("SCRIPT", "LOAD", script.text)
         self.on_up()
@@ -253,6 +253,23 @@ class CommandLink(Link):
                 self._in_flight.popleft().succeed(reply)
             if self._calls or self._posts:
                 self._changed.set()
+
+
+async def _is_durable(connection: RedisConnection) -> bool:
+    """Return whether a server has written each change to its file before it answers.
+
+    With `appendfsync everysec` it may answer up to two seconds earlier, while the disk is slow.
+    """
+    wanted = {"appendonly": b"yes", "appendfsync": b"always"}
+    for name, value in wanted.items():
+        await connection.send([("CONFIG", "GET", name)])
+        try:
+            reply = await connection.read()
+        except ReplyError:  # the user may not ask
+            return False
+        if not isinstance(reply, list) or reply[1:] != [value]:
+            return False
+    return True
 
 
 def _fields(reply: Any) -> dict[str, str]:

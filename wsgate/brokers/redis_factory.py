@@ -1,12 +1,14 @@
-"""Makes the broker of a Redis URL, without importing redis-py before it is needed."""
+"""Makes the broker or a publisher of a Redis URL; imports redis-py only when it is needed."""
 
 from typing import TYPE_CHECKING
 
 from wsgate.brokers.redis_url import RedisUrl, parse_redis_url
 from wsgate.errors import ConfigError
+from wsgate.topics.errors import TopicsError
 
 if TYPE_CHECKING:
     from wsgate.brokers.redis import RedisBroker
+    from wsgate.brokers.redis_publisher import RedisPublisher
 
 PUBLISH_TIMEOUT = 5.0  # seconds that a call waits for Redis by default
 
@@ -51,3 +53,20 @@ def check_installed() -> None:
         raise ConfigError(
             "--topics with Redis needs redis-py: pip install 'wsgate[redis]'", setting="topics"
         ) from None
+
+
+def make_redis_publisher(text: str, timeout: float) -> "RedisPublisher":
+    """Return a publisher of a Redis URL.
+
+    Raises:
+        ValueError: The URL is malformed.
+        TopicsError: redis-py is not installed.
+    """
+    url = parse_redis_url(text)
+    try:
+        from wsgate.brokers.redis_publisher import RedisPublisher  # noqa: PLC0415  # optional
+    except ImportError:
+        raise TopicsError(
+            "publishing over Redis needs redis-py: pip install 'wsgate[redis]'"
+        ) from None
+    return RedisPublisher(url, timeout)

@@ -7,7 +7,6 @@ braces on the same server, where one script may use them. All names of a topic a
 import zlib
 
 PARTITIONS = 64
-RULES = "wsgate:{0}:rules"  # the rules that the servers have stored
 
 
 def partition_of(topic: str) -> int:

@@ -16,9 +16,9 @@ Connect = Callable[[], Awaitable[RedisConnection]]
 class Timing:
     """Seconds.
 
-    ping_interval: between two Pings. ping_timeout: for the answer; then the connection is given up.
-    backoff_min, backoff_max: the bounds of the wait before a connection is tried again; the wait is
-    chosen at random up to a limit that doubles with each failure.
+    ping_interval: between two Pings, 0 for none. ping_timeout: for the answer; then the connection
+    is given up. backoff_min, backoff_max: the bounds of the wait before a connection is tried
+    again; the wait is chosen at random up to a limit that doubles with each failure.
     """
 
     ping_interval: float = 3.0
@@ -96,7 +96,8 @@ class Link:
                 loggers.error.info("Redis %s is back", self.name)
             self._failures = 0
             self.is_up, self.is_away = True, False
-            await run_together(*self.parts(connection), self._watch())
+            watch = [self._watch()] if self._timing.ping_interval else []
+            await run_together(*self.parts(connection), *watch)
         except TimeoutError:
             raise ConnectionLost(f"no answer in {self._timing.ping_timeout:g} s") from None
         finally:

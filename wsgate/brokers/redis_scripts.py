@@ -11,8 +11,8 @@ ones; and `chain`, see below.
 **Epochs.** A server that is started anew, or becomes the master, may lack the newest messages: it
 would give their places again. So the first script that runs on such a server begins a new epoch,
 and `chain` holds the old ones that it continues, each with the last place that was reached (8 + 8
-bytes). It continues them if the server has an append-only file and was no replica: then only a loss
-of power can have cost messages. Otherwise the chain begins anew.
+bytes). It continues them if the server writes each change to its file before it answers, and was no
+replica: then nothing is lost. Otherwise messages may be, and the chain begins anew.
 `run_id` changes with each start, `master_replid2` each time a replica becomes the master; it is
 forgotten (zeros) when a master has had no replicas for a while.
 """

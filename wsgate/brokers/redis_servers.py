@@ -30,10 +30,11 @@ class Server:
     commands: CommandLink
     subscriptions: SubscriptionLink
 
-    def start(self) -> None:
+    def start(self, *, subscribes: bool) -> None:
         """Connect, and stay connected."""
         self.commands.start()
-        self.subscriptions.start()
+        if subscribes:
+            self.subscriptions.start()
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -64,12 +65,21 @@ class Servers:
         url: Where they are.
         handlers: Who is called.
         timing: The intervals and deadlines of the connections.
+        subscribes: Open connections for subscriptions as well.
     """
 
     is_sharded = False
 
-    def __init__(self, url: RedisUrl, handlers: Handlers, timing: Timing = TIMING) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: RedisUrl,
+        handlers: Handlers,
+        timing: Timing = TIMING,
+        *,
+        subscribes: bool = True,
+    ) -> None:
+        self.url = url
+        self._subscribes = subscribes
         self._handlers = handlers
         self._timing = timing
         self._server = self._make(str(url), functools.partial(_connect_single, url))
@@ -105,7 +115,7 @@ class Servers:
 
     def start(self) -> None:
         """Connect, and stay connected."""
-        self._server.start()
+        self._server.start(subscribes=self._subscribes)
 
     async def stop(self) -> None:
         """Close all connections."""
@@ -174,8 +184,15 @@ class ClusterServers(Servers):
 
     is_sharded = True
 
-    def __init__(self, url: RedisUrl, handlers: Handlers, timing: Timing = TIMING) -> None:
-        super().__init__(url, handlers, timing)
+    def __init__(
+        self,
+        url: RedisUrl,
+        handlers: Handlers,
+        timing: Timing = TIMING,
+        *,
+        subscribes: bool = True,
+    ) -> None:
+        super().__init__(url, handlers, timing, subscribes=subscribes)
         # `_server` is no server: it holds what waits until it is known who has a partition.
         self._map = dict.fromkeys(range(PARTITIONS), self._server)
         self._by_address: dict[Address, Server] = {}
@@ -222,13 +239,13 @@ class ClusterServers(Servers):
                 was_found = True
             except ConnectionLost as error:
                 if was_found:
-                    loggers.error.warning("Redis cluster %s is away: %s", self._url, error)
+                    loggers.error.warning("Redis cluster %s is away: %s", self.url, error)
                 was_found = False
                 self._server.subscriptions.is_away = True
                 self._handlers.on_away()
                 self._stale.set()
             except Exception:  # noqa: BLE001  # without a map nothing would be sent
-                loggers.error.exception("Redis cluster %s: its slots cannot be read", self._url)
+                loggers.error.exception("Redis cluster %s: its slots cannot be read", self.url)
                 self._stale.set()
             await asyncio.sleep(self._timing.backoff_min)
 
@@ -239,9 +256,9 @@ class ClusterServers(Servers):
     async def _load_map(self) -> None:
         """Ask one server after the other which of them has which slot, until one answers."""
         reason: Exception = ConnectionLost("no server is known")
-        for address in (*self._url.addresses, *self._by_address):
+        for address in (*self.url.addresses, *self._by_address):
             try:
-                ranges = await _ask(self._url, address, "CLUSTER", "SLOTS")
+                ranges = await _ask(self.url, address, "CLUSTER", "SLOTS")
             except ConnectionLost as error:
                 reason = error
                 continue
@@ -272,11 +289,11 @@ class ClusterServers(Servers):
         server = self._by_address.get(address)
         if server is None:
             name = f"{address[0]}:{address[1]}"
-            server = self._make(name, functools.partial(connect, self._url, address))
+            server = self._make(name, functools.partial(connect, self.url, address))
             server.commands.on_down = self._stale.set
             server.subscriptions.on_down = self._note_away
             self._by_address[address] = server
-            server.start()
+            server.start(subscribes=self._subscribes)
         return server
 
 
@@ -286,3 +303,11 @@ def _master_of(slot: int, ranges: Any, asked: Address) -> Address | None:
         if first <= slot <= last:
             return (host.decode() if host else asked[0]), int(port)
     return None
+
+
+def make_servers(
+    url: RedisUrl, handlers: Handlers, timing: Timing = TIMING, *, subscribes: bool = True
+) -> Servers:
+    """Return the servers of a URL."""
+    kind = ClusterServers if url.kind is Kind.CLUSTER else Servers
+    return kind(url, handlers, timing, subscribes=subscribes)
