@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from tests.harness.waiting import until
 from wsgate.brokers.redis import RedisBroker
 from wsgate.brokers.redis_link import Timing
+from wsgate.brokers.redis_presence import PresenceTiming
 from wsgate.brokers.redis_url import parse_redis_url
 from wsgate.topics.presence import Change
 from wsgate.topics.publication import Publication
@@ -15,6 +16,7 @@ from wsgate.topics.rules import PLAIN, Rules, Slow
 
 KEPT = Rules(history=100, history_seconds=60.0, slow=Slow.CLOSE)
 QUICK = Timing(ping_interval=0.1, backoff_min=0.01, backoff_max=0.05)
+PRESENCE = PresenceTiming(lease=60.0, interval=0.05, grace=0.2)
 PATIENCE = 30.0  # seconds for what must happen, on a loaded machine
 
 
@@ -119,10 +121,15 @@ async def node(
     max_bytes: int = 2**20,
     timing: Timing = QUICK,
     kept: Rules = KEPT,
+    presence: PresenceTiming = PRESENCE,
 ) -> AsyncIterator[Node]:
     """Run a broker."""
     broker = RedisBroker(
-        parse_redis_url(url), publish_timeout=publish_timeout, max_bytes=max_bytes, timing=timing
+        parse_redis_url(url),
+        publish_timeout=publish_timeout,
+        max_bytes=max_bytes,
+        timing=timing,
+        presence=presence,
     )
     one = Node(broker, Recorder(kept))
     await broker.start(one.recorder)

@@ -15,6 +15,7 @@ from wsgate.brokers.redis_format import EPOCH_SIZE, Frame, decode, encode_plain
 from wsgate.brokers.redis_histories import Histories
 from wsgate.brokers.redis_keys import channel_of, partition_of, topic_of
 from wsgate.brokers.redis_link import TIMING, Timing
+from wsgate.brokers.redis_presence import PresenceTiming, RedisPresence
 from wsgate.brokers.redis_rules import KEY, NO_VERSION, encode_rules
 from wsgate.brokers.redis_servers import Handlers, Server, make_servers
 from wsgate.brokers.redis_url import RedisUrl
@@ -25,6 +26,7 @@ from wsgate.topics.rules import Rules
 _MAX_OWN = 10_000  # publications of this worker that are remembered until they come back
 _MAX_SYNCS = 100  # topics whose gaps are closed at the same time
 _STOP_TIMEOUT = 1.0  # seconds in which a stop sends what waits
+PRESENCE_TIMING = PresenceTiming()
 _RENEWAL = 1800.0  # seconds between two renewals of what Redis knows of a topic
 
 
@@ -51,6 +53,7 @@ class RedisBroker:
         publish_timeout: Seconds that a call may wait for Redis.
         max_bytes: Bytes of the kept messages of one topic.
         timing: The intervals and deadlines of the connections.
+        presence: The lease and intervals of presence.
     """
 
     def __init__(
@@ -60,7 +63,10 @@ class RedisBroker:
         publish_timeout: float,
         max_bytes: int,
         timing: Timing = TIMING,
+        presence: PresenceTiming = PRESENCE_TIMING,
     ) -> None:
+        self._presence_timing = presence
+        self._presence: RedisPresence
         self._id = secrets.token_bytes(EPOCH_SIZE)
         self._number = 0  # of the last publication
         self._receiver: Receiver
@@ -86,20 +92,30 @@ class RedisBroker:
     async def start(self, receiver: Receiver) -> None:
         """Connect in the background: a Redis that is away is no error."""
         self._receiver = receiver
+        self._presence = RedisPresence(
+            self._servers,
+            self._id,
+            self._presence_timing,
+            on_change=receiver.change,
+            count=receiver.subscribers,
+        )
         self._rules = encode_rules(receiver, self._histories.max_bytes)
         self._tasks = [
             asyncio.create_task(self._close_gaps()),
             asyncio.create_task(self._renew()),
+            asyncio.create_task(self._presence.run()),
         ]
         self._servers.start()
 
     async def stop(self) -> None:
         """Send what waits if Redis is there, and close the connections."""
+        if not self._tasks:
+            return  # it was not started
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await asyncio.wait(self._tasks)
         self._tasks = []
+        self._presence.clear()
         drains = [
             asyncio.create_task(server.commands.drain())
             for server in self._servers.all
@@ -342,21 +358,30 @@ class RedisBroker:
 
     async def count(self, topic: str) -> int:
         """Return the number of subscribers and listeners on all workers."""
-        return self._receiver.subscribers(topic)
+        presence = self._presence
+        others = await self._histories.within_timeout(
+            topic, lambda: presence.count_others(topic), may_repeat=True
+        )
+        return self._receiver.subscribers(topic) + others
 
     async def members(self, topic: str) -> dict[str, int]:
         """Return the number of connections of each member on all workers."""
-        del topic
-        return {}
+        presence = self._presence
+        return await self._histories.within_timeout(
+            topic, lambda: presence.members(topic), may_repeat=True
+        )
 
     def changed(self, topic: str) -> None:
         """Notice that the number of the topic's subscribers on this worker has changed."""
+        self._presence.note_count(topic)
 
     def join(self, topic: str, member: str) -> None:
         """Count a connection of a member."""
+        self._presence.change(topic, member, 1)
 
     def leave(self, topic: str, member: str) -> None:
         """Count the end of a connection of a member."""
+        self._presence.change(topic, member, -1)
 
     # -- what Redis may have forgotten -------------------------------------------------------------
 
@@ -364,6 +389,7 @@ class RedisBroker:
         """Store at a new connection what the server may have forgotten."""
         if 0 in self._servers.partitions_of(server):
             self._store_rules(server)
+        self._presence.renew(self._servers.partitions_of(server))
 
     def _store_rules(self, server: Server) -> None:
         arguments = (self._rules_version, self._rules)

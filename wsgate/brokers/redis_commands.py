@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from typing import Any
 
-from wsgate.brokers import redis_scripts as scripts
+from wsgate.brokers import redis_presence_scripts as presence_scripts, redis_scripts as scripts
 from wsgate.brokers.redis_connection import Command, ConnectionLost, RedisConnection, ReplyError
 from wsgate.brokers.redis_link import Connect, Link, Timing
 from wsgate.brokers.redis_scripts import Script
@@ -190,7 +190,7 @@ class CommandLink(Link):
         server = _fields(await connection.call("INFO", "server"))
         self._run_id = server.get("run_id", "")
         self._is_durable = await _is_durable(connection)
-        for script in scripts.ALL:
+        for script in (*scripts.ALL, *presence_scripts.ALL):
             await connection.call("SCRIPT", "LOAD", script.text)
         self.on_up()
 

@@ -184,12 +184,13 @@ class Script:
     sha: str
 
 
-def _script(text: str) -> Script:
+def make_script(text: str) -> Script:
+    """Return a script."""
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-PUBLISH = _script(_HISTORY + _PUBLISH)
-SINCE = _script(_HISTORY + _SINCE)
-MISSED = _script(_HISTORY + _MISSED)
-STORE_RULES = _script(_STORE_RULES)
+PUBLISH = make_script(_HISTORY + _PUBLISH)
+SINCE = make_script(_HISTORY + _SINCE)
+MISSED = make_script(_HISTORY + _MISSED)
+STORE_RULES = make_script(_STORE_RULES)
 ALL = (PUBLISH, SINCE, MISSED, STORE_RULES)
