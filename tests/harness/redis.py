@@ -51,8 +51,7 @@ class RedisServer:
         """Start it, and wait until it answers."""
         with (self._folder / f"{self.port}.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(redis_program(), "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--dir", str(self._folder), "--save", "", "--daemonize", "no", *self._options),
+                *self._command(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -61,6 +60,10 @@ class RedisServer:
             while not await self._answers():
                 assert self._process.returncode is None, "redis-server has ended: see its log"
                 await pause(0.02)
+
+    def _command(self) -> list[str]:
+        where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder))
+        return [redis_program(), *where, "--save", "", *self._options]
 
     async def _answers(self) -> bool:
         try:
@@ -102,6 +105,14 @@ class RedisServer:
     async def cut(self, kind: str) -> None:
         """End all connections of a kind: normal or pubsub."""
         await self.call("CLIENT", "KILL", "TYPE", kind)
+
+
+class Sentinel(RedisServer):
+    """A Sentinel, whose configuration is in its folder."""
+
+    def _command(self) -> list[str]:
+        path = str(self._folder / "sentinel.conf")
+        return [redis_program(), path, "--sentinel", "--port", str(self.port)]
 
 
 def free_ports(count: int) -> list[int]:
@@ -178,3 +189,57 @@ async def forwarder(target: int) -> AsyncIterator[tuple[Forwarder, str]]:
         server.close()
         one.move(0)
         await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def redis_cluster(folder: Path) -> AsyncIterator[list[RedisServer]]:
+    """Run three servers as a cluster without replicas; kill them at the end."""
+    servers = []
+    async with contextlib.AsyncExitStack() as stack:
+        ports = free_ports(3)
+        for port in ports:
+            (folder / str(port)).mkdir()
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+            durable = ("--appendonly", "yes", "--appendfsync", "always")
+            more = ("--cluster-require-full-coverage", "no")
+            server = RedisServer(folder / str(port), port, (*options, *durable, *more))
+            stack.push_async_callback(server.kill)
+            await server.start()
+            servers.append(server)
+        for number, server in enumerate(servers):
+            slots = (16384 * number // 3, 16384 * (number + 1) // 3 - 1)
+            await server.call("CLUSTER", "ADDSLOTSRANGE", *slots)
+            for other in ports:
+                await server.call("CLUSTER", "MEET", "127.0.0.1", other)
+        for server in servers:
+            await knows_cluster(server, len(servers))
+        yield servers
+
+
+async def knows_cluster(server: RedisServer, size: int) -> None:
+    """Wait until a server knows which of so many has which slot."""
+    async with server.connected() as connection, asyncio.timeout(START):
+        while len(await connection.call("CLUSTER", "SLOTS")) < size or (
+            b"cluster_state:ok" not in await connection.call("CLUSTER", "INFO")
+        ):
+            await pause(0.05)
+
+
+@contextlib.asynccontextmanager
+async def sentinels(folder: Path, master: RedisServer, count: int = 1) -> AsyncIterator[str]:
+    """Run Sentinels that watch a master as `main`; yield the URL with them."""
+    ports = free_ports(count)
+    async with contextlib.AsyncExitStack() as stack:
+        for port in ports:
+            own = folder / f"sentinel{port}"
+            own.mkdir()
+            (own / "sentinel.conf").write_text(
+                f"sentinel monitor main 127.0.0.1 {master.port} {count // 2 + 1}\n"
+                "sentinel down-after-milliseconds main 500\n"
+                "sentinel failover-timeout main 3000\n"
+            )
+            sentinel = Sentinel(own, port, ())
+            stack.push_async_callback(sentinel.kill)
+            await sentinel.start()
+        addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+        yield f"redis+sentinel://{addresses}/main"

@@ -180,7 +180,7 @@ class CommandLink(Link):
 
     async def drain(self) -> None:
         """Wait until everything that waits was sent and answered. The caller has a deadline."""
-        while self._calls or self._posts:
+        while self._calls or self._posts or self._in_flight:
             await asyncio.wait([self.call(("PING",))])
 
     # -- while there is a connection ---------------------------------------------------------------
