@@ -116,19 +116,32 @@ class Sentinel(RedisServer):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on. They are low, as are those of a cluster's bus."""
+    """Return ports that nobody listens on, nor on those that are 10,000 higher.
+
+    A server of a cluster listens on both. All are below those that the kernel gives to clients.
+    Each process of a test run begins elsewhere.
+    """
     ports: list[int] = []
+    start = os.getpid() * 37 % 9_000
     with contextlib.ExitStack() as opened:
-        for port in range(20_000 + os.getpid() % 200 * 50, 30_000):
-            sock = opened.enter_context(socket.socket())
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            ports.append(port)
+        for offset in range(start, start + 9_000):
+            port = 11_000 + offset % 9_000
+            if is_free(port, opened) and is_free(port + 10_000, opened):
+                ports.append(port)
             if len(ports) == count:
                 return ports
     raise AssertionError("no port is free")
+
+
+def is_free(port: int, opened: contextlib.ExitStack) -> bool:
+    """Return whether a port is free; it is taken until the stack is closed."""
+    sock = opened.enter_context(socket.socket())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager

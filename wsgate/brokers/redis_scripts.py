@@ -48,8 +48,8 @@ local function open()
   return epoch, place
 end
 
-local function drop(place, id, at)
-  redis.call('HSET', meta, 'dropped', place, 'dropped_id', id, 'dropped_at', at)
+local function drop(place, id, at, bytes)
+  redis.call('HSET', meta, 'dropped', place, 'dropped_id', id, 'dropped_at', at, 'bytes', bytes)
 end
 
 local function trim()
@@ -57,24 +57,26 @@ local function trim()
   if count == 0 then
     local of = redis.call('HMGET', meta, 'newest', 'newest_id', 'newest_at', 'dropped')
     if of[1] and of[1] ~= of[4] then
-      drop(of[1], of[2], of[3])
-      redis.call('HSET', meta, 'bytes', 0)
+      drop(of[1], of[2], of[3], 0)
     end
     return
   end
   local bytes = tonumber(redis.call('HGET', meta, 'bytes') or 0)
+  local place, id, at
   while count > 0 do
     local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-    local place, fields = string.match(first[1], '%d+'), first[2]
+    local fields = first[2]
     if count <= history and bytes <= max_bytes and now < fields[4] + lifetime then
       break
     end
     count, bytes = count - 1, bytes - fields[6]
     redis.call('XDEL', log, first[1])
     redis.call('HDEL', ids, fields[2])
-    drop(place, fields[2], fields[4])
+    place, id, at = string.match(first[1], '%d+'), fields[2], fields[4]
   end
-  redis.call('HSET', meta, 'bytes', bytes)
+  if place then
+    drop(place, id, at, bytes)
+  end
 end
 
 local function renew()
@@ -95,21 +97,24 @@ _PUBLISH = """
 local channel, command, head, tail = KEYS[4], ARGV[7], ARGV[8], ARGV[9]
 local id, size = ARGV[10], ARGV[11]
 local epoch, place = open()
-trim()
 if id ~= '' then
-  local known = redis.call('HGET', ids, id)
-  if known then
-    return {0, epoch, tonumber(known)}
+  if redis.call('HEXISTS', ids, id) == 1 or redis.call('EXISTS', log) == 0 then
+    trim()
+    local known = redis.call('HGET', ids, id)
+    if known then
+      return {0, epoch, tonumber(known)}
+    end
   end
 end
 place = place + 1
-redis.call('HSET', meta, 'place', place)
 local payload = head .. epoch .. struct.pack('>I8', place) .. tail
-if id ~= '' then
+if id == '' then
+  redis.call('HSET', meta, 'place', place)
+else
   redis.call('XADD', log, place .. '-0', 'i', id, 't', now, 's', size, 'd', payload)
   redis.call('HSET', ids, id, place)
+  redis.call('HSET', meta, 'place', place, 'newest', place, 'newest_id', id, 'newest_at', now)
   redis.call('HINCRBY', meta, 'bytes', size)
-  redis.call('HSET', meta, 'newest', place, 'newest_id', id, 'newest_at', now)
   trim()
   redis.call('PEXPIREAT', log, now + lifetime)
   redis.call('PEXPIREAT', ids, now + lifetime)
