@@ -710,6 +710,7 @@ class Config:
         help="URL of what carries messages to other workers and machines: redis://, rediss://, "
         "redis+sentinel:// or redis+cluster://, for which wsgate[redis] must be installed.",
         default_text="nothing: each worker has topics of its own",
+        secret=True,
     )
     topics_rule: Sequence[str] = setting(
         (),

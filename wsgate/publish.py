@@ -1,5 +1,6 @@
 """The command `wsgate publish`, which publishes one message from a shell."""
 
+import logging
 import sys
 
 import click
@@ -22,6 +23,7 @@ def main(url: str, topic: str, text: str, id: str | None) -> None:
     from wsgate.topics.errors import TopicsError  # noqa: PLC0415  # the server starts without it
     from wsgate.topics.publisher import SyncPublisher  # noqa: PLC0415  # the same
 
+    logging.disable()  # the error says why
     try:
         with SyncPublisher(url) as publisher:
             kept = publisher.publish(topic, text, id=id)

@@ -1,6 +1,7 @@
 """Plain topics over Redis: delivery, and what happens while Redis is away."""
 
 import asyncio
+import contextlib
 import signal
 
 import pytest
@@ -9,6 +10,7 @@ from tests.harness.brokers import PATIENCE, QUICK, Node, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import nothing_left, start_task, until
 from wsgate.brokers import redis_commands
+from wsgate.brokers.redis_connection import ConnectionLost
 from wsgate.brokers.redis_keys import channel_of
 from wsgate.brokers.redis_link import Timing
 
@@ -173,6 +175,26 @@ async def test_a_redis_that_does_not_answer_is_noticed_by_pings(redis: RedisServ
         await one.broker.attach("next")
         await other.publish("room", "text")
         await one.recorder.has("room", "local", "text")
+
+
+async def test_a_publisher_that_is_faster_than_redis_waits(
+    redis: RedisServer, other: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "MAX_POSTS", 20)
+    await other.broker.attach("room")
+    async with node(redis.url) as one:
+        await one.is_up()
+        for number in range(500):
+            await one.publish("room", f"{number}")
+        await other.recorder.has("room", *(f"{number}" for number in range(500)))
+        assert not one.recorder.dropped
+
+
+@pytest.mark.parametrize(("version", "is_old"), [("6.2.1", True), ("7.0.0", False), ("", False)])
+def test_an_old_redis_is_named(version: str, is_old: bool) -> None:
+    expected = pytest.raises(ConnectionLost, match=r"need Redis 7\.0 or newer")
+    with expected if is_old else contextlib.nullcontext():
+        redis_commands._check_version(version)
 
 
 async def test_a_stop_sends_what_waits(redis: RedisServer, other: Node) -> None:

@@ -220,5 +220,8 @@ async def test_the_errors_of_the_command_are_one_line() -> None:
     status, lines = await publish_by_command("redis://127.0.0.1:x", "room", "text")
     assert (status, len(lines)) == (1, 1)
     assert lines[0].startswith("Error: malformed address")
+    status, lines = await publish_by_command("redis://127.0.0.1:1", "room", "text")
+    assert (status, len(lines)) == (1, 1)
+    assert "no answer from Redis 127.0.0.1:1 in 5 s: " in lines[0]
     status, lines = await publish_by_command("redis://a", "", "text")
     assert (status, lines) == (1, ["Error: the name of a topic must not be empty"])

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from wsgate import loggers
 from wsgate.brokers import redis_scripts as scripts
 from wsgate.brokers.broker import Receiver
-from wsgate.brokers.redis_commands import MAX_POSTS, Post, TooManyCalls
+from wsgate.brokers.redis_commands import Post, TooManyCalls
 from wsgate.brokers.redis_connection import ConnectionLost, ReplyError
 from wsgate.brokers.redis_follower import Follower
 from wsgate.brokers.redis_format import EPOCH_SIZE, Frame, decode, encode_plain
@@ -27,6 +27,7 @@ _MAX_OWN = 10_000  # publications of this worker that are remembered until they 
 _MAX_SYNCS = 100  # topics whose gaps are closed at the same time
 _STOP_TIMEOUT = 1.0  # seconds in which a stop sends what waits
 PRESENCE_TIMING = PresenceTiming()
+_RULES_INTERVAL = 5.0  # seconds between two looks at the rules of the app
 _RENEWAL = 1800.0  # seconds between two renewals of what Redis knows of a topic
 
 
@@ -287,8 +288,11 @@ class RedisBroker:
         self._receiver.deliver(publication, excluded)
         commands = self._servers.find(partition).commands
         commands.post(Post(command, partition, len(payload), self._receiver.count_dropped))
-        if commands.is_up and commands.waiting_posts > MAX_POSTS // 2:
-            await asyncio.sleep(0)  # let the connection write
+        try:
+            async with asyncio.timeout(self._histories.timeout):
+                await commands.wait_for_room()
+        except TimeoutError:
+            pass  # Redis is slow: the oldest that wait are dropped
 
     async def _publish_in_order(
         self,
@@ -401,10 +405,24 @@ class RedisBroker:
         if not reply.cancelled() and reply.exception() is None:
             self._rules_version = reply.result().decode()
 
+    def _check_rules(self) -> None:
+        """Store the rules again if the app has added some: then they are new."""
+        rules = encode_rules(self._receiver, self._histories.max_bytes)
+        server = self._servers.find(0)
+        if rules != self._rules and server.commands.is_up:
+            self._rules, self._rules_version = rules, NO_VERSION
+            self._store_rules(server)
+
     async def _renew(self) -> None:
-        """Have what Redis knows of a topic outlive a silence, as long as it is subscribed."""
+        """Keep what Redis knows: the rules, and each topic that is subscribed, however silent."""
+        due = 0.0
         while True:
-            await asyncio.sleep(_RENEWAL)
+            await asyncio.sleep(_RULES_INTERVAL)
+            self._check_rules()
+            due += _RULES_INTERVAL
+            if due < _RENEWAL:
+                continue
+            due = 0.0
             for name in list(self._topics):
                 topic = self._topics.get(name)
                 if topic is not None and topic.follower is not None and topic.follower.is_synced:

@@ -11,6 +11,7 @@ from wsgate.brokers.redis_connection import Command, ConnectionLost, RedisConnec
 from wsgate.brokers.redis_link import Connect, Link, Timing
 from wsgate.brokers.redis_scripts import Script
 
+MIN_VERSION = 7
 MAX_IN_FLIGHT = 1000  # commands that were sent and not answered
 MAX_BATCH = 250  # commands of one write
 MAX_CALLS = 20_000  # calls that wait; each has a caller, who waits with a deadline
@@ -110,12 +111,9 @@ class CommandLink(Link):
         self._posts: deque[Post] = deque()
         self._post_bytes = 0
         self._in_flight: deque[Call | Post] = deque()
+        self._has_room = asyncio.Event()  # less than half of the posts that may wait do
+        self._has_room.set()
         self._changed = asyncio.Event()  # there is more to send, or more room to send it
-
-    @property
-    def waiting_posts(self) -> int:
-        """How many plain publications wait to be sent."""
-        return len(self._posts)
 
     # -- what others call --------------------------------------------------------------------------
 
@@ -147,11 +145,22 @@ class CommandLink(Link):
         """Send a command without waiting. If too many wait, the oldest ones are dropped."""
         self._posts.append(post)
         self._post_bytes += post.size
+        if self._is_half_full:
+            self._has_room.clear()
         while len(self._posts) > MAX_POSTS or (
             self._post_bytes > MAX_POST_BYTES and len(self._posts) > 1
         ):
             self._pop_post().on_drop("broker away")
         self._changed.set()
+
+    @property
+    def _is_half_full(self) -> bool:
+        return len(self._posts) > MAX_POSTS // 2 or self._post_bytes > MAX_POST_BYTES // 2
+
+    async def wait_for_room(self) -> None:
+        """Wait while much waits to be sent, and is being sent. The caller has a deadline."""
+        if self.is_up:
+            await self._has_room.wait()
 
     def take_waiting(self, partitions: set[int]) -> tuple[list[Call], list[Post]]:
         """Remove and return what waits for some partitions."""
@@ -188,10 +197,14 @@ class CommandLink(Link):
     async def set_up(self, connection: RedisConnection) -> None:
         """Learn which process the server is, and load the scripts."""
         server = _fields(await connection.call("INFO", "server"))
+        _check_version(server.get("redis_version", ""))
         self._run_id = server.get("run_id", "")
         self._is_durable = await _is_durable(connection)
         for script in (*scripts.ALL, *presence_scripts.ALL):
             await connection.call("SCRIPT", "LOAD", script.text)
+
+    def note_up(self) -> None:
+        """Send first what the server may have forgotten."""
         self.on_up()
 
     def tear_down(self) -> None:
@@ -199,6 +212,7 @@ class CommandLink(Link):
         in_flight, self._in_flight = self._in_flight, deque()
         for command in in_flight:
             command.fail(ConnectionLost("the connection to Redis has ended"))
+        self._has_room.set()
 
     def parts(self, connection: RedisConnection) -> list[Coroutine[Any, Any, None]]:
         """Return what writes and what reads."""
@@ -241,6 +255,8 @@ class CommandLink(Link):
     def _pop_post(self) -> Post:
         post = self._posts.popleft()
         self._post_bytes -= post.size
+        if not self._is_half_full:
+            self._has_room.set()
         return post
 
     async def _read(self, connection: RedisConnection) -> None:
@@ -253,6 +269,15 @@ class CommandLink(Link):
                 self._in_flight.popleft().succeed(reply)
             if self._calls or self._posts:
                 self._changed.set()
+
+
+def _check_version(version: str) -> None:
+    """Raise ConnectionLost for a server that cannot run the scripts. Each Valkey can."""
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < MIN_VERSION:
+        raise ConnectionLost(
+            f"topics need Redis {MIN_VERSION}.0 or newer, or Valkey; it is {version}"
+        )
 
 
 async def _is_durable(connection: RedisConnection) -> bool:

@@ -40,6 +40,11 @@ class Follower:
         is_synced: No publication is missing up to `place`, and what is published arrives.
     """
 
+    __slots__ = (
+        *("_deliver", "_held", "_held_bytes", "_on_gap", "_on_lost", "_synced", "_waiting"),
+        *("epoch", "is_synced", "place"),
+    )
+
     def __init__(
         self,
         deliver: Callable[[Frame], object],

@@ -167,8 +167,11 @@ class Histories:
 
     def no_answer(self, topic: str) -> Unavailable:
         """Return the exception for a call that took too long."""
-        url = self._servers.url
-        return Unavailable(f"topic {topic!r}: no answer from Redis {url} in {self.timeout:g} s")
+        reason = self._servers.find(partition_of(topic)).commands.reason
+        return Unavailable(
+            f"topic {topic!r}: no answer from Redis {self._servers.url} in {self.timeout:g} s"
+            + (f": {reason}" if reason else "")
+        )
 
 
 def _publication(topic: str, payload: bytes) -> Publication:

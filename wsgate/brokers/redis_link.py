@@ -41,12 +41,14 @@ class Link:
     Attributes:
         is_up: There is a connection, and it was set up.
         is_away: The connection has ended, or could not be opened; at first False.
+        reason: Why, in one line; "" while it is not away.
         on_down: Called each time that a connection has ended or could not be opened.
     """
 
     def __init__(self, name: str, connect: Connect, timing: Timing) -> None:
         self.name = name
         self.is_up = self.is_away = False
+        self.reason = ""
         self.on_down: Callable[[], object] = _do_nothing
         self._connect = connect
         self._timing = timing
@@ -84,6 +86,7 @@ class Link:
 
     def _report(self, error: ConnectionLost) -> None:
         """Log the first failure of a row; the next line is that of the new connection."""
+        self.reason = str(error)
         if not self._failures:
             loggers.error.warning("Redis %s is away: %s", self.name, error)
 
@@ -95,7 +98,8 @@ class Link:
             if self._failures:
                 loggers.error.info("Redis %s is back", self.name)
             self._failures = 0
-            self.is_up, self.is_away = True, False
+            self.is_up, self.is_away, self.reason = True, False, ""
+            self.note_up()
             watch = [self._watch()] if self._timing.ping_interval else []
             await run_together(*self.parts(connection), *watch)
         except TimeoutError:
@@ -114,6 +118,9 @@ class Link:
 
     async def set_up(self, connection: RedisConnection) -> None:
         """Prepare a new connection, before anything else is sent."""
+
+    def note_up(self) -> None:
+        """Act on a connection that can be used now."""
 
     def tear_down(self) -> None:
         """Forget what was expected of a connection that has ended."""

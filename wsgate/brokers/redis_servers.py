@@ -242,6 +242,7 @@ class ClusterServers(Servers):
                     loggers.error.warning("Redis cluster %s is away: %s", self.url, error)
                 was_found = False
                 self._server.subscriptions.is_away = True
+                self._server.commands.reason = str(error)
                 self._handlers.on_away()
                 self._stale.set()
             except Exception:  # noqa: BLE001  # without a map nothing would be sent
