@@ -8,6 +8,8 @@ import pytest
 from tests.harness.brokers import PATIENCE, Node, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import pause, until
+from wsgate.brokers import redis_presence_scripts as scripts
+from wsgate.brokers.redis_keys import partition_of, partition_prefix
 from wsgate.brokers.redis_presence import PresenceTiming
 from wsgate.topics.errors import Unavailable
 from wsgate.topics.presence import Change
@@ -195,3 +197,18 @@ async def test_a_topic_that_is_left_costs_nothing(redis: RedisServer, one: Node)
     keys = {key.split(b"}:")[1] for key in await redis.call("KEYS", "*")}
     assert keys == {b"leases", b"rules"}
     assert not one.broker._presence._stored
+
+
+async def test_what_is_stored_again_is_as_new_as_before(redis: RedisServer, one: Node) -> None:
+    await one.is_up()
+    presence = one.broker._presence
+    prefix, arguments = partition_prefix(partition_of("room")), ("room", "ada", 1, "token")
+    for _ in range(2):
+        reply = await presence._call(
+            scripts.UPDATE, partition_of("room"), "x" * 16, 60_000, *arguments
+        )
+        assert reply[1] == [1]
+    later = ("room", "ada", 2, "another")
+    reply = await presence._call(scripts.UPDATE, partition_of("room"), "x" * 16, 60_000, *later)
+    assert reply[1] == [0]
+    assert await redis.call("HGET", f"{prefix}by:room", "ada") == b"token"

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import secrets
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from wsgate import loggers
 from wsgate.brokers import redis_scripts as scripts
@@ -83,6 +84,8 @@ class RedisBroker:
         self._rules = ""  # as they are stored
         self._rules_version = NO_VERSION
         self._topics: dict[str, _Topic] = {}
+        self._attaching: dict[_Topic, None] = {}  # those that are not subscribed yet
+        self._lost: list[str] = []  # topics that have lost messages, until that is logged
         self._own: OrderedDict[int, tuple[Publication, object | None]] = OrderedDict()
         self._gaps: dict[str, None] = {}  # topics whose gaps are to be closed
         self._has_gaps = asyncio.Event()
@@ -102,9 +105,8 @@ class RedisBroker:
         )
         self._rules = encode_rules(receiver, self._histories.max_bytes)
         self._tasks = [
-            asyncio.create_task(self._close_gaps()),
-            asyncio.create_task(self._renew()),
-            asyncio.create_task(self._presence.run()),
+            asyncio.create_task(_keep_running(run))
+            for run in (self._close_gaps, self._renew, self._presence.run)
         ]
         self._servers.start()
 
@@ -157,6 +159,7 @@ class RedisBroker:
         if self._receiver.rules_of(name).history:
             topic.follower = self._follower(name)
         self._topics[name] = topic
+        self._attaching[topic] = None
         self._servers.find(partition_of(name)).subscriptions.subscribe(topic.channel)
         return topic
 
@@ -165,7 +168,7 @@ class RedisBroker:
             self._deliver(name, frame)
 
         def notice_loss() -> None:
-            loggers.error.warning("Redis has lost messages of the topic %r", name)
+            self._lost.append(name)
             self._receiver.lost(name)
 
         return Follower(deliver, functools.partial(self._add_gap, name), notice_loss)
@@ -176,6 +179,7 @@ class RedisBroker:
         if known is None:
             return
         self._servers.find(partition_of(topic)).subscriptions.unsubscribe(known.channel)
+        self._attaching.pop(known, None)
         known.attached.cancel()
         self._gaps.pop(topic, None)
         if known.follower is not None:
@@ -183,11 +187,15 @@ class RedisBroker:
 
     def _release_plain(self) -> None:
         """Let those who wait for plain topics go on: Redis is away."""
-        for topic in self._topics.values():
-            if topic.follower is None and not topic.attached.done():
-                is_away = self._servers.find(partition_of(topic.name)).subscriptions.is_away
-                if is_away:
-                    topic.attached.set_result(None)
+        for topic in list(self._attaching):
+            server = self._servers.find(partition_of(topic.name))
+            if topic.follower is None and server.subscriptions.is_away:
+                self._complete_attach(topic)
+
+    def _complete_attach(self, topic: _Topic) -> None:
+        self._attaching.pop(topic, None)
+        if not topic.attached.done():
+            topic.attached.set_result(None)
 
     def _note_subscribed(self, channel: str) -> None:
         """Go on with a topic that the server has subscribed, for the first time or again."""
@@ -196,8 +204,7 @@ class RedisBroker:
             return
         if topic.follower is not None:
             topic.follower.lose_sync()
-        if not topic.attached.done():
-            topic.attached.set_result(None)
+        self._complete_attach(topic)
 
     def _move(self, partitions: set[int], old: Server, new: Server) -> None:
         """Subscribe the topics of partitions at the server that has them now."""
@@ -249,7 +256,22 @@ class RedisBroker:
                 names = list(self._gaps)[:_MAX_SYNCS]
                 for name in names:
                     del self._gaps[name]
-                await asyncio.gather(*map(self._close_gap, names))
+                closings = map(self._close_gap, names)
+                results = await asyncio.gather(*closings, return_exceptions=True)
+                for name, result in zip(names, results, strict=True):
+                    if isinstance(result, Exception):
+                        loggers.error.error("The gap of %r stays open", name, exc_info=result)
+                        self._add_gap(name)
+                self._log_lost()
+
+    def _log_lost(self) -> None:
+        lost, self._lost = self._lost, []
+        if lost:
+            loggers.error.warning(
+                "Redis has lost messages of %d topics, such as %r: their WebSockets are closed",
+                len(lost),
+                lost[0],
+            )
 
     async def _close_gap(self, name: str) -> None:
         topic = self._topics.get(name)
@@ -428,3 +450,13 @@ class RedisBroker:
                 if topic is not None and topic.follower is not None and topic.follower.is_synced:
                     topic.follower.lose_sync()
                     await asyncio.sleep(0)
+
+
+async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
+    """Run what never ends; start it again should it fail."""
+    while True:
+        try:
+            await run()
+        except Exception:  # noqa: BLE001  # without it topics would stand still
+            loggers.error.exception("A task of the Redis broker has failed; it is started again")
+        await asyncio.sleep(1.0)

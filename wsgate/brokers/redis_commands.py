@@ -13,6 +13,7 @@ from wsgate.brokers.redis_scripts import Script
 
 MIN_VERSION = 7
 MAX_IN_FLIGHT = 1000  # commands that were sent and not answered
+MAX_TURN = 50  # replies that are read before everything else runs
 MAX_BATCH = 250  # commands of one write
 MAX_CALLS = 20_000  # calls that wait; each has a caller, who waits with a deadline
 MAX_POSTS = 10_000  # plain publications that wait
@@ -190,7 +191,7 @@ class CommandLink(Link):
     async def drain(self) -> None:
         """Wait until everything that waits was sent and answered. The caller has a deadline."""
         while self._calls or self._posts or self._in_flight:
-            await asyncio.wait([self.call(("PING",))])
+            await asyncio.gather(self.call(("PING",)), return_exceptions=True)
 
     # -- while there is a connection ---------------------------------------------------------------
 
@@ -261,14 +262,20 @@ class CommandLink(Link):
 
     async def _read(self, connection: RedisConnection) -> None:
         while True:
-            try:
-                reply = await connection.read()
-            except ReplyError as error:
-                self._in_flight.popleft().fail(error)
-            else:
-                self._in_flight.popleft().succeed(reply)
-            if self._calls or self._posts:
-                self._changed.set()
+            for _ in range(MAX_TURN):
+                await self._read_reply(connection)
+            await asyncio.sleep(0)  # replies that have arrived are read without a pause
+
+    async def _read_reply(self, connection: RedisConnection) -> None:
+        self.read_count += 1
+        try:
+            reply = await connection.read()
+        except ReplyError as error:
+            self._in_flight.popleft().fail(error)
+        else:
+            self._in_flight.popleft().succeed(reply)
+        if self._calls or self._posts:
+            self._changed.set()
 
 
 def _check_version(version: str) -> None:

@@ -42,6 +42,7 @@ class Link:
         is_up: There is a connection, and it was set up.
         is_away: The connection has ended, or could not be opened; at first False.
         reason: Why, in one line; "" while it is not away.
+        read_count: How many replies and messages were read.
         on_down: Called each time that a connection has ended or could not be opened.
     """
 
@@ -49,6 +50,7 @@ class Link:
         self.name = name
         self.is_up = self.is_away = False
         self.reason = ""
+        self.read_count = 0
         self.on_down: Callable[[], object] = _do_nothing
         self._connect = connect
         self._timing = timing
@@ -110,10 +112,22 @@ class Link:
             await connection.close()
 
     async def _watch(self) -> None:
-        """Ping at intervals. A connection may be lost without any sign of it."""
+        """Ping at intervals. A connection may be lost without any sign of it.
+
+        Whatever is read is a sign of life: the answer to the Ping may come after much else.
+        """
+        timeout = self._timing.ping_timeout
         while True:
-            async with asyncio.timeout(self._timing.ping_timeout):
-                await self.ping()
+            ping = asyncio.ensure_future(self.ping())
+            try:
+                while not ping.done():
+                    read = self.read_count
+                    await asyncio.wait([ping], timeout=timeout)
+                    if not ping.done() and read == self.read_count:
+                        raise ConnectionLost(f"no answer in {timeout:g} s")
+                await ping
+            finally:
+                ping.cancel()
             await asyncio.sleep(self._timing.ping_interval)
 
     async def set_up(self, connection: RedisConnection) -> None:

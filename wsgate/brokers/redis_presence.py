@@ -7,6 +7,7 @@ left whose lease is over. All that is stored are numbers, not changes: so it can
 import asyncio
 import functools
 import heapq
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from wsgate.brokers.redis_servers import Servers
 from wsgate.topics.presence import GRACE, Change
 
 MAX_NUMBERS = 500  # of one script
+FLUSH_PAUSE = 0.02  # seconds
 _MARGIN = 0.01  # seconds after which who has left is looked for: clocks are not the same
 
 Entry = tuple[str, str]  # topic and member; no member for the number of the topic's subscribers
@@ -64,9 +66,12 @@ class RedisPresence:
         self._on_change = on_change
         self._count = count
         self._members: dict[Entry, int] = {}
-        self._counted: dict[Entry, None] = {}  # topics with subscribers
+        # What is not zero, by partition.
+        self._present: dict[int, dict[Entry, None]] = {n: {} for n in range(PARTITIONS)}
         self._stored: set[Entry] = set()  # those that were sent, and are not zero since
         self._announced: set[Entry] = set()
+        self._tokens: dict[Entry, str] = {}  # of members that were sent, until the reply
+        self._numbers = itertools.count()
         self._registered: set[int] = set()  # partitions in which this worker has a lease
         self._changed: dict[Entry, None] = {}
         self._has_changed = asyncio.Event()
@@ -84,15 +89,18 @@ class RedisPresence:
         else:
             self._members.pop(entry, None)
             self._announced.discard(entry)
-        self._note(entry)
+        self._note_number(entry)
 
     def note_count(self, topic: str) -> None:
         """Notice that the number of subscribers has changed."""
-        entry = (topic, "")
-        if self._count(topic):
-            self._counted[entry] = None
+        self._note_number((topic, ""))
+
+    def _note_number(self, entry: Entry) -> None:
+        present = self._present[partition_of(entry[0])]
+        if self._number(entry):
+            present[entry] = None
         else:
-            self._counted.pop(entry, None)
+            present.pop(entry, None)
         self._note(entry)
 
     def _note(self, entry: Entry) -> None:
@@ -121,9 +129,10 @@ class RedisPresence:
 
     def _store(self, partition: int, entries: list[Entry]) -> None:
         numbers: list[str | int] = []
+        tokens = {entry: self._token(entry) for entry in entries}
         for topic, member in entries:
             number = self._number((topic, member))
-            numbers += (topic, member, number)
+            numbers += (topic, member, number, tokens[topic, member])
             if number:
                 self._stored.add((topic, member))
         lease = int(self._timing.lease * 1000)
@@ -132,7 +141,12 @@ class RedisPresence:
         except TooManyCalls:
             self._changed.update(dict.fromkeys(entries))
             return
-        reply.add_done_callback(functools.partial(self._note_stored, partition, entries))
+        reply.add_done_callback(functools.partial(self._note_stored, partition, tokens))
+
+    def _token(self, entry: Entry) -> str:
+        if not entry[1]:
+            return ""
+        return self._tokens.setdefault(entry, f"{self._worker}{next(self._numbers)}")
 
     def _call(self, script: Any, partition: int, *arguments: str | float) -> "asyncio.Future[Any]":
         prefix = partition_prefix(partition)
@@ -146,16 +160,16 @@ class RedisPresence:
         )
 
     def _note_stored(
-        self, partition: int, entries: list[Entry], reply: "asyncio.Future[Any]"
+        self, partition: int, tokens: dict[Entry, str], reply: "asyncio.Future[Any]"
     ) -> None:
         if reply.cancelled():
             return
         if isinstance(error := reply.exception(), ReplyError):
             loggers.error.error("Presence cannot be stored in Redis: %s", error)
-            self._changed.update(dict.fromkeys(entries))  # tried again with the next renewal
+            self._changed.update(dict.fromkeys(tokens))  # tried again with the next renewal
             return
         if error is not None:
-            for entry in entries:
+            for entry in tokens:
                 self._note(entry)
             return
         state, news = reply.result()
@@ -163,8 +177,12 @@ class RedisPresence:
         if state and partition in self._registered:
             self._store_again(partition, is_swept=is_swept)
         self._registered.add(partition)
-        for entry, is_new in zip(entries, news, strict=True):
-            self._note_entry(entry, is_new=bool(is_new))
+        for (entry, token), is_new in zip(tokens.items(), news, strict=True):
+            # Of two replies with the same token, the first one announces.
+            is_first = self._tokens.get(entry) == token
+            if is_first:
+                del self._tokens[entry]
+            self._note_entry(entry, is_new=bool(is_new) and is_first)
 
     def _note_entry(self, entry: Entry, *, is_new: bool) -> None:
         topic, member = entry
@@ -185,11 +203,10 @@ class RedisPresence:
 
         Those who were removed have left, as others have announced or will: they join anew.
         """
-        for entry in (*self._members, *self._counted):
-            if partition_of(entry[0]) == partition:
-                if is_swept:
-                    self._announced.discard(entry)
-                self._note(entry)
+        for entry in self._present[partition]:
+            if is_swept:
+                self._announced.discard(entry)
+            self._note(entry)
 
     # -- looking at intervals ----------------------------------------------------------------------
 
@@ -203,6 +220,7 @@ class RedisPresence:
             except TimeoutError:
                 pass
             self.flush()
+            await asyncio.sleep(FLUSH_PAUSE)  # what changes meanwhile is stored together
             now = time()
             while self._due and self._due[0][0] <= now:
                 self._sweep(heapq.heappop(self._due)[1])
@@ -255,11 +273,9 @@ class RedisPresence:
 
     def clear(self) -> None:
         """Have nothing stored: this worker stops."""
-        entries = [*self._members, *self._counted]
         self._members.clear()
-        self._counted.clear()
         self._count = _nobody
-        for entry in entries:
+        for entry in list(self._stored):
             self._note(entry)
         self.flush()
 

@@ -3,7 +3,8 @@
 The names in a partition, after its prefix: `leases`: worker -> when it counts as dead; `of:W`: the
 topics of a worker; `n:T`: worker -> number of its subscribers; `m:T`: worker + member -> number of
 connections; `t:T`: member -> number of connections on all workers, 0 while it may come back;
-`leaving`: topic and member -> when it has left; `swept:W`: the worker's entries were removed.
+`by:T`: member -> the token with which it was new; `leaving`: topic and member -> when it has left;
+`swept:W`: the worker's entries were removed.
 Times are milliseconds of the server's clock. A worker has a name of 16 characters.
 """
 
@@ -45,8 +46,9 @@ local function live_workers()
 end
 """
 
-# Renews the lease of a worker, and stores its numbers: topic, member, connections; or for the
-# number of subscribers: topic, '', number.
+# Renews the lease of a worker, and stores its numbers: topic, member, connections, token; or for
+# the number of subscribers: topic, '', number, ''. What is sent again, because the reply was lost,
+# has the same token: the member is as new as it was.
 # -> 0 if the lease was there, 1 if nothing is known of it, 2 if others have removed its entries;
 # and for each number 1 if it is of a new member
 _UPDATE = """
@@ -57,8 +59,8 @@ if not redis.call('ZSCORE', leases, worker) then
 end
 redis.call('ZADD', leases, now + lease, worker)
 local topics, news = prefix .. 'of:' .. worker, {}
-for i = 5, #ARGV, 3 do
-  local topic, member, number = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+for i = 5, #ARGV, 4 do
+  local topic, member, number, token = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local name, field = prefix .. 'n:' .. topic, worker
   if member ~= '' then
     name, field = prefix .. 'm:' .. topic, worker .. member
@@ -74,6 +76,11 @@ for i = 5, #ARGV, 3 do
     end
   end
   local is_new = member ~= '' and add(topic, member, number - old)
+  if is_new then
+    redis.call('HSET', prefix .. 'by:' .. topic, member, token)
+  elseif member ~= '' then
+    is_new = redis.call('HGET', prefix .. 'by:' .. topic, member) == token
+  end
   news[#news + 1] = is_new and 1 or 0
 end
 return {state, news}
@@ -108,6 +115,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', leaving, '-inf', now, 'LIMIT', 
   local totals = prefix .. 't:' .. topic
   if tonumber(redis.call('HGET', totals, member) or 1) <= 0 then
     redis.call('HDEL', totals, member)
+    redis.call('HDEL', prefix .. 'by:' .. topic, member)
     left[#left + 1] = topic
     left[#left + 1] = member
   end

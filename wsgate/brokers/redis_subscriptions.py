@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from wsgate.brokers.redis_connection import Command, ConnectionLost, RedisConnection, ReplyError
 from wsgate.brokers.redis_link import Connect, Link, Timing
 
 MAX_CHANNELS = 500  # of one command, when all are subscribed again
+MAX_BATCH = 100  # commands of one write
 MAX_TURN = 0.003  # seconds for which messages are delivered before everything else runs
 _MESSAGES = (b"message", b"smessage")
 
@@ -80,11 +81,10 @@ class SubscriptionLink(Link):
                 one.cancel()
 
     def parts(self, connection: RedisConnection) -> list[Coroutine[Any, Any, None]]:
-        """Subscribe all channels; return what writes and what reads."""
-        for channels in _groups(list(self._channels), 1 if self._is_sharded else MAX_CHANNELS):
-            name = self._subscribe
-            self._put((name, *channels), *((name.lower(), channel) for channel in channels))
-        return [self._write(connection), self._read(connection)]
+        """Return what subscribes all channels and then writes, and what reads."""
+        channels = list(self._channels)
+        self._subscribe_all(channels[:MAX_CHANNELS])  # before those that are new
+        return [self._write(connection, channels[MAX_CHANNELS:]), self._read(connection)]
 
     async def ping(self) -> None:
         """Send a Ping after the commands that wait, and wait for the answer."""
@@ -92,13 +92,29 @@ class SubscriptionLink(Link):
         self._put(("PING",), answer)
         await answer
 
-    async def _write(self, connection: RedisConnection) -> None:
+    async def _write(self, connection: RedisConnection, channels: Sequence[str]) -> None:
+        for start in range(0, len(channels), MAX_CHANNELS):
+            self._subscribe_all(channels[start : start + MAX_CHANNELS])
+            await self._flush(connection)
+            await asyncio.sleep(0)
         while True:
             self._changed.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), 100))]
-                await connection.send(batch)
+            await self._flush(connection)
             await self._changed.wait()
+
+    def _subscribe_all(self, channels: Sequence[str]) -> None:
+        """Subscribe channels again, but for those that were left meanwhile."""
+        name = self._subscribe
+        left = [channel for channel in channels if channel in self._channels]
+        size = 1 if self._is_sharded else MAX_CHANNELS  # of a cluster each has a slot of its own
+        for start in range(0, len(left), size):
+            group = left[start : start + size]
+            self._put((name, *group), *((name.lower(), channel) for channel in group))
+
+    async def _flush(self, connection: RedisConnection) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+            await connection.send(batch)
 
     async def _read(self, connection: RedisConnection) -> None:
         time = asyncio.get_running_loop().time
@@ -108,6 +124,7 @@ class SubscriptionLink(Link):
                 reply = await connection.read()
             except ReplyError as error:  # such as a channel that the user may not subscribe
                 raise ConnectionLost(f"a subscription was refused: {error}") from None
+            self.read_count += 1
             if isinstance(reply, list) and reply[0] in _MESSAGES:
                 self._on_message(reply[1], reply[2])
             else:
@@ -137,8 +154,3 @@ class SubscriptionLink(Link):
         del self._unanswered[channel]
         if kind == self._subscribe.lower():
             self._on_subscribed(channel)
-
-
-def _groups(channels: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    for start in range(0, len(channels), size):
-        yield channels[start : start + size]
