@@ -279,7 +279,7 @@ class RedisBroker:
             return
         follower, rules = topic.follower, self._receiver.rules_of(name)
         try:
-            reached = await self._histories.since(name, rules, follower.place)
+            reached = await self._histories.since(name, rules, follower.begin_sync())
         except (ConnectionLost, TimeoutError):
             self._add_gap(name)
             return

@@ -100,6 +100,11 @@ class Follower:
         self.is_synced = False
         self._on_gap()
 
+    def begin_sync(self) -> int | None:
+        """Hold what arrives until `close_gap`; returns the place after which to read."""
+        self.is_synced = False
+        return self.place
+
     def close_gap(self, reached: Reached) -> None:
         """Deliver what was missed, and what was held.
 
@@ -110,7 +115,8 @@ class Follower:
             pass  # nothing was followed before
         elif self._is_complete(self.place, reached):
             for frame in reached.frames:
-                self._pass(frame)
+                if frame.place >= self._next:
+                    self._pass(frame)
         else:
             self._on_lost()
         self.epoch, self.place = reached.epoch, reached.place
