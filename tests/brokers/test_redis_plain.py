@@ -6,13 +6,15 @@ import signal
 
 import pytest
 
-from tests.harness.brokers import PATIENCE, QUICK, Node, node
+from tests.harness.brokers import PATIENCE, QUICK, Node, Recorder, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import nothing_left, start_task, until
 from wsgate.brokers import redis_commands
+from wsgate.brokers.redis import RedisBroker
 from wsgate.brokers.redis_connection import ConnectionLost
 from wsgate.brokers.redis_keys import channel_of
 from wsgate.brokers.redis_link import Timing
+from wsgate.brokers.redis_url import parse_redis_url
 
 
 async def test_a_message_reaches_the_other_worker_once_and_its_own_at_once(
@@ -204,6 +206,17 @@ async def test_a_stop_sends_what_waits(redis: RedisServer, other: Node) -> None:
         for number in range(1000):
             await one.publish("room", f"{number}")
     await other.recorder.has("room", *(f"{number}" for number in range(1000)))
+
+
+async def test_each_start_has_an_id_of_its_own(redis: RedisServer) -> None:
+    """An object that was made before a fork is started in each process."""
+    broker = RedisBroker(parse_redis_url(redis.url), publish_timeout=1.0, max_bytes=100)
+    ids = set()
+    for _ in range(2):
+        await broker.start(Recorder())
+        ids.add(broker._id)
+        await broker.stop()
+    assert len(ids) == 2
 
 
 async def test_nothing_is_left_after_a_stop(redis: RedisServer) -> None:

@@ -69,7 +69,7 @@ class RedisBroker:
     ) -> None:
         self._presence_timing = presence
         self._presence: RedisPresence
-        self._id = secrets.token_bytes(EPOCH_SIZE)
+        self._id = b""
         self._number = 0  # of the last publication
         self._receiver: Receiver
         handlers = Handlers(
@@ -96,6 +96,8 @@ class RedisBroker:
     async def start(self, receiver: Receiver) -> None:
         """Connect in the background: a Redis that is away is no error."""
         self._receiver = receiver
+        # Not earlier: the process may have been forked after this object was made.
+        self._id = self._histories.origin = secrets.token_bytes(EPOCH_SIZE)
         self._presence = RedisPresence(
             self._servers,
             self._id,

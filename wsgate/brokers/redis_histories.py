@@ -36,7 +36,7 @@ class Histories:
         self.timeout = timeout
         self.max_bytes = max_bytes
         self._servers = servers
-        self._origin = origin
+        self.origin = origin
 
     async def publish(
         self, publication: Publication, rules: Rules, number: int, *, is_kept: bool
@@ -53,8 +53,8 @@ class Histories:
         topic = publication.topic
         if is_kept:
             self._check_size(publication)
-            publication.id = publication.id or f"{self._origin.hex()}-{number}"
-        head, tail = encode(publication, self._origin, number)
+            publication.id = publication.id or f"{self.origin.hex()}-{number}"
+        head, tail = encode(publication, self.origin, number)
         command = "SPUBLISH" if self._servers.is_sharded else "PUBLISH"
         arguments = (command, head, tail, publication.id or "", publication.encoded.size)
         channel = channel_of(topic)
