@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "printing": set(),
     # A client of its own: it knows nothing of the server but its control socket.
     "ctl": {"printing"},
+    "publish": {"printing", "topics"},
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},
@@ -62,11 +63,13 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
         *("config_file", "env_file", "show_config", "supervision", "foreign_options"),
-        *("ctl", "printing"),
+        *("ctl", "printing", "publish"),
     },
     "__init__": {"config", "process"},
     "__main__": {"cli"},
 }
+# It is for other programs: the other files of its room do not import it.
+PUBLISHER = "topics/publisher.py"
 # Within a room: which of its folders may import which, besides itself and the room's own files.
 FOLDERS: dict[str, set[str]] = {
     "http/h1": {"http"},
@@ -79,6 +82,9 @@ WITHOUT_IO = {
 }
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}
+REDIS = {"brokers/redis_connection.py", "brokers/redis_factory.py"}
+# redis-py is optional: only these files are imported when there is no Redis.
+WITHOUT_REDIS = {"brokers/redis_factory.py", "brokers/redis_url.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -100,12 +106,19 @@ def imported(path: Path) -> set[str]:
     """Return the dotted names of all modules that a file imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        names |= names_of(node)
     return names
+
+
+def names_of(node: ast.AST) -> set[str]:
+    """Return the dotted names of what an import imports."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+        return {f"{node.module}.{alias.name}" for alias in node.names}
+    return set()
 
 
 def places_imported(path: Path) -> set[str]:
@@ -125,7 +138,9 @@ def places_imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
     room = room_of(place_of(path))
-    assert {room_of(place) for place in places_imported(path)} <= ALLOWED[room] | {room} | LEAVES
+    more = {"brokers"} if place_of(path) == PUBLISHER else set()
+    found = {room_of(place) for place in places_imported(path)}
+    assert found <= ALLOWED[room] | {room} | LEAVES | more
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -139,16 +154,43 @@ def test_folders_of_a_room_import_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_io_below_the_server(path: Path) -> None:
-    if room_of(place_of(path)) in WITHOUT_IO:
+    if room_of(place_of(path)) in WITHOUT_IO and place_of(path) != PUBLISHER:
         allowed = {"ssl"} if room_of(place_of(path)) == "tls" else set()  # over memory
         assert not {name.split(".")[0] for name in imported(path)} & IO - allowed
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-@pytest.mark.parametrize(("parser", "places"), [("wsproto", WSPROTO), ("h11", H11)])
+@pytest.mark.parametrize(
+    ("parser", "places"), [("wsproto", WSPROTO), ("h11", H11), ("redis", REDIS)]
+)
 def test_one_place_knows_a_parser(path: Path, parser: str, places: set[str]) -> None:
     if parser in {name.split(".")[0] for name in imported(path)}:
         assert place_of(path) in places
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_redis_is_imported_lazily(path: Path) -> None:
+    place = place_of(path)
+    if place.startswith("brokers/redis") and place not in WITHOUT_REDIS:
+        return
+    at_import = {name for node in eager(ast.parse(path.read_text())) for name in names_of(node)}
+    modules = {name.removeprefix("wsgate.brokers.").split(".")[0] for name in at_import}
+    assert not {name for name in modules if name.startswith("redis")} - {
+        Path(one).stem for one in WITHOUT_REDIS
+    }
+
+
+def eager(tree: ast.AST) -> list[ast.AST]:
+    """Return the imports that are carried out when a module is imported."""
+    found: list[ast.AST] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.append(node)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
+            found += eager(node)
+    return found
 
 
 def test_protocols_do_not_know_each_other() -> None:

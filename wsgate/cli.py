@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 import wsgate
-from wsgate import config_file, env_file, environment
+from wsgate import config_file, env_file, environment, publish
 from wsgate.answers import ANSWERS
 from wsgate.config import PROGRAM_SETTINGS, SETTINGS, Config
 from wsgate.ctl import command as ctl
@@ -121,16 +121,20 @@ _TYPES: dict[Kind, Any] = {
 }
 
 
+_OTHERS: dict[str, click.Command] = {"ctl": ctl.main, "publish": publish.main}
+
+
 class _Command(click.Command):
     """A command with settings from several sources, whose help has the headings of their groups."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
-        """Run the command, or `wsgate ctl`: no app has this name, which lacks a colon."""
+        """Run the command, or one of the others: no app has their names, which lack a colon."""
         words = sys.argv[1:] if args is None else args
-        if list(words[:1]) != ["ctl"]:
+        other = _OTHERS.get(words[0]) if words else None
+        if other is None:
             return super().main(args, *more, **options)
-        options["prog_name"] = "wsgate ctl"
-        return ctl.main(words[1:], **options)
+        options["prog_name"] = f"wsgate {words[0]}"
+        return other.main(words[1:], **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the files that the command line or a variable names, then process all options."""
@@ -306,7 +310,7 @@ def main(context: click.Context, /, show_config: bool, **values: Any) -> None:
     An environment variable can set each option: WSGATE_WS_MAX_SIZE sets --ws-max-size. So can a
     file in TOML: see --config.
 
-    To control a running server: wsgate ctl --help.
+    To control a running server: wsgate ctl --help. To publish to its topics: wsgate publish --help.
     """
     try:
         if show_config:

@@ -723,9 +723,12 @@ class Config:
         help="What carries publications from worker to worker. `memory:` carries none: each worker "
         "has its own topics. `local:` is a hub for the workers of this machine, in a process of "
         "its own, with a socket that only these find; `local:/path` puts the socket at a path, for "
-        "publishers outside of the server. Its file has the mode 600.",
+        "publishers outside of the server. Its file has the mode 600. `redis:`, `rediss:`, "
+        "`redis+sentinel:` and `redis+cluster:` URLs are for several machines, and need "
+        "`pip install 'wsgate[redis]'`.",
         default_text="memory: with one worker, local: above one",
         check=_BROKER_URL,
+        secret=True,
     )
     topics_rule: Sequence[str] = setting(
         (),

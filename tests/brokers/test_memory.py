@@ -37,7 +37,7 @@ class Receiver:
     def lost(self, topic: str) -> None:
         raise AssertionError("the histories are here")
 
-    def count_drop(self, cause: str) -> None:
+    def count_dropped(self, cause: str) -> None:
         raise AssertionError("nothing is sent elsewhere")
 
     def rules_of(self, topic: str) -> Rules:

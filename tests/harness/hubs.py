@@ -61,7 +61,7 @@ class FakeWorker:
         """Keep the topic."""
         self.losses.append(topic)
 
-    def count_drop(self, cause: str) -> None:
+    def count_dropped(self, cause: str) -> None:
         """Keep the cause."""
         self.drops.append(cause)
 

@@ -92,7 +92,7 @@ async def test_a_member_of_a_lost_topic_has_left_it(ws: Peer) -> None:
 
 
 async def test_drops_of_a_broker_are_counted(ws: Peer) -> None:
-    service_of(ws).count_drop("hub")
+    service_of(ws).count_dropped("hub")
     assert service_of(ws).counts.dropped == {"hub": 1}
 
 

@@ -34,7 +34,7 @@ class Receiver(Protocol):
         They may lack messages that nobody holds any more. They get nothing of the topic after this.
         """
 
-    def count_drop(self, cause: str) -> None:
+    def count_dropped(self, cause: str) -> None:
         """Count a publication that does not reach other workers."""
 
     def rules_of(self, topic: str) -> Rules:
@@ -112,6 +112,9 @@ class Broker(Protocol):
         Raises:
             Unavailable: The broker did not answer in time.
         """
+
+    def changed(self, topic: str) -> None:
+        """Notice that the number of the topic's subscribers on this worker has changed."""
 
     def join(self, topic: str, member: str) -> None:
         """Count a connection of a member."""

@@ -77,6 +77,9 @@ class LocalBroker:
             messages.Seen: self._take_seen,
         }
 
+    def changed(self, topic: str) -> None:
+        """Do nothing: the hub asks for the numbers of subscribers."""
+
     async def start(self, receiver: Receiver) -> None:
         """Connect to the hub; it is no error if that takes a while."""
         self._receiver = receiver
@@ -201,7 +204,7 @@ class LocalBroker:
         if connection is None:
             self._keep_waiting(message, counted_size(publication.encoded))
         elif connection.backlog > MAX_QUEUE:
-            self._receiver.count_drop("hub")
+            self._receiver.count_dropped("hub")
         else:
             connection.send(message)
             if connection.is_full:
@@ -215,7 +218,7 @@ class LocalBroker:
         self._waiting_size += size
         while self._waiting_size > MAX_WAITING and len(self._waiting) > 1:
             self._waiting_size -= self._waiting.popleft()[1]
-            self._receiver.count_drop("hub")
+            self._receiver.count_dropped("hub")
 
     async def _publish_in_order(
         self, publication: Publication, excluded: object | None, *, is_kept: bool

@@ -6,7 +6,8 @@ from typing import Protocol
 from wsgate.brokers.broker import Broker
 from wsgate.brokers.local import LocalBroker
 from wsgate.brokers.memory import MemoryBroker, Scheduler
-from wsgate.brokers.urls import is_local
+from wsgate.brokers.redis_factory import make_redis_broker
+from wsgate.brokers.urls import is_local, is_redis
 
 
 class BrokerSettings(Protocol):
@@ -36,8 +37,13 @@ def make_broker(
         clock: Returns a monotonic time in seconds.
         scheduler: Calls a broker when something is due.
         find_hub: Returns the path of the hub's socket; None if it is not known.
+
+    Raises:
+        ConfigError: A Redis URL is malformed, or redis-py is not installed.
     """
+    timeout, max_bytes = settings.topics_publish_timeout, settings.topics_history_max_bytes
+    if is_redis(url):
+        return make_redis_broker(url, publish_timeout=timeout, max_bytes=max_bytes)
     if is_local(url):
-        timeout, max_bytes = settings.topics_publish_timeout, settings.topics_history_max_bytes
         return LocalBroker(find_hub, timeout, max_bytes)
-    return MemoryBroker(clock, scheduler, settings.topics_history_max_bytes)
+    return MemoryBroker(clock, scheduler, max_bytes)

@@ -100,6 +100,9 @@ class MemoryBroker:
         """Return the number of connections of each member."""
         return self._presence.members(topic)
 
+    def changed(self, topic: str) -> None:
+        """Do nothing: `count` asks the receiver."""
+
     def join(self, topic: str, member: str) -> None:
         """Count a connection of a member."""
         change = self._presence.join(topic, member)

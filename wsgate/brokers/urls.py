@@ -2,12 +2,20 @@
 
 MEMORY = "memory:"
 LOCAL = "local:"
-WANTED = "memory:, local: or local:/path/of/a/socket"
+REDIS = ("redis:", "rediss:", "redis+sentinel:", "redis+cluster:")
+WANTED = f"memory:, local:, local:/path/of/a/socket, or a URL of {', '.join(REDIS)}"
 
 
 def is_broker_url(url: str) -> bool:
     """Return whether --topics takes a URL."""
+    if is_redis(url):  # whoever connects checks the rest of it
+        return True
     return url in (MEMORY, LOCAL) or (url.startswith(f"{LOCAL}/") and not url.endswith("/"))
+
+
+def is_redis(url: str) -> bool:
+    """Return whether a Redis is the broker."""
+    return url.startswith(REDIS)
 
 
 def is_local(url: str | None) -> bool:

@@ -161,6 +161,10 @@ class TopicService:
         """Return all patterns with their rules; the last one that matches counts."""
         return [*self._rules.entries, *process.configured.entries]
 
+    def count_dropped(self, cause: str) -> None:
+        """Count a publication that the broker has dropped."""
+        self.counts.dropped[cause] += 1
+
     # -- sockets -----------------------------------------------------------------------------------
 
     async def subscribe(
@@ -188,6 +192,7 @@ class TopicService:
         self._sockets[socket] = topics
         topics[topic] = local
         local.recoveries[socket] = recovery = Recovery(socket, self.max_outlet)
+        self._broker.changed(topic)
         try:
             await self._attach(local)
             recovered = await self._recover(recovery, local, after, last)
@@ -288,6 +293,7 @@ class TopicService:
         member = local.discard(socket)
         if member is not None:
             self._broker.leave(local.name, member)
+        self._broker.changed(local.name)
         self._drop_if_unused(local)
 
     # -- listeners ---------------------------------------------------------------------------------
@@ -311,6 +317,7 @@ class TopicService:
             return None
         local = self._find_or_add(listener.topic)
         local.listeners[listener] = None
+        self._broker.changed(local.name)
         self._listeners.setdefault(owner, {})[listener] = local
         try:
             await self._attach(local)
@@ -332,6 +339,7 @@ class TopicService:
         if not listeners:
             del self._listeners[owner]
         del local.listeners[listener]
+        self._broker.changed(local.name)
         self._drop_if_unused(local)
 
     def leave(self, owner: Owner | None) -> None:
@@ -459,10 +467,6 @@ class TopicService:
         self._count_dropped(dropped)
         self.counts.closed_slow += is_closed
         self.counts.delivered += not (dropped or is_closed)
-
-    def count_drop(self, cause: str) -> None:
-        """Count a publication that does not reach other workers."""
-        self.counts.dropped[cause] += 1
 
     def lost(self, topic: str) -> None:
         """Close the WebSockets of a topic, and end its listeners: they may lack messages."""

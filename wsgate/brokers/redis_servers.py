@@ -1,0 +1,314 @@
+"""The Redis servers: one, the one that the Sentinels name, or those of a cluster."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from wsgate import loggers
+from wsgate.brokers.redis_commands import CommandLink
+from wsgate.brokers.redis_connection import (
+    CONNECT_TIMEOUT,
+    ConnectionLost,
+    RedisConnection,
+    connect,
+)
+from wsgate.brokers.redis_keys import PARTITIONS, slot_of
+from wsgate.brokers.redis_link import TIMING, Timing
+from wsgate.brokers.redis_subscriptions import SubscriptionLink
+from wsgate.brokers.redis_url import Address, Kind, RedisUrl
+
+MAX_MAP_AGE = 30.0  # seconds after which the cluster is asked again which server has what
+ALL_PARTITIONS = frozenset(range(PARTITIONS))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Both connections to one server."""
+
+    commands: CommandLink
+    subscriptions: SubscriptionLink
+
+    def start(self, *, subscribes: bool) -> None:
+        """Connect, and stay connected."""
+        self.commands.start()
+        if subscribes:
+            self.subscriptions.start()
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        await self.commands.stop()
+        await self.subscriptions.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """Who is called when something happens.
+
+    on_message: with the channel and the payload of a message. on_subscribed: with a channel that
+    is subscribed now. on_up: with a server that can take commands now. on_away: when a connection
+    for subscriptions has ended. on_moved: with partitions and the servers that had and have them.
+    """
+
+    on_message: Callable[[bytes, bytes], object]
+    on_subscribed: Callable[[str], object]
+    on_up: Callable[[Server], object]
+    on_away: Callable[[], object]
+    on_moved: Callable[[set[int], Server, Server], object]
+
+
+class Servers:
+    """All servers of a URL. Here: one server, which is asked for at each connection.
+
+    Args:
+        url: Where they are.
+        handlers: Who is called.
+        timing: The intervals and deadlines of the connections.
+        subscribes: Open connections for subscriptions as well.
+    """
+
+    is_sharded = False
+
+    def __init__(
+        self,
+        url: RedisUrl,
+        handlers: Handlers,
+        timing: Timing = TIMING,
+        *,
+        subscribes: bool = True,
+    ) -> None:
+        self.url = url
+        self._subscribes = subscribes
+        self._handlers = handlers
+        self._timing = timing
+        self._server = self._make(str(url), functools.partial(_connect_single, url))
+
+    def _make(self, name: str, connect_to: Callable[[], Any]) -> Server:
+        subscriptions = SubscriptionLink(
+            name,
+            connect_to,
+            self._timing,
+            on_message=self._handlers.on_message,
+            on_subscribed=self._handlers.on_subscribed,
+            is_sharded=self.is_sharded,
+        )
+        server = Server(CommandLink(name, connect_to, self._timing), subscriptions)
+        subscriptions.on_down = self._handlers.on_away
+        server.commands.on_up = functools.partial(self._handlers.on_up, server)
+        return server
+
+    def find(self, partition: int) -> Server:
+        """Return the server of a partition."""
+        del partition
+        return self._server
+
+    def partitions_of(self, server: Server) -> Iterable[int]:
+        """Return the partitions that a server has."""
+        del server
+        return ALL_PARTITIONS
+
+    @property
+    def all(self) -> list[Server]:
+        """The servers."""
+        return [self._server]
+
+    def start(self) -> None:
+        """Connect, and stay connected."""
+        self._server.start(subscribes=self._subscribes)
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        await self._server.stop()
+
+
+async def _connect_single(url: RedisUrl) -> RedisConnection:
+    """Connect to the server, or to the one that a Sentinel names.
+
+    Raises:
+        ConnectionLost: That failed.
+    """
+    if url.kind is not Kind.SENTINEL:
+        return await connect(url, url.addresses[0])
+    connection = await connect(url, await _find_master(url))
+    try:
+        await _check_master(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _check_master(connection: RedisConnection) -> None:
+    """Raise ConnectionLost for a server that is no master: what the Sentinels say may be old."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            role = await connection.call("ROLE")
+    except TimeoutError:
+        raise ConnectionLost("no answer from the master") from None
+    if role[0] != b"master":
+        raise ConnectionLost("the server that the Sentinels name is no master yet")
+
+
+async def _find_master(url: RedisUrl) -> Address:
+    reason = "no Sentinel knows it"
+    for address in url.addresses:
+        try:
+            found = await _ask(url, address, "SENTINEL", "get-master-addr-by-name", url.service)
+        except ConnectionLost as error:
+            reason = str(error)
+            continue
+        if found:
+            return found[0].decode(), int(found[1])
+    raise ConnectionLost(f"the master {url.service!r} was not found: {reason}")
+
+
+async def _ask(url: RedisUrl, address: Address, *command: str) -> Any:
+    """Return the reply to one command, over a connection of its own."""
+    connection = await connect(url, address, is_sentinel=url.kind is Kind.SENTINEL)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await connection.call(*command)
+    except TimeoutError:
+        raise ConnectionLost(f"no answer from {address[0]}:{address[1]}") from None
+    finally:
+        await connection.close()
+
+
+class ClusterServers(Servers):
+    """The servers of a cluster.
+
+    Which server has which partition is asked at the start, each time that a connection ends, and at
+    intervals. What waits for a partition moves with it.
+    """
+
+    is_sharded = True
+
+    def __init__(
+        self,
+        url: RedisUrl,
+        handlers: Handlers,
+        timing: Timing = TIMING,
+        *,
+        subscribes: bool = True,
+    ) -> None:
+        super().__init__(url, handlers, timing, subscribes=subscribes)
+        # `_server` is no server: it holds what waits until it is known who has a partition.
+        self._map = dict.fromkeys(range(PARTITIONS), self._server)
+        self._by_address: dict[Address, Server] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._stale = asyncio.Event()
+
+    def find(self, partition: int) -> Server:
+        """Return the server of a partition."""
+        return self._map[partition]
+
+    def partitions_of(self, server: Server) -> Iterable[int]:
+        """Return the partitions that a server has."""
+        return [partition for partition, one in self._map.items() if one is server]
+
+    @property
+    def all(self) -> list[Server]:
+        """The servers."""
+        return list(self._by_address.values())
+
+    def start(self) -> None:
+        """Find the servers, and connect."""
+        self._stale.set()
+        self._task = asyncio.get_running_loop().create_task(self._keep_map())
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for server in (*self.all, self._server):
+            await server.stop()
+
+    async def _keep_map(self) -> None:
+        was_found = True
+        while True:
+            try:
+                async with asyncio.timeout(MAX_MAP_AGE):
+                    await self._stale.wait()
+            except TimeoutError:
+                pass
+            self._stale.clear()
+            try:
+                await self._load_map()
+                was_found = True
+            except ConnectionLost as error:
+                if was_found:
+                    loggers.error.warning("Redis cluster %s is away: %s", self.url, error)
+                was_found = False
+                self._server.subscriptions.is_away = True
+                self._server.commands.reason = str(error)
+                self._handlers.on_away()
+                self._stale.set()
+            except Exception:  # noqa: BLE001  # without a map nothing would be sent
+                loggers.error.exception("Redis cluster %s: its slots cannot be read", self.url)
+                self._stale.set()
+            await asyncio.sleep(self._timing.backoff_min)
+
+    def _note_away(self) -> None:
+        self._stale.set()
+        self._handlers.on_away()
+
+    async def _load_map(self) -> None:
+        """Ask one server after the other which of them has which slot, until one answers."""
+        reason: Exception = ConnectionLost("no server is known")
+        for address in (*self.url.addresses, *self._by_address):
+            try:
+                ranges = await _ask(self.url, address, "CLUSTER", "SLOTS")
+            except ConnectionLost as error:
+                reason = error
+                continue
+            masters = {p: _master_of(slot_of(p), ranges, address) for p in ALL_PARTITIONS}
+            await self._apply(masters)
+            return
+        raise reason
+
+    async def _apply(self, masters: dict[int, Address | None]) -> None:
+        moved: dict[tuple[int, int], tuple[set[int], Server, Server]] = {}
+        for partition, address in masters.items():
+            old = self._map[partition]
+            new = old if address is None else self._server_at(address)
+            if new is not old:
+                key = (id(old), id(new))
+                moved.setdefault(key, (set(), old, new))[0].add(partition)
+                self._map[partition] = new
+        for partitions, old, new in moved.values():
+            new.commands.add_waiting(*old.commands.take_waiting(partitions))
+            self._handlers.on_moved(partitions, old, new)
+        used = set(map(id, self._map.values()))
+        for address, server in list(self._by_address.items()):
+            if id(server) not in used:
+                del self._by_address[address]
+                await server.stop()
+
+    def _server_at(self, address: Address) -> Server:
+        server = self._by_address.get(address)
+        if server is None:
+            name = f"{address[0]}:{address[1]}"
+            server = self._make(name, functools.partial(connect, self.url, address))
+            server.commands.on_down = self._stale.set
+            server.subscriptions.on_down = self._note_away
+            self._by_address[address] = server
+            server.start(subscribes=self._subscribes)
+        return server
+
+
+def _master_of(slot: int, ranges: Any, asked: Address) -> Address | None:
+    """Return the address of the server that has a slot; None if none has it."""
+    for first, last, (host, port, *_), *_ in ranges:
+        if first <= slot <= last:
+            return (host.decode() if host else asked[0]), int(port)
+    return None
+
+
+def make_servers(
+    url: RedisUrl, handlers: Handlers, timing: Timing = TIMING, *, subscribes: bool = True
+) -> Servers:
+    """Return the servers of a URL."""
+    kind = ClusterServers if url.kind is Kind.CLUSTER else Servers
+    return kind(url, handlers, timing, subscribes=subscribes)
