@@ -2,12 +2,12 @@
 
 import pytest
 
-from wsgate.brokers.urls import is_broker_url, is_local, socket_path
+from wsgate.brokers.urls import WANTED, is_broker_url, is_local, is_redis, socket_path
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 
 
-@pytest.mark.parametrize("url", ["memory:", "local:", "local:/run/hub.sock"])
+@pytest.mark.parametrize("url", ["memory:", "local:", "local:/run/hub.sock", "redis://cache", "redis+cluster://a,b"])
 def test_a_url_is_accepted(url: str) -> None:
     assert is_broker_url(url)
     assert Config(topics=url).topics == url
@@ -20,7 +20,12 @@ def test_a_url_is_accepted(url: str) -> None:
 def test_another_url_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Config(topics=url)
-    assert str(raised.value) == "--topics must be memory:, local: or local:/path/of/a/socket"
+    assert str(raised.value) == f"--topics must be {WANTED}"
+
+
+def test_a_redis_url_is_known_by_its_scheme() -> None:
+    urls = ("redis://a", "rediss://a", "redis+sentinel://a/b", "redis+cluster://a", "local:")
+    assert [is_redis(url) for url in urls] == [True, True, True, True, False]
 
 
 def test_a_local_url_may_have_a_path() -> None:
