@@ -79,6 +79,7 @@ sanitize: $(VENV)/.ready
 		tests/ws/test_encoded.py tests/fuzz \
 		tests/server/test_fast_path.py tests/server/test_fast_path_writing.py \
 		tests/server/test_fast_path_coroutines.py tests/server/test_message_reader.py \
+		tests/server/test_deliver.py tests/server/test_flushing_many.py \
 		tests/server/test_websocket.py
 
 check: lint types check-docs

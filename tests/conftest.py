@@ -1,6 +1,9 @@
 """Fixtures of all tests, and two options: --fast-path and --compiled."""
 
+import argparse
 import dataclasses
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
 import signal
@@ -20,6 +23,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 HERE = Path(__file__).parent
 EXTENSIONS = ("wsgate.ws.frames._messages", "wsgate.server._fast_path")
+COMPILED = "TESTS_COMPILED"  # the variable with the value of --compiled
 # Prefixes of the paths of tests whose servers speak WebSocket: `--fast-path both` runs these with
 # both codecs. The tests of the protocol itself always run with every codec.
 WEBSOCKETS = (
@@ -43,28 +47,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="plain|FOLDER",
         help="the plain twins in the tests' process, or the builds of the extensions in a folder",
     )
+    # Not in pytest_configure: before that, pytest imports the conftest.py of the folders that it is
+    # given, and with these the server.
+    _use_compiled(_chosen_compiled())
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def _chosen_compiled() -> str | None:
+    """Return the value of --compiled; processes of xdist have it from the first one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--compiled", default=os.environ.get(COMPILED))
+    chosen: str | None = parser.parse_known_args()[0].compiled
+    if chosen:
+        os.environ[COMPILED] = chosen
+    return chosen
+
+
+def _use_compiled(chosen: str | None) -> None:
+    if chosen == "plain":
+        for module in EXTENSIONS:
+            sys.modules[module] = None  # type: ignore[assignment]  # Python refuses to import it
+    elif chosen:
+        sys.meta_path.insert(0, Builds(Path(chosen)))
+
+
+class Builds(importlib.abc.MetaPathFinder):
+    """Finds the extensions in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        """Return where an extension is, None for any other module."""
+        if name not in EXTENSIONS:
+            return None
+        file = self._folder / f"{name.rpartition('.')[2]}.so"
+        return importlib.util.spec_from_file_location(name, file)
+
+
+def pytest_configure() -> None:
     # A background job of a script ignores SIGINT, and nohup ignores SIGHUP; child processes would
     # inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    compiled = config.getoption("--compiled")
-    for module in EXTENSIONS if compiled else ():
-        if compiled == "plain":
-            sys.modules[module] = None  # type: ignore[assignment]  # Python refuses to import it
-        else:
-            _load(module, Path(compiled))
-
-
-def _load(module: str, folder: Path) -> None:
-    name = module.rpartition(".")[2]
-    spec = importlib.util.spec_from_file_location(module, folder / f"{name}.so")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[module] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[module])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

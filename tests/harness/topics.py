@@ -1,187 +1,197 @@
-"""Clients of the app `tests.apps.topics`, whose server runs in processes of its own."""
+"""Several WebSockets in memory that share one worker, with their topics."""
 
 import asyncio
 import contextlib
-import itertools
-import json
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+import pytest
 
-from tests.harness.processes import started
-from tests.harness.waiting import pause
-from tests.harness.workers import PATIENCE, Supervised
+from tests.harness.app import ScriptedApp, text
+from tests.harness.client import GET
+from tests.harness.log import LogCapture, capture_log
+from tests.harness.memory import Peer
+from tests.harness.waiting import turns, until
+from wsgate import topics
+from wsgate.brokers.memory import MemoryBroker
+from wsgate.server.topic_service import TopicService
+from wsgate.server.websocket import WebSocket
+from wsgate.testing import MemoryClient, connect
+from wsgate.topics import Topics, process
+from wsgate.topics.rules import RuleBook
 
-APP = "tests.apps.topics:app"
-OPTIONS = (
-    "--lifespan",
-    "off",
-    "--topics-publish-timeout",
-    "30",
-    "--timeout-graceful-shutdown",
-    "5",
-)
-
-
-class Gone(Exception):
-    """The server has closed the WebSocket."""
+LARGE = "x" * 100_000  # above the mark of the write buffer
 
 
-class Client:
-    """A WebSocket of the app.
+class Member(Peer):
+    """A WebSocket in memory, with its topics."""
 
-    Attributes:
-        pid: The process that serves it.
-        messages: The data of what was published, in the order of arrival.
-        close_code: Of its end, None while it is open.
-    """
+    @property
+    def topics(self) -> Topics:
+        """What its app uses."""
+        return topics.of(self.call.scope)
 
-    def __init__(self, websocket: ClientConnection) -> None:
-        self.websocket = websocket
-        self.pid = 0
-        self.messages: list[Any] = []
-        self.close_code: int | None = None
-        self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._grown = asyncio.Condition()
-        self._reading = asyncio.create_task(self._read())
+    @property
+    def websocket(self) -> WebSocket:
+        """The server's object."""
+        socket = self.topics.extension.socket
+        assert isinstance(socket, WebSocket)
+        return socket
 
-    async def _read(self) -> None:
-        try:
-            async for text in self.websocket:
-                await self._take(json.loads(text))
-        except ConnectionClosed:
-            pass
-        async with self._grown:
-            self.close_code = self.websocket.close_code
-            self._grown.notify_all()
-        for answer in self._answers.values():
-            answer.set_exception(Gone())
-            answer.exception()  # retrieved, in case nobody waits for it
+    async def stall(self) -> None:
+        """Stop reading, with the write buffer above its mark; LARGE is on its way."""
+        self.client.stall()
+        self.call.start_send(text(LARGE))
+        await until(lambda: self.websocket.gate.is_shut)
 
-    async def _take(self, message: Any) -> None:
-        if "number" in message:
-            self._answers.pop(message["number"]).set_result(message["answer"])
-            return
-        async with self._grown:
-            if "pid" in message:
-                self.pid = message["pid"]
-            else:
-                self.messages.append(message.get("data", message))
-            self._grown.notify_all()
+    async def read_on(self) -> list[str]:
+        """Read on; return the texts after the large one."""
+        self.client.read_on()
+        assert (await self.read_texts(1))[0] == LARGE
+        return await self.read_all()
 
-    async def until(self, condition: Any, seconds: float = PATIENCE) -> None:
-        """Wait until a condition of what has arrived is true."""
-        async with asyncio.timeout(seconds), self._grown:
-            await self._grown.wait_for(condition)
+    async def read_all(self) -> list[str]:
+        """Return all texts that the server has sent."""
+        await turns()
+        texts = []
+        while self.client.received:
+            texts += await self.read_texts(1)
+        return texts
 
-    async def received(self, count: int) -> list[Any]:
-        """Wait for so many messages in all, and return them."""
-        await self.until(lambda: len(self.messages) >= count or self.close_code is not None)
-        return self.messages
-
-    async def closed(self) -> int | None:
-        """Wait for the end, and return its code."""
-        await self.until(lambda: self.close_code is not None)
-        return self.close_code
-
-    async def ask(self, command: str, topic: str = "room", **values: Any) -> Any:
-        """Have the app execute a command; return its answer. Raises Gone after the end."""
-        number = next(self._numbers)
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        values |= {"number": number, "command": command, "topic": topic}
-        try:
-            await self.websocket.send(json.dumps(values))
-        except ConnectionClosed:
-            raise Gone from None
-        async with asyncio.timeout(PATIENCE):
-            return await answer
-
-    async def subscribe(self, topic: str = "room", **values: Any) -> Any:
-        """Subscribe to a topic."""
-        return await self.ask("subscribe", topic, **values)
-
-    async def publish(self, data: Any, topic: str = "room", **values: Any) -> Any:
-        """Publish to a topic."""
-        return await self.ask("publish", topic, data=data, **values)
-
-    async def close(self) -> None:
-        """Leave."""
-        await self.websocket.close()
-        await self._reading
-
-    async def drop(self) -> None:
-        """Leave without a word."""
-        self.websocket.transport.abort()
-        await self._reading
+    async def leave(self) -> None:
+        """Break the connection, and wait until the server knows."""
+        self.client.drop()
+        await until(lambda: not self.websocket.session.can_send)
 
 
-class TopicsServer(Supervised):
-    """A server with the app. connected: all clients that have connected."""
+class Caller(Peer):
+    """The client of a request in memory."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        super().__init__(process)
-        self.connected: list[Client] = []
+    @property
+    def topics(self) -> Topics:
+        """What its app uses."""
+        return topics.of(self.call.scope)
 
-    async def client(self) -> Client:
+    async def leave(self) -> None:
+        """Break the connection, and wait until the server knows."""
+        self.client.drop()
+        await until(lambda: self.client.is_lost)
+
+
+class Hall:
+    """A worker whose WebSockets and requests the test opens."""
+
+    def __init__(self, client: MemoryClient, log: LogCapture) -> None:
+        self.client = client
+        self.worker = client.worker
+        self.log = log
+        self.app = client.worker.app
+        self.members: list[Peer] = []
+
+    @property
+    def service(self) -> TopicService:
+        """The topics of the worker."""
+        return self.worker.topics
+
+    @property
+    def broker(self) -> MemoryBroker:
+        """The broker of the worker."""
+        broker = self.service._broker
+        assert isinstance(broker, MemoryBroker)
+        return broker
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The counters of the worker."""
+        return self.service.counts.as_dict()
+
+    def arrive(self) -> Member:
         """Connect a client."""
-        client = Client(await self.connect())
-        self.connected.append(client)
-        await client.until(lambda: client.pid)
-        return client
+        assert isinstance(self.app, ScriptedApp)
+        member = Member(MemoryClient(self.worker, self.client.clock), self.app, self.log)
+        self.members.append(member)
+        return member
 
-    async def clients(self, pids: set[int]) -> dict[int, Client]:
-        """Connect a client to each of these processes."""
-        found: dict[int, Client] = {}
-        async with asyncio.timeout(PATIENCE):
-            while set(found) != pids:
-                client = await self.client()
-                if client.pid in found or client.pid not in pids:
-                    await client.close()
-                else:
-                    found[client.pid] = client
-        return found
+    async def open(self, *headers: str) -> Member:
+        """Open a WebSocket."""
+        member = self.arrive()
+        await member.open(*headers)
+        return member
 
-    async def pair(self) -> tuple[Client, Client]:
-        """Connect two clients to two workers."""
-        first, second, *_ = (await self.clients(await self.process_ids(2))).values()
-        return first, second
+    async def subscribed(self, topic: str, *headers: str) -> Member:
+        """Open a WebSocket and subscribe it."""
+        member = await self.open(*headers)
+        await member.topics.subscribe(topic)
+        return member
 
-    def hub(self) -> int:
-        """Return the process id of the hub, 0 if there is none."""
-        return next(iter(hubs_of(self.pid)), 0)
+    async def request(self) -> Caller:
+        """Send a request, and wait for the call of the app."""
+        assert isinstance(self.app, ScriptedApp)
+        caller = Caller(MemoryClient(self.worker, self.client.clock), self.app, self.log)
+        self.members.append(caller)
+        caller.client.send(GET)
+        await caller.wait_for_call()
+        return caller
 
-    async def other_hub(self, than: int) -> int:
-        """Wait for another hub, and return its process id."""
-        async with asyncio.timeout(PATIENCE):
-            while (found := self.hub()) in (0, than):
-                await pause(0.02)
-        return found
+    async def advance(self, seconds: float) -> None:
+        """Move the clock."""
+        await self.client.advance(seconds)
 
-
-def hubs_of(parent: int) -> list[int]:
-    """Return the process ids of the hubs that a process has started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            status = (path / "stat").read_text().rpartition(")")[2].split()
-            command = (path / "cmdline").read_text().split("\0")
-            if int(status[1]) == parent and "topics-hub" in command and status[0] != "Z":
-                found.append(int(path.name))
-    return found
+    def assert_empty(self) -> None:
+        """Check that nothing is left of any topic without a history."""
+        service = self.service
+        assert (service._topics, service._sockets, service._listeners) == ({}, {}, {})
 
 
 @contextlib.asynccontextmanager
-async def topics_server(count: int, *options: str) -> AsyncIterator[TopicsServer]:
-    """Run the app with so many workers; one runs without a supervisor."""
-    arguments = (APP, "--port", "0", "--workers", str(count), "--no-access-log", *OPTIONS)
-    async with started(*arguments, *options, kind=TopicsServer) as server:
-        assert isinstance(server, TopicsServer)
-        await server.serves()
-        try:
-            yield server
-        finally:
-            await asyncio.gather(*[client.drop() for client in server.connected])
+async def hall(**options: Any) -> AsyncIterator[Hall]:
+    """Run a worker; check that nothing is left at its end."""
+    options = {"access_log": False, "ws_ping_interval": None, **options}
+    with capture_log() as log:
+        async with asyncio.timeout(60), connect(ScriptedApp(), **options) as client:
+            here = Hall(client, log)
+            try:
+                yield here
+            finally:
+                for member in here.members:
+                    member.client.drop()
+                await turns()
+        assert not client.worker.tasks
+        assert not client.worker.connections
+        here.assert_empty()
+
+
+class Held:
+    """Calls of a method of the broker, which wait until the test lets them go on."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.released = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def called(self, count: int = 1) -> None:
+        """Wait until the method was called so many times."""
+        await until(lambda: self.calls >= count)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, here: Hall, name: str) -> Held:
+    """Have the calls of an asynchronous method of the broker wait."""
+    held, method = Held(), getattr(here.broker, name)
+
+    async def holding(*args: Any, **options: Any) -> Any:
+        held.calls += 1
+        await held.released.wait()
+        if held.error is not None:
+            raise held.error
+        return await method(*args, **options)
+
+    monkeypatch.setattr(here.broker, name, holding)
+    return held
+
+
+@pytest.fixture
+def own_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget at the end what the test has configured."""
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "configured", RuleBook())
+        yield

@@ -189,13 +189,28 @@ async def test_a_message_that_cannot_be_framed_does_not_keep_the_others(
         monkeypatch.setattr(FastCodec, "message", staticmethod(failing))
         bad = ws.call.start_send(text("bad"))
         await turns()
-        publish(websocket, "bad too")
+        publish(websocket, "bad too", Slow.DROP)
         good = ws.call.start_send(text("good"))
         await turns()
         assert await resume(ws) == ["good"]
         await good
         with pytest.raises(MemoryError):
             await bad
+        assert ws.log.errors == ["A published message could not be sent"]
+
+
+async def test_a_socket_that_would_miss_a_message_of_a_history_is_aborted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(payload: str | bytes) -> bytes:
+        raise MemoryError
+
+    async with opened() as ws:
+        websocket = await stall(ws)
+        publish(websocket, "bad", Slow.CLOSE)
+        monkeypatch.setattr(FastCodec, "message", staticmethod(failing))
+        ws.client.read_on()
+        assert (await ws.call.receive())["code"] == 1006
         assert ws.log.errors == ["A published message could not be sent"]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from wsgate.server import fast_path, topic_service
 from wsgate.server.backpressure import Gate
 from wsgate.server.connection import Connection
 from wsgate.server.fast_path import NONE, PlainMessagePath, PlainStream, PlainWriteBatch
@@ -68,10 +69,12 @@ def batch_on(base: Any) -> Any:
         put_other = WriteBatch.put_other
         schedule = WriteBatch.schedule
         flush_stream = WriteBatch.flush_stream
+        take_share = WriteBatch.take_share
 
         def __init__(self) -> None:
             self._call_soon = asyncio.get_running_loop().call_soon
             self._run_outside_app = lambda write, data: write(data)
+            self._late: list[Any] = []
 
     return Batch
 
@@ -117,10 +120,13 @@ class Twin:
     """One of the twins, with everything that it leaves to its subclasses noted."""
 
     def __init__(self, bases: tuple[Any, Any, Any]) -> None:
+        used = vars(topic_service)["deliver"]
+        self.deliver = fast_path.deliver if bases is PLAIN else used
         self.stream_type = stream_on(bases[0])
         self.batch = batch_on(bases[1])()
         self.stream = self.stream_type(self.batch)
-        self.path = path_on(bases[2])(self.batch, self.stream)
+        self.path_type = path_on(bases[2])
+        self.path = self.path_type(self.batch, self.stream)
 
     @property
     def written(self) -> list[bytes]:

@@ -182,12 +182,12 @@ def test_the_rules_decide_for_a_publisher_outside() -> None:
 
 
 def test_a_message_above_the_limit_of_history_is_refused() -> None:
-    bench = Bench(1, max_bytes=10)
-    refused = bench.publish(1, ROOM, "x" * 11)
+    bench = Bench(1, max_bytes=100)
+    refused = bench.publish(1, ROOM, "x" * 101)
     assert isinstance(refused, Refused)
     assert refused.reason is Refusal.LIMIT
-    assert "11 bytes" in refused.text
-    assert bench.publish(1, ROOM, "x" * 10) == Placed(9, f"{START:x}-1", START + 1, False)
+    assert "101 bytes" in refused.text
+    assert bench.publish(1, ROOM, "x" * 100) == Placed(9, f"{START:x}-1", START + 1, False)
 
 
 # -- histories -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Protocol
 from wsgate.brokers.broker import Receiver
 from wsgate.topics.errors import LimitReached
 from wsgate.topics.history import Histories, Missed, missed_of
+from wsgate.topics.outlet import counted_size
 from wsgate.topics.presence import Presence
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules
@@ -66,6 +67,8 @@ class MemoryBroker:
             publication.place = self._place
             if is_kept:
                 self._keep(publication, rules)
+        else:
+            self._histories.forget(publication.topic)  # the topic may have had one before
         self._receiver.deliver(publication, excluded)
 
     def _is_known(self, publication: Publication) -> bool:
@@ -75,7 +78,7 @@ class MemoryBroker:
         return history is not None and history.find(publication.id) is not None
 
     def _keep(self, publication: Publication, rules: Rules) -> None:
-        size, largest = publication.encoded.size, self._histories.max_bytes
+        size, largest = counted_size(publication.encoded), self._histories.max_bytes
         if size > largest:
             raise LimitReached(
                 f"a message of {size:,} bytes is above --topics-history-max-bytes ({largest:,})"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import contextvars
 
 TIMEOUT = 10.0  # seconds for one call of the app
+STOP_TIMEOUT = 1.0  # seconds for a call that is cancelled at the stop
 MAX_WAITING = 100_000  # changes that wait for the app; more are not announced
 
 Publish = Callable[[str, str | bytes, str | None], Awaitable[object]]
@@ -32,7 +33,8 @@ class Announcer:
         self._publish = publish
         self._variables = variables
         self._changes: deque[tuple[Announce, Change]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._is_running = False
+        self._task: asyncio.Task[None] | None = None  # the last one
 
     def announce(self, announce: Announce, change: Change) -> None:
         """Have a change announced after all earlier ones."""
@@ -40,23 +42,23 @@ class Announcer:
             loggers.error.error("Too many members wait to be announced; one was left out")
             return
         self._changes.append((announce, change))
-        if self._task is None:
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), context=self._variables())
+        if not self._is_running:
+            self._is_running = True  # an eager task runs at once
+            self._task = self._variables().run(asyncio.ensure_future, self._run())
 
     async def stop(self) -> None:
         """Announce nothing more."""
         self._changes.clear()
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
 
     async def _run(self) -> None:
         try:
             while self._changes:
                 await self._announce(*self._changes.popleft())
         finally:
-            self._task = None
+            self._is_running = False
 
     async def _announce(self, announce: Announce, change: Change) -> None:
         """Announce a change. Whatever the app raises ends only this call."""
@@ -68,8 +70,18 @@ class Announcer:
                 message = _message(returned)
                 if message is not None:
                     await self._publish(change.topic, *message)
-        except Exception:  # noqa: BLE001  # as of any call of the app
+        except GeneratorExit:  # the loop was closed
+            raise
+        except BaseException as error:  # as of any call of the app
+            if _is_cancelled(error):
+                raise
             loggers.error.exception("Exception in the announce of topic %r", change.topic)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Return whether our own task was cancelled, and not only something that the app awaits."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _message(returned: Announced) -> tuple[str | bytes, str | None] | None:

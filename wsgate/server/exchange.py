@@ -44,6 +44,7 @@ class Exchange:
         "_driver",
         "_has_left",
         "_has_received",
+        "_is_over",
         "_order",
         "_peeked",
         "_peer",
@@ -71,6 +72,7 @@ class Exchange:
         self._request_ended = False
         self._has_received = False
         self._has_left = False
+        self._is_over = False  # the client has left, or the app's call has ended
         self.is_answered = False
 
     def start(self) -> None:
@@ -244,6 +246,11 @@ class Exchange:
         """Return what an operator sees of the connection, which was opened at this time."""
         return ConnectionInfo(Kind.HTTP, self._peer.client, self._request.raw_path, opened_at)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its listeners end: the client has left or half-closed, or the call has ended."""
+        return self._is_over or self._wire.has_eof
+
     def wake_receivers(self) -> None:
         """Resume the waiting `receive` calls; each checks again for an event."""
         if self._waiters is not None:
@@ -251,7 +258,7 @@ class Exchange:
 
     def lost(self) -> None:
         """Notify the app that its client has disconnected."""
-        self._has_left = True
+        self._has_left = self._is_over = True
         self._worker.topics.leave(self)
         self.wake_receivers()
 
@@ -294,6 +301,7 @@ class Exchange:
         """
         if type(self._peer) is ForwardedPeer:
             self._worker.admission.leave_request(self._peer.client)
+        self._is_over = True
         self._worker.topics.leave(self)
         left = self._has_left or self._wire.is_lost
         if error is not None:

@@ -77,6 +77,8 @@ class Http1Driver:
     def eof(self) -> None:
         """Handle the client's half-close: no request follows, but the current response is sent."""
         self.http1.feed_eof()
+        if self._exchange is not None:
+            self.worker.topics.leave(self._exchange)  # its app gets an http.disconnect
         self._read()
 
     def lost(self) -> None:

@@ -109,6 +109,7 @@ class Lifecycle:
 
     async def abandon(self) -> None:
         """Shut the app down after a failed start."""
+        self.worker.topics.end_listeners()
         await self._lifespan.stop(self._app_timeout)
         await self.worker.topics.stop()
 

@@ -23,6 +23,8 @@ from wsgate.ws.codes import ABNORMAL, SERVICE_RESTART
 from wsgate.ws.handshake import Handshake, lines_of, response as switching_protocols
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wsgate.asgi.scope import Peer
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
@@ -48,8 +50,8 @@ class PendingWebSocket:
     """The wire's driver from the handshake until the app's decision.
 
     offer: the handshake. conversation: the state of the app's ASGI messages. end: the code and
-    reason of the app's disconnect event, None until there is one. The whole object is dropped once
-    the WebSocket is open.
+    reason of the app's disconnect event, None until there is one. on_end: called when there is. The
+    whole object is dropped once the WebSocket is open.
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class PendingWebSocket:
         "conversation",
         "end",
         "offer",
+        "on_end",
     )
 
     def __init__(self, worker: "Worker", wire: "Wire", stream: HttpStream, offer: Offer) -> None:
@@ -81,6 +84,7 @@ class PendingWebSocket:
         self._has_connected = False  # the app has received its websocket.connect
         self.conversation = asgi.Conversation(offer.handshake)
         self.end: tuple[int, str] | None = None
+        self.on_end: Callable[[], object] | None = None
         self._deadline = math.inf
 
     def start(self) -> None:
@@ -116,6 +120,8 @@ class PendingWebSocket:
     def _wake(self) -> None:
         if self._waiters is not None:
             self._waiters.wake()
+        if self.end is not None and self.on_end is not None:
+            self.on_end()
 
     def accept(self, accept: asgi.Accept) -> bytes:
         """Send the 101 response.

@@ -12,7 +12,7 @@ from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules
 
 if TYPE_CHECKING:
-    from wsgate.server.topic_service import TopicService
+    from wsgate.server.topic_service import Owner, TopicService
 
 
 class TopicListener:
@@ -28,7 +28,12 @@ class TopicListener:
     """
 
     def __init__(
-        self, service: "TopicService", owner: object, topic: str, after: str | None, last: int
+        self,
+        service: "TopicService",
+        owner: "Owner | None",
+        topic: str,
+        after: str | None,
+        last: int,
     ) -> None:
         self.topic = topic
         self.complete = True
@@ -61,7 +66,7 @@ class TopicListener:
             self.complete = missed.is_complete
             self._messages.extend(missed.publications)
             self._missed = len(missed.publications)
-            live = [one for one in live if one.place > missed.place]
+            live = [one for one in live if not one.place or one.place > missed.place]
         for publication in live:
             self.put(publication, self._service.rules_of(self.topic))
         return self

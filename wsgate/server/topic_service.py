@@ -1,7 +1,7 @@
 """The topics of one worker: who subscribes to them, and what is delivered to whom."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wsgate.errors import ClientDisconnected, ConfigError
 from wsgate.observe.throttled_log import throttled
@@ -11,11 +11,12 @@ from wsgate.server.topic_listener import TopicListener
 from wsgate.server.topic_recovery import Recovery
 from wsgate.topics import process
 from wsgate.topics.counts import Counts
-from wsgate.topics.errors import LimitReached, TopicsError
+from wsgate.topics.errors import LimitReached, TopicsError, Unavailable
 from wsgate.topics.interface import Extension, Recovered
+from wsgate.topics.outlet import OutletFull
 from wsgate.topics.presence import Change
 from wsgate.topics.publication import Publication
-from wsgate.topics.rules import PLAIN, RuleBook, Rules, parse_rule
+from wsgate.topics.rules import PLAIN, RuleBook, Rules, Slow, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,15 @@ except ImportError:  # no compiler was found where wsgate was installed
 # After so many deliveries the publisher waits for the next loop iteration, so that a loop of
 # publications to a large topic does not keep everything else waiting.
 MAX_DELIVERIES = 1000
+MAX_RECOVERED = 100  # messages that one recovery sends in an iteration of the loop
+
+
+class Owner(Protocol):
+    """A call of the app, which has listeners."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its client has left, or it has returned."""
 
 
 class LocalTopic:
@@ -44,17 +54,27 @@ class LocalTopic:
         subscribers: The WebSockets that get what is published, with the member that each is.
         recoveries: Those that are still sent what they have missed.
         listeners: Of the app itself.
-        attached: Completed when the broker delivers the topic's publications.
+        is_attached: The broker delivers the topic's publications.
+        attaching: The call of the broker that is under way, if there is one.
     """
 
-    __slots__ = ("_targets", "attached", "listeners", "name", "recoveries", "subscribers")
+    __slots__ = (
+        "_targets",
+        "attaching",
+        "is_attached",
+        "listeners",
+        "name",
+        "recoveries",
+        "subscribers",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.subscribers: dict[WebSocket, str | None] = {}
         self.recoveries: dict[WebSocket, Recovery] = {}
         self.listeners: dict[TopicListener, None] = {}
-        self.attached: asyncio.Task[None] | None = None
+        self.is_attached = False
+        self.attaching: asyncio.Task[None] | None = None
         self._targets: list[WebSocket] | None = None
 
     def __len__(self) -> int:
@@ -74,7 +94,8 @@ class LocalTopic:
 
     def discard(self, socket: "WebSocket") -> str | None:
         """Remove a WebSocket if it is there; returns the member that it was."""
-        self.recoveries.pop(socket, None)
+        if (recovery := self.recoveries.pop(socket, None)) is not None:
+            recovery.ended.wake()
         self._targets = None
         return self.subscribers.pop(socket, None)
 
@@ -104,7 +125,8 @@ class TopicService:
             self._rules.add(*_parse(text))
         self._topics: dict[str, LocalTopic] = {}
         self._sockets: dict[WebSocket, dict[str, LocalTopic]] = {}
-        self._listeners: dict[object, dict[TopicListener, LocalTopic]] = {}
+        self._listeners: dict[Owner | None, dict[TopicListener, LocalTopic]] = {}
+        self._has_ended = False
         self._announcer = Announcer(self._publish_announcement, variables)
         self._closing = SpreadClosing()
         self.counts = Counts()
@@ -116,6 +138,7 @@ class TopicService:
 
     def end_listeners(self) -> None:
         """End the listeners that are left when all calls of the app have ended: of the lifespan."""
+        self._has_ended = True
         for owner in list(self._listeners):
             self.leave(owner)
 
@@ -126,7 +149,7 @@ class TopicService:
         await self._broker.stop()
         process.running.discard(self.counts)
 
-    def extension(self, owner: object, socket: "WebSocket | None" = None) -> Extension:
+    def extension(self, owner: Owner | None, socket: "WebSocket | None" = None) -> Extension:
         """Return the value of the ASGI extension for one call of the app."""
         return Extension(self, owner, socket)
 
@@ -151,6 +174,8 @@ class TopicService:
         """Subscribe a WebSocket, and send it what it has missed."""
         if socket is None:
             raise TopicsError("only a WebSocket can subscribe; use listen() in other scopes")
+        while (recovery := self._recovery_of(socket, topic)) is not None:
+            await recovery.ended.wait()  # another call subscribes at this moment
         socket.check_can_subscribe()
         topics = self._sockets.get(socket, {})
         if topic in topics:
@@ -167,14 +192,27 @@ class TopicService:
             await self._attach(local)
             recovered = await self._recover(recovery, local, after, last)
         except BaseException:
-            self._end_subscription(socket, local)
+            if local.recoveries.get(socket) is recovery:
+                self._end_subscription(socket, local)
             raise
-        if local.recoveries.pop(socket, None) is not recovery:
-            return recovered  # unsubscribed meanwhile
+        if local.recoveries.get(socket) is recovery:
+            self._complete_subscription(recovery, local, member)
+        else:  # unsubscribed meanwhile
+            socket.check_can_subscribe()
+        return recovered
+
+    def _recovery_of(self, socket: "WebSocket", topic: str) -> Recovery | None:
+        local = self._sockets.get(socket, {}).get(topic)
+        return None if local is None else local.recoveries.get(socket)
+
+    def _complete_subscription(
+        self, recovery: Recovery, local: LocalTopic, member: str | None
+    ) -> None:
+        socket = recovery.socket
+        local.discard(socket)
         local.add(socket, member)
         if member is not None:
-            self._broker.join(topic, member)
-        return recovered
+            self._broker.join(local.name, member)
 
     def _subscribe_again(
         self, socket: "WebSocket", local: LocalTopic, after: str | None, member: str | None
@@ -184,7 +222,7 @@ class TopicService:
                 f"{local.name!r} is subscribed already: `after` can only be given the first time"
             )
         former = local.subscribers.get(socket)
-        if member is not None and member != former and socket in local.subscribers:
+        if member is not None and member != former:
             local.subscribers[socket] = member
             self._broker.join(local.name, member)
             if former is not None:
@@ -196,18 +234,17 @@ class TopicService:
     ) -> Recovered:
         """Send what a WebSocket has missed, and what is published until it has caught up."""
         if after is None and not last:
-            missed = None
-        else:
-            missed = await self._broker.missed(local.name, after, last)
-            if after is not None:
-                self._count_recovery(missed)
-        publications = missed.publications if missed else ()
-        for publication in publications:
+            while (live := recovery.pop_live(0)) is not None:
+                self._deliver_to(recovery.socket, live, self.rules_of(local.name))
+            return Recovered(complete=True, count=0)
+        missed = await self._broker.missed(local.name, after, last)
+        if after is not None:
+            self._count_recovery(missed)
+        for publication in missed.publications:
             await self._send_missed(recovery, local, publication)
-        place = missed.place if missed else 0
-        while (live := recovery.pop_live(place)) is not None:
+        while (live := recovery.pop_live(missed.place)) is not None:
             await self._send_missed(recovery, local, live)
-        return Recovered(missed is None or missed.is_complete, len(publications))
+        return Recovered(missed.is_complete, len(missed.publications))
 
     def _count_recovery(self, missed: "Missed") -> None:
         if missed.is_complete:
@@ -220,6 +257,10 @@ class TopicService:
     ) -> None:
         socket = recovery.socket
         await socket.wait_for_reader()
+        recovery.sent += 1
+        if not recovery.sent % MAX_RECOVERED:
+            await asyncio.sleep(0)
+            await socket.wait_for_reader()
         if local.recoveries.get(socket) is not recovery:
             return  # unsubscribed meanwhile
         if not socket.session.can_send:
@@ -251,14 +292,23 @@ class TopicService:
 
     # -- listeners ---------------------------------------------------------------------------------
 
-    def listen(self, owner: object, topic: str, after: str | None, last: int) -> TopicListener:
+    def listen(
+        self, owner: Owner | None, topic: str, after: str | None, last: int
+    ) -> TopicListener:
         """Return a listener, which does nothing before it is entered."""
         return TopicListener(self, owner, topic, after, last)
 
     async def add_listener(
-        self, owner: object, listener: TopicListener, after: str | None, last: int
+        self, owner: Owner | None, listener: TopicListener, after: str | None, last: int
     ) -> "Missed | None":
-        """Give a listener what is published from now on; returns what it has missed."""
+        """Give a listener what is published from now on; returns what it has missed.
+
+        A listener whose owner is over ends at once.
+        """
+        if self._has_ended if owner is None else owner.is_over:
+            listener.end()
+            await asyncio.sleep(0)  # an app that listens again and again lets others run
+            return None
         local = self._find_or_add(listener.topic)
         local.listeners[listener] = None
         self._listeners.setdefault(owner, {})[listener] = local
@@ -274,7 +324,7 @@ class TopicService:
             self._count_recovery(missed)
         return missed
 
-    def remove_listener(self, owner: object, listener: TopicListener) -> None:
+    def remove_listener(self, owner: Owner | None, listener: TopicListener) -> None:
         """Give a listener nothing more."""
         listeners = self._listeners.get(owner)
         if listeners is None or (local := listeners.pop(listener, None)) is None:
@@ -284,7 +334,7 @@ class TopicService:
         del local.listeners[listener]
         self._drop_if_unused(local)
 
-    def leave(self, owner: object) -> None:
+    def leave(self, owner: Owner | None) -> None:
         """End the listeners of a call of the app whose client has left, or which has returned."""
         if not self._listeners:
             return
@@ -314,20 +364,26 @@ class TopicService:
         Raises:
             Unavailable: The broker did not answer in time. The next one tries again.
         """
-        if local.attached is None:
-            local.attached = asyncio.ensure_future(self._broker.attach(local.name))
-        attached = local.attached
-        if not attached.done():
-            await asyncio.wait([attached])
-        if attached.cancelled() or attached.exception() is not None:
-            local.attached = None if local.attached is attached else local.attached
-            attached.result()
+        if local.is_attached:
+            return
+        if local.attaching is None:
+            local.attaching = asyncio.ensure_future(self._broker.attach(local.name))
+        attaching = local.attaching
+        if not attaching.done():
+            await asyncio.wait([attaching])
+        if local.attaching is attaching:
+            local.attaching = None
+        if not attaching.cancelled():
+            attaching.result()
+            local.is_attached = True
+        elif self._topics.get(local.name) is local:  # else the caller was unsubscribed meanwhile
+            raise Unavailable(f"the subscription to {local.name!r} was cancelled")
 
     def _drop_if_unused(self, local: LocalTopic) -> None:
         if not len(local) and self._topics.get(local.name) is local:
             del self._topics[local.name]
-            if local.attached is not None:
-                local.attached.cancel()
+            if local.attaching is not None:
+                local.attaching.cancel()
             self._broker.detach(local.name)
 
     # -- publications ------------------------------------------------------------------------------
@@ -344,7 +400,7 @@ class TopicService:
         """Publish a message to all subscribers; returns the id under which history keeps it."""
         rules = self.rules_of(topic)
         keeps = is_kept and rules.history > 0
-        publication = Publication(topic, data, id if keeps or not rules.history else None)
+        publication = Publication(topic, data, id if keeps else None)
         delivered = self.counts.delivered
         await self._broker.publish(publication, rules, excluded, is_kept=is_kept)
         self.counts.published += 1
@@ -365,22 +421,42 @@ class TopicService:
         count = deliver(local.targets, publication.encoded, excluded, deliver_slowly)
         self.counts.delivered += count
         for recovery in list(local.recoveries.values()):
-            if recovery.socket is not excluded and not recovery.put(publication, rules):
-                self.counts.closed_slow += 1
-                recovery.socket.give_up_slow()
+            if recovery.socket is not excluded:
+                self._add_to(recovery, publication, rules)
         for listener in list(local.listeners):
             listener.put(publication, rules)
 
+    def _add_to(self, recovery: Recovery, publication: Publication, rules: Rules) -> None:
+        """Deliver to a socket after what it has missed."""
+        try:
+            dropped = recovery.put(publication, rules)
+        except OutletFull:
+            self.counts.closed_slow += 1
+            recovery.socket.give_up_slow()
+        else:
+            recovery.socket.dropped_messages += dropped
+            self._count_dropped(dropped)
+
+    def _count_dropped(self, dropped: int) -> None:
+        if dropped:
+            self.counts.dropped["slow subscriber"] += dropped
+
     def _deliver_to(self, socket: "WebSocket", publication: Publication, rules: Rules) -> None:
-        """Deliver to a socket that is slow, or whose frames are its own."""
+        """Deliver to a socket that is slow, or whose frames are its own.
+
+        A socket that would miss a message of a history is aborted, so that it recovers.
+        """
+        if not socket.session.can_send:
+            return  # it has left, while others got the message
         try:
             dropped, is_closed = socket.publish(publication, rules.slow)
         except Exception:  # noqa: BLE001  # a publish never fails because of a subscriber
             throttled.exception("A publication could not be delivered to a WebSocket")
             self.counts.dropped["error"] += 1
+            if rules.slow is Slow.CLOSE:
+                socket.wire.abort()
             return
-        if dropped:
-            self.counts.dropped["slow subscriber"] += dropped
+        self._count_dropped(dropped)
         self.counts.closed_slow += is_closed
         self.counts.delivered += not (dropped or is_closed)
 

@@ -77,12 +77,16 @@ class WebSocket(MessageReader):
         pending = self._pending
         assert pending is not None  # nobody has accepted yet
         self.wire.hand_to(pending)
+        pending.on_end = self._end_listeners
         pending.start()
         offer = pending.offer
         subprotocols = offer.handshake.subprotocols
         scope = websocket_scope(offer.request, offer.peer, self.worker.mount, subprotocols)
         scope["extensions"][EXTENSION] = self.worker.topics.extension(self, self)
         app_call.start(self.worker, scope, self, self.worker.websockets)
+
+    def _end_listeners(self) -> None:
+        self.worker.topics.leave(self)
 
     # -- the app's receive and send, if not handled by the message path ----------------------------
 
@@ -226,6 +230,8 @@ class WebSocket(MessageReader):
             error = failure
             if waiting.on_end is None:
                 loggers.error.exception("A published message could not be sent")
+            if waiting.slow is Slow.CLOSE:
+                self.wire.abort()  # it would miss a message: it has to recover
         waiting.end(error)
 
     def _close_outlet(self) -> None:
@@ -240,6 +246,13 @@ class WebSocket(MessageReader):
         """Wait until the client has read enough, or will read nothing more."""
         while self.gate.is_shut and self.session.can_send:
             await self.gate.wait()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can be sent any more: its listeners end."""
+        if self._pending is not None:
+            return self._pending.end is not None
+        return not self.session.can_send
 
     @property
     def _has_client_left(self) -> bool:
@@ -408,6 +421,9 @@ class WebSocket(MessageReader):
         """
         if type(self._peer) is ForwardedPeer:
             self.worker.admission.leave_request(self._peer.client)
+        if self._pending is not None:
+            self._pending.on_end = None  # no cycle of references is left
+            self._end_listeners()
         left = self._has_client_left or self.wire.is_lost
         if error is not None:
             app_call.report(error, client_left=left)

@@ -325,6 +325,7 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
     worker = Worker(app, Config(**options), clock)
     if worker.certificates is not None:
         worker.certificates.load()
+    await worker.topics.start()
     client = MemoryClient(worker, clock)
     try:
         yield client
@@ -335,3 +336,4 @@ async def connect(app: App, **options: Any) -> AsyncIterator[MemoryClient]:
         if worker.tasks:
             await asyncio.wait(list(worker.tasks), timeout=_TIMEOUT)
         await asyncio.sleep(0)
+        await worker.topics.stop()

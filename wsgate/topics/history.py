@@ -6,8 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wsgate.topics.outlet import counted_size
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import ID_LIFETIMES, Rules
+
+# Topics of which anything is known, if only the newest id. For one more, that which would expire
+# next is forgotten: names may come from clients, and an id is known for long.
+MAX_HISTORIES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +29,19 @@ class Missed:
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Dropped:
+    """What is remembered of a message that is not kept any more: not its payload."""
+
+    id: str
+    place: int
+    kept_at: float
+
+
 class History:
     """The kept messages of one topic.
 
-    size: bytes of their payloads. due_at: when `expire` has something to do, None for never.
+    size: bytes that they count. due_at: when `expire` has something to do, None for never.
     dropped_place, newest_place: of the newest message that is kept no more, and of the newest one
     that was ever kept.
 
@@ -50,7 +64,7 @@ class History:
         self._ids: dict[str, Publication] = {}
         # The newest message that is not kept any more: a subscriber who had it has missed nothing
         # of what came before the first entry.
-        self._latest_dropped: Publication | None = None
+        self._latest_dropped: _Dropped | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -75,7 +89,7 @@ class History:
         self.newest_place = publication.place
         self._entries.append(publication)
         self._ids[publication.id] = publication
-        self.size += publication.encoded.size
+        self.size += counted_size(publication.encoded)
         while len(self._entries) > self.rules.history:
             self.drop_first()
 
@@ -84,9 +98,17 @@ class History:
         dropped = self._entries.popleft()
         assert dropped.id is not None
         del self._ids[dropped.id]
-        self.size -= dropped.encoded.size
-        self._latest_dropped = dropped
+        self.size -= counted_size(dropped.encoded)
+        self._latest_dropped = _Dropped(dropped.id, dropped.place, dropped.kept_at)
         self.dropped_place = dropped.place
+
+    def clear(self) -> None:
+        """Forget all messages and ids."""
+        self._entries.clear()
+        self._ids.clear()
+        self._latest_dropped = None
+        self.dropped_place = self.newest_place
+        self.size = 0
 
     def expire(self, now: float) -> None:
         """Drop what is too old."""
@@ -126,11 +148,10 @@ class History:
         return list(self._entries)[-count:] if count else []
 
     def _place_of(self, id: str) -> int | None:
-        known = self._ids.get(id)
+        if (known := self._ids.get(id)) is not None:
+            return known.place
         dropped = self._latest_dropped
-        if known is None and dropped is not None and dropped.id == id:
-            known = dropped
-        return None if known is None else known.place
+        return dropped.place if dropped is not None and dropped.id == id else None
 
 
 def missed_of(history: History | None, after: str | None, last: int, place: int) -> Missed:
@@ -154,7 +175,8 @@ class Histories:
     """The histories of all topics of one process, within one limit of their bytes.
 
     Args:
-        max_bytes: Bytes of the payloads; the oldest messages go first, of whichever topic.
+        max_bytes: Bytes that all messages count; the oldest go first, of whichever topic. A message
+            counts its payload, and `MIN_COUNTED` of the outlet at least.
 
     Attributes:
         forgotten_place: Of the newest message of all topics of which nothing is known any more.
@@ -176,7 +198,7 @@ class Histories:
 
     @property
     def size(self) -> int:
-        """Bytes of all payloads."""
+        """Bytes that all messages count."""
         return self._size
 
     @property
@@ -197,6 +219,8 @@ class Histories:
         topic = publication.topic
         history = self._histories.get(topic)
         if history is None:
+            if len(self._histories) >= MAX_HISTORIES:
+                self._forget_first_due()
             history = self._histories[topic] = History(rules, self.forgotten_place)
             heapq.heappush(self._due, (now + rules.history_seconds, next(self._numbers), topic))
         history.rules = rules
@@ -210,13 +234,27 @@ class Histories:
         while self._size > self.max_bytes:
             self._drop_oldest()
 
+    def forget(self, topic: str) -> None:
+        """Forget all of a topic that has no history any more: it would be one with gaps."""
+        history = self._histories.get(topic)
+        if history is not None:
+            self._size -= history.size
+            history.clear()
+            self.forgotten_place = max(self.forgotten_place, history.newest_place)
+
+    def _forget_first_due(self) -> None:
+        _, _, topic = heapq.heappop(self._due)
+        self.forget(topic)
+        del self._histories[topic]
+        self._tidy()
+
     def _drop_oldest(self) -> None:
         kept_at, order, history = self._oldest[0]
         if not len(history):
             heapq.heappop(self._oldest)
             history.order = None
         elif history.first.kept_at == kept_at:
-            self._size -= history.first.encoded.size
+            self._size -= counted_size(history.first.encoded)
             history.drop_first()
         else:
             heapq.heapreplace(self._oldest, (history.first.kept_at, order, history))
@@ -238,3 +276,13 @@ class Histories:
                 self.forgotten_place = max(self.forgotten_place, history.newest_place)
             else:
                 heapq.heappush(self._due, (due_at, number, topic))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the entries of forgotten histories from a heap, once they are the greater part."""
+        if len(self._oldest) > 2 * len(self._histories):
+            for _, _, history in self._oldest:
+                if not history:
+                    history.order = None
+            self._oldest = [entry for entry in self._oldest if entry[2]]
+            heapq.heapify(self._oldest)

@@ -23,20 +23,23 @@ class OutletFull(Exception):
 class Waiting:
     """A message that waits in an outlet.
 
-    encoded: the message. topic: None if the app's `send` gave it. on_end: called with None when the
-    message was sent, or with the exception for its sender; None for a published message.
+    encoded: the message. topic, slow: its topic and the rule of that; None if the app's `send` gave
+    it. on_end: called with None when the message was sent, or with the exception for its sender;
+    None for a published message.
     """
 
-    __slots__ = ("encoded", "on_end", "topic")
+    __slots__ = ("encoded", "on_end", "slow", "topic")
 
     def __init__(
         self,
         encoded: Encoded,
         topic: str | None = None,
+        slow: Slow | None = None,
         on_end: Callable[[Exception | None], None] | None = None,
     ) -> None:
         self.encoded = encoded
         self.topic = topic
+        self.slow = slow
         self.on_end = on_end
 
     def end(self, error: Exception | None) -> None:
@@ -77,7 +80,7 @@ class Outlet:
             if slow is Slow.DROP:
                 return 1
             dropped = self._drop_topic(publication.topic)
-        message = Waiting(publication.encoded, publication.topic)
+        message = Waiting(publication.encoded, publication.topic, slow)
         self._messages[message] = None
         self._published[message] = None
         self._size += counted_size(message.encoded)
