@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 import pytest_asyncio
 
+from tests.harness.hubs import FakeWorker
 from wsgate.brokers.memory import MemoryBroker
 from wsgate.testing import ManualClock
 from wsgate.topics.errors import LimitReached
@@ -18,18 +19,15 @@ KEPT = make_rules(history=3, history_seconds=10.0)
 ROOM = "room"
 
 
-class Receiver:
+class Receiver(FakeWorker):
     """Notes what the broker calls."""
 
     def __init__(self) -> None:
-        self.delivered: list[tuple[str | bytes, object | None]] = []
-        self.changes: list[Change] = []
+        super().__init__()
+        self.noted: list[tuple[str | bytes, object | None]] = []
 
     def deliver(self, publication: Publication, excluded: object | None) -> None:
-        self.delivered.append((publication.data, excluded))
-
-    def change(self, change: Change) -> None:
-        self.changes.append(change)
+        self.noted.append((publication.data, excluded))
 
     def subscribers(self, topic: str) -> int:
         return len(topic)
@@ -93,7 +91,7 @@ async def test_a_plain_message_is_delivered_and_has_no_place(here: Setup) -> Non
     publication = Publication(ROOM, "x", "1")
     for _ in range(2):
         await here.broker.publish(publication, PLAIN, excluded, is_kept=True)
-    assert here.receiver.delivered == [("x", excluded)] * 2
+    assert here.receiver.noted == [("x", excluded)] * 2
     assert publication.place == 0
     assert await here.missed(after="1") == ([], False)
     assert here.scheduler.at == math.inf, "nothing is due"
@@ -103,15 +101,15 @@ async def test_messages_with_history_have_one_order(here: Setup) -> None:
     places = [(await here.publish(data, topic=topic)).place for data, topic in ("ab", "bb", "ab")]
     places.append((await here.publish("live", is_kept=False)).place)
     assert places == sorted(set(places))
-    assert len(here.receiver.delivered) == 4
+    assert len(here.receiver.noted) == 4
 
 
 async def test_an_id_that_is_held_is_not_delivered_again(here: Setup) -> None:
     for id_ in ("1", "1", "2"):
         await here.publish("m" + id_, id_)
-    assert [data for data, _ in here.receiver.delivered] == ["m1", "m2"]
+    assert [data for data, _ in here.receiver.noted] == ["m1", "m2"]
     await here.publish("elsewhere", "1", topic="other")
-    assert len(here.receiver.delivered) == 3
+    assert len(here.receiver.noted) == 3
 
 
 async def test_ids_that_it_makes_differ_also_from_those_of_another_start(here: Setup) -> None:
@@ -144,7 +142,7 @@ async def test_what_is_not_kept_is_not_missed(here: Setup) -> None:
 async def test_a_message_above_the_limit_is_refused_and_not_delivered(here: Setup) -> None:
     with pytest.raises(LimitReached, match=r"641 bytes is above --topics-history.* \(640\)"):
         await here.publish("x" * 641)
-    assert here.receiver.delivered == []
+    assert here.receiver.noted == []
     assert await here.missed(last=5) == ([], True)
     await here.publish("x" * 640)
 

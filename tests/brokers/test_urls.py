@@ -7,7 +7,9 @@ from wsgate.config import Config
 from wsgate.errors import ConfigError
 
 
-@pytest.mark.parametrize("url", ["memory:", "local:", "local:/run/hub.sock", "redis://cache", "redis+cluster://a,b"])
+@pytest.mark.parametrize(
+    "url", ["memory:", "local:", "local:/run/hub.sock", "redis://cache", "redis+cluster://a,b"]
+)
 def test_a_url_is_accepted(url: str) -> None:
     assert is_broker_url(url)
     assert Config(topics=url).topics == url

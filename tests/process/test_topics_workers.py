@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness.processes import started
-from tests.harness.topics_server import APP, Client, Gone, TopicsServer, hubs_of, topics_server
+from tests.harness.topic_clients import APP, Client, Gone, TopicsServer, hubs_of, topics_server
 from tests.harness.waiting import pause
 from tests.harness.workers import PATIENCE, gone, is_running
 from wsgate.brokers.frame_connection import FrameConnection

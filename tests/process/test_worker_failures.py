@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.processes import ROOT, program, started
 from tests.harness.proxies import reserved_ports
-from tests.harness.topics_server import hubs_of
+from tests.harness.topic_clients import hubs_of
 from tests.harness.waiting import pause, start_task
 from tests.harness.workers import (
     APP,

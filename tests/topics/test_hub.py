@@ -141,7 +141,7 @@ def test_a_plain_publication_goes_to_the_other_subscribers() -> None:
         bench.attach(number, PLAIN)
     bench.sent.clear()
     bench.say(1, Publish(0, PLAIN, Mode.PLAIN, "an id", "x"))
-    assert bench.sent == {1: [], 2: [Delivered(0, PLAIN, "an id", 0, 0, "x")]}
+    assert bench.sent == {1: [], 2: [Delivered(0, PLAIN, None, 0, 0, "x")]}
 
 
 def test_a_publication_with_history_goes_to_all_and_then_its_publisher_is_answered() -> None:
@@ -174,7 +174,7 @@ def test_the_rules_decide_for_a_publisher_outside() -> None:
         bench.attach(1, topic)
     bench.sent.clear()
     assert bench.publish(2, ROOM, "x", id="a") == Placed(9, "a", START + 1, False)
-    assert bench.publish(2, PLAIN, "x", id="a") == Placed(9, "a", 0, False)
+    assert bench.publish(2, PLAIN, "x", id="a") == Placed(9, None, 0, False)
     assert bench.publish(2, PLAIN, "x", Mode.LIVE) == Placed(9, None, 0, False)
     assert [one.place for one in bench.take(1, Delivered)] == [START + 1, 0, 0]
     bench.say(2, SetRules(99, []))  # it has no say in that
@@ -182,12 +182,12 @@ def test_the_rules_decide_for_a_publisher_outside() -> None:
 
 
 def test_a_message_above_the_limit_of_history_is_refused() -> None:
-    bench = Bench(1, max_bytes=10)
-    refused = bench.publish(1, ROOM, "x" * 11)
+    bench = Bench(1, max_bytes=100)
+    refused = bench.publish(1, ROOM, "x" * 101)
     assert isinstance(refused, Refused)
     assert refused.reason is Refusal.LIMIT
-    assert "11 bytes" in refused.text
-    assert bench.publish(1, ROOM, "x" * 10) == Placed(9, f"{START:x}-1", START + 1, False)
+    assert "101 bytes" in refused.text
+    assert bench.publish(1, ROOM, "x" * 100) == Placed(9, f"{START:x}-1", START + 1, False)
 
 
 # -- histories -------------------------------------------------------------------------------------

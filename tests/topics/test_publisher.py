@@ -92,7 +92,8 @@ async def test_without_redis_a_publish_is_unavailable(redis: RedisServer) -> Non
     ("url", "error", "text"),
     [
         ("http://a", ValueError, "unknown scheme"),
-        ("local:/run/topics", TopicsError, "local: cannot be published to"),
+        ("local:", TopicsError, "local: cannot be published to"),
+        ("local:topics", ValueError, "the URL must be"),
         ("memory:", TopicsError, "memory: cannot be published to"),
         (None, TypeError, "the URL must be a str"),
     ],

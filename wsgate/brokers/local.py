@@ -185,7 +185,7 @@ class LocalBroker:
             await self._publish_plain(publication, excluded)
 
     def _check_size(self, publication: Publication, *, is_kept: bool) -> None:
-        size = publication.encoded.size
+        size = counted_size(publication.encoded)
         if is_kept and size > self._max_bytes:
             limit = f"--topics-history-max-bytes ({self._max_bytes:,})"
         elif size > MAX_FRAME - OVERHEAD:

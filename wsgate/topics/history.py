@@ -240,6 +240,7 @@ class Histories:
         if history is not None:
             self._size -= history.size
             history.clear()
+            self.forgotten_place = max(self.forgotten_place, history.newest_place)
 
     def _forget_first_due(self) -> None:
         _, _, topic = heapq.heappop(self._due)

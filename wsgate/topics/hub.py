@@ -13,7 +13,7 @@ from wsgate.topics.history import Histories, History, missed_of
 from wsgate.topics.hub_counts import HubCounts
 from wsgate.topics.hub_members import HubMembers
 from wsgate.topics.messages import Delivered, Kept, Message, Mode, Placed, Refusal, Sync
-from wsgate.topics.outlet import MIN_COUNTED
+from wsgate.topics.outlet import MIN_COUNTED, counted_size
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules
 from wsgate.topics.wire_format import WireError
@@ -290,6 +290,8 @@ class Hub:
         rules = self._rules_of(message.topic)
         is_outside = not self._connections[connection].is_worker
         if message.mode is Mode.PLAIN or (is_outside and not rules.history):
+            if not rules.history:
+                self._histories.forget(message.topic)  # the topic may have had one before
             return self._publish_plain(connection, message)
         if now < self._settled_at:
             return self._hold(connection, message)
@@ -299,8 +301,9 @@ class Hub:
         if known is not None:
             return self._answer_publish(connection, message, known.id, known.place, is_known=True)
         publication = Publication(message.topic, message.data, message.id, self._place + 1)
-        if publication.encoded.size > self._histories.max_bytes:
-            text = f"a message of {publication.encoded.size:,} bytes is above the limit of history"
+        size = counted_size(publication.encoded)
+        if size > self._histories.max_bytes:
+            text = f"a message of {size:,} bytes is above the limit of history"
             return [(connection, messages.Refused(message.request, Refusal.LIMIT, text))]
         publication.id = message.id or f"{self._start:x}-{publication.place - self._start}"
         if rules.history:
@@ -316,11 +319,11 @@ class Hub:
         return []
 
     def _publish_plain(self, connection: int, message: messages.Publish) -> Outgoing:
-        delivered = Delivered(0, message.topic, message.id, 0, 0, message.data)
+        delivered = Delivered(0, message.topic, None, 0, 0, message.data)
         topic = self._topics.get(message.topic)
         others = [] if topic is None else topic.subscribers
         out: Outgoing = [(number, delivered) for number in others if number != connection]
-        return out + self._answer_publish(connection, message, message.id, 0)
+        return out + self._answer_publish(connection, message, None, 0)
 
     def _place_next(self, connection: int, message: messages.Publish, id: str | None) -> Outgoing:
         """Give a message the next place, and deliver it to all, the publisher too."""

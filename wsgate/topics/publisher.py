@@ -5,6 +5,8 @@ import threading
 from types import TracebackType
 from typing import Protocol, Self
 
+from wsgate.brokers import urls
+from wsgate.brokers.local_publisher import LocalPublisher
 from wsgate.brokers.redis_factory import make_redis_publisher
 from wsgate.topics.errors import TopicsError, Unavailable
 from wsgate.topics.names import check_data, check_id, check_name
@@ -28,9 +30,14 @@ class _Carrier(Protocol):
 def _make_carrier(url: str, timeout: float) -> _Carrier:
     if not isinstance(url, str):
         raise TypeError(f"the URL must be a str, not {type(url).__name__}")
-    scheme = url.partition(":")[0]
-    if scheme in {"local", "memory"}:
-        raise TopicsError(f"{scheme}: cannot be published to from other programs")
+    if url in (urls.MEMORY, urls.LOCAL):
+        raise TopicsError(
+            f"{url} cannot be published to from other programs; local:/path/of/a/socket can"
+        )
+    if urls.is_local(url):
+        if not urls.is_broker_url(url):
+            raise ValueError(f"the URL must be {urls.WANTED}")
+        return LocalPublisher(url.removeprefix(urls.LOCAL), timeout)
     return make_redis_publisher(url, timeout)
 
 

@@ -1,0 +1,84 @@
+"""Publishing to the hub from another program: `Publisher("local:/path")`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.harness.hubs import Machine
+from wsgate.topics import LimitReached, Publisher, SyncPublisher, Unavailable
+
+
+@pytest_asyncio.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    machine = Machine(tmp_path / "hub.sock")
+    try:
+        async with asyncio.timeout(60):
+            yield machine
+    finally:
+        await machine.stop()
+
+
+def url_of(machine: Machine) -> str:
+    return f"local:{machine.path}"
+
+
+async def test_subscribers_get_what_is_published(machine: Machine) -> None:
+    await machine.start_hub()
+    worker = await machine.worker("room", "plain")
+    async with Publisher(url_of(machine)) as publisher:
+        assert await publisher.publish("room", "kept", id="1") == "1"
+        made = await publisher.publish("room", b"bytes")
+        assert made is not None
+        assert await publisher.publish("room", "live", keep=False) is None
+        assert await publisher.publish("plain", "plain", id="2") is None
+    await worker.has("room", "kept", b"bytes", "live")
+    await worker.has("plain", "plain")
+    assert [one.id for one in worker.worker.publications] == ["1", made, None, None]
+    missed = await worker.broker.missed("room", "1", 0)
+    assert [(one.id, one.data) for one in missed.publications] == [(made, b"bytes")]
+
+
+async def test_an_id_that_the_history_holds_is_one_message(machine: Machine) -> None:
+    await machine.start_hub()
+    worker = await machine.worker("room")
+    async with Publisher(url_of(machine)) as publisher:
+        for _ in range(2):
+            assert await publisher.publish("room", "once", id="1") == "1"
+        await publisher.publish("room", "next", id="2")
+    await worker.has("room", "once", "next")
+
+
+async def test_a_message_that_is_too_large(machine: Machine) -> None:
+    await machine.start_hub(max_bytes=100)
+    await machine.worker("room")
+    async with Publisher(url_of(machine)) as publisher:
+        with pytest.raises(LimitReached, match="above the limit"):
+            await publisher.publish("room", "x" * 101)
+
+
+async def test_a_publish_waits_for_the_hub(machine: Machine) -> None:
+    async with Publisher(url_of(machine), timeout=30) as publisher:
+        waiting = asyncio.ensure_future(publisher.publish("room", "early"))
+        await machine.start_hub()
+        assert await waiting is None  # no worker has told this hub its rules
+
+
+async def test_without_a_hub_a_publish_is_unavailable(machine: Machine) -> None:
+    async with Publisher(url_of(machine), timeout=0.05) as publisher:
+        with pytest.raises(Unavailable, match="did not answer within"):
+            await publisher.publish("room", "text")
+
+
+async def test_without_async(machine: Machine) -> None:
+    await machine.start_hub()
+    worker = await machine.worker("room")
+
+    def publish() -> str | None:
+        with SyncPublisher(url_of(machine)) as publisher:
+            return publisher.publish("room", "text", id="1")
+
+    assert await asyncio.to_thread(publish) == "1"
+    await worker.has("room", "text")
