@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from wsgate.errors import ConfigError
-from wsgate.supervision import MOST_WORKERS, SUPERVISION_SETTINGS, Supervision
+from wsgate.supervision import MOST_WORKERS, ONE_PROCESS, SUPERVISION_SETTINGS, Supervision
 
 WANTED = "a number from 1 to 64, or auto"
 
@@ -100,6 +100,38 @@ def test_a_value_out_of_bounds_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as raised:
         settings(**{name: value})
     assert raised.value.setting == name
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({}, []),
+        ({"reload": True, "reload_dirs": ["a"]}, []),
+        ({"workers": 2, "restart_parallel": True}, []),
+        (
+            {"reload_dirs": ["a"], "reload_delay": 1.0},
+            [
+                "--reload-dir has no effect without --reload",
+                "--reload-delay has no effect without --reload",
+            ],
+        ),
+        ({"restart_parallel": True}, [f"--restart-parallel has no effect: {ONE_PROCESS}"]),
+        (
+            {"reload": True, "restart_parallel": True},
+            ["--restart-parallel has no effect: --reload has one worker"],
+        ),
+    ],
+)
+def test_what_has_no_effect_is_named(options: dict[str, Any], lines: list[str]) -> None:
+    assert settings(**options).without_effect == lines
+
+
+def test_the_variable_has_no_effect_on_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    assert settings(reload=True).without_effect == [
+        "WEB_CONCURRENCY=2 has no effect: --reload has one worker"
+    ]
+    assert settings(reload=True, workers=1).without_effect == []
 
 
 def test_a_reload_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:

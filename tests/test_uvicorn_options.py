@@ -216,8 +216,7 @@ def test_the_keywords_of_uvicorn_are_taken_with_its_defaults() -> None:
     ],
 )
 def test_a_keyword_is_answered_in_one_line(keyword: str, value: Any) -> None:
-    option = {"reload_dirs": "reload-dir"}.get(keyword, keyword.replace("_", "-"))
-    with pytest.raises(ConfigError, match=rf"^--{option.removesuffix('s')}.* must be .+: .+$"):
+    with pytest.raises(ConfigError, match=rf"^(--)?{keyword} must be .+: .+$"):
         Config(**{keyword: value})
 
 

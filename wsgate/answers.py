@@ -4,6 +4,7 @@ They are accepted with the values that ask for nothing: programs pass on their o
 `reload=False`.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -44,26 +45,41 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramOnly:
-    """The settings of `Supervision`, for a server in a program's own event loop."""
+    """The settings of `Supervision`, for a server in a program's own event loop.
+
+    They are keywords only, so the errors have their names in Python.
+    """
 
     workers: int | None = _answered(
         None,
         _BY_RUN,
-        wanted="1",
+        wanted="left out or 1",
         allows=lambda number: number in (0, 1),  # which is 1, too
+        option="workers",
     )
-    reload: bool | None = _answered(False, _BY_RUN)
+    preload: bool | None = _answered(False, _BY_RUN, option="preload")
+    restart_parallel: bool | None = _answered(False, _BY_RUN, option="restart_parallel")
+    worker_max_rss: int | None = _answered(None, _BY_RUN, option="worker_max_rss")
+    worker_max_lifetime: float | None = _answered(0.0, _BY_RUN, option="worker_max_lifetime")
+    control_socket: str | os.PathLike[str] | None = _answered(  # noqa: RUF009  # it is a field
+        None, _BY_RUN, option="control_socket"
+    )
+    reload: bool | None = _answered(False, _BY_RUN, option="reload")
     reload_dirs: Sequence[str] | None = _answered(
-        None, _BY_RUN, option="--reload-dir", repeated=True
+        None, _BY_RUN, option="reload_dirs", repeated=True
     )
     reload_includes: Sequence[str] | None = _answered(
-        None, _BY_RUN, option="--reload-include", repeated=True
+        None, _BY_RUN, option="reload_includes", repeated=True
     )
     reload_excludes: Sequence[str] | None = _answered(
-        None, _BY_RUN, option="--reload-exclude", repeated=True
+        None, _BY_RUN, option="reload_excludes", repeated=True
     )
     reload_delay: float | None = _answered(
-        0.25, _BY_RUN, wanted="0.25", allows=lambda seconds: seconds == _RELOAD_DELAY
+        0.25,
+        _BY_RUN,
+        wanted="left out or 0.25",
+        allows=lambda seconds: seconds == _RELOAD_DELAY,
+        option="reload_delay",
     )
     timeout_worker_healthcheck: float | None = setting(
         5.0, group="", help=_BY_RUN, unit="seconds", above=0

@@ -10,6 +10,7 @@ from wsgate.settings import Bound, accept_aliases, setting, settings_of
 
 MOST_WORKERS = 64
 AUTO = "auto"
+ONE_PROCESS = "the server runs in one process; start it with --workers 2 or more, or auto"
 
 WORKERS = "Workers"
 RELOAD = "Reload"
@@ -32,6 +33,10 @@ def _text_of_count(value: object) -> object:
     return "1" if text == "0" else text
 
 
+def _path_or_none(value: object) -> object:
+    return None if value == "" else value
+
+
 @accept_aliases
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supervision:
@@ -42,9 +47,10 @@ class Supervision:
     workers: str | None = setting(
         None,
         group=WORKERS,
-        help="Number of worker processes, which share the listening sockets. `auto` is one for "
-        "each processor that this process may use, by its affinity and its cgroup; 0 is 1. The app "
-        'must be given as "module:attribute".',
+        help="Number of worker processes, which share the listening sockets, up to "
+        f"{MOST_WORKERS}. `auto` is one for each processor that this process may use, by its "
+        "affinity and its cgroup. 1 and 0 are one process without a supervisor: nothing restarts "
+        'or replaces it. The app must be given as "module:attribute".',
         default_text=f"the variable {_VARIABLE}, or 1",
         shared_variable=_VARIABLE,
         check=_COUNT,
@@ -66,7 +72,8 @@ class Supervision:
         5.0,
         group=WORKERS,
         help="Seconds for which a worker's event loop may be blocked. Then the stack of its main "
-        "thread is logged, and the worker is replaced.",
+        "thread is logged, and if the loop does not run again within a second, the worker is "
+        "killed and replaced. With `--reload` only the stack is logged.",
         unit="seconds",
         above=0,
     )
@@ -139,7 +146,8 @@ class Supervision:
         group=CONTROL,
         help="Path of a Unix socket for `wsgate ctl`, with which the owner of the process lists "
         "workers and connections, restarts, scales, closes connections and sets the level of the "
-        "log. Its file has the mode 600.",
+        "log. Its file has the mode 600. An empty path is none.",
+        normalize=_path_or_none,
     )
 
     def __post_init__(self) -> None:
@@ -169,6 +177,25 @@ class Supervision:
         name = self.reason or "workers"
         is_variable = name == "workers" and self.workers is None
         return f"{_VARIABLE}={self.worker_count}" if is_variable else f"--{name.replace('_', '-')}"
+
+    @property
+    def without_effect(self) -> list[str]:
+        """What is set and has no effect: a line for each, for the log."""
+        given = [one for one in SUPERVISION_SETTINGS if getattr(self, one.name) != one.default]
+        texts = [
+            f"{one.option} has no effect without --reload"
+            for one in given
+            if one.group == RELOAD and not self.reload
+        ]
+        if self.restart_parallel and (self.reload or not self.needs_supervisor):
+            texts.append(f"--restart-parallel has no effect: {self._one_worker}")
+        if self.reload and self.workers is None and self.worker_count != "1":
+            texts.append(f"{_VARIABLE}={self.worker_count} has no effect: {self._one_worker}")
+        return texts
+
+    @property
+    def _one_worker(self) -> str:
+        return "--reload has one worker" if self.reload else ONE_PROCESS
 
     @property
     def worker_count(self) -> str:

@@ -4,7 +4,9 @@ import signal
 import threading
 from collections.abc import Callable
 
-HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+OWN_THREADS = "wsgate-"  # the start of the names of all of them
 
 
 def daemon_thread(target: Callable[[], object], name: str) -> threading.Thread:

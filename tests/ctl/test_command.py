@@ -40,7 +40,8 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
     monkeypatch.setattr(client, "parts", server)
-    monkeypatch.delenv("WSGATE_CONTROL_SOCKET", raising=False)
+    for name in client.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     return server
 
 
@@ -79,13 +80,15 @@ def test_the_socket_before_and_after_the_command_and_in_the_environment(server: 
     invoke("--socket", "a", "status", "--socket", "b")
     invoke("status", WSGATE_CONTROL_SOCKET="c")
     invoke("--socket", "a", "status", WSGATE_CONTROL_SOCKET="c")
-    assert [path for path, *_ in server.requests] == ["a", "b", "b", "c", "a"]
+    invoke("status", WSGATE_CONTROL_SOCKET="c", WSGATE_CTL_SOCKET="d")
+    invoke("status", WSGATE_CONTROL_SOCKET="c", WSGATE_CTL_SOCKET="")
+    assert [path for path, *_ in server.requests] == ["a", "b", "b", "c", "a", "d", "c"]
 
 
 @pytest.mark.parametrize("env", [{}, {"WSGATE_CONTROL_SOCKET": ""}])
 def test_a_socket_has_to_be_named(env: dict[str, str]) -> None:
     result = invoke("status", **env)
-    text = "Error: which server? Give --socket PATH, or set WSGATE_CONTROL_SOCKET\n"
+    text = "Error: which server? Give --socket PATH, or set WSGATE_CTL_SOCKET\n"
     assert (result.output, result.exit_code) == (text, 1)
 
 
@@ -111,6 +114,12 @@ def test_json_on_a_terminal(
     assert json.loads(lines) == {"closed": "7-1", "code": 1012}
 
 
+def test_a_table_in_a_pipe(server: Server) -> None:
+    server.answer = [{"target": 3, "before": 2}]
+    for words in (("scale", "3", "--table"), ("--table", "scale", "3")):
+        assert invoke(*words, "--socket", "s").stdout == "3 workers instead of 2\n"
+
+
 def test_an_error_is_one_line_after_what_was_printed(server: Server) -> None:
     server.answer, server.error = [{"restarting": 2}], "the restart has failed: \x1b[2J\nno"
     result = invoke("restart", "--wait", "--socket", "s")
@@ -128,7 +137,16 @@ def test_an_answer_that_is_not_complete_is_an_error(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["unknown"], ["scale"], ["scale", "many"], ["close"], ["status", "more"]]
+    "args",
+    [
+        ["unknown"],
+        ["scale"],
+        ["scale", "many"],
+        ["close"],
+        ["status", "more"],
+        ["restart", "--timeout", "5"],
+        ["status", "--json", "--table"],
+    ],
 )
 def test_wrong_use_has_the_status_2(server: Server, args: list[str]) -> None:
     result = invoke(*args, "--socket", "s")

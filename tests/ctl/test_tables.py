@@ -56,6 +56,13 @@ def test_the_status() -> None:
     ]
 
 
+def test_a_pause_after_failures() -> None:
+    part = {"server": {**SERVER, "listening": [], "next_start": 7.96}, "workers": []}
+    assert list(tables.status([part]))[1] == (
+        "workers have failed: the next one is started in 7.96 s"
+    )
+
+
 def test_connections_over_several_pages() -> None:
     pages: list[tables.Part] = [
         {"connections": [WEBSOCKET]},

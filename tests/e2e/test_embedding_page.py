@@ -78,16 +78,10 @@ async def test_two_servers_and_a_timeout(folder: Path) -> None:
 
 
 async def test_a_fixture(folder: Path) -> None:
-    with (folder / "test_hello.py").open("a") as file:
-        file.write(
-            "\n\nimport httpx\nimport pytest\n\n\n"
-            "@pytest.mark.asyncio\n"
-            "async def test_hello(server):\n"
-            "    async with httpx.AsyncClient(base_url=server.urls[0]) as client:\n"
-            '        assert (await client.get("/")).text == "hello\\n"\n'
-        )
-    async with running(folder, "-m", "pytest", "-q", "test_hello.py") as process:
+    (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
+    async with running(folder, "-m", "pytest", "-q", "test_plain.py") as process:
         assert await process.ended() == 0, process.log
+        assert any("1 passed" in line for line in process.log)
 
 
 async def test_workers(folder: Path) -> None:
@@ -102,6 +96,6 @@ async def test_workers(folder: Path) -> None:
 
 def test_each_program_of_the_page_is_tried() -> None:
     assert set(PROGRAMS) == {
-        *("hello.py", "beside.py", "until_signal.py", "ticking.py", "two.py", "test_hello.py"),
+        *("plain.py", "beside.py", "until_signal.py", "ticking.py", "two.py", "test_plain.py"),
         "cluster.py",
     }

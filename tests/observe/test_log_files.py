@@ -89,6 +89,17 @@ def test_file_that_was_not_moved_stays_open(opened: Open, log: LogCapture) -> No
     assert log.messages(logging.INFO) == ["Log files reopened: 0"]
 
 
+def test_a_restart_logs_nothing_if_no_file_was_moved(
+    path: Path, opened: Open, log: LogCapture
+) -> None:
+    opened()
+    assert log_files.reopen_moved() == 0
+    assert log.messages(logging.INFO) == []
+    move(path)
+    assert log_files.reopen_moved() == 1
+    assert log.messages(logging.INFO) == ["Log files reopened: 1"]
+
+
 def test_file_that_is_not_open_is_not_opened(path: Path, opened: Open, log: LogCapture) -> None:
     closed = opened()
     closed.close()

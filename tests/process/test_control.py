@@ -266,6 +266,32 @@ async def test_a_path_that_cannot_be_used_is_one_line(
         assert server.log == [line]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing/c.sock", "there is no folder {folder}/missing"),
+        ("x" * 200, "the path has {size} bytes, and a socket's may have 107"),
+    ],
+)
+async def test_a_path_that_cannot_be_created_says_why(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    path = tmp_path / name
+    async with started(APP, "--port", "0", "--control-socket", str(path)) as server:
+        assert await server.ended() == 1
+        text = reason.format(folder=tmp_path, size=len(str(path)))
+        assert server.log == [f"Error: --control-socket {path}: {text}"]
+
+
+async def test_an_empty_path_is_no_control_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with controlled(tmp_path) as server:
+        monkeypatch.setenv("WSGATE_CONTROL_SOCKET", server.path)
+        async with started(APP, "--port", "0", "--control-socket", "") as other:
+            await other.serves()
+
+
 # -- restart, scale, drain -------------------------------------------------------------------------
 
 
@@ -297,8 +323,8 @@ async def test_a_restart_that_fails(tmp_path: Path) -> None:
         result = await ctl(server.path, "restart", "--wait")
         assert result.lines == [{"restarting": 2}]
         assert re.fullmatch(
-            r"Error: the restart has failed: Worker \d+ could not start; "
-            r"old workers that stay: 2\n",
+            r"Error: the restart has failed: Worker \d+ could not start: .*"
+            r"RuntimeError: the app cannot be imported.*; old workers that stay: 2\n",
             result.err,
         )
         assert result.status == 1
@@ -363,7 +389,10 @@ async def test_a_worker_that_starts_is_not_drained(tmp_path: Path) -> None:
 async def test_what_needs_workers_is_one_line_without_them(tmp_path: Path, command: str) -> None:
     async with controlled(tmp_path) as server:
         error = await server.error(command, target=2, worker=1)
-        assert error == f"{command} is for workers: the server runs without --workers"
+        assert error == (
+            f"{command} is for workers: the server runs in one process; start it with --workers 2 "
+            "or more, or auto"
+        )
 
 
 # -- connections -----------------------------------------------------------------------------------

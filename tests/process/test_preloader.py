@@ -4,10 +4,15 @@ import asyncio
 import socket
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from wsgate.process import preloader
+from wsgate.config import Config
+from wsgate.observe import log_files
+from wsgate.process import assignment as assignments, preloader, worker_process
+from wsgate.process.assignment import Assignment
+from wsgate.process.program import Program
 
 PROGRAM = """
 import atexit, errno, os, socket, sys
@@ -51,6 +56,40 @@ os.close(writer)
 preloader.serve_orders(sock, lambda: None)
 print(os.read(reader, 1))
 """
+
+
+THREADED = """
+import threading
+from wsgate import threads
+from wsgate.process import preloader
+
+wait = threading.Event().wait
+threads.daemon_thread(wait, "wsgate-own").start()
+preloader._warn_of_threads()
+threading.Thread(target=wait, name="pool", daemon=True).start()
+preloader._warn_of_threads()
+"""
+
+
+async def test_threads_that_the_app_has_started_are_named(tmp_path: Path) -> None:
+    assert await output_of(THREADED, tmp_path) == [
+        "Threads that the app has started while it was imported do not run in workers: pool"
+    ]
+
+
+def test_a_forked_worker_reopens_the_files_that_were_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Program(
+        app="main:app", factory=False, interface="auto", log_config=None, config=Config()
+    )
+    descriptors: dict[str, Any] = {"scoreboard": 0, "stacks": 0, "sockets": [], "inherited": []}
+    sent = Assignment(program=program, row=0, count=1, beat=1.0, **descriptors)
+    calls: list[object] = []
+    monkeypatch.setattr(assignments, "receive", lambda _: sent)
+    monkeypatch.setattr(log_files, "reopen_moved", lambda: calls.append("reopened"))
+    monkeypatch.setattr(worker_process, "serve", lambda *given: calls.append(given[2]()))
+    with socket.socket() as sock:
+        preloader._serve(sock, 0, lambda: cast("Any", "the app"))
+    assert calls == ["reopened", "the app"]
 
 
 async def output_of(program: str, folder: Path) -> list[str]:

@@ -32,6 +32,11 @@ async def app(scope, receive, send):
         await receive()
     elif scope["path"] == "/exit":
         os._exit(5)
+    elif scope["path"] == "/block":
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+        await send({{"type": "http.response.start", "status": 200}})
+        await send({{"type": "http.response.body", "body": VERSION.encode()}})
     else:
         await send({{"type": "http.response.start", "status": 200}})
         await send({{"type": "http.response.body", "body": VERSION.encode()}})
@@ -229,6 +234,15 @@ async def test_another_folder(tmp_path: Path) -> None:
         await server.logged(rf"{other}/library\.py changed: reloading", PATIENCE, start=before)
         await settled(server)
         assert await server.get() == "one"
+
+
+async def test_a_blocked_worker_is_left_to_its_developer(tmp_path: Path) -> None:
+    async with reloading(tmp_path, "--timeout-worker-healthcheck", "0.5") as server:
+        blocked = start_task(server.get("/block"))
+        await server.logged(r"^ERROR: +Worker \d+ has been blocked for [\d.]+ s$", PATIENCE)
+        await server.logged(r"main\.py\", line \d+ in app", PATIENCE)
+        (tmp_path / "go").touch()
+        assert await blocked == "one"
 
 
 # -- errors of the start ---------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """Which files a reload watches, and what a change does."""
 
 import asyncio
+import math
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from wsgate.process import reloader as module
 from wsgate.process.program import Program
 from wsgate.process.reloader import ReloadingSupervisor, WatchedFiles
 from wsgate.process.systemd import Notifier
+from wsgate.process.worker_handle import WorkerHandle
 from wsgate.supervision import Supervision
 
 
@@ -240,6 +242,23 @@ def test_a_reload_has_one_worker_and_no_drain() -> None:
     supervisor = new_supervisor()
     assert supervisor.target == 1
     assert supervisor._program.config.drain_seconds == 0
+
+
+def test_a_worker_that_is_blocked_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor, killed = new_supervisor(), False
+    worker = WorkerHandle(0, 0.0, math.inf, lambda: None)
+
+    def kill() -> None:
+        nonlocal killed
+        killed = True
+
+    monkeypatch.setattr(worker, "kill", kill)
+    supervisor._board = cast("Any", SimpleNamespace(get=lambda *_: 1))
+    with capture_log() as log:
+        for now in (0.0, 10.0, 20.0):
+            supervisor._check_beat(worker, now)
+    assert log.errors == ["A worker has been blocked for 10.0 s"]
+    assert not killed, "it may be at a breakpoint"
 
 
 async def test_watchfiles_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -652,11 +652,25 @@ def test_the_variable_of_workers_is_named_if_it_is_the_reason(
 
 
 async def test_only_a_program_has_workers() -> None:
-    text = "^--workers must be 1: it is a setting of the command and of wsgate.run"
+    text = "^workers must be left out or 1: it is a setting of the command and of wsgate.run"
     with pytest.raises(ConfigError, match=text):
         Config(workers=2)  # type: ignore[call-arg]  # what users try
     with pytest.raises(ConfigError, match=text):
         await serve(app, workers=2)
+    others: dict[str, Any] = {
+        "preload": True,
+        "restart_parallel": True,
+        "worker_max_rss": 100,
+        "worker_max_lifetime": 60,
+        "control_socket": Path("c.sock"),
+        "reload": True,
+        "reload_dirs": ["src"],
+    }
+    for name, value in others.items():
+        reason = f"^{name} must be left out: it is a setting of the command and of wsgate.run"
+        with pytest.raises(ConfigError, match=reason):
+            Config(**{name: value})
+    Config(preload=False, control_socket=None)  # type: ignore[call-arg]
     Config(workers=1)  # type: ignore[call-arg]
     Config(workers=0)  # type: ignore[call-arg]
 

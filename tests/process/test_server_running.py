@@ -323,6 +323,16 @@ async def test_a_signal_stops_it_and_is_raised_again(monkeypatch: pytest.MonkeyP
         signal.signal(signal.SIGTERM, previous)
 
 
+async def test_signals_are_refused_outside_the_main_thread() -> None:
+    async def serve() -> None:
+        async with Server(App()).running(handle_signals=True):
+            pytest.fail("it must not start")
+
+    text = r"^running\(handle_signals=True\) needs the main thread"
+    with pytest.raises(ConfigError, match=text):
+        await asyncio.to_thread(asyncio.run, serve())
+
+
 # -- surroundings ----------------------------------------------------------------------------------
 
 

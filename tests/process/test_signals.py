@@ -614,6 +614,74 @@ start(main())
     assert count(process, "host handles SIGHUP") == 2
 
 
+# -- SIGUSR1 ---------------------------------------------------------------------------------------
+
+
+async def test_sigusr1_reopens_log_files_and_disconnects_nobody(
+    loop_name: str, tmp_path: Path
+) -> None:
+    source = """
+log = logging.FileHandler(sys.argv[2])
+logging.getLogger("app").addHandler(log)
+signal.signal(signal.SIGUSR1, on_signal)
+wsgate.run(app, port=0, loop=loop_name)
+"""
+    path, moved = tmp_path / "app.log", tmp_path / "app.log.1"
+    with terminal() as (_, theirs):  # where SIGHUP would stop it
+        async with (
+            program("-c", HOST + source, loop_name, str(path), stdin=theirs) as process,
+            connected(process) as websocket,
+        ):
+            await get(process, "/log")
+            path.rename(moved)
+            process.signal(signal.SIGUSR1)
+            await process.logged("Log files reopened: 1$")
+            process.signal(signal.SIGUSR1)
+            await process.logged("Log files reopened: 0$")
+            await get(process, "/log")
+            assert moved.read_text() == path.read_text() == "a line of the app\n"
+            await websocket.send("still here?")
+            assert await websocket.recv() == "still here?"
+            assert count(process, f"host handles {signal.SIGUSR1}") == 2
+
+
+# -- SIGTTIN and SIGTTOU ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+async def test_scaling_without_workers_is_one_warning(
+    loop_name: str, number: signal.Signals
+) -> None:
+    async with command(loop_name) as process, connect(process.ws_url) as websocket:
+        process.signal(number)
+        found = await process.logged(f"{number.name} is for workers")
+        assert found.string == (
+            f"WARNING:  {number.name} is for workers: the server runs in one process; start it "
+            "with --workers 2 or more, or auto"
+        )
+        process.signal(number)
+        await websocket.send("still here?")
+        assert await websocket.recv() == "still here?"
+        process.signal()
+        assert await process.ended() == 0
+        assert len([line for line in process.log if "is for workers" in line]) == 1
+
+
+async def test_a_handler_of_the_program_for_scaling_stays(loop_name: str) -> None:
+    source = """
+signal.signal(signal.SIGTTIN, on_signal)
+wsgate.run(app, port=0, loop=loop_name)
+say("restored", signal.getsignal(signal.SIGTTOU) == signal.SIG_DFL)
+"""
+    async with host(loop_name, source) as process:
+        await process.serves()
+        process.signal(signal.SIGTTIN)
+        await process.logged(f"^host handles {int(signal.SIGTTIN)}$")
+        process.signal()
+        assert await process.ended() == 0
+    assert process.log[-1] == "restored True"
+
+
 @contextlib.asynccontextmanager
 async def connected(process: ServerProcess) -> AsyncIterator[ClientConnection]:
     await process.serves()
@@ -679,6 +747,17 @@ async def test_only_the_signals_that_the_server_names_are_handled() -> None:
         await asyncio.sleep(0)
         assert server.calls == ["stop"]
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+async def test_one_of_the_servers_reopens_the_log() -> None:
+    one, other = Chooses(), Chooses()
+    with (
+        one.handled(reopen=lambda: one.calls.append("reopen")),
+        other.handled(reopen=lambda: other.calls.append("reopen")),
+    ):
+        signal.raise_signal(signal.SIGUSR1)
+        await asyncio.sleep(0)
+        assert (one.calls, other.calls) == (["reopen"], [])
 
 
 async def test_a_hangup_reloads_as_often_as_it_arrives() -> None:

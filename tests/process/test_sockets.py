@@ -462,7 +462,7 @@ def test_one_unix_socket_in_use_leaves_nothing(here: Path) -> None:
 
 
 def test_a_folder_that_is_missing_leaves_nothing(here: Path) -> None:
-    assert listen_error(uds=["new", "no/s"]) == f"--uds no/s: {os.strerror(errno.ENOENT)}"
+    assert listen_error(uds=["new", "no/s"]) == f"--uds no/s: there is no folder {here}/no"
     assert not list(here.iterdir())
 
 

@@ -299,7 +299,7 @@ async def test_an_app_that_ignores_its_cancellation(
         await called.wait()
         await server.stop()
         assert (server.connections, server.tasks) == (0, 1)
-        assert log.errors == ["1 app calls ignore their cancellation"]
+        assert log.errors == ["App calls that ignore their cancellation: 1"]
         released.set()
         await server.settled()
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import logging
 import math
 import os
+import re
 import socket
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -16,6 +18,7 @@ from wsgate.config import Config
 from wsgate.process.assignment import Assignment, receive
 from wsgate.process.channel import Channel
 from wsgate.process.launchers import SpawnLauncher
+from wsgate.process.process_end import ProcessEnd
 from wsgate.process.program import Program
 from wsgate.process.scoreboard import Scoreboard, create_file
 from wsgate.process.server import longest_stop
@@ -161,6 +164,31 @@ async def test_a_restart_does_not_wait_for_the_pause_after_failures(world: World
     assert world.supervisor._may_start(2, 0, 0) == 2
 
 
+async def test_a_pause_after_failures_is_logged(world: World) -> None:
+    supervisor = world.supervisor
+    end = ProcessEnd("Worker 7", None, 1, None)
+    supervisor._judge(end)
+    assert (supervisor.pause, world.log.messages(logging.INFO)) == (0.0, [])
+    supervisor._judge(end)
+    assert 0 < supervisor.pause <= 0.25
+    (line,) = world.log.messages(logging.INFO)
+    assert re.fullmatch(r"The next attempt is in 0\.2\d* s", line)
+
+
+@pytest.mark.parametrize(("target", "nearest"), [(0, 1), (65, 64)])
+async def test_a_number_of_workers_out_of_bounds_is_a_warning(
+    world: World, target: int, nearest: int
+) -> None:
+    world.supervisor.scale(target)
+    assert world.supervisor.target == nearest
+    assert world.log.warnings == ["The number of workers is from 1 to 64"]
+
+
+async def test_a_stop_without_workers_names_no_number(world: World) -> None:
+    world.supervisor.stop()
+    assert world.log.messages(logging.INFO) == ["Shutting down"]
+
+
 # -- a system that refuses another process ---------------------------------------------------------
 
 
@@ -187,7 +215,7 @@ async def test_a_restart_that_the_system_refuses_fails(refused: World) -> None:
     ended = supervisor.restart_ended
     assert not supervisor._start()
     assert ended is not None
-    assert ended.result() == "A worker could not start; old workers that stay: 1"
+    assert ended.result() == f"A worker could not start: {REFUSED}; old workers that stay: 1"
     assert refused.log.errors == [
         f"A worker could not start: {REFUSED}",
         "The restart has failed: A worker could not start; old workers that stay: 1",
@@ -207,7 +235,8 @@ async def test_a_restart_without_a_process_of_preload_fails(
     monkeypatch.setattr(refused.launcher, "renew", refused.launcher.launch)
     supervisor.restart()
     assert first is not None
-    assert first.result() == "The process of --preload could not start; old workers that stay: 1"
+    text = f"The process of --preload could not start: {REFUSED}; old workers that stay: 1"
+    assert first.result() == text
     assert supervisor.restart_ended is None
     assert not old.is_outdated
     assert refused.log.errors[0] == f"The process of --preload could not start: {REFUSED}"

@@ -20,6 +20,7 @@ class Worker:
         self.state = State.READY
         self.is_outdated = False
         self.version = "1"
+        self.was_killed = False
         self.started_at = 0.0
         self.told: list[str] = []
         self.asked: list[str] = []
@@ -52,6 +53,7 @@ class Supervisor:
         self.levels: list[str] = []
         self.replaced: list[int | None] = []
         self.fixed_by: str | None = None
+        self.pause = 0.0
 
     def load_of(self, worker: Worker) -> tuple[int, float]:
         return worker.row, 0.5
@@ -135,6 +137,23 @@ async def test_a_worker_that_ends_has_no_connections_any_more() -> None:
     summary = {"total": 1, "listed": 1, "unanswered": []}
     assert await parts(supervisor, "connections") == [page("a"), summary]
     assert await refusal(supervisor, "close", id="100-1") == "there is no connection '100-1'"
+
+
+async def test_a_worker_that_is_killed_because_it_was_blocked_has_not_answered() -> None:
+    workers = [Worker(100, 0), listing(101, 1, "a", total=1)]
+    workers[0].asker.close()
+    workers[0].was_killed = True
+    summary = {"total": 1, "listed": 1, "unanswered": [100]}
+    assert await parts(Supervisor(*workers), "connections") == [page("a"), summary]
+
+
+async def test_a_pause_after_failures_is_in_the_status() -> None:
+    supervisor = Supervisor()
+    (part,) = await parts(supervisor, "status")
+    assert part["server"]["next_start"] is None
+    supervisor.pause = 8.0
+    (part,) = await parts(supervisor, "status")
+    assert part["server"]["next_start"] == 8.0
 
 
 async def test_workers_that_do_not_answer_are_named() -> None:

@@ -377,17 +377,17 @@ def test_forked_child_does_not_remove_the_file() -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("nowhere/app.sock", os.strerror(errno.ENOENT)),
+        ("nowhere/app.sock", "there is no folder {here}/nowhere"),
         ("file/app.sock", os.strerror(errno.ENOTDIR)),
         ("", os.strerror(errno.ENOENT)),
-        ("x" * 200, "AF_UNIX path too long"),
-        ("x" * 300, os.strerror(errno.ENAMETOOLONG)),
+        ("x" * 200, "the path has 200 bytes, and a socket's may have 107"),
+        ("x" * 300, "the path has 300 bytes, and a socket's may have 107"),
     ],
     ids=lambda text: repr(text[:20]),
 )
 def test_impossible_path(here: Path, path: str, reason: str) -> None:
     (here / "file").touch()
-    assert listen_error(path) == f"--uds {path}: {reason}"
+    assert listen_error(path) == f"--uds {path}: {reason.format(here=here)}"
 
 
 def test_path_with_a_null_character() -> None:

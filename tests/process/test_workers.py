@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -202,6 +203,7 @@ async def test_a_blocked_worker_is_replaced_and_its_stack_logged(launch: tuple[s
         blocked = start_task(server.get("/block"))
         found = await server.logged(r"Worker (\d+) has been blocked for ", PATIENCE)
         await server.logged(r"worker\.py\", line \d+ in _block", PATIENCE)
+        await server.logged(f"Worker {found[1]} is still blocked: it is killed", PATIENCE)
         await server.logged(f"Worker {found[1]} was ended by SIGKILL", PATIENCE)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await blocked
@@ -346,6 +348,50 @@ async def test_a_restart_that_fails_keeps_the_old_workers(
         server.signal(signal.SIGHUP)
         await server.logged("Restarted 2 workers", PATIENCE)
         assert not before & await server.process_ids(2)
+
+
+async def test_log_files_are_reopened_in_all_processes(
+    launch: tuple[str, ...], tmp_path: Path
+) -> None:
+    log, moved = tmp_path / "server.log", tmp_path / "server.log.1"
+    handler = {"class": "logging.FileHandler", "filename": str(log)}
+    set_up = {
+        "version": 1,
+        "handlers": {"file": handler, "stderr": {"class": "logging.StreamHandler"}},
+        "loggers": {"wsgate": {"handlers": ["file", "stderr"], "level": "DEBUG"}},
+    }
+    (tmp_path / "log.json").write_text(json.dumps(set_up))
+    options = (*launch, "--log-config", str(tmp_path / "log.json"))
+    async with workers(2, *options) as server, server.connect() as websocket:
+        pids = await server.process_ids(2)
+        log.rename(moved)
+        server.signal(signal.SIGUSR1)
+        await server.logged("Log files reopened: 1", PATIENCE, times=3)
+        for pid in pids:  # as `systemctl kill` does
+            os.kill(pid, signal.SIGUSR1)
+        await server.logged("Log files reopened: 0", PATIENCE, times=2)
+        await pid_of(websocket)
+        await websocket.send("still there")
+        assert await asyncio.wait_for(websocket.recv(), PATIENCE) == "still there"
+        victim = min(pids - {int(await server.get())} or pids)
+        os.kill(victim, signal.SIGKILL)
+        await server.logged(f"Worker {victim} was ended", PATIENCE)
+        (added, *_) = await server.process_ids(2) - pids
+        server.signal()
+        assert await server.ended() == 0
+        assert f"Worker {added}: stopped" in log.read_text(), "it was forked after the rotation"
+        assert "stopped" not in moved.read_text()
+
+
+async def test_the_log_names_the_worker_that_stops_and_no_files(launch: tuple[str, ...]) -> None:
+    async with workers(2, *launch) as server:
+        pids = await server.process_ids(2)
+        server.signal(signal.SIGHUP)
+        await server.logged("Restarted 2 workers", PATIENCE)
+        for pid in pids:
+            line = f"INFO:     Worker {pid} stops: a new one serves in its place"
+            assert server.log.count(line) == 1
+        assert "Log files reopened" not in server.text
 
 
 async def test_a_second_restart_begins_anew(launch: tuple[str, ...]) -> None:

@@ -264,7 +264,7 @@ async def test_app_that_swallows_its_cancellation_does_not_hang_the_stop() -> No
             await soon(server.stop())
             assert (server.connections, server.tasks) == (0, 1)
             assert app.cancelled == 1
-            assert log.problems[-1] == "1 app calls ignore their cancellation"
+            assert log.problems[-1] == "App calls that ignore their cancellation: 1"
         app.go.set()
         await soon(server.settled())
         writer.close()

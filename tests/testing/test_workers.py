@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,12 +95,34 @@ async def test_a_server_that_dies_leaves_no_process() -> None:
     await until(lambda: not is_running(worker))  # it was killed, which takes a moment
 
 
+async def test_it_leaves_the_control_socket_of_another_server_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "s"))
+        other.listen()
+        monkeypatch.setenv("WSGATE_CONTROL_SOCKET", str(tmp_path / "s"))
+        async with workers(APP, app_dir=ROOT) as server:
+            assert await pid_of(server)
+
+
+async def test_an_app_that_is_no_string_is_refused() -> None:
+    app: Any = lambda: None  # noqa: E731  # anything but a string
+    with pytest.raises(ConfigError) as raised:
+        async with workers(app):
+            pytest.fail("it must not start")
+    text = 'workers() needs the app as "module:attribute": each worker imports it'
+    assert str(raised.value) == text
+
+
 async def test_the_log_is_in_the_error_of_a_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "refuses").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StartupFailed, match=r"the server did not start: (.|\n)*no database"):
+    with pytest.raises(
+        StartupFailed, match=r"^the server did not start:\n[A-Z]+: (.|\n)*no database"
+    ):
         async with workers(APP, app_dir=ROOT, lifespan="on"):
             pytest.fail("it must not start")
 

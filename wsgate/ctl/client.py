@@ -10,6 +10,9 @@ Part = dict[str, Any]
 
 ANSWER_TIMEOUT = 30.0  # seconds to wait for each line of an answer
 LONGEST_LINE = 2**22  # bytes of a line of an answer
+# The first one with a value names the socket. The second one is the server's as well: a server that
+# is started with it opens a socket there, so it is right in a container, and wrong in a shell.
+VARIABLES = ("WSGATE_CTL_SOCKET", "WSGATE_CONTROL_SOCKET")
 
 
 class ControlError(Exception):
@@ -79,4 +82,4 @@ def _reason(error: OSError) -> str:
 
 def default_path() -> str | None:
     """Return the path that the environment names, None without one."""
-    return os.environ.get("WSGATE_CONTROL_SOCKET") or None
+    return next(filter(None, map(os.environ.get, VARIABLES)), None)

@@ -14,7 +14,6 @@ from wsgate.errors import one_line
 from wsgate.printing import write_stdout
 
 LIMIT = 100  # connections that are listed by default
-_VARIABLE = "WSGATE_CONTROL_SOCKET"
 
 
 class Control:
@@ -41,7 +40,7 @@ class Control:
             ControlError: It has failed, or the answer is not complete.
         """
         if self._path is None:
-            raise ControlError(f"which server? Give --socket PATH, or set {_VARIABLE}")
+            raise ControlError(f"which server? Give --socket PATH, or set {client.VARIABLES[0]}")
         unanswered: list[int] = []
         parts = _without_signs(client.parts(self._path, command, arguments), unanswered)
         for line in _json_lines(parts) if self._as_json else view(parts):
@@ -70,12 +69,18 @@ def _common_options() -> list[click.Parameter]:
         click.Option(
             ["--socket"],
             metavar="PATH",
-            help=f"The server's control socket.  [default: the variable {_VARIABLE}]",
+            help=f"The server's control socket.  [default: the variable "
+            f"{' or '.join(client.VARIABLES)}]",
         ),
         click.Option(
             ["--json", "as_json"],
             is_flag=True,
             help="Print lines of JSON, also on a terminal.",
+        ),
+        click.Option(
+            ["--table", "as_table"],
+            is_flag=True,
+            help="Print text for people, also into a pipe.",
         ),
     ]
 
@@ -91,7 +96,10 @@ class _Command(click.Command):
         """Run the command with a `Control`; a failure is one line, with the exit status 1."""
         before = {} if ctx.parent is None else ctx.parent.params
         path = ctx.params.pop("socket") or before.get("socket") or client.default_path()
-        as_json = ctx.params.pop("as_json") or before.get("as_json") or not sys.stdout.isatty()
+        forms = {form: ctx.params.pop(form) or before.get(form) for form in ("as_json", "as_table")}
+        if all(forms.values()):
+            raise click.UsageError("--json and --table cannot be used together", ctx)
+        as_json = forms["as_json"] or not (forms["as_table"] or sys.stdout.isatty())
         ctx.obj = Control(path, as_json=bool(as_json))
         try:
             return super().invoke(ctx)
@@ -118,11 +126,13 @@ def status(control: Control) -> None:
     "--timeout",
     type=int,
     metavar="SECONDS",
-    help="Longest wait. The restart goes on after it.  [default: 600]",
+    help="Longest wait of --wait. The restart goes on after it.  [default: 600]",
 )
 @click.pass_obj
 def restart(control: Control, wait: bool, timeout: int | None) -> None:
     """Replace each worker by a new one, as SIGHUP does."""
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout is for --wait")
     control.show(tables.restart, "restart", wait=wait, timeout=timeout)
 
 

@@ -34,6 +34,8 @@ def status(parts: Iterable[Part]) -> Iterator[str]:
             f"for {duration(server['uptime'])}, target: {_count(server['target'], 'worker')}"
         )
         yield from (f"listening on {one_line(name)}" for name in server["listening"])
+        if pause := server.get("next_start"):  # older servers have none
+            yield f"workers have failed: the next one is started in {pause:.3g} s"
         yield ""
         heads = ("WORKER", "PID", "STATE", "AGE", "CONNECTIONS", "LAG", "VERSION")
         yield from table(heads, [_worker(one) for one in workers])

@@ -9,7 +9,13 @@ from wsgate import loggers
 
 
 def reopen() -> None:
-    """Reopen each log file that was moved or deleted; log how many these were.
+    """Reopen each log file that was moved or deleted; log how many these were, also if none."""
+    if not reopen_moved():
+        loggers.error.info("Log files reopened: 0")
+
+
+def reopen_moved() -> int:
+    """Reopen each log file that was moved or deleted; return how many, and log it if any.
 
     If a file cannot be opened, the error is logged and its handler keeps the old file.
     """
@@ -19,7 +25,9 @@ def reopen() -> None:
             reopened += _reopen_if_moved(handler)
         except Exception as error:  # noqa: BLE001  # any handler class; the other files must follow
             loggers.error.error("Cannot reopen log file %s: %s", handler.baseFilename, error)
-    loggers.error.info("Log files reopened: %d", reopened)
+    if reopened:
+        loggers.error.info("Log files reopened: %d", reopened)
+    return reopened
 
 
 def _file_handlers() -> list[logging.FileHandler]:

@@ -56,7 +56,7 @@ def _listen(path: str) -> tuple[socket.socket, unix_socket.SocketFile]:
     try:
         return unix_socket.listen_at(path, MODE, _BACKLOG, "control_socket")
     except (OSError, ValueError) as error:  # ValueError: a null character
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = unix_socket.failure_text(path, error)
         raise ConfigError(f"--control-socket {path}: {reason}", setting="control_socket") from None
 
 

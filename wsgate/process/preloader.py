@@ -12,12 +12,17 @@ import os
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Awaitable
 
-from wsgate import streams
+from wsgate import loggers, streams
 from wsgate.errors import ConfigError, StartupFailed
-from wsgate.observe import console_log
+from wsgate.observe import console_log, log_files
+from wsgate.observe.log_format import escape
 from wsgate.process import assignment as assignments, worker_process
 from wsgate.process.channel import Channel
+from wsgate.threads import OWN_THREADS
+from wsgate.types import App
 
 ORDER = b"f"  # asks for a worker; with it come its channel and the pipe for its stack
 
@@ -41,11 +46,21 @@ def main(descriptor: int) -> None:
             console_log.close()  # now: this process may be killed once the supervisor knows
             worker_process.report_failure(sock, error)
             sys.exit(error.exit_status)
+        _warn_of_threads()
         gc.collect()
         gc.freeze()  # a collection in a worker does not copy what was imported
         with contextlib.suppress(OSError):
             sock.sendall(Channel.encode({"ready": []}))
         serve_orders(sock, lambda: loaded)
+
+
+def _warn_of_threads() -> None:
+    """Log a warning if the app has threads of its own: a fork has only the thread that forks."""
+    threads = [one for one in threading.enumerate() if one is not threading.main_thread()]
+    names = [one.name for one in threads if not one.name.startswith(OWN_THREADS)]
+    if names:
+        text = "Threads that the app has started while it was imported do not run in workers: %s"
+        loggers.error.warning(text, escape(", ".join(names)))
 
 
 def serve_orders(sock: socket.socket, load: worker_process.Load) -> None:
@@ -126,4 +141,9 @@ def _serve(sock: socket.socket, stacks: int, load: worker_process.Load) -> int:
     if assignment is None:  # the supervisor has ended
         return 0
     own = dataclasses.replace(assignment, stacks=stacks)
-    return worker_process.serve(own, sock, load)
+
+    def reopen_and_load() -> App | Awaitable[App]:
+        log_files.reopen_moved()  # the process that this one is forked from keeps its files
+        return load()
+
+    return worker_process.serve(own, sock, reopen_and_load)

@@ -16,7 +16,7 @@ from wsgate.process.process_end import ProcessEnd
 from wsgate.process.program import Program
 from wsgate.process.supervisor import Supervisor
 from wsgate.process.systemd import Notifier
-from wsgate.process.worker_handle import State
+from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import Supervision
 
 _INCLUDED = ("*.py",)
@@ -42,6 +42,7 @@ class ReloadingSupervisor(Supervisor):
 
     default_topics = urls.MEMORY  # as without a supervisor
     fixed_by = "--reload"
+    _about_blocked = ""
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         config = dataclasses.replace(program.config, drain_seconds=0.0)
@@ -95,6 +96,9 @@ class ReloadingSupervisor(Supervisor):
     def _may_start(self, missing: int, starting: int, outdated: int) -> int:
         del starting, outdated  # the new worker does not wait for the old one's end
         return 0 if self._awaits_change or self._closing else max(missing, 0)
+
+    def _end_blocked(self, worker: WorkerHandle) -> None:
+        """Do nothing: it may wait for its developer, at a breakpoint."""
 
     def _judge(self, end: ProcessEnd) -> None:
         self._awaits_change = True

@@ -77,6 +77,8 @@ def run(
     try:
         if env_file is not None:
             variables.load(env_file)
+        for text in supervision.without_effect:
+            loggers.error.warning("%s", text)
         if supervision.needs_supervisor:
             _supervise(program, supervision)
         else:
@@ -160,6 +162,7 @@ def _serve_in_new_loop(program: Program, control: str | os.PathLike[str] | None)
                 loop, server.ask_to_stop, reload=server.reload, reraise=signals.is_host_handler
             )
         )
+        handlers.enter_context(signals.refuse_scaling(loop))
         sockets.warn_of_unused(config)
         serving = server.serve(handle_signals=False)
         loop.run_until_complete(_with_control(serving, control, ServerControl(server)))
@@ -193,6 +196,7 @@ def _supervise(program: Program, settings: Supervision) -> None:
                 loop,
                 supervisor.stop,
                 reload=supervisor.hang_up,
+                reopen=supervisor.reopen_logs,
                 reraise=signals.is_host_handler,
                 second=supervisor.end_at_once,
             )

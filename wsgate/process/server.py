@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, Self
@@ -124,17 +125,21 @@ class Server:
         The context is not interrupted then: see `stop_requested` and `is_stopping`.
 
         Args:
-            handle_signals: As for `serve`.
+            handle_signals: As for `serve`, but outside the main thread it is an error.
 
         Yields:
             This server; its sockets accept connections.
 
         Raises:
-            ConfigError: A socket cannot be opened.
+            ConfigError: A socket cannot be opened, or signals cannot be handled in this thread.
             StartupFailed: The app's startup failed, or the server was asked to stop before it was
                 complete.
             RuntimeError: It has been started before.
         """
+        if handle_signals and threading.current_thread() is not threading.main_thread():
+            raise ConfigError(
+                "running(handle_signals=True) needs the main thread: signals arrive there only"
+            )
         async with self._started(handle_signals=handle_signals) as is_running:
             if not is_running:
                 raise StartupFailed("the server was asked to stop during its start")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from wsgate import loggers
 from wsgate.config import LogLevel
+from wsgate.observe import log_files
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.server.close_request import AlreadyClosing, CloseRequest
@@ -18,7 +19,7 @@ MOST_LISTED = 10**9  # the largest limit of a list
 
 
 class ServerCommands:
-    """Executes the commands of this module.
+    """Executes the commands of this module for a supervisor.
 
     Args:
         server: The server.
@@ -29,7 +30,7 @@ class ServerCommands:
 
     def run(self, name: str, arguments: Arguments) -> AsyncGenerator[Part]:
         """Yield the parts of the answer. Raises CommandRefused."""
-        return commands.parts_of(SERVER_COMMANDS, self._server, name, arguments)
+        return commands.parts_of(_WORKER_COMMANDS, self._server, name, arguments)
 
 
 # -- connections -----------------------------------------------------------------------------------
@@ -125,8 +126,15 @@ def log_level_of(arguments: Arguments) -> LogLevel:
     raise CommandRefused(f"{level!r} is not a level: one of {', '.join(levels)}")
 
 
+async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
+    """Reopen the log files that were moved."""
+    yield {"reopened": log_files.reopen_moved()}
+
+
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
     "close": close_connection,
     "log-level": set_log_level,
 }
+REOPEN_LOGS = "reopen-logs"
+_WORKER_COMMANDS = {**SERVER_COMMANDS, REOPEN_LOGS: reopen_logs}

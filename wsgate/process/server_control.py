@@ -9,6 +9,7 @@ from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.server import Server
 from wsgate.process.server_commands import SERVER_COMMANDS, list_connections
+from wsgate.supervision import ONE_PROCESS
 
 
 class ServerControl:
@@ -25,7 +26,7 @@ class ServerControl:
     def run(self, name: str, arguments: Arguments) -> AsyncGenerator[Part]:
         """Yield the parts of the answer. Raises CommandRefused."""
         if name in _FOR_WORKERS:
-            raise CommandRefused(f"{name} is for workers: the server runs without --workers")
+            raise CommandRefused(f"{name} is for workers: {ONE_PROCESS}")
         if name in _OWN:
             return commands.parts_of(_OWN, self, name, arguments)
         return commands.parts_of(SERVER_COMMANDS, self.server, name, arguments)
@@ -42,6 +43,7 @@ async def _status(control: ServerControl, _: Arguments) -> AsyncGenerator[Part]:
             "uptime": age,
             "target": 1,
             "listening": server.names,
+            "next_start": None,
         },
         "workers": [
             {

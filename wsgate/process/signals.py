@@ -6,6 +6,8 @@ SIGHUP stops them too if the program has a terminal: it means that the terminal 
 terminal, and if SIGHUP was ignored (nohup), it reloads the servers instead: their log files and
 certificates.
 
+SIGUSR1 reopens the log files. SIGTTIN and SIGTTOU are for workers: see `refuse_scaling`.
+
 The handlers are installed with `signal.signal` and wake the loop. `loop.add_signal_handler` is not
 used: its handlers do not run while an app blocks the loop, and forked children share its wakeup
 descriptor.
@@ -22,7 +24,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from wsgate import streams
+from wsgate import loggers, streams
+from wsgate.observe import log_files
+from wsgate.supervision import ONE_PROCESS
 from wsgate.threads import HANDLED_SIGNALS
 
 Handler = Callable[[int, FrameType | None], Any] | int | None  # what signal.getsignal returns
@@ -64,6 +68,7 @@ def handle(
     stop: Callable[[], object],
     *,
     reload: Callable[[], object],
+    reopen: Callable[[], object] = log_files.reopen,
     reraise: Policy = always,
     second: Callable[[int], object] = end_at_once,
     numbers: Collection[int] = HANDLED_SIGNALS,
@@ -76,6 +81,7 @@ def handle(
         loop: the loop of the server.
         stop: starts the server's graceful stop; must not block.
         reload: called in the loop on a SIGHUP that stops nothing.
+        reopen: called in the loop on SIGUSR1, for one of the servers: the log is the process's.
         reraise: called with the handler that was installed before. Returns whether to restore it
             and raise the signal again when the context ends.
         second: called with the number of a second signal, in its handler.
@@ -84,7 +90,8 @@ def handle(
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    server = _Server(loop, stop, reload, reraise, second, numbers, contextvars.copy_context())
+    context = contextvars.copy_context()
+    server = _Server(loop, stop, reload, reopen, reraise, second, numbers, context)
     _handlers.enter(server)
     try:
         yield
@@ -103,6 +110,7 @@ class _Server:
     loop: asyncio.AbstractEventLoop
     stop: Callable[[], object]
     reload: Callable[[], object]
+    reopen: Callable[[], object]
     reraise: Policy
     second: Callable[[int], object]
     numbers: Collection[int]
@@ -161,6 +169,8 @@ class _Handlers:
                 signal.signal(number, self._handler(number, previous))
 
     def _handler(self, number: int, previous: Handler) -> Handler:
+        if number == signal.SIGUSR1:
+            return self._on_reopen
         if number != signal.SIGHUP:
             return self._on_stop
         has_terminal = any(map(os.isatty, range(3)))
@@ -172,7 +182,7 @@ class _Handlers:
 
         A handler that other code has installed since then is kept.
         """
-        own = (self._on_stop, self._on_terminal_gone, self._on_hangup)
+        own = (self._on_stop, self._on_terminal_gone, self._on_hangup, self._on_reopen)
         restored = {n: old for n, old in self._previous.items() if signal.getsignal(n) in own}
         self._previous.clear()
         for number, handler in restored.items():
@@ -201,6 +211,14 @@ class _Handlers:
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         for server in self._servers:
             server.call(server.reload)
+        self._call_previous(number, frame)
+
+    def _on_reopen(self, number: int, frame: FrameType | None) -> None:
+        for server in self._servers[:1]:
+            server.call(server.reopen)
+        self._call_previous(number, frame)
+
+    def _call_previous(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous.get(number)
         if callable(previous):
             previous(number, frame)
@@ -268,4 +286,34 @@ _DEFAULTS: dict[int, Handler] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGUSR1: signal.SIG_DFL,
 }
+
+
+# -- the signals that change the number of workers, without workers --------------------------------
+
+
+@contextlib.contextmanager
+def refuse_scaling(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Answer SIGTTIN and SIGTTOU with one warning while the context lasts; they would suspend us.
+
+    The first one of each kind is logged, all others are ignored. A handler that stayed would run
+    for ever in a background process that reads its terminal: the kernel sends SIGTTIN for each
+    attempt, until the signal is ignored.
+    """
+
+    def refuse(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        loop.call_soon_threadsafe(loggers.error.warning, "%s is for workers: %s", name, ONE_PROCESS)
+
+    numbers = [n for n in (signal.SIGTTIN, signal.SIGTTOU) if signal.getsignal(n) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, refuse)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

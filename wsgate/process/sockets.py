@@ -208,7 +208,7 @@ def _open_unix(opened: OpenSockets, path: str, config: Config) -> None:
     try:
         sock, file = unix_socket.listen_at(path, config.uds_perms, config.backlog)
     except (OSError, ValueError) as error:  # ValueError: a null character
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = unix_socket.failure_text(path, error)
         raise ConfigError(f"--uds {path}: {reason}", setting="uds") from None
     opened.sockets.append(sock)
     opened.files.append(file)

@@ -33,14 +33,17 @@ def spawn(
     program = _COMMAND.format(module=module, root=_ROOT)
     command = [*_interpreter(), "-c", program, str(channel.fileno()), *words]
     inherited = [channel.fileno(), *descriptors]
-    with _interrupts_blocked():
+    with _signals_blocked():
         return subprocess.Popen(command, pass_fds=inherited)  # noqa: S603  # this Python
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in a child that is started meanwhile, until it has a handler of its own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in a child that is started meanwhile, until it has handlers of its own.
+
+    Those that may be sent to all processes of the server: by the terminal, or to reopen logs.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1])
     try:
         yield
     finally:

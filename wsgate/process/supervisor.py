@@ -32,6 +32,7 @@ from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
 from wsgate.process.scoreboard import Field, Scoreboard
 from wsgate.process.server import longest_stop, stop_seconds
+from wsgate.process.server_commands import REOPEN_LOGS
 from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
@@ -67,6 +68,7 @@ class Supervisor:
     fixed_by: str | None = None
     # Also with one worker: while that is replaced there are two.
     default_topics = urls.LOCAL
+    _about_blocked = ": it is replaced unless it runs again"
 
     def __init__(self, program: Program, settings: Supervision, notifier: Notifier) -> None:
         self._program = program
@@ -174,7 +176,7 @@ class Supervisor:
         self._report_restart("the server stops")
         if self._error is None:
             count = sum(worker.state is not State.STOPPING for worker in self.workers)
-            loggers.error.info("Shutting down %s", _workers(count))
+            loggers.error.info("Shutting down%s", f" {_workers(count)}" if count else "")
         self._notifier.stopping(stop_seconds(self._program.config))
         self._board.finish()
         # From here on only the workers have the sockets: with the last one they are closed. The
@@ -192,8 +194,14 @@ class Supervisor:
 
     def hang_up(self) -> None:
         """Reopen the log files, and restart the workers."""
-        log_files.reopen()
+        log_files.reopen_moved()
         self.restart()
+
+    def reopen_logs(self) -> None:
+        """Reopen the log files of this process and of the workers; nobody is disconnected."""
+        log_files.reopen()
+        for worker in self.workers:
+            worker.asker.tell(REOPEN_LOGS, {})
 
     def restart(self) -> None:
         """Replace each worker by a new one, which imports the app anew."""
@@ -222,6 +230,8 @@ class Supervisor:
         if self.fixed_by is not None:
             loggers.error.warning("The number of workers stays: %s has one", self.fixed_by)
             return
+        if not 1 <= target <= MOST_WORKERS:
+            loggers.error.warning("The number of workers is from 1 to %d", MOST_WORKERS)
         target = min(max(target, 1), MOST_WORKERS)
         if target != self.target:
             loggers.error.info("%s instead of %d", _workers(target), self.target)
@@ -238,6 +248,11 @@ class Supervisor:
         if not self._has_served:
             return "starting"
         return "ready" if self.restart_ended is None else "restarting"
+
+    @property
+    def pause(self) -> float:
+        """Seconds until a worker may be started: a pause after failures. 0 without one."""
+        return max(self._policy.next_start - asyncio.get_running_loop().time(), 0.0)
 
     def load_of(self, worker: WorkerHandle) -> tuple[int, float]:
         """Return a worker's open connections, and how many seconds late its event loop is."""
@@ -277,6 +292,7 @@ class Supervisor:
         outdated = self._in(State.READY, outdated=True)
         surplus = max(len(ready) + len(outdated) - self.target, 0)
         for worker in outdated[:surplus]:  # before others start: one at a time is replaced
+            loggers.error.info("%s stops: a new one serves in its place", worker)
             worker.stop()
         missing = self.target - len(ready) - len(starting)
         for worker in [*starting, *reversed(ready)][: max(-missing, 0)]:
@@ -427,6 +443,8 @@ class Supervisor:
         self._policy.worker_ended(asyncio.get_running_loop().time(), end.served or 0.0)
         if self._has_served or end.failure is None:
             loggers.error.error("%s", end)
+        if pause := self.pause:
+            loggers.error.info("The next attempt is in %.3g s", pause)
         if self._has_served:
             if end.served is None:
                 self._keep_old(end)
@@ -441,7 +459,7 @@ class Supervisor:
         for one in old:
             one.is_outdated = False
         if self.restart_ended is not None and old:
-            self._end_restart(f"{end.name} could not start; old workers that stay: {len(old)}")
+            self._end_restart(f"{end}; old workers that stay: {len(old)}")
             text = "The restart has failed: %s could not start; old workers that stay: %d"
             loggers.error.error(text, end.name, len(old))
 
@@ -484,11 +502,15 @@ class Supervisor:
         if silent < timeout:
             return
         if worker.stack_asked_at is None:
-            text = "%s has been blocked for %.1f s: it is replaced unless it runs again"
-            loggers.error.error(text, worker, silent)
+            text = "%s has been blocked for %.1f s%s"
+            loggers.error.error(text, worker, silent, self._about_blocked)
             worker.ask_for_stack(now)
         elif now - worker.stack_asked_at >= _KILL_AFTER:
-            worker.kill()
+            self._end_blocked(worker)
+
+    def _end_blocked(self, worker: WorkerHandle) -> None:
+        loggers.error.error("%s is still blocked: it is killed", worker)
+        worker.kill()
 
     def _check_expiry(self, worker: WorkerHandle, now: float) -> None:
         if worker.is_outdated:

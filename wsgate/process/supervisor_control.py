@@ -85,6 +85,7 @@ async def _status(control: SupervisorControl, _: Arguments) -> AsyncGenerator[Pa
             "uptime": round(time.monotonic() - control.began_at, 3),
             "target": supervisor.target,
             "listening": supervisor.names,
+            "next_start": round(supervisor.pause, 3) or None,
         },
         "workers": [_describe(supervisor, one) for one in supervisor.workers],
     }
@@ -186,17 +187,18 @@ async def _answers(
         unanswered: Gets the pids of the workers that do not answer, or only in part.
     """
     with contextlib.ExitStack() as asked:
-        known = [(one.pid, one.asker) for one in workers if one.pid is not None]
-        questions = [(pid, asker.ask(command, arguments)) for pid, asker in known]
-        for _, question in questions:
+        known = [(one, one.pid) for one in workers if one.pid is not None]
+        questions = [(one, pid, one.asker.ask(command, arguments)) for one, pid in known]
+        for *_, question in questions:
             asked.callback(question.drop)
-        for pid, question in questions:
+        for worker, pid, question in questions:
             try:
                 async with contextlib.aclosing(question.parts()) as parts:
                     async for part in parts:
                         yield part
             except Gone:  # it has ended meanwhile, with its connections
-                continue
+                if worker.was_killed:  # because it was blocked: it has not said what it had
+                    unanswered.append(pid)
             except NoAnswer:
                 unanswered.append(pid)
 

@@ -14,6 +14,7 @@ from wsgate.errors import ConfigError
 from wsgate.settings import option_of
 
 DEFAULT_MODE = 0o666  # a proxy that runs as another user connects to it; uvicorn's default too
+LONGEST_PATH = 107  # bytes, on Linux
 LOCK_TIMEOUT = 1.0  # seconds to wait for another server that creates a socket in the same folder
 LOCK_STEP = 0.005  # seconds between two attempts to lock
 
@@ -70,6 +71,16 @@ def listen_at(
         if mode is None:
             mode = DEFAULT_MODE if stale_mode is None else stale_mode
         return _create(path, absolute, mode, backlog)
+
+
+def failure_text(path: str, error: Exception) -> str:
+    """Return why a socket cannot be created at a path, in a few words for the operator."""
+    folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120  # a plain path is given
+    if isinstance(error, FileNotFoundError) and not os.path.exists(folder):  # noqa: PTH110  # as above
+        return f"there is no folder {folder}"
+    if (size := len(os.fsencode(path))) > LONGEST_PATH:
+        return f"the path has {size} bytes, and a socket's may have {LONGEST_PATH}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _create(path: str, absolute: str, mode: int, backlog: int) -> tuple[socket.socket, SocketFile]:

@@ -62,6 +62,7 @@ class WorkerHandle:
         seen_at: When that was different last.
         is_lost: Its channel has ended, and there is no process with its id, or the id is unknown.
         stack_asked_at: When it was asked for its stack; None if it was not.
+        was_killed: The supervisor has ended it at once.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class WorkerHandle:
         self.seen_at = now
         self.is_lost = False
         self.stack_asked_at: float | None = None
+        self.was_killed = False
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -177,6 +179,7 @@ class WorkerHandle:
 
     def kill(self) -> None:
         """End it at once, if its process id is known. Safe in a signal handler."""
+        self.was_killed = True
         self._signal(signal.SIGKILL)
 
     def abandon(self) -> None:

@@ -64,7 +64,9 @@ def enter() -> None:
     _is_worker = True
     # A terminal sends it to the supervisor, too. SIG_IGN would be inherited by the app's children.
     signal.signal(signal.SIGINT, _do_nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    # The operator may send it to all processes of the service.
+    signal.signal(signal.SIGUSR1, _do_nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGUSR1])
     signal.signal(STACK_SIGNAL, signal.SIG_IGN)  # until there is a handler
     _keep_descriptors()
 
@@ -129,7 +131,7 @@ def _serve(assignment: Assignment, sock: socket.socket, load: Load) -> None:
                 reload=server.reload,
                 reraise=signals.is_host_handler,
                 second=signals.ignore,
-                numbers=[signal.SIGTERM, signal.SIGHUP],
+                numbers=[signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1],
             )
         )
         loop.run_until_complete(server.serve_with(sock))

@@ -245,7 +245,7 @@ class Lifecycle:
             connection.abort()
         await self._wait_until_idle(CANCEL_TIMEOUT)
         if left := len(worker.tasks):
-            loggers.error.error("%d app calls ignore their cancellation", left)
+            loggers.error.error("App calls that ignore their cancellation: %d", left)
 
 
 async def _listen(listener: Listener, backlog: int) -> None:

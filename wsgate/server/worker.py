@@ -344,7 +344,8 @@ class Worker:
         assert self._calls_left is not None
         self._calls_left -= 1
         if self._calls_left == 0:
-            loggers.error.info("The limit of requests is reached (--limit-max-requests)")
+            text = "The limit of requests is reached (--limit-max-requests) by process %d"
+            loggers.error.info(text, self.process)
             self.ask_to_stop()
 
 

@@ -16,6 +16,7 @@ from wsgate.settings import Kind, Setting, names_of
 from wsgate.supervision import SUPERVISION_SETTINGS, Supervision
 from wsgate.testing.process import START, ServerProcess
 
+_NOT_PASSED_ON = {"WSGATE_CONTROL_SOCKET", "WSGATE_CTL_SOCKET"}
 _MARGIN = 10.0  # seconds that a loaded machine may take beyond the timeouts of a stop
 
 
@@ -71,9 +72,11 @@ async def workers(app: str, count: int = 2, **options: Any) -> AsyncIterator[Wor
         The server; all its workers serve.
 
     Raises:
-        ConfigError: A setting cannot be used.
+        ConfigError: A setting cannot be used, or `app` is not a string.
         StartupFailed: The server could not start; the text has its log.
     """
+    if not isinstance(app, str):
+        raise ConfigError('workers() needs the app as "module:attribute": each worker imports it')
     if count < 2:  # noqa: PLR2004  # one worker needs no supervisor
         raise ConfigError("workers() runs two workers or more: for one there is serve()")
     options = {"host": "127.0.0.1", "port": 0, "workers": count, **options}
@@ -82,8 +85,8 @@ async def workers(app: str, count: int = 2, **options: Any) -> AsyncIterator[Wor
         server.longest_stop = longest_stop(config) + _MARGIN
         try:
             await server.serves()
-        except AssertionError as error:
-            raise StartupFailed(f"the server did not start: {error}") from None
+        except AssertionError:
+            raise StartupFailed(f"the server did not start:\n{server.text}") from None
         try:
             yield server
         finally:
@@ -100,12 +103,18 @@ def _checked(options: dict[str, Any]) -> Config:
     return Config(**kinds[Config])
 
 
+def _environment() -> dict[str, str]:
+    """Return the variables of the server: the test's, but for what another server may use."""
+    mine = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    return {**mine, "PYTHONUNBUFFERED": "1"}
+
+
 @contextlib.asynccontextmanager
 async def _process(arguments: Iterable[str]) -> AsyncIterator[WorkersServer]:
     """Run the command; kill all its processes that are left at the end, or with this one."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wsgate", *arguments),
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env=_environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
