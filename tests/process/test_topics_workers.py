@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.processes import started
+from tests.harness.processes import program, started
 from tests.harness.topic_clients import APP, Client, Gone, TopicsServer, hubs_of, topics_server
 from tests.harness.waiting import pause
 from tests.harness.workers import PATIENCE, gone, is_running
@@ -495,6 +495,19 @@ async def test_publishers_outside_find_a_socket_at_a_path(tmp_path: Path) -> Non
         server.signal()
         assert await server.ended() == 0
         assert not path.exists()
+
+
+async def test_a_shell_publishes_through_a_socket_at_a_path(tmp_path: Path) -> None:
+    url = f"local:{tmp_path / 'hub.sock'}"
+    async with topics_server(2, "--topics", url) as server:
+        for client in await server.pair():
+            await client.subscribe()
+        text = json.dumps({"data": "from a shell"})
+        arguments = ("publish", url, "room", text, "--id", "an id")
+        async with program("-m", "wsgate", *arguments) as shell:
+            assert (await shell.ended(), shell.log) == (0, ["an id"])
+        for client in server.connected:
+            assert await client.received(1) == ["from a shell"]
 
 
 async def _say(path: Path, message: Message) -> list[Message]:
