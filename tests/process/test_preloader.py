@@ -81,7 +81,13 @@ def test_a_forked_worker_reopens_the_files_that_were_moved(monkeypatch: pytest.M
     program = Program(
         app="main:app", factory=False, interface="auto", log_config=None, config=Config()
     )
-    descriptors: dict[str, Any] = {"scoreboard": 0, "stacks": 0, "sockets": [], "inherited": []}
+    descriptors: dict[str, Any] = {
+        "scoreboard": 0,
+        "stacks": 0,
+        "sockets": [],
+        "inherited": [],
+        "hub": None,
+    }
     sent = Assignment(program=program, row=0, count=1, beat=1.0, **descriptors)
     calls: list[object] = []
     monkeypatch.setattr(assignments, "receive", lambda _: sent)
