@@ -656,7 +656,7 @@ async def test_a_cancelled_publish_may_be_repeated_with_its_id(
         ada = await here.subscribed(ROOM)
         monkeypatch.setattr(topic_service, "MAX_DELIVERIES", 0)
         task = start_task(ada.topics.publish(ROOM, "x", id="1"))
-        await turns(1)
+        await until(lambda: here.counts["published"])
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

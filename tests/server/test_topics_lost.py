@@ -131,17 +131,17 @@ async def test_many_are_closed_in_groups(monkeypatch: pytest.MonkeyPatch) -> Non
     assert closed == waiting
     closing.add(sockets(1, closed))  # it may be used again
     await until(lambda: len(closed) == 11)
-    await closing.stop()
+    closing.stop()
 
 
 async def test_nobody_is_closed_after_the_stop() -> None:
     closed: list[FakeSocket] = []
     closing = SpreadClosing()
     closing.add([])
-    await closing.stop()
+    closing.stop()
     closing.add(sockets(1000, closed))
     await turns()
     count = len(closed)
-    await closing.stop()
+    closing.stop()
     await turns()
     assert 0 < len(closed) == count < 1000

@@ -20,27 +20,26 @@ class SpreadClosing:
     def __init__(self) -> None:
         self._waiting: deque[WebSocket] = deque()
         self._group = 1
-        self._task: asyncio.Task[None] | None = None
+        self._next: asyncio.Handle | None = None  # while some wait
 
     def add(self, sockets: "Iterable[WebSocket]") -> None:
-        """Close these, besides those that wait already."""
+        """Close these, besides those that wait already; none of them before this returns."""
         self._waiting.extend(sockets)
         self._group = max(math.ceil(len(self._waiting) * STEP / SECONDS), 1)
-        if self._task is None and self._waiting:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if self._next is None and self._waiting:
+            self._next = asyncio.get_running_loop().call_soon(self._close_group)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Close no more: what is open ends with the server."""
         self._waiting.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                for _ in range(min(self._group, len(self._waiting))):
-                    self._waiting.popleft().drain()
-                await asyncio.sleep(STEP)
-        finally:
-            self._task = None
+    def _close_group(self) -> None:
+        count = min(self._group, len(self._waiting))
+        group = [self._waiting.popleft() for _ in range(count)]
+        loop = asyncio.get_running_loop()
+        self._next = loop.call_later(STEP, self._close_group) if self._waiting else None
+        for socket in group:
+            socket.drain()

@@ -145,7 +145,7 @@ class TopicService:
     async def stop(self) -> None:
         """Stop the broker."""
         await self._announcer.stop()
-        await self._closing.stop()
+        self._closing.stop()
         await self._broker.stop()
         process.running.discard(self.counts)
 
