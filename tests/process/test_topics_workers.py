@@ -500,13 +500,14 @@ async def test_publishers_outside_find_a_socket_at_a_path(tmp_path: Path) -> Non
 async def test_a_shell_publishes_through_a_socket_at_a_path(tmp_path: Path) -> None:
     url = f"local:{tmp_path / 'hub.sock'}"
     async with topics_server(2, "--topics", url) as server:
-        for client in await server.pair():
+        clients = await server.pair()
+        for client in clients:
             await client.subscribe()
         text = json.dumps({"data": "from a shell"})
         arguments = ("publish", url, "room", text, "--id", "an id")
         async with program("-m", "wsgate", *arguments) as shell:
             assert (await shell.ended(), shell.log) == (0, ["an id"])
-        for client in server.connected:
+        for client in clients:
             assert await client.received(1) == ["from a shell"]
 
 
