@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.harness.loops import EAGER
 from tests.harness.topics import Hall, Member, hall, own_rules
 from tests.harness.waiting import soon, turns, until
 from wsgate import topics
@@ -331,7 +332,7 @@ async def test_the_app_s_context_variables_hold() -> None:
 
 
 def eager(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
-    """Run the first step of a task at once, as `asyncio.eager_task_factory` does."""
+    """Run the first step of a task at once, as Python 3.12's `asyncio.eager_task_factory` does."""
     try:
         work.send(None)
     except StopIteration:
@@ -342,7 +343,7 @@ def eager(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
 
 
 async def test_tasks_may_run_at_once() -> None:
-    asyncio.get_running_loop().set_task_factory(eager)
+    asyncio.get_running_loop().set_task_factory(EAGER or eager)
     own = made()
 
     def nested(topic: str, member: str, joined: bool) -> None:
