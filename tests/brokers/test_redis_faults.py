@@ -14,11 +14,14 @@ from tests.harness.waiting import until
 from wsgate.brokers.redis_link import Timing
 from wsgate.topics.errors import Unavailable
 from wsgate.topics.publication import Publication
+from wsgate.topics.rules import Rules, Slow
 
 TIMING = Timing(ping_interval=0.05, ping_timeout=0.5, backoff_min=0.01, backoff_max=0.05)
 KEPT_TOPICS = ["h1", "h2", "h3"]
 PLAIN_TOPICS = ["room1", "room2"]
 COUNT = 60  # messages of each publisher in each topic
+# The history has all of them: on a loaded machine one node may be away for many.
+ALL = Rules(history=3 * COUNT, history_seconds=60.0, slow=Slow.CLOSE)
 
 Fault = Callable[[RedisServer, Sequence[Node]], Awaitable[None]]
 
@@ -27,7 +30,7 @@ class Segments(Recorder):
     """Keeps what was delivered of each topic in parts, each between two reported losses."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(ALL)
         self.segments: dict[str, list[list[Publication]]] = {}
 
     def deliver(self, publication: Publication, excluded: object | None) -> None:
