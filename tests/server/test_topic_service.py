@@ -1,6 +1,7 @@
 """Topics over connections in memory: who gets what, in which order, and what is left afterwards."""
 
 import asyncio
+import contextvars
 from typing import Any
 
 import pytest
@@ -662,6 +663,25 @@ async def test_a_cancelled_publish_may_be_repeated_with_its_id(
             await task
         assert await ada.topics.publish(ROOM, "x", id="1") == "1"
         assert await ada.read_all() == ["x"]
+
+
+async def test_a_broker_attaches_outside_of_the_caller_s_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variable = contextvars.ContextVar("variable", default="of nobody")
+    found = list[str]()
+    async with hall() as here:
+        attach = here.broker.attach
+
+        async def noting(topic: str) -> None:
+            found.append(variable.get())
+            await attach(topic)
+
+        monkeypatch.setattr(here.broker, "attach", noting)
+        ada = await here.open()
+        variable.set("of the caller")
+        await ada.topics.subscribe(ROOM)
+    assert found == ["of nobody"]
 
 
 # -- counters --------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class MemoryBroker:
             self._scheduler.schedule(self, at)
 
     def check(self, now: float) -> float:
-        """Forget what is too old, and announce who has left; returns when to check again."""
+        """Drop old messages and announce members who have left; return when to check again."""
         self._histories.expire(now)
         for change in self._presence.take_left(now):
             self._receiver.change(change)

@@ -188,7 +188,7 @@ class RedisBroker:
             known.follower.end()
 
     def _release_plain(self) -> None:
-        """Let those who wait for plain topics go on: Redis is away."""
+        """Resume the calls that wait for plain topics: Redis is away."""
         for topic in list(self._attaching):
             server = self._servers.find(partition_of(topic.name))
             if topic.follower is None and server.subscriptions.is_away:

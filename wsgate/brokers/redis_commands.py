@@ -15,7 +15,7 @@ MIN_VERSION = 7
 MAX_IN_FLIGHT = 1000  # commands that were sent and not answered
 MAX_TURN = 50  # replies that are read before everything else runs
 MAX_BATCH = 250  # commands of one write
-MAX_CALLS = 20_000  # calls that wait; each has a caller, who waits with a deadline
+MAX_CALLS = 20_000  # calls without an answer yet; each has a deadline
 MAX_POSTS = 10_000  # plain publications that wait
 MAX_POST_BYTES = 16 * 2**20
 

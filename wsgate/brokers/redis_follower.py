@@ -138,7 +138,7 @@ class Follower:
             return place <= reached.place
         return place <= reached.chain.get(self.epoch, -1)
 
-    # -- who waits ---------------------------------------------------------------------------------
+    # -- waiting calls -----------------------------------------------------------------------------
 
     async def wait_until_synced(self) -> None:
         """Wait until `close_gap` was called, or the topic is not followed any more.

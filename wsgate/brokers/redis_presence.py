@@ -22,7 +22,7 @@ from wsgate.topics.presence import GRACE, Change
 
 MAX_NUMBERS = 500  # of one script
 FLUSH_PAUSE = 0.02  # seconds
-_MARGIN = 0.01  # seconds after which who has left is looked for: clocks are not the same
+_MARGIN = 0.01  # seconds added to the grace of a member, because clocks differ
 
 Entry = tuple[str, str]  # topic and member; no member for the number of the topic's subscribers
 
@@ -211,7 +211,7 @@ class RedisPresence:
     # -- looking at intervals ----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Store changes, renew the leases, and announce who has left."""
+        """Store changes, renew the leases, and announce members who have left."""
         time = asyncio.get_running_loop().time
         while True:
             try:

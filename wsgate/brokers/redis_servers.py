@@ -193,7 +193,7 @@ class ClusterServers(Servers):
         subscribes: bool = True,
     ) -> None:
         super().__init__(url, handlers, timing, subscribes=subscribes)
-        # `_server` is no server: it holds what waits until it is known who has a partition.
+        # Until the map of the cluster is known, `_server` keeps the commands; it never connects.
         self._map = dict.fromkeys(range(PARTITIONS), self._server)
         self._by_address: dict[Address, Server] = {}
         self._task: asyncio.Task[None] | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MODE = 0o600  # only the owner may connect
 _BACKLOG = 128
-_END_TIMEOUT = 2.0  # seconds for the hub to end by itself
+_END_TIMEOUT = 2.0  # seconds for the hub to exit after its channel is closed
 _END_STEP = 0.01
 
 
@@ -148,7 +148,7 @@ class HubKeeper:
             channel.close()
 
     async def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        """Reap the process, which ends by itself when the channel is closed."""
+        """Reap the process, which exits when its channel is closed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _END_TIMEOUT
         while self._poll(process) is None:

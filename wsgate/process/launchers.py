@@ -172,7 +172,7 @@ class ForkLauncher:
         elif preloader.failure is not None or preloader.is_over:
             self._ends.append(preloader.end())
             self._next = None
-            self._ending.add(preloader)  # it ends by itself
+            self._ending.add(preloader)  # it exits because of its failure
 
     def _end(self, preloader: "_Preloader | None") -> None:
         if preloader is not None:

@@ -82,7 +82,7 @@ class TopicListener:
         self.end()
 
     def __aiter__(self) -> AsyncIterator[Publication]:
-        """Iterate over the messages; enters and leaves by itself if that was not done."""
+        """Iterate over the messages; a listener that was not entered is entered and left here."""
         return self if self._is_entered else self._iterate()
 
     async def _iterate(self) -> AsyncGenerator[Publication]:

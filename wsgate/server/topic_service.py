@@ -117,6 +117,7 @@ class TopicService:
         self, config: "Config", broker: "Broker", variables: "Callable[[], Context]"
     ) -> None:
         self._broker = broker
+        self._variables = variables
         self._max_topics = config.topics_max
         self._max_per_connection = config.topics_max_per_connection
         self.max_outlet = config.topics_max_outlet
@@ -375,7 +376,9 @@ class TopicService:
         if local.is_attached:
             return
         if local.attaching is None:
-            local.attaching = asyncio.ensure_future(self._broker.attach(local.name))
+            # Not in the context of the caller: the broker would go on with another app's variables.
+            work = self._broker.attach(local.name)
+            local.attaching = self._variables().run(asyncio.ensure_future, work)
         attaching = local.attaching
         if not attaching.done():
             await asyncio.wait([attaching])
@@ -483,7 +486,7 @@ class TopicService:
             throttled.warning(text, len(sockets))
             self._closing.add(sockets)
 
-    # -- who is there ------------------------------------------------------------------------------
+    # -- numbers and members -----------------------------------------------------------------------
 
     def subscribers(self, topic: str) -> int:
         """Return how many subscribers and listeners a topic has on this worker."""
@@ -504,12 +507,7 @@ class TopicService:
         if announce is not None:
             self._announcer.announce(announce, change)
 
-    async def _publish_announcement(
-        self,
-        topic: str,
-        data: str | bytes,
-        id: str | None,
-    ) -> None:
+    async def _publish_announcement(self, topic: str, data: str | bytes, id: str | None) -> None:
         await self.publish(topic, data, id, None, is_kept=id is not None)
 
 

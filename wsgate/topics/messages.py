@@ -219,7 +219,7 @@ class Welcome:
 
 @dataclass(slots=True)
 class Attached:
-    """Answers Attach; what is published with a later place than this follows by itself."""
+    """Answers Attach; publications with a later place follow."""
 
     request: int
     topic: str
