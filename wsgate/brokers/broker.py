@@ -45,7 +45,7 @@ class Receiver(Protocol):
 
 
 class Broker(Protocol):
-    """Carries publications between workers, keeps histories, and knows who is present.
+    """Carries publications between workers, keeps histories and presence.
 
     A name of a topic, an id and a member are checked before they come here.
     """

@@ -319,7 +319,7 @@ class LocalBroker:
     def _take_answer(self, message: messages.Members | messages.Count | messages.Refused) -> None:
         self._requests.take(message.request, message)
 
-    # -- who is there ------------------------------------------------------------------------------
+    # -- presence ----------------------------------------------------------------------------------
 
     async def count(self, topic: str) -> int:
         """Return the number of subscribers and listeners on all workers."""

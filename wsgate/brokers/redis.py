@@ -382,7 +382,7 @@ class RedisBroker:
         except TimeoutError:
             raise self._histories.no_answer(topic) from None
 
-    # -- who is there ------------------------------------------------------------------------------
+    # -- presence ----------------------------------------------------------------------------------
 
     async def count(self, topic: str) -> int:
         """Return the number of subscribers and listeners on all workers."""

@@ -22,7 +22,7 @@ _LONGEST = 65_536  # bytes of the assignment
 
 @dataclass(frozen=True, slots=True)
 class HubAssignment:
-    """What the hub is told at its start.
+    """The settings of the hub, which it reads at its start.
 
     sock: the descriptor of its listening socket. folder: what it removes if the process that
     started it was killed; None for nothing. max_bytes: of all kept messages. is_successor: an

@@ -1,4 +1,4 @@
-"""The topics of one worker: who subscribes to them, and what is delivered to whom."""
+"""The topics of one worker: subscriptions, recoveries, and the delivery of publications."""
 
 import asyncio
 from typing import TYPE_CHECKING, Protocol

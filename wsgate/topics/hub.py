@@ -1,4 +1,4 @@
-"""The hub: gives publications of many workers one order, keeps histories, and knows who is there.
+"""The hub: gives publications of many workers one order, keeps histories and presence.
 
 It is pure: messages in, messages out. `wsgate/brokers/hub_process.py` connects it to sockets.
 """
@@ -219,7 +219,7 @@ class Hub:
     def _rules_of(self, topic: str) -> Rules:
         return self._rules.find(topic) or PLAIN
 
-    # -- who gets what -----------------------------------------------------------------------------
+    # -- subscriptions -----------------------------------------------------------------------------
 
     def _attach(self, connection: int, message: messages.Attach, now: float) -> Outgoing:
         name = message.topic
@@ -251,7 +251,7 @@ class Hub:
         return self._note_claim(topic, message.topic, message.newest)
 
     def _note_claim(self, topic: _Topic, name: str, newest: int) -> Outgoing:
-        """Note how far somebody is who had a topic from an earlier hub.
+        """Note the place up to which a connection had a topic from an earlier hub.
 
         Returns:
             What those get who are not so far: what they lack was lost with that hub.
@@ -393,7 +393,7 @@ class Hub:
         found = messages.MissedPart(request, is_complete, place, answer.has_more, part)
         return [(connection, found)]
 
-    # -- who is there ------------------------------------------------------------------------------
+    # -- presence ----------------------------------------------------------------------------------
 
     def _get_count(self, connection: int, message: messages.GetCount, now: float) -> Outgoing:
         topic = self._topics.get(message.topic)

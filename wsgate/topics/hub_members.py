@@ -1,4 +1,4 @@
-"""The members of topics as a hub knows them: which connection has whom, and who announces it."""
+"""The members that each connection of a hub has, and which worker announces a change."""
 
 from collections import deque
 from collections.abc import Iterable
