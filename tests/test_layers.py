@@ -75,6 +75,8 @@ FOLDERS: dict[str, set[str]] = {
     "http/h1": {"http"},
     "ws/deflate": {"ws"},
     "ws/frames": {"ws", "ws/deflate"},
+    "brokers/local": {"brokers"},
+    "brokers/redis": {"brokers"},
 }
 WITHOUT_IO = {
     *(*LEAVES, "fields", "http", "ws", "proxies", "asgi", "tls", "topics", "settings", "config"),
@@ -82,9 +84,9 @@ WITHOUT_IO = {
 }
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}
-REDIS = {"brokers/redis_connection.py", "brokers/redis_factory.py"}
+REDIS = {"brokers/redis/connection.py", "brokers/redis/factory.py"}
 # redis-py is optional: only these files are imported when there is no Redis.
-WITHOUT_REDIS = {"brokers/redis_factory.py", "brokers/redis_url.py"}
+WITHOUT_REDIS = {"brokers/redis/factory.py", "brokers/redis/url.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -174,10 +176,9 @@ def test_redis_is_imported_lazily(path: Path) -> None:
     if place.startswith("brokers/redis") and place not in WITHOUT_REDIS:
         return
     at_import = {name for node in eager(ast.parse(path.read_text())) for name in names_of(node)}
-    modules = {name.removeprefix("wsgate.brokers.").split(".")[0] for name in at_import}
-    assert not {name for name in modules if name.startswith("redis")} - {
-        Path(one).stem for one in WITHOUT_REDIS
-    }
+    lazy = {name for name in at_import if name.startswith("wsgate.brokers.redis.")}
+    allowed = {"wsgate." + one.removesuffix(".py").replace("/", ".") for one in WITHOUT_REDIS}
+    assert {name for name in lazy if not name.startswith(tuple(allowed))} == set()
 
 
 def eager(tree: ast.AST) -> list[ast.AST]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsgate.brokers.local import LocalBroker
+from wsgate.brokers.local.broker import LocalBroker
 from wsgate.brokers.make import make_broker
 from wsgate.brokers.memory import MemoryBroker
 from wsgate.config import Config

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 from tests.harness.waiting import until
-from wsgate.brokers.redis import RedisBroker
-from wsgate.brokers.redis_link import Timing
-from wsgate.brokers.redis_presence import PresenceTiming
-from wsgate.brokers.redis_url import parse_redis_url
+from wsgate.brokers.redis.broker import RedisBroker
+from wsgate.brokers.redis.link import Timing
+from wsgate.brokers.redis.presence import PresenceTiming
+from wsgate.brokers.redis.url import parse_redis_url
 from wsgate.topics.presence import Change
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, Rules, Slow

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.harness.waiting import soon, until
-from wsgate.brokers.frame_connection import FrameConnection
-from wsgate.brokers.hub_process import HubServer
-from wsgate.brokers.local import LocalBroker
+from wsgate.brokers.local.broker import LocalBroker
+from wsgate.brokers.local.frame_connection import FrameConnection
+from wsgate.brokers.local.hub_process import HubServer
 from wsgate.topics.hub import Hub
 from wsgate.topics.messages import VERSION, Hello, Message, Welcome
 from wsgate.topics.presence import Change

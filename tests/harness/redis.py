@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.harness.waiting import pause
-from wsgate.brokers.redis_connection import ConnectionLost, RedisConnection, connect
-from wsgate.brokers.redis_url import parse_redis_url
+from wsgate.brokers.redis.connection import ConnectionLost, RedisConnection, connect
+from wsgate.brokers.redis.url import parse_redis_url
 
 # .ci/run sets the variable, so that nothing is skipped there.
 REQUIRED = os.environ.get("TEST_REDIS") == "required"

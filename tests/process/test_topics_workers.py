@@ -16,7 +16,7 @@ from tests.harness.processes import program, started
 from tests.harness.topic_clients import APP, Client, Gone, TopicsServer, hubs_of, topics_server
 from tests.harness.waiting import pause
 from tests.harness.workers import PATIENCE, gone, is_running
-from wsgate.brokers.frame_connection import FrameConnection
+from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.topics.messages import VERSION, Hello, Message, Mode, Placed, Publish
 
 LARGE = "x" * 500_000

@@ -16,7 +16,7 @@ from tests.harness.processes import program
 from tests.harness.redis import RedisServer, redis_server
 from tests.harness.waiting import until
 from wsgate import topics
-from wsgate.brokers import redis_publisher
+from wsgate.brokers.redis import publisher as redis_publisher
 from wsgate.topics import Publisher, SyncPublisher
 from wsgate.topics.errors import LimitReached, TopicsError, Unavailable
 from wsgate.topics.rules import Rules, Slow
@@ -105,7 +105,7 @@ def test_other_urls_are_errors(url: str, error: type[Exception], text: str) -> N
 
 
 def test_a_missing_extra_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wsgate.brokers.redis_publisher", None)
+    monkeypatch.setitem(sys.modules, "wsgate.brokers.redis.publisher", None)
     with pytest.raises(TopicsError, match=r"pip install 'wsgate\[redis\]'"):
         Publisher("redis://a")
 

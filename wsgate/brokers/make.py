@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wsgate.brokers.broker import Broker
-from wsgate.brokers.local import LocalBroker
+from wsgate.brokers.local.broker import LocalBroker
 from wsgate.brokers.memory import MemoryBroker, Scheduler
-from wsgate.brokers.redis_factory import make_redis_broker
+from wsgate.brokers.redis.factory import make_redis_broker
 from wsgate.brokers.urls import is_local, is_redis
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from wsgate import streams
-from wsgate.brokers.hub_process import HubServer
+from wsgate.brokers.local.hub_process import HubServer
 from wsgate.process import event_loop
 from wsgate.process.channel import Channel
 from wsgate.topics.hub import Hub

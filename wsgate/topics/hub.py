@@ -1,6 +1,6 @@
 """The hub: gives publications of many workers one order, keeps histories and presence.
 
-It is pure: messages in, messages out. `wsgate/brokers/hub_process.py` connects it to sockets.
+It is pure: messages in, messages out. `wsgate/brokers/local/hub_process.py` connects it to sockets.
 """
 
 import math

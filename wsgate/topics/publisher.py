@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from wsgate.brokers import urls
-from wsgate.brokers.local_publisher import LocalPublisher
-from wsgate.brokers.redis_factory import make_redis_publisher
+from wsgate.brokers.local.publisher import LocalPublisher
+from wsgate.brokers.redis.factory import make_redis_publisher
 from wsgate.topics.errors import TopicsError, Unavailable
 from wsgate.topics.names import check_data, check_id, check_name
 

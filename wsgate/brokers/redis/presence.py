@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsgate import loggers
-from wsgate.brokers import redis_presence_scripts as scripts
-from wsgate.brokers.redis_commands import TooManyCalls
-from wsgate.brokers.redis_connection import ReplyError
-from wsgate.brokers.redis_keys import PARTITIONS, partition_of, partition_prefix
-from wsgate.brokers.redis_servers import Servers
+from wsgate.brokers.redis import presence_scripts as scripts
+from wsgate.brokers.redis.commands import TooManyCalls
+from wsgate.brokers.redis.connection import ReplyError
+from wsgate.brokers.redis.keys import PARTITIONS, partition_of, partition_prefix
+from wsgate.brokers.redis.servers import Servers
 from wsgate.topics.presence import GRACE, Change
 
 MAX_NUMBERS = 500  # of one script

@@ -17,7 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from wsgate.brokers.redis_url import Address, RedisUrl
+from wsgate.brokers.redis.url import Address, RedisUrl
 
 CONNECT_TIMEOUT = 5.0  # seconds for a connection to a server, with TLS and the password
 

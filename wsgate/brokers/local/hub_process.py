@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 from wsgate import loggers
-from wsgate.brokers.frame_connection import FrameConnection
+from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.topics.hub import Hub, Outgoing
 from wsgate.topics.messages import Message
 from wsgate.topics.wire_format import WireError, encode

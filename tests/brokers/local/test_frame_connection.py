@@ -6,7 +6,7 @@ import socket
 from tests.harness.log import capture_log
 from tests.harness.loops import LOOPS
 from tests.harness.waiting import is_waiting, soon, start_task, until
-from wsgate.brokers.frame_connection import HIGH_WATER, FrameConnection
+from wsgate.brokers.local.frame_connection import HIGH_WATER, FrameConnection
 from wsgate.topics.messages import Detach, Message
 from wsgate.topics.wire_format import encode
 

@@ -10,12 +10,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from wsgate.brokers.attached_topics import AttachedTopics
 from wsgate.brokers.broker import Receiver
-from wsgate.brokers.hub_link import HubLink
-from wsgate.brokers.hub_process import MAX_QUEUE
-from wsgate.brokers.own_members import OwnMembers
-from wsgate.brokers.requests import Requests
+from wsgate.brokers.local.attached_topics import AttachedTopics
+from wsgate.brokers.local.hub_link import HubLink
+from wsgate.brokers.local.hub_process import MAX_QUEUE
+from wsgate.brokers.local.own_members import OwnMembers
+from wsgate.brokers.local.requests import Requests
 from wsgate.topics import messages
 from wsgate.topics.errors import LimitReached, Unavailable
 from wsgate.topics.history import Missed

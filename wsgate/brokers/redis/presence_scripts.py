@@ -8,7 +8,7 @@ connections; `t:T`: member -> number of connections on all workers, 0 while it m
 Times are milliseconds of the server's clock. A worker has a name of 16 characters.
 """
 
-from wsgate.brokers.redis_scripts import Script, make_script
+from wsgate.brokers.redis.scripts import Script, make_script
 
 _COMMON = """
 local prefix, grace = ARGV[1], tonumber(ARGV[2])

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from wsgate.brokers.redis_format import Frame, decode, encode, encode_plain
-from wsgate.brokers.redis_keys import (
+from wsgate.brokers.redis.format import Frame, decode, encode, encode_plain
+from wsgate.brokers.redis.keys import (
     PARTITIONS,
     channel_of,
     history_keys,

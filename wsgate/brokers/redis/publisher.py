@@ -4,13 +4,13 @@ import asyncio
 import secrets
 from typing import Any
 
-from wsgate.brokers.redis_format import EPOCH_SIZE, encode_plain
-from wsgate.brokers.redis_histories import Histories
-from wsgate.brokers.redis_keys import channel_of, partition_of
-from wsgate.brokers.redis_link import Timing
-from wsgate.brokers.redis_rules import KEY, StoredRules, decode_rules
-from wsgate.brokers.redis_servers import Handlers, make_servers
-from wsgate.brokers.redis_url import RedisUrl
+from wsgate.brokers.redis.format import EPOCH_SIZE, encode_plain
+from wsgate.brokers.redis.histories import Histories
+from wsgate.brokers.redis.keys import channel_of, partition_of
+from wsgate.brokers.redis.link import Timing
+from wsgate.brokers.redis.rules import KEY, StoredRules, decode_rules
+from wsgate.brokers.redis.servers import Handlers, make_servers
+from wsgate.brokers.redis.url import RedisUrl
 from wsgate.topics.errors import Unavailable
 from wsgate.topics.publication import Publication
 

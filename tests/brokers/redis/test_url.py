@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from wsgate.brokers.redis_factory import make_redis_broker
-from wsgate.brokers.redis_url import Kind, parse_redis_url
+from wsgate.brokers.redis.factory import make_redis_broker
+from wsgate.brokers.redis.url import Kind, parse_redis_url
 from wsgate.errors import ConfigError
 
 

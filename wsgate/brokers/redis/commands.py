@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from typing import Any
 
-from wsgate.brokers import redis_presence_scripts as presence_scripts, redis_scripts as scripts
-from wsgate.brokers.redis_connection import Command, ConnectionLost, RedisConnection, ReplyError
-from wsgate.brokers.redis_link import Connect, Link, Timing
-from wsgate.brokers.redis_scripts import Script
+from wsgate.brokers.redis import presence_scripts, scripts
+from wsgate.brokers.redis.connection import Command, ConnectionLost, RedisConnection, ReplyError
+from wsgate.brokers.redis.link import Connect, Link, Timing
+from wsgate.brokers.redis.scripts import Script
 
 MIN_VERSION = 7
 MAX_IN_FLIGHT = 1000  # commands that were sent and not answered

@@ -12,8 +12,8 @@ import pytest_asyncio
 from tests.harness.brokers import PATIENCE, Node, node
 from tests.harness.redis import RedisServer, forwarder, redis_server
 from tests.harness.waiting import soon, start_task, until
-from wsgate.brokers.redis_keys import history_keys
-from wsgate.brokers.redis_link import Timing
+from wsgate.brokers.redis.keys import history_keys
+from wsgate.brokers.redis.link import Timing
 from wsgate.topics.errors import LimitReached, Unavailable
 from wsgate.topics.rules import Rules, Slow
 

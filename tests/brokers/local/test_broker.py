@@ -10,8 +10,8 @@ from tests.harness.hubs import Own, ScriptedHub, machine, scripted
 from tests.harness.log import capture_log
 from tests.harness.loops import LOOPS
 from tests.harness.waiting import is_waiting, nothing_left, soon, start_task, turns, until
-from wsgate.brokers import local
-from wsgate.brokers.attached_topics import MAX_BUFFERED
+from wsgate.brokers.local import broker as broker_module
+from wsgate.brokers.local.attached_topics import MAX_BUFFERED
 from wsgate.topics import messages
 from wsgate.topics.errors import LimitReached, Unavailable
 from wsgate.topics.history import Missed
@@ -195,7 +195,7 @@ async def test_requests_wait_for_the_hub(tmp_path: Path) -> None:
 async def test_plain_messages_wait_for_the_hub_within_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MAX_WAITING", 4 * 64)
+    monkeypatch.setattr(broker_module, "MAX_WAITING", 4 * 64)
     async with machine(tmp_path) as own:
         first, second = await own.worker("plain"), await own.worker("plain")
         await own.stop_hub()
@@ -237,7 +237,7 @@ async def test_what_waits_for_an_answer_fails_when_the_worker_stops(tmp_path: Pa
 
 
 async def test_a_worker_that_never_started_may_stop(tmp_path: Path) -> None:
-    broker = local.LocalBroker(lambda: None, 1.0, 1)
+    broker = broker_module.LocalBroker(lambda: None, 1.0, 1)
     await broker.stop()
 
 

@@ -6,14 +6,14 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from wsgate.brokers import redis_scripts as scripts
-from wsgate.brokers.redis_commands import Argument, OfServer, TooManyCalls
-from wsgate.brokers.redis_connection import ConnectionLost, ReplyError
-from wsgate.brokers.redis_follower import Reached
-from wsgate.brokers.redis_format import EPOCH_SIZE, decode, encode
-from wsgate.brokers.redis_keys import channel_of, history_keys, partition_of
-from wsgate.brokers.redis_scripts import Script
-from wsgate.brokers.redis_servers import Servers
+from wsgate.brokers.redis import scripts
+from wsgate.brokers.redis.commands import Argument, OfServer, TooManyCalls
+from wsgate.brokers.redis.connection import ConnectionLost, ReplyError
+from wsgate.brokers.redis.follower import Reached
+from wsgate.brokers.redis.format import EPOCH_SIZE, decode, encode
+from wsgate.brokers.redis.keys import channel_of, history_keys, partition_of
+from wsgate.brokers.redis.scripts import Script
+from wsgate.brokers.redis.servers import Servers
 from wsgate.topics.errors import LimitReached, Unavailable
 from wsgate.topics.history import Missed
 from wsgate.topics.publication import Publication

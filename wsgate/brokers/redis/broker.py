@@ -7,19 +7,19 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from wsgate import loggers
-from wsgate.brokers import redis_scripts as scripts
 from wsgate.brokers.broker import Receiver
-from wsgate.brokers.redis_commands import Post, TooManyCalls
-from wsgate.brokers.redis_connection import ConnectionLost, ReplyError
-from wsgate.brokers.redis_follower import Follower
-from wsgate.brokers.redis_format import EPOCH_SIZE, Frame, decode, encode_plain
-from wsgate.brokers.redis_histories import Histories
-from wsgate.brokers.redis_keys import channel_of, partition_of, topic_of
-from wsgate.brokers.redis_link import TIMING, Timing
-from wsgate.brokers.redis_presence import PresenceTiming, RedisPresence
-from wsgate.brokers.redis_rules import KEY, NO_VERSION, encode_rules
-from wsgate.brokers.redis_servers import Handlers, Server, make_servers
-from wsgate.brokers.redis_url import RedisUrl
+from wsgate.brokers.redis import scripts
+from wsgate.brokers.redis.commands import Post, TooManyCalls
+from wsgate.brokers.redis.connection import ConnectionLost, ReplyError
+from wsgate.brokers.redis.follower import Follower
+from wsgate.brokers.redis.format import EPOCH_SIZE, Frame, decode, encode_plain
+from wsgate.brokers.redis.histories import Histories
+from wsgate.brokers.redis.keys import channel_of, partition_of, topic_of
+from wsgate.brokers.redis.link import TIMING, Timing
+from wsgate.brokers.redis.presence import PresenceTiming, RedisPresence
+from wsgate.brokers.redis.rules import KEY, NO_VERSION, encode_rules
+from wsgate.brokers.redis.servers import Handlers, Server, make_servers
+from wsgate.brokers.redis.url import RedisUrl
 from wsgate.topics.history import Missed
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.harness.brokers import PATIENCE, Node, node
 from tests.harness.redis import RedisServer, knows_cluster, redis_cluster, redis_server, sentinels
 from tests.harness.waiting import nothing_left, soon, start_task, until
-from wsgate.brokers.redis_keys import channel_of, partition_of, slot_of
+from wsgate.brokers.redis.keys import channel_of, partition_of, slot_of
 from wsgate.topics.errors import Unavailable
 
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from tests.harness.waiting import soon, start_task, turns
-from wsgate.brokers import redis_follower
-from wsgate.brokers.redis_follower import Follower, Reached
-from wsgate.brokers.redis_format import Frame
+from wsgate.brokers.redis import follower as follower_module
+from wsgate.brokers.redis.follower import Follower, Reached
+from wsgate.brokers.redis.format import Frame
 
 EPOCH, NEXT = b"epoch--1", b"epoch--2"
 
@@ -114,7 +114,7 @@ def test_another_epoch_is_a_gap() -> None:
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_follower, "MAX_HELD", 2)
+    monkeypatch.setattr(follower_module, "MAX_HELD", 2)
     one = Followed()
     for place in (6, 7, 8, 9):
         one.follower.receive(frame(place))

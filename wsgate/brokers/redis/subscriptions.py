@@ -5,8 +5,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from wsgate.brokers.redis_connection import Command, ConnectionLost, RedisConnection, ReplyError
-from wsgate.brokers.redis_link import Connect, Link, Timing
+from wsgate.brokers.redis.connection import Command, ConnectionLost, RedisConnection, ReplyError
+from wsgate.brokers.redis.link import Connect, Link, Timing
 
 MAX_CHANNELS = 500  # of one command, when all are subscribed again
 MAX_BATCH = 100  # commands of one write

@@ -11,7 +11,7 @@ import pytest
 from tests.harness.brokers import PATIENCE, Node, Recorder, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import until
-from wsgate.brokers.redis_link import Timing
+from wsgate.brokers.redis.link import Timing
 from wsgate.topics.errors import Unavailable
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules, Slow

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsgate import loggers
-from wsgate.brokers.redis_commands import CommandLink
-from wsgate.brokers.redis_connection import (
+from wsgate.brokers.redis.commands import CommandLink
+from wsgate.brokers.redis.connection import (
     CONNECT_TIMEOUT,
     ConnectionLost,
     RedisConnection,
     connect,
 )
-from wsgate.brokers.redis_keys import PARTITIONS, slot_of
-from wsgate.brokers.redis_link import TIMING, Timing
-from wsgate.brokers.redis_subscriptions import SubscriptionLink
-from wsgate.brokers.redis_url import Address, Kind, RedisUrl
+from wsgate.brokers.redis.keys import PARTITIONS, slot_of
+from wsgate.brokers.redis.link import TIMING, Timing
+from wsgate.brokers.redis.subscriptions import SubscriptionLink
+from wsgate.brokers.redis.url import Address, Kind, RedisUrl
 
 MAX_MAP_AGE = 30.0  # seconds after which the cluster is asked again which server has what
 ALL_PARTITIONS = frozenset(range(PARTITIONS))

@@ -5,7 +5,7 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from wsgate.brokers.frame_connection import FrameConnection
+from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.observe.throttled_log import throttled
 from wsgate.topics.messages import Hello, Message, Refused, Welcome
 from wsgate.topics.wire_format import WireError

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from wsgate.brokers.redis_url import RedisUrl, parse_redis_url
+from wsgate.brokers.redis.url import RedisUrl, parse_redis_url
 from wsgate.errors import ConfigError
 from wsgate.topics.errors import TopicsError
 
 if TYPE_CHECKING:
-    from wsgate.brokers.redis import RedisBroker
-    from wsgate.brokers.redis_publisher import RedisPublisher
+    from wsgate.brokers.redis.broker import RedisBroker
+    from wsgate.brokers.redis.publisher import RedisPublisher
 
 PUBLISH_TIMEOUT = 5.0  # seconds that a call waits for Redis by default
 
@@ -28,7 +28,7 @@ def make_redis_broker(
     """
     url = checked_url(text)
     check_installed()
-    from wsgate.brokers.redis import RedisBroker  # noqa: PLC0415  # redis-py is optional
+    from wsgate.brokers.redis.broker import RedisBroker  # noqa: PLC0415  # redis-py is optional
 
     return RedisBroker(url, publish_timeout=publish_timeout, max_bytes=max_bytes)
 
@@ -64,7 +64,7 @@ def make_redis_publisher(text: str, timeout: float) -> "RedisPublisher":
     """
     url = parse_redis_url(text)
     try:
-        from wsgate.brokers.redis_publisher import RedisPublisher  # noqa: PLC0415  # optional
+        from wsgate.brokers.redis.publisher import RedisPublisher  # noqa: PLC0415  # optional
     except ImportError:
         raise TopicsError(
             "publishing over Redis needs redis-py: pip install 'wsgate[redis]'"

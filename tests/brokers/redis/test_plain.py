@@ -9,12 +9,12 @@ import pytest
 from tests.harness.brokers import PATIENCE, QUICK, Node, Recorder, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import nothing_left, start_task, until
-from wsgate.brokers import redis_commands
-from wsgate.brokers.redis import RedisBroker
-from wsgate.brokers.redis_connection import ConnectionLost
-from wsgate.brokers.redis_keys import channel_of
-from wsgate.brokers.redis_link import Timing
-from wsgate.brokers.redis_url import parse_redis_url
+from wsgate.brokers.redis import commands as commands_module
+from wsgate.brokers.redis.broker import RedisBroker
+from wsgate.brokers.redis.connection import ConnectionLost
+from wsgate.brokers.redis.keys import channel_of
+from wsgate.brokers.redis.link import Timing
+from wsgate.brokers.redis.url import parse_redis_url
 
 
 async def test_a_message_reaches_the_other_worker_once_and_its_own_at_once(
@@ -120,7 +120,7 @@ async def test_what_was_published_while_redis_was_away_is_sent_later(
 async def test_the_oldest_are_dropped_and_counted_when_too_many_wait(
     redis: RedisServer, one: Node, other: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_commands, "MAX_POSTS", 3)
+    monkeypatch.setattr(commands_module, "MAX_POSTS", 3)
     await other.broker.attach("room")
     commands = one.broker._servers.find(0).commands
     await one.is_up()
@@ -135,7 +135,7 @@ async def test_the_oldest_are_dropped_and_counted_when_too_many_wait(
 async def test_the_bytes_that_wait_are_bounded(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_commands, "MAX_POST_BYTES", 1000)
+    monkeypatch.setattr(commands_module, "MAX_POST_BYTES", 1000)
     await redis.kill()
     async with node(redis.url) as one:
         for _ in range(5):
@@ -182,7 +182,7 @@ async def test_a_redis_that_does_not_answer_is_noticed_by_pings(redis: RedisServ
 async def test_a_publisher_that_is_faster_than_redis_waits(
     redis: RedisServer, other: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_commands, "MAX_POSTS", 20)
+    monkeypatch.setattr(commands_module, "MAX_POSTS", 20)
     await other.broker.attach("room")
     async with node(redis.url) as one:
         await one.is_up()
@@ -196,7 +196,7 @@ async def test_a_publisher_that_is_faster_than_redis_waits(
 def test_an_old_redis_is_named(version: str, is_old: bool) -> None:
     expected = pytest.raises(ConnectionLost, match=r"need Redis 7\.0 or newer")
     with expected if is_old else contextlib.nullcontext():
-        redis_commands._check_version(version)
+        commands_module._check_version(version)
 
 
 async def test_a_stop_sends_what_waits(redis: RedisServer, other: Node) -> None:

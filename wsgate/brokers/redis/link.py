@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsgate import loggers
-from wsgate.brokers.redis_connection import ConnectionLost, RedisConnection
+from wsgate.brokers.redis.connection import ConnectionLost, RedisConnection
 
 Connect = Callable[[], Awaitable[RedisConnection]]
 

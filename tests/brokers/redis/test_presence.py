@@ -8,9 +8,9 @@ import pytest
 from tests.harness.brokers import PATIENCE, Node, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import pause, until
-from wsgate.brokers import redis_presence_scripts as scripts
-from wsgate.brokers.redis_keys import partition_of, partition_prefix
-from wsgate.brokers.redis_presence import PresenceTiming
+from wsgate.brokers.redis import presence_scripts as scripts
+from wsgate.brokers.redis.keys import partition_of, partition_prefix
+from wsgate.brokers.redis.presence import PresenceTiming
 from wsgate.topics.errors import Unavailable
 from wsgate.topics.presence import Change
 

@@ -9,8 +9,8 @@ from tests.harness.hubs import Machine, machine
 from tests.harness.log import capture_log
 from tests.harness.loops import LOOPS
 from tests.harness.waiting import nothing_left, soon, until
-from wsgate.brokers import hub_process
-from wsgate.brokers.frame_connection import FrameConnection
+from wsgate.brokers.local import hub_process
+from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.topics.messages import VERSION, Attach, Hello, Message, Seen, Welcome
 
 __all__ = ["LOOPS"]

@@ -5,7 +5,7 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from wsgate.brokers.redis_format import Frame
+from wsgate.brokers.redis.format import Frame
 
 MAX_HELD = 10_000  # publications that wait until a gap is closed
 MAX_HELD_BYTES = 16 * 2**20

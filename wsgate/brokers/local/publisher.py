@@ -3,8 +3,8 @@
 import itertools
 import secrets
 
-from wsgate.brokers.hub_link import HubLink
-from wsgate.brokers.requests import Requests
+from wsgate.brokers.local.hub_link import HubLink
+from wsgate.brokers.local.requests import Requests
 from wsgate.topics import messages
 from wsgate.topics.errors import LimitReached
 from wsgate.topics.messages import Message, Mode, Placed

@@ -1,0 +1,1 @@
+"""The broker over Redis or Valkey, and what publishes to it from outside."""
