@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.harness.brokers import PATIENCE, Node, node
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import pause, until
 from wsgate.brokers.redis import presence_scripts as scripts
+from wsgate.brokers.redis.connection import ConnectionLost
 from wsgate.brokers.redis.keys import partition_of, partition_prefix
 from wsgate.brokers.redis.presence import PresenceTiming
 from wsgate.topics.errors import Unavailable
@@ -120,6 +122,126 @@ async def test_the_members_of_a_dead_worker_leave(redis: RedisServer) -> None:
         await change_is(lambda: changes(other, third) == [LEFT])
 
 
+class Sweeps:
+    """The sweeps of a worker: their replies may be lost or late.
+
+    Attributes:
+        reaches: Of arguments: whether the sweep reaches Redis.
+        returns: Of arguments and reply: whether the reply comes back.
+        is_late: Replies wait until `release`.
+        lost: The replies that were lost, and the arguments that were.
+    """
+
+    def __init__(self, worker: Node) -> None:
+        presence = worker.broker._presence
+        self._call, presence._call = presence._call, self.call  # type: ignore[method-assign]
+        self.reaches: Callable[[tuple[Any, ...]], bool] = lambda _: True
+        self.returns: Callable[[tuple[Any, ...], Any], bool] = lambda _, __: True
+        self.is_late = False
+        self.lost: list[Any] = []
+        self.late: list[tuple[asyncio.Future[Any], Any]] = []
+
+    def call(self, script: Any, partition: int, *arguments: Any) -> "asyncio.Future[Any]":
+        if script is not scripts.SWEEP:
+            return self._call(script, partition, *arguments)
+        passed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self.reaches(arguments):
+            self.lost.append(arguments)
+            passed.set_exception(ConnectionLost("lost"))
+            return passed
+
+        def pass_on(reply: "asyncio.Future[Any]") -> None:
+            if reply.cancelled() or reply.exception() is not None:
+                passed.set_exception(ConnectionLost("lost"))
+            elif not self.returns(arguments, reply.result()):
+                self.lost.append(reply.result())
+                passed.set_exception(ConnectionLost("lost"))
+            elif self.is_late and any(reply.result()):
+                self.late.append((passed, reply.result()))
+            else:
+                passed.set_result(reply.result())
+
+        self._call(script, partition, *arguments).add_done_callback(pass_on)
+        return passed
+
+    def release(self) -> None:
+        """Let the late replies arrive."""
+        self.is_late = False
+        for passed, reply in self.late:
+            passed.set_result(reply)
+
+
+def confirms(arguments: tuple[Any, ...]) -> bool:
+    return len(arguments) > 2
+
+
+async def nobody_is_left(redis: RedisServer) -> None:
+    """Wait until Redis knows nothing of the member."""
+    prefix = partition_prefix(partition_of("room"))
+    keys = [prefix + name for name in ("taken", "leaving", "t:room", "m:room", "by:room")]
+    async with asyncio.timeout(PATIENCE):
+        while await redis.call("EXISTS", *keys):
+            await pause(0.01)
+
+
+@pytest.mark.parametrize("what", ["who left", "confirmation"])
+async def test_who_has_left_is_announced_once_although_a_reply_is_lost(
+    redis: RedisServer, what: str
+) -> None:
+    async with (
+        node(redis.url, presence=SHORT_LEASE) as one,
+        node(redis.url, presence=SHORT_LEASE) as other,
+    ):
+        sweeps = [Sweeps(worker) for worker in (one, other)]
+
+        def returns(arguments: tuple[Any, ...], reply: Any) -> bool:
+            is_meant = bool(reply[0]) if what == "who left" else confirms(arguments)
+            return not is_meant or any(one.lost for one in sweeps)
+
+        for sweep in sweeps:
+            sweep.returns = returns
+        one.broker.join("room", "ada")
+        await members_are(one, {"ada": 1})
+        one.broker.leave("room", "ada")
+        await change_is(lambda: LEFT in changes(one, other))
+        await nobody_is_left(redis)
+        assert sum(len(one.lost) for one in sweeps) == 1
+        assert changes(one, other) == [JOINED, LEFT]
+
+
+async def test_who_returns_before_the_confirmation_joins_anew(redis: RedisServer) -> None:
+    async with node(redis.url, presence=SHORT_LEASE) as one:
+        sweeps = Sweeps(one)
+        sweeps.reaches = lambda arguments: not confirms(arguments)
+        one.broker.join("room", "ada")
+        await members_are(one, {"ada": 1})
+        one.broker.leave("room", "ada")
+        await change_is(lambda: sweeps.lost)
+        one.broker.join("room", "ada")
+        await members_are(one, {"ada": 1})
+        assert changes(one) == [JOINED, LEFT]
+        sweeps.reaches = lambda _: True
+        await change_is(lambda: len(changes(one)) == 3)
+        one.broker.leave("room", "ada")
+        await nobody_is_left(redis)
+        assert changes(one) == [JOINED, LEFT, JOINED, LEFT]
+
+
+async def test_a_reply_that_comes_too_late_is_another_workers(redis: RedisServer) -> None:
+    async with node(redis.url, presence=SHORT_LEASE) as late:
+        sweeps = Sweeps(late)
+        sweeps.is_late = True
+        late.broker.join("room", "ada")
+        await members_are(late, {"ada": 1})
+        late.broker.leave("room", "ada")
+        await change_is(lambda: sweeps.late)
+        async with node(redis.url, presence=SHORT_LEASE) as other:
+            await change_is(lambda: changes(other) == [LEFT])
+            sweeps.release()
+            await nobody_is_left(redis)
+            assert changes(late, other) == [JOINED, LEFT]
+
+
 async def test_a_worker_that_stops_leaves_nothing(redis: RedisServer, other: Node) -> None:
     async with node(redis.url) as one:
         one.broker.join("room", "ada")
@@ -194,8 +316,10 @@ async def test_a_topic_that_is_left_costs_nothing(redis: RedisServer, one: Node)
     one.recorder.counts["room"] = 0
     one.broker.changed("room")
     await change_is(lambda: changes(one) == [JOINED, LEFT])
+    await nobody_is_left(redis)
     keys = {key.split(b"}:")[1] for key in await redis.call("KEYS", "*")}
     assert keys == {b"leases", b"rules"}
+    await change_is(lambda: not one.broker._presence._told)
     assert not one.broker._presence._stored
 
 

@@ -2,6 +2,7 @@
 
 Each worker stores its own numbers with a lease that it renews. A script removes what a worker has
 left whose lease is over. All that is stored are numbers, not changes: so it can be stored again.
+Who has left is given to one worker, and forgotten when that has confirmed that it was announced.
 """
 
 import asyncio
@@ -31,9 +32,9 @@ Entry = tuple[str, str]  # topic and member; no member for the number of the top
 class PresenceTiming:
     """Seconds.
 
-    lease: after which a worker counts as dead that does not renew it. interval: between two
-    renewals, and between two looks at what dead workers have left. grace: in which a member may
-    come back.
+    lease: after which a worker counts as dead that does not renew it, or does not confirm that it
+    has announced who has left. interval: between two renewals, and between two looks at what dead
+    workers have left. grace: in which a member may come back.
     """
 
     lease: float = 8.0
@@ -77,6 +78,10 @@ class RedisPresence:
         self._has_changed = asyncio.Event()
         self._due: list[tuple[float, int]] = []  # a heap: when a member of a partition has left
         self._renewed_at = 0.0
+        # Of each partition the members who were announced as left, with their tokens, until Redis
+        # has confirmed that it knows.
+        self._told: dict[int, dict[bytes, str]] = {}
+        self._is_stopping = False
 
     # -- what changes here -------------------------------------------------------------------------
 
@@ -148,7 +153,9 @@ class RedisPresence:
             return ""
         return self._tokens.setdefault(entry, f"{self._worker}{next(self._numbers)}")
 
-    def _call(self, script: Any, partition: int, *arguments: str | float) -> "asyncio.Future[Any]":
+    def _call(
+        self, script: Any, partition: int, *arguments: str | bytes | float
+    ) -> "asyncio.Future[Any]":
         prefix = partition_prefix(partition)
         return self._servers.find(partition).commands.call_script(
             script,
@@ -246,16 +253,50 @@ class RedisPresence:
         self._has_changed.set()
 
     def _sweep(self, partition: int) -> None:
-        if self._servers.find(partition).commands.is_up:
-            reply = self._call(scripts.SWEEP, partition)
-            reply.add_done_callback(self._announce_left)
-
-    def _announce_left(self, reply: "asyncio.Future[Any]") -> None:
-        if reply.cancelled() or reply.exception() is not None:
+        """Ask who has left, and confirm whom this worker has announced."""
+        if not self._servers.find(partition).commands.is_up:
             return
-        left = [text.decode() for text in reply.result()]
-        for topic, member in zip(left[::2], left[1::2], strict=True):
-            self._on_change(Change(topic, member, has_joined=False))
+        time = asyncio.get_running_loop().time
+        token = f"{self._worker}{next(self._numbers)}"
+        told = list(self._told.get(partition, {}).items())[:MAX_NUMBERS]
+        claim = int(self._timing.lease * 1000)
+        pairs: list[str | bytes] = [text for pair in told for text in pair]
+        expires_at = time() + self._timing.lease
+        try:
+            reply = self._call(scripts.SWEEP, partition, token, claim, *pairs)
+        except TooManyCalls:
+            return  # tried again with the next renewal
+
+        def take(reply: "asyncio.Future[Any]") -> None:
+            if reply.cancelled() or reply.exception() is not None or self._is_stopping:
+                return  # those who have left are given to another worker later
+            if time() < expires_at:  # else they may have been
+                self._take_swept(partition, token, dict(told), *reply.result())
+
+        reply.add_done_callback(take)
+
+    def _take_swept(
+        self,
+        partition: int,
+        token: str,
+        confirmed: dict[bytes, str],
+        left: list[bytes],
+        back: list[bytes],
+    ) -> None:
+        told = self._told.get(partition, {})
+        for key, its_token in confirmed.items():
+            is_first = told.get(key) == its_token  # of two replies to the same
+            if is_first:
+                del told[key]
+            if is_first and key in back:
+                self._on_change(Change(*_topic_and_member(key), has_joined=True))
+        for key in left:
+            self._on_change(Change(*_topic_and_member(key), has_joined=False))
+        if left:
+            self._told.setdefault(partition, told).update(dict.fromkeys(left, token))
+            self._sweep(partition)  # confirms it
+        elif not told:
+            self._told.pop(partition, None)
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -273,11 +314,18 @@ class RedisPresence:
 
     def clear(self) -> None:
         """Have nothing stored: this worker stops."""
+        self._is_stopping = True
         self._members.clear()
         self._count = _nobody
         for entry in list(self._stored):
             self._note(entry)
         self.flush()
+
+
+def _topic_and_member(key: bytes) -> tuple[str, str]:
+    """Return what the scripts have joined: the size of the topic, a colon, topic and member."""
+    size, _, rest = key.partition(b":")
+    return rest[: int(size)].decode(), rest[int(size) :].decode()
 
 
 def _nobody(topic: str) -> int:

@@ -3,8 +3,9 @@
 The names in a partition, after its prefix: `leases`: worker -> when it counts as dead; `of:W`: the
 topics of a worker; `n:T`: worker -> number of its subscribers; `m:T`: worker + member -> number of
 connections; `t:T`: member -> number of connections on all workers, 0 while it may come back;
-`by:T`: member -> the token with which it was new; `leaving`: topic and member -> when it has left;
-`swept:W`: the worker's entries were removed.
+`by:T`: member -> the token with which it was new; `leaving`: topic and member -> when it has left,
+or until when a worker has it to announce; `taken`: topic and member -> the token of that worker's
+sweep; `swept:W`: the worker's entries were removed.
 Times are milliseconds of the server's clock. A worker has a name of 16 characters.
 """
 
@@ -14,10 +15,16 @@ _COMMON = """
 local prefix, grace = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local leases, leaving = prefix .. 'leases', prefix .. 'leaving'
+local leases, leaving, taken = prefix .. 'leases', prefix .. 'leaving', prefix .. 'taken'
 
 local function key_of(topic, member)
   return string.format('%d:', #topic) .. topic .. member
+end
+
+local function topic_and_member(key)
+  local colon = string.find(key, ':', 1, true)
+  local size = tonumber(string.sub(key, 1, colon - 1))
+  return string.sub(key, colon + 1, colon + size), string.sub(key, colon + size + 1)
 end
 
 -- Returns whether the member is new.
@@ -86,10 +93,39 @@ end
 return {state, news}
 """
 
-# Removes what dead workers have left, a part at a time, and takes those who have left.
-# -> topic, member, topic, member ...
+# Removes what dead workers have left, a part at a time, and gives a worker those who have left.
+# They are forgotten when it has confirmed that they are announced, because the reply may be lost:
+# after some time without that, they are given to the next worker that asks.
+# Arguments: a token, that time, and what is announced: topic and member, token ...
+# -> those who have left, each as topic and member; and those who were announced, but are back
 _SWEEP = """
 local MAX_TOPICS, MAX_LEFT = 200, 200
+local token, claim = ARGV[3], tonumber(ARGV[4])
+local left, back = {}, {}
+
+local function is_there(key)
+  local topic, member = topic_and_member(key)
+  return tonumber(redis.call('HGET', prefix .. 't:' .. topic, member) or 0) > 0
+end
+
+local function forget(key)
+  local topic, member = topic_and_member(key)
+  redis.call('HDEL', prefix .. 't:' .. topic, member)
+  redis.call('HDEL', prefix .. 'by:' .. topic, member)
+  redis.call('ZREM', leaving, key)
+  redis.call('HDEL', taken, key)
+end
+
+for i = 5, #ARGV, 2 do
+  local key = ARGV[i]
+  if redis.call('HGET', taken, key) == ARGV[i + 1] then
+    if is_there(key) then
+      back[#back + 1] = key
+    else
+      forget(key)
+    end
+  end
+end
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)) do
   redis.call('SET', prefix .. 'swept:' .. worker, 1, 'PX', 86400000)
   for _, topic in ipairs(redis.call('SPOP', prefix .. 'of:' .. worker, MAX_TOPICS)) do
@@ -106,21 +142,16 @@ for _, worker in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT'
     redis.call('ZREM', leases, worker)
   end
 end
-local left = {}
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', leaving, '-inf', now, 'LIMIT', 0, MAX_LEFT)) do
-  redis.call('ZREM', leaving, key)
-  local colon = string.find(key, ':', 1, true)
-  local size = tonumber(string.sub(key, 1, colon - 1))
-  local topic, member = string.sub(key, colon + 1, colon + size), string.sub(key, colon + size + 1)
-  local totals = prefix .. 't:' .. topic
-  if tonumber(redis.call('HGET', totals, member) or 1) <= 0 then
-    redis.call('HDEL', totals, member)
-    redis.call('HDEL', prefix .. 'by:' .. topic, member)
-    left[#left + 1] = topic
-    left[#left + 1] = member
+  if is_there(key) then
+    redis.call('ZREM', leaving, key)
+  else
+    redis.call('ZADD', leaving, now + claim, key)
+    redis.call('HSET', taken, key, token)
+    left[#left + 1] = key
   end
 end
-return left
+return {left, back}
 """
 
 # -> member, number of connections, member ...
