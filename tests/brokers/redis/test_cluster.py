@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.brokers import PATIENCE, Node, node
+from tests.harness.log import capture_log
 from tests.harness.redis import RedisServer, knows_cluster, redis_cluster, redis_server, sentinels
 from tests.harness.waiting import nothing_left, soon, start_task, until
 from wsgate.brokers.redis.keys import channel_of, partition_of, slot_of
@@ -98,6 +99,40 @@ async def test_slots_that_move_are_followed(cluster: list[RedisServer]) -> None:
         await until(lambda: find(one, "h1") == new.port, PATIENCE)
         missed = await one.broker.missed("h1", "id h1", 0)
         assert [one.data for one in missed.publications] == ["after"]
+
+
+async def test_a_slot_that_moves_disturbs_no_other(cluster: list[RedisServer]) -> None:
+    url, old = url_of(cluster[0]), server_of("h1", cluster)
+    new = next(server for server in cluster if server is not old)
+    kept, plain = [topic for topic in TOPICS if is_with_h1(topic)][::-1]
+    others = [one for one in TOPICS if server_of(one, cluster) is old and not is_with_h1(one)]
+    topics = [kept, plain, *others]
+    async with node(url) as one, node(url) as other:
+        for topic in topics:
+            await other.broker.attach(topic)
+        await one.is_up()
+        with capture_log() as log:
+            moving = start_task(move(slot_of(partition_of("h1")), old, new, cluster))
+            count = 0
+            while not moving.done() or {find(one, "h1"), find(other, "h1")} != {new.port}:
+                await asyncio.gather(*(one.publish(topic, f"{count}") for topic in topics))
+                count += 1
+            await moving
+            await until(lambda: other.broker._topics[plain] not in other.broker._attaching)
+            await asyncio.gather(*(one.publish(topic, f"{count}") for topic in topics))
+            for topic in (kept, *others):
+                await other.recorder.has(topic, *map(str, range(count + 1)))
+            await until(lambda: other.recorder.data(plain)[-1] == f"{count}", PATIENCE)
+        found = [int(text) for text in other.recorder.data(plain)]
+        assert found == sorted(set(found))  # some may be lost while the slot moves
+        for worker in (one, other):
+            assert not worker.recorder.losses
+            assert not worker.recorder.dropped
+        assert not log.problems
+
+
+def is_with_h1(topic: str) -> bool:
+    return partition_of(topic) == partition_of("h1")
 
 
 def find(worker: Node, topic: str) -> int:

@@ -212,7 +212,7 @@ class RedisBroker:
         """Subscribe the topics of partitions at the server that has them now."""
         for topic in self._topics.values():
             if partition_of(topic.name) in partitions:
-                old.subscriptions.unsubscribe(topic.channel)
+                old.subscriptions.forget(topic.channel)
                 new.subscriptions.subscribe(topic.channel)
 
     # -- what arrives ------------------------------------------------------------------------------

@@ -1,13 +1,22 @@
 """The connection for commands: those that wait are sent together, and answered in order."""
 
 import asyncio
+import bisect
+import itertools
+import operator
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from enum import Enum
 from typing import Any
 
 from wsgate.brokers.redis import presence_scripts, scripts
-from wsgate.brokers.redis.connection import Command, ConnectionLost, RedisConnection, ReplyError
+from wsgate.brokers.redis.connection import (
+    Command,
+    ConnectionLost,
+    Misplaced,
+    RedisConnection,
+    ReplyError,
+)
 from wsgate.brokers.redis.link import Connect, Link, Timing
 from wsgate.brokers.redis.scripts import Script
 
@@ -31,6 +40,9 @@ class OfServer(Enum):
     DURABLE = "durable"
 
 
+_numbers = itertools.count(1)
+_number_of = operator.attrgetter("number")
+
 Argument = str | bytes | int | float | OfServer
 
 
@@ -39,14 +51,15 @@ class TooManyCalls(Exception):
 
 
 class Call:
-    """A command whose caller waits for the reply."""
+    """A command whose caller waits for the reply. number: its place in the order of all."""
 
-    __slots__ = ("command", "partition", "reply")
+    __slots__ = ("command", "number", "partition", "reply")
 
     def __init__(
         self, command: Sequence[Argument], partition: int, reply: "asyncio.Future[Any]"
     ) -> None:
         self.command = command
+        self.number = next(_numbers)
         self.partition = partition
         self.reply = reply
 
@@ -70,9 +83,10 @@ class Post:
     """A command for whose reply nobody waits.
 
     size: bytes. on_drop: called with the cause if it was not carried out, or may not have been.
+    number: its place in the order of all.
     """
 
-    __slots__ = ("command", "on_drop", "partition", "size")
+    __slots__ = ("command", "number", "on_drop", "partition", "size")
 
     is_wanted = True
 
@@ -84,6 +98,7 @@ class Post:
         on_drop: Callable[[str], object],
     ) -> None:
         self.command = command
+        self.number = next(_numbers)
         self.partition = partition
         self.size = size
         self.on_drop = on_drop
@@ -101,6 +116,8 @@ class CommandLink(Link):
 
     Attributes:
         on_up: Called when a connection is there.
+        on_misplaced: Called with a command that the server has refused, because it does not have
+            the partition, and whether another server has it. By default the connection ends.
     """
 
     def __init__(self, name: str, connect: Connect, timing: Timing) -> None:
@@ -108,6 +125,7 @@ class CommandLink(Link):
         self._run_id = ""
         self._is_durable = False
         self.on_up: Callable[[], object] = lambda: None
+        self.on_misplaced: Callable[[Call | Post, bool], object] | None = None
         self._calls: deque[Call] = deque()
         self._posts: deque[Post] = deque()
         self._post_bytes = 0
@@ -145,6 +163,9 @@ class CommandLink(Link):
     def post(self, post: Post) -> None:
         """Send a command without waiting. If too many wait, the oldest ones are dropped."""
         self._posts.append(post)
+        self._note_post(post)
+
+    def _note_post(self, post: Post) -> None:
         self._post_bytes += post.size
         if self._is_half_full:
             self._has_room.clear()
@@ -163,21 +184,27 @@ class CommandLink(Link):
         if self.is_up:
             await self._has_room.wait()
 
-    def take_waiting(self, partitions: set[int]) -> tuple[list[Call], list[Post]]:
+    def take_waiting(self, partitions: Collection[int]) -> list[Call | Post]:
         """Remove and return what waits for some partitions."""
         calls = [call for call in self._calls if call.partition in partitions]
         posts = [post for post in self._posts if post.partition in partitions]
         self._calls = deque(call for call in self._calls if call.partition not in partitions)
         self._posts = deque(post for post in self._posts if post.partition not in partitions)
         self._post_bytes = sum(post.size for post in self._posts)
-        return calls, posts
+        return [*calls, *posts]
 
-    def add_waiting(self, calls: Sequence[Call], posts: Sequence[Post]) -> None:
-        """Add what was removed from another server's link."""
-        self._calls.extend(calls)
-        for post in posts:
-            self.post(post)
-        self._changed.set()
+    def put_back(self, command: Call | Post) -> None:
+        """Add what was removed, here or from another server's link, before all that is newer."""
+        if isinstance(command, Post):
+            bisect.insort(self._posts, command, key=_number_of)
+            self._note_post(command)
+        else:
+            bisect.insort(self._calls, command, key=_number_of)
+            self._changed.set()
+
+    def is_answering(self, partition: int) -> bool:
+        """Return whether commands of a partition were sent and not answered."""
+        return any(command.partition == partition for command in self._in_flight)
 
     async def stop(self) -> None:
         """Close the connection; nothing that waits is sent any more."""
@@ -222,7 +249,9 @@ class CommandLink(Link):
     async def ping(self) -> None:
         """Send a Ping before the commands that wait, and wait for the answer."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.appendleft(Call(("PING",), 0, reply))
+        ping = Call(("PING",), 0, reply)
+        ping.number = 0
+        self._calls.appendleft(ping)
         self._changed.set()
         await reply
 
@@ -272,6 +301,10 @@ class CommandLink(Link):
             reply = await connection.read()
         except ReplyError as error:
             self._in_flight.popleft().fail(error)
+        except Misplaced as error:
+            if self.on_misplaced is None:
+                raise ConnectionLost(str(error)) from None
+            self.on_misplaced(self._in_flight.popleft(), error.has_moved)
         else:
             self._in_flight.popleft().succeed(reply)
         if self._calls or self._posts:

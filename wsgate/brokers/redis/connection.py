@@ -24,14 +24,10 @@ CONNECT_TIMEOUT = 5.0  # seconds for a connection to a server, with TLS and the 
 Command = Sequence[str | bytes | int | float]
 
 # The server is not, or no longer, the one to ask: connect again, and load the scripts again.
-_ENDS_CONNECTION = (
-    AskError,
-    ClusterDownError,
-    MovedError,
-    NoScriptError,
-    ReadOnlyError,
-    TryAgainError,
-)
+_ENDS_CONNECTION = (NoScriptError, ReadOnlyError)
+
+# A server of a cluster does not have the partition, or not all of it while it moves.
+_REFUSES_PARTITION = (AskError, ClusterDownError, MovedError, TryAgainError)
 
 
 class ConnectionLost(Exception):
@@ -40,6 +36,17 @@ class ConnectionLost(Exception):
 
 class ReplyError(Exception):
     """The server has refused a command; the connection can be used further."""
+
+
+class Misplaced(Exception):
+    """A server of a cluster has not carried out a command, because of its partition.
+
+    has_moved: another server has the partition. Else it is moving, or nobody has it.
+    """
+
+    def __init__(self, text: str, *, has_moved: bool) -> None:
+        super().__init__(text)
+        self.has_moved = has_moved
 
 
 class RedisConnection:
@@ -65,12 +72,16 @@ class RedisConnection:
 
         Raises:
             ReplyError: The reply is an error.
+            Misplaced: The command is of a partition that the server does not have.
             ConnectionLost: The connection has ended, or the server is not the one to ask.
         """
         try:
             return await self._connection.read_response(disable_decoding=True)
+        except _REFUSES_PARTITION as error:
+            has_moved = isinstance(error, MovedError)
+            raise Misplaced(_refusal(error), has_moved=has_moved) from None
         except _ENDS_CONNECTION as error:
-            raise ConnectionLost(f"{type(error).__name__}: {error}") from None
+            raise ConnectionLost(_refusal(error)) from None
         except ResponseError as error:
             raise ReplyError(_reason(error)) from None
         except (RedisError, OSError) as error:
@@ -85,7 +96,7 @@ class RedisConnection:
         await self.send([command])
         try:
             return await self.read()
-        except ReplyError as error:
+        except (ReplyError, Misplaced) as error:
             raise ConnectionLost(str(error)) from None
 
     async def close(self) -> None:
@@ -127,6 +138,10 @@ async def connect(url: RedisUrl, address: Address, *, is_sentinel: bool = False)
             raise ConnectionLost(_reason(error)) from None
         raise
     return RedisConnection(connection)
+
+
+def _refusal(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _reason(error: Exception) -> str:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsgate import loggers
-from wsgate.brokers.redis.commands import CommandLink
+from wsgate.brokers.redis.commands import Call, CommandLink, Post
 from wsgate.brokers.redis.connection import (
     CONNECT_TIMEOUT,
     ConnectionLost,
     RedisConnection,
     connect,
 )
-from wsgate.brokers.redis.keys import PARTITIONS, slot_of
+from wsgate.brokers.redis.keys import PARTITIONS, partition_of, slot_of, topic_of
 from wsgate.brokers.redis.link import TIMING, Timing
 from wsgate.brokers.redis.subscriptions import SubscriptionLink
 from wsgate.brokers.redis.url import Address, Kind, RedisUrl
@@ -59,7 +59,7 @@ class Handlers:
 
 
 class Servers:
-    """All servers of a URL. Here: one server, which is asked for at each connection.
+    """All servers of a URL: what each kind has in common.
 
     Args:
         url: Where they are.
@@ -82,7 +82,27 @@ class Servers:
         self._subscribes = subscribes
         self._handlers = handlers
         self._timing = timing
-        self._server = self._make(str(url), functools.partial(_connect_single, url))
+
+    def find(self, partition: int) -> Server:
+        """Return the server of a partition."""
+        raise NotImplementedError
+
+    def partitions_of(self, server: Server) -> Iterable[int]:
+        """Return the partitions that a server has."""
+        raise NotImplementedError
+
+    @property
+    def all(self) -> list[Server]:
+        """The servers."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Connect, and stay connected."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        raise NotImplementedError
 
     def _make(self, name: str, connect_to: Callable[[], Any]) -> Server:
         subscriptions = SubscriptionLink(
@@ -98,19 +118,34 @@ class Servers:
         server.commands.on_up = functools.partial(self._handlers.on_up, server)
         return server
 
+
+class SingleServer(Servers):
+    """One server, whose address is asked for at each connection if Sentinels know it."""
+
+    def __init__(
+        self,
+        url: RedisUrl,
+        handlers: Handlers,
+        timing: Timing = TIMING,
+        *,
+        subscribes: bool = True,
+    ) -> None:
+        super().__init__(url, handlers, timing, subscribes=subscribes)
+        self._server = self._make(str(url), functools.partial(_connect_single, url))
+
     def find(self, partition: int) -> Server:
-        """Return the server of a partition."""
+        """Return the server."""
         del partition
         return self._server
 
     def partitions_of(self, server: Server) -> Iterable[int]:
-        """Return the partitions that a server has."""
+        """Return all partitions."""
         del server
         return ALL_PARTITIONS
 
     @property
     def all(self) -> list[Server]:
-        """The servers."""
+        """The server."""
         return [self._server]
 
     def start(self) -> None:
@@ -118,7 +153,7 @@ class Servers:
         self._server.start(subscribes=self._subscribes)
 
     async def stop(self) -> None:
-        """Close all connections."""
+        """Close the connections."""
         await self._server.stop()
 
 
@@ -178,8 +213,9 @@ async def _ask(url: RedisUrl, address: Address, *command: str) -> Any:
 class ClusterServers(Servers):
     """The servers of a cluster.
 
-    Which server has which partition is asked at the start, each time that a connection ends, and at
-    intervals. What waits for a partition moves with it.
+    Which server has which partition is asked at the start, each time that a connection ends or that
+    a server refuses a partition, and at intervals. What waits for a partition moves with it. What a
+    server has refused waits until the cluster was asked again; nothing else of that server does.
     """
 
     is_sharded = True
@@ -193,8 +229,9 @@ class ClusterServers(Servers):
         subscribes: bool = True,
     ) -> None:
         super().__init__(url, handlers, timing, subscribes=subscribes)
-        # Until the map of the cluster is known, `_server` keeps the commands; it never connects.
-        self._map = dict.fromkeys(range(PARTITIONS), self._server)
+        # Keeps what is to be sent to partitions whose server is not known; it never connects.
+        self._unknown = self._make(str(url), _connect_nowhere)
+        self._map = dict.fromkeys(range(PARTITIONS), self._unknown)
         self._by_address: dict[Address, Server] = {}
         self._task: asyncio.Task[None] | None = None
         self._stale = asyncio.Event()
@@ -222,7 +259,7 @@ class ClusterServers(Servers):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        for server in (*self.all, self._server):
+        for server in (*self.all, self._unknown):
             await server.stop()
 
     async def _keep_map(self) -> None:
@@ -241,8 +278,8 @@ class ClusterServers(Servers):
                 if was_found:
                     loggers.error.warning("Redis cluster %s is away: %s", self.url, error)
                 was_found = False
-                self._server.subscriptions.is_away = True
-                self._server.commands.reason = str(error)
+                self._unknown.subscriptions.is_away = True
+                self._unknown.commands.reason = str(error)
                 self._handlers.on_away()
                 self._stale.set()
             except Exception:  # noqa: BLE001  # without a map nothing would be sent
@@ -273,13 +310,29 @@ class ClusterServers(Servers):
         for partition, address in masters.items():
             old = self._map[partition]
             new = old if address is None else self._server_at(address)
-            if new is not old:
-                key = (id(old), id(new))
-                moved.setdefault(key, (set(), old, new))[0].add(partition)
-                self._map[partition] = new
+            if new is old:
+                continue
+            if self._is_answering(partition):
+                self._stale.set()  # what it refuses must not come after what is newer
+                continue
+            key = (id(old), id(new))
+            moved.setdefault(key, (set(), old, new))[0].add(partition)
+            self._map[partition] = new
         for partitions, old, new in moved.values():
-            new.commands.add_waiting(*old.commands.take_waiting(partitions))
+            self._pass_on(old.commands.take_waiting(partitions))
             self._handlers.on_moved(partitions, old, new)
+        self._unknown.subscriptions.is_away = False
+        self._pass_on(self._unknown.commands.take_waiting(ALL_PARTITIONS))
+        await self._stop_unused()
+
+    def _is_answering(self, partition: int) -> bool:
+        return any(server.commands.is_answering(partition) for server in self.all)
+
+    def _pass_on(self, commands: Iterable[Call | Post]) -> None:
+        for command in commands:
+            self.find(command.partition).commands.put_back(command)
+
+    async def _stop_unused(self) -> None:
         used = set(map(id, self._map.values()))
         for address, server in list(self._by_address.items()):
             if id(server) not in used:
@@ -292,10 +345,34 @@ class ClusterServers(Servers):
             name = f"{address[0]}:{address[1]}"
             server = self._make(name, functools.partial(connect, self.url, address))
             server.commands.on_down = self._stale.set
+            server.commands.on_misplaced = functools.partial(self._take_misplaced, server)
             server.subscriptions.on_down = self._note_away
+            server.subscriptions.on_moved = functools.partial(self._note_moved, server)
             self._by_address[address] = server
             server.start(subscribes=self._subscribes)
         return server
+
+    def _take_misplaced(self, server: Server, command: Call | Post, has_moved: bool) -> None:
+        """Keep a command that a server has refused, until it is known who has its partition."""
+        if has_moved:
+            self._lose_partition(command.partition, server)
+        self._unknown.commands.put_back(command)
+        self._stale.set()
+
+    def _note_moved(self, server: Server, channel: str) -> None:
+        self._lose_partition(partition_of(topic_of(channel.encode())), server)
+
+    def _lose_partition(self, partition: int, server: Server) -> None:
+        """Notice that a server does not have a partition any more."""
+        if self._map[partition] is server:
+            self._map[partition] = self._unknown
+            self._handlers.on_moved({partition}, server, self._unknown)
+            self._pass_on(server.commands.take_waiting({partition}))
+            self._stale.set()
+
+
+async def _connect_nowhere() -> RedisConnection:
+    raise ConnectionLost("the server is not known")
 
 
 def _master_of(slot: int, ranges: Any, asked: Address) -> Address | None:
@@ -310,5 +387,5 @@ def make_servers(
     url: RedisUrl, handlers: Handlers, timing: Timing = TIMING, *, subscribes: bool = True
 ) -> Servers:
     """Return the servers of a URL."""
-    kind = ClusterServers if url.kind is Kind.CLUSTER else Servers
+    kind = ClusterServers if url.kind is Kind.CLUSTER else SingleServer
     return kind(url, handlers, timing, subscribes=subscribes)

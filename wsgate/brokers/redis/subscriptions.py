@@ -5,7 +5,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from wsgate.brokers.redis.connection import Command, ConnectionLost, RedisConnection, ReplyError
+from wsgate.brokers.redis.connection import (
+    Command,
+    ConnectionLost,
+    Misplaced,
+    RedisConnection,
+    ReplyError,
+)
 from wsgate.brokers.redis.link import Connect, Link, Timing
 
 MAX_CHANNELS = 500  # of one command, when all are subscribed again
@@ -25,6 +31,9 @@ class SubscriptionLink(Link):
         on_subscribed: Called with a channel when the server has subscribed it: what is published
             after that arrives, as long as the connection is there.
         is_sharded: Use the subscriptions of a cluster, which are bound to the channel's slot.
+
+    Attributes:
+        on_moved: Called with a channel whose slot has moved to another server of the cluster.
     """
 
     def __init__(
@@ -38,6 +47,7 @@ class SubscriptionLink(Link):
         is_sharded: bool,
     ) -> None:
         super().__init__(name, connect, timing)
+        self.on_moved: Callable[[str], object] | None = None
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._is_sharded = is_sharded
@@ -60,6 +70,10 @@ class SubscriptionLink(Link):
         if channel in self._channels:
             del self._channels[channel]
             self._send(self._unsubscribe, channel)
+
+    def forget(self, channel: str) -> None:
+        """Forget a channel whose slot has moved: the server has ended its subscription, or will."""
+        self._channels.pop(channel, None)
 
     def _send(self, name: str, channel: str) -> None:
         if self.is_up:  # else all channels are subscribed when it is
@@ -124,6 +138,9 @@ class SubscriptionLink(Link):
                 reply = await connection.read()
             except ReplyError as error:  # such as a channel that the user may not subscribe
                 raise ConnectionLost(f"a subscription was refused: {error}") from None
+            except Misplaced as error:
+                self._take_misplaced(error)
+                continue
             self.read_count += 1
             if isinstance(reply, list) and reply[0] in _MESSAGES:
                 self._on_message(reply[1], reply[2])
@@ -136,16 +153,27 @@ class SubscriptionLink(Link):
     def _confirm(self, reply: Any) -> None:
         """Match a reply with the command that it answers."""
         expected = self._expected.popleft() if self._expected else None
-        if isinstance(expected, asyncio.Future):
-            if isinstance(reply, list) and reply[0] != b"pong":
-                raise ConnectionLost("the server has ended a subscription")
+        if isinstance(expected, asyncio.Future) and _is_pong(reply):
             if not expected.done():
                 expected.set_result(None)
             return
-        if not isinstance(reply, list) or expected != (reply[0].decode(), reply[1].decode()):
-            # Of a cluster: the channel's slot has moved to another server.
+        kind, channel = _kind_and_channel(reply)
+        if expected == (kind, channel):
+            self._count_answer(kind, channel)
+        elif kind == "sunsubscribe" and self.on_moved is not None:
+            # Nobody has asked for it: the slot has moved.
+            if expected is not None:
+                self._expected.appendleft(expected)
+            self.on_moved(channel)
+        else:
             raise ConnectionLost("the server has ended a subscription")
-        self._count_answer(*expected)
+
+    def _take_misplaced(self, error: Misplaced) -> None:
+        expected = self._expected.popleft() if self._expected else None
+        if self.on_moved is None or not isinstance(expected, tuple):
+            raise ConnectionLost(str(error))
+        self._count_answer("", expected[1])
+        self.on_moved(expected[1])
 
     def _count_answer(self, kind: str, channel: str) -> None:
         self._unanswered[channel] -= 1
@@ -154,3 +182,11 @@ class SubscriptionLink(Link):
         del self._unanswered[channel]
         if kind == self._subscribe.lower():
             self._on_subscribed(channel)
+
+
+def _is_pong(reply: Any) -> bool:
+    return not isinstance(reply, list) or reply[0] == b"pong"
+
+
+def _kind_and_channel(reply: Any) -> tuple[str, str]:
+    return (reply[0].decode(), reply[1].decode()) if isinstance(reply, list) else ("", "")
