@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     # It publishes by way of a small interface, and knows no connection.
     "topics": {"ws"},
     # They carry publications, and know neither sockets of clients nor their protocols.
-    "brokers": {"topics", "loggers", "observe"},
+    "brokers": {"topics", "loggers", "observe", "loading", "diagnosis"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
     # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
@@ -59,7 +59,9 @@ ALLOWED: dict[str, set[str]] = {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
         *("env_file", "settings", "supervision", "diagnosis", "brokers", "topics"),
     },
-    "testing": {"config", "server", "process", "settings", "supervision"},
+    "testing": {
+        *("config", "server", "process", "settings", "supervision", "brokers", "topics"),
+    },
     "cli": {
         *("settings", "answers", "config", "environment", "process", "wsgate"),
         *("config_file", "env_file", "show_config", "supervision", "foreign_options"),

@@ -725,7 +725,8 @@ class Config:
         "its own, with a socket that only these find; `local:/path` puts the socket at a path, for "
         "publishers outside of the server. Its file has the mode 600. `redis:`, `rediss:`, "
         "`redis+sentinel:` and `redis+cluster:` URLs are for several machines, and need "
-        "`pip install 'wsgate[redis]'`.",
+        "`pip install 'wsgate[redis]'`. `module:function` names a function that makes a broker of "
+        "your own.",
         default_text="memory: with one worker, local: above one",
         check=_BROKER_URL,
         secret=True,

@@ -17,7 +17,7 @@ from wsgate.types import App, Factory, Interface
 
 # What the user's code may raise. An uncaught SystemExit would end the process without a message,
 # that of `sys.exit()` with status 0. A CancelledError may come from one of the user's own tasks.
-_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+USER_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 _ASGI_ARGUMENTS = ("scope", "receive", "send")
 _WSGI_ARGUMENTS = ("environ", "start_response")
 
@@ -43,7 +43,7 @@ def load(
     """
     if app_dir is not None:
         add_to_path(app_dir)
-    candidate: object = _find(app) if isinstance(app, str) else app
+    candidate: object = find(app) if isinstance(app, str) else app
     subject = f'"{app}" is' if isinstance(app, str) else "the app is"
     if factory or (interface in _ASGI_3 and _is_factory(candidate)):
         if not factory:
@@ -82,7 +82,12 @@ def _package(app: object) -> str:
     return module.partition(":")[0].partition(".")[0]
 
 
-def _find(name: str) -> object:
+def find(name: str) -> object:
+    """Return the object that "module:attribute" names.
+
+    Raises:
+        ConfigError: there is none, or the module cannot be imported.
+    """
     module_name, _, attributes = name.partition(":")
     if not (attributes and all(module_name.split("."))):
         fault = f'"{name}" is not of the form "module:attribute"'
@@ -92,7 +97,7 @@ def _find(name: str) -> object:
     for attribute in attributes.split("."):
         try:
             value = getattr(value, attribute)
-        except _FAILURES as error:
+        except USER_FAILURES as error:
             if isinstance(error, AttributeError) and error.obj is value and error.name == attribute:
                 missing = f'attribute "{attributes}" not found in "{module_name}"{_origin(module)}'
                 raise ConfigError(missing, setting="app") from error
@@ -104,7 +109,7 @@ def _find(name: str) -> object:
 def _import(name: str, attributes: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except _FAILURES as error:
+    except USER_FAILURES as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             missing = f'could not import module "{name}": no such module'
             raise ConfigError(missing + _suggestion(name, attributes), setting="app") from None
@@ -136,7 +141,7 @@ def _make(
 ) -> App | Awaitable[App]:
     try:
         made = factory()
-    except _FAILURES as error:
+    except USER_FAILURES as error:
         raise _factory_failure(error, package) from error
     if inspect.isawaitable(made) and not callable(made):
         return _await_app(made, package, interface)
@@ -146,7 +151,7 @@ def _make(
 async def _await_app(awaitable: Awaitable[object], package: str, interface: Interface) -> App:
     try:
         made = await awaitable
-    except _FAILURES as error:
+    except USER_FAILURES as error:
         if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
             raise
         raise _factory_failure(error, package) from error

@@ -8,7 +8,16 @@ from wsgate.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    "url", ["memory:", "local:", "local:/run/hub.sock", "redis://cache", "redis+cluster://a,b"]
+    "url",
+    [
+        "memory:",
+        "local:",
+        "local:/run/hub.sock",
+        "redis://cache",
+        "redis+cluster://a,b",
+        "a.b:make",
+        "\u00e9:C.of",
+    ],
 )
 def test_a_url_is_accepted(url: str) -> None:
     assert is_broker_url(url)
@@ -17,7 +26,19 @@ def test_a_url_is_accepted(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "memory", "memory:x", "local", "local:hub.sock", "local:/run/", "http://x", "Local:"],
+    [
+        "",
+        "memory",
+        "memory:x",
+        "local",
+        "local:hub.sock",
+        "local:/run/",
+        "http://x",
+        "Local:",
+        "a:",
+        "a.:b",
+        "a:b()",
+    ],
 )
 def test_another_url_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(ConfigError) as raised:

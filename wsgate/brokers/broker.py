@@ -44,6 +44,18 @@ class Receiver(Protocol):
         """Return all patterns with their rules; the last one that matches counts."""
 
 
+class BrokerSettings(Protocol):
+    """The settings of brokers."""
+
+    @property
+    def topics_history_max_bytes(self) -> int:
+        """Bytes of all kept messages."""
+
+    @property
+    def topics_publish_timeout(self) -> float:
+        """Seconds to wait for a broker."""
+
+
 class Broker(Protocol):
     """Carries publications between workers, keeps histories and presence.
 

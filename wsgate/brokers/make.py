@@ -1,25 +1,13 @@
 """Makes the broker that a URL names."""
 
 from collections.abc import Callable
-from typing import Protocol
 
-from wsgate.brokers.broker import Broker
+from wsgate.brokers.broker import Broker, BrokerSettings
+from wsgate.brokers.custom import make_custom_broker
 from wsgate.brokers.local.broker import LocalBroker
 from wsgate.brokers.memory import MemoryBroker, Scheduler
 from wsgate.brokers.redis.factory import make_redis_broker
-from wsgate.brokers.urls import is_local, is_redis
-
-
-class BrokerSettings(Protocol):
-    """The settings of brokers."""
-
-    @property
-    def topics_history_max_bytes(self) -> int:
-        """Bytes of all kept messages."""
-
-    @property
-    def topics_publish_timeout(self) -> float:
-        """Seconds to wait for a broker."""
+from wsgate.brokers.urls import is_custom, is_local, is_redis
 
 
 def make_broker(
@@ -39,11 +27,14 @@ def make_broker(
         find_hub: Returns the path of the hub's socket; None if it is not known.
 
     Raises:
-        ConfigError: A Redis URL is malformed, or redis-py is not installed.
+        ConfigError: A Redis URL is malformed, or redis-py is not installed; or the user's own
+            broker cannot be made.
     """
     timeout, max_bytes = settings.topics_publish_timeout, settings.topics_history_max_bytes
     if is_redis(url):
         return make_redis_broker(url, publish_timeout=timeout, max_bytes=max_bytes)
     if is_local(url):
         return LocalBroker(find_hub, timeout, max_bytes)
+    if is_custom(url):
+        return make_custom_broker(url, settings)
     return MemoryBroker(clock, scheduler, max_bytes)

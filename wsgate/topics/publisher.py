@@ -34,6 +34,8 @@ def _make_carrier(url: str, timeout: float) -> _Carrier:
         raise TopicsError(
             f"{url} cannot be published to from other programs; local:/path/of/a/socket can"
         )
+    if urls.is_custom(url):
+        raise TopicsError(f"{url} cannot be published to from other programs: use what it uses")
     if urls.is_local(url):
         if not urls.is_broker_url(url):
             raise ValueError(f"the URL must be {urls.WANTED}")

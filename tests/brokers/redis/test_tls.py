@@ -7,8 +7,9 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from tests.harness.brokers import node
+from tests.harness.brokers import PATIENCE, node
 from tests.harness.redis import free_ports, redis_server
+from tests.harness.waiting import until
 from wsgate.topics.errors import Unavailable
 
 
@@ -50,5 +51,6 @@ async def test_a_certificate_that_is_not_trusted_is_away(tls: tuple[str, Path], 
     if host == "127.0.0.1":
         url += f"?ca={ca}"
     async with node(url.replace("localhost", host), publish_timeout=1.0) as one:
+        await until(lambda: one.broker._servers.find(0).commands.reason, PATIENCE)
         with pytest.raises(Unavailable, match=r"(?i)certificate"):
             await one.publish("h", "text")

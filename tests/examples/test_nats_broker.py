@@ -1,0 +1,95 @@
+"""The example of a broker, over a real NATS: what docs/topics-broker.md says of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client
+
+from examples.nats_broker import workers as nats_workers
+from examples.nats_broker.broker import NatsBroker
+from tests.harness.nats import NatsServer, nats_server
+from tests.harness.waiting import pause
+from wsgate import ConfigError
+from wsgate.testing.brokers import KEPT, PATIENCE, Check, Recorder, Worker, checks, until, workers
+from wsgate.topics import LimitReached, TopicsError, Unavailable
+from wsgate.topics.presence import Change
+from wsgate.topics.publication import Publication
+
+TIMEOUT = 10.0
+GRACE = 0.2
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsServer]:
+    monkeypatch.setattr(nats_workers, "GRACE", GRACE)
+    monkeypatch.setattr(nats_workers, "INTERVAL", 0.2)
+    async with nats_server(tmp_path) as one:
+        yield one
+
+
+@pytest.mark.parametrize("check", checks(history=False), ids=lambda check: check.__name__)
+async def test_it_keeps_the_promises(server: NatsServer, check: Check) -> None:
+    await check(lambda: NatsBroker(server.url, TIMEOUT))
+
+
+def client_of(worker: Worker) -> Client:
+    assert isinstance(worker.broker, NatsBroker)
+    return worker.broker._client
+
+
+async def test_nats_is_started_again(server: NatsServer) -> None:
+    async with workers(lambda: NatsBroker(server.url, TIMEOUT), 2) as (one, other):
+        await other.broker.attach("room")
+        one.broker.join("room", "ada")
+        one.set_count("room", 1)
+        await until(lambda: one.recorder.changes or other.recorder.changes)
+        await server.kill()
+        await until(lambda: not client_of(one).is_connected)
+        with pytest.raises(Unavailable):
+            await one.broker.count("room")
+        await one.broker.attach("late")
+        await one.publish("late", "here")
+        assert one.recorder.data("late") == ["here"]
+        await server.start()
+        async with asyncio.timeout(PATIENCE):
+            while "back" not in other.recorder.data("room") or len(one.recorder.data("late")) < 2:
+                await one.publish("room", "back")
+                await other.publish("late", "back")
+                await pause(0.05)
+        await pause(2 * GRACE)
+        assert one.recorder.changes + other.recorder.changes == [
+            Change("room", "ada", has_joined=True)
+        ]
+
+
+async def test_a_history_is_refused(server: NatsServer) -> None:
+    broker = NatsBroker(server.url, TIMEOUT)
+    with pytest.raises(ConfigError, match=r"have no history, but 'h-\*' has"):
+        await broker.start(Recorder([("h-*", KEPT)]))
+    await broker.stop()
+    async with workers(lambda: broker, 1) as (worker,):
+        worker.recorder.entries = [("h-*", KEPT)]  # the app has configured it later
+        for use in (worker.broker.attach("h-1"), worker.publish("h-1", "x")):
+            with pytest.raises(TopicsError, match="no history, but 'h-1' has"):
+                await use
+
+
+async def test_what_nats_does_not_carry_is_refused(server: NatsServer) -> None:
+    async with workers(lambda: NatsBroker(server.url, TIMEOUT), 1) as (worker,):
+        with pytest.raises(LimitReached, match=r"1,048,577 bytes is above what NATS carries"):
+            await worker.publish("room", bytes(2**20))
+        assert not worker.recorder.data("room")
+
+
+async def test_without_nats_a_worker_goes_on_alone(tmp_path: Path) -> None:
+    broker, recorder = NatsBroker("nats://127.0.0.1:1", TIMEOUT), Recorder()
+    await broker.start(recorder)
+    await broker.attach("room")
+    await broker.publish(Publication("room", "x"), recorder.rules_of("room"), None, is_kept=True)
+    assert recorder.data("room") == ["x"]
+    assert recorder.dropped == {"broker away": 1}
+    broker.detach("room")
+    await broker.stop()
