@@ -21,6 +21,7 @@ GROUPS = {
     "test_tls.py": "TLS",
     "test_static.py": "Static files",
     "test_proxies.py": "PROXY headers",
+    "test_topics.py": "Topics",
 }
 PAGE = """# The abuse suite
 

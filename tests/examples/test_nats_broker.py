@@ -1,16 +1,20 @@
 """The example of a broker, over a real NATS: what docs/topics-broker.md says of it."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
+from websockets.asyncio.client import connect
 
 from examples.nats_broker import workers as nats_workers
 from examples.nats_broker.broker import NatsBroker
 from tests.harness.nats import NatsServer, nats_server
+from tests.harness.processes import running
 from tests.harness.waiting import pause
 from wsgate import ConfigError
 from wsgate.testing.brokers import KEPT, PATIENCE, Check, Recorder, Worker, checks, until, workers
@@ -38,6 +42,32 @@ async def test_it_keeps_the_promises(server: NatsServer, check: Check) -> None:
 def client_of(worker: Worker) -> Client:
     assert isinstance(worker.broker, NatsBroker)
     return worker.broker._client
+
+
+async def test_two_servers_share_their_topics(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", server.url)
+    app, name = "tests.apps.topic_client:app", "examples.nats_broker.broker:make"
+    async with (
+        asyncio.timeout(PATIENCE),
+        running(app, "--topics", name) as one,
+        running(app, "--topics", name) as other,
+        connect(one.ws_url, proxy=None) as here,
+        connect(other.ws_url, proxy=None) as there,
+    ):
+        await there.send('{"do": "subscribe", "topic": "room", "member": "ada"}')
+        assert json.loads(await there.recv()) == {"re": [True, 0]}
+        texts: list[str | bytes] = []
+        while "hello" not in texts:  # both are connected to NATS
+            await here.send('{"do": "publish", "topic": "room", "data": "hello"}')
+            await here.recv()
+            with contextlib.suppress(TimeoutError):
+                texts.append(await asyncio.wait_for(there.recv(), 0.1))
+        answer = None
+        while answer != {"re": {"ada": 1}}:
+            await here.send('{"do": "members", "topic": "room"}')
+            answer = json.loads(await here.recv())
 
 
 async def test_nats_is_started_again(server: NatsServer) -> None:
