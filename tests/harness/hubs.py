@@ -143,6 +143,15 @@ class Machine:
         await until(lambda: not any(own.broker._link.connection for own in self._owns))
         self.path.unlink(missing_ok=True)
 
+    async def synced(self) -> None:
+        """Wait until each worker is connected to all others, and knows what they have attached."""
+
+        def is_synced(own: Own) -> bool:
+            peers = own.broker._mesh.peers.values()
+            return len(peers) == len(self._owns) - 1 and all(peer.is_synced for peer in peers)
+
+        await until(lambda: all(map(is_synced, self._owns)))
+
     async def replace_hub(self) -> None:
         """End the hub, and start another one."""
         await self.stop_hub()
@@ -218,7 +227,7 @@ class ScriptedHub:
         if not isinstance(message, Hello):
             self.said.append(message)
         elif self.answers_hello:
-            connection.send(Welcome(VERSION, self.start, self.start))
+            connection.send(Welcome(VERSION, self.start, self.start, []))
 
     async def hears(self, kind: type[_M], where: Callable[[_M], bool] = lambda _: True) -> _M:
         """Wait for a message of a class, and return the last one."""

@@ -520,7 +520,7 @@ async def _say(path: Path, message: Message) -> list[Message]:
 
     loop = asyncio.get_running_loop()
     _, own = await loop.create_unix_connection(connection, str(path))
-    own.send(Hello(VERSION, is_worker=False, rules_version=0, rules=[]))
+    own.send(Hello(VERSION, worker=None, rules_version=0, rules=[]))
     own.send(message)
     async with asyncio.timeout(PATIENCE):
         await answers.get()

@@ -27,6 +27,7 @@ from wsgate.topics.messages import (
     GetSince,
     Hello,
     HistoryRule,
+    Joined,
     Kept,
     Lost,
     Member,
@@ -49,8 +50,19 @@ from wsgate.topics.presence import GRACE
 from wsgate.topics.wire_format import WireError
 
 START = 1_000_000
+OUTSIDE = 9  # a publisher
 RULES = [HistoryRule("room*", 3, 300.0)]
 ROOM, PLAIN = "room", "plain"
+
+
+def hello(number: int, version: int = 1, rules: list[HistoryRule] = RULES) -> Hello:
+    """Return the Hello of a worker."""
+    return Hello(messages.VERSION, str(number), version, rules)
+
+
+def hello_outside(version: int = 0) -> Hello:
+    """Return the Hello of a publisher."""
+    return Hello(messages.VERSION, None, version, [])
 
 
 class Bench:
@@ -61,7 +73,7 @@ class Bench:
         self.now = 100.0
         self.sent: defaultdict[int, list[Message]] = defaultdict(list)
         for number in workers:
-            self.say(number, Hello(messages.VERSION, True, 1, RULES))
+            self.say(number, hello(number))
         self.sent.clear()
 
     def keep(self, out: list[tuple[int, Message]]) -> None:
@@ -105,26 +117,36 @@ def test_a_connection_begins_with_hello() -> None:
     bench = Bench()
     with pytest.raises(WireError, match="Detach is out of place"):
         bench.say(1, Detach(ROOM))
-    assert bench.say(1, Hello(messages.VERSION, True, 1, [])) == [
-        Welcome(messages.VERSION, START, START)
-    ]
+    assert bench.say(1, hello(1, 1, [])) == [Welcome(messages.VERSION, START, START, [])]
     with pytest.raises(WireError, match="Hello is out of place"):
-        bench.say(1, Hello(messages.VERSION, True, 1, []))
+        bench.say(1, hello(1, 1, []))
     with pytest.raises(WireError, match="Lost is out of place"):
         bench.say(1, Lost(ROOM))
 
 
+def test_workers_learn_of_each_other_and_publishers_of_nobody() -> None:
+    bench = Bench()
+    assert bench.say(1, hello(1)) == [Welcome(messages.VERSION, START, START, [])]
+    assert bench.say(2, hello(2)) == [Welcome(messages.VERSION, START, START, ["1"])]
+    assert bench.say(OUTSIDE, hello_outside()) == [Welcome(messages.VERSION, START, START, [])]
+    bench.leave(1)
+    assert bench.say(3, hello(3)) == [Welcome(messages.VERSION, START, START, ["2"])]
+    assert bench.take(1, Joined) == [Joined("2")]
+    assert bench.take(2, Joined) == [Joined("3")]
+    assert not bench.take(OUTSIDE, Joined)
+
+
 def test_another_version_is_refused() -> None:
     bench = Bench()
-    (refused,) = bench.say(1, Hello(2, True, 1, []))
-    assert refused == Refused(0, Refusal.VERSION, "the hub speaks version 1, not 2")
+    (refused,) = bench.say(1, Hello(1, "a", 1, []))
+    assert refused == Refused(0, Refusal.VERSION, "the hub speaks version 2, not 1")
     with pytest.raises(WireError):
         bench.say(1, Detach(ROOM))
 
 
 def test_the_newest_rules_count() -> None:
     bench = Bench(1)
-    bench.say(2, Hello(messages.VERSION, True, 0, []))  # of an older worker
+    bench.say(2, hello(2, 0, []))  # of an older worker
     assert bench.publish(2, ROOM, "x", id="a") == Placed(9, "a", START + 1, False)
     assert bench.publish(1, ROOM, "x", id="a") == Placed(9, "a", START + 1, True)
     bench.say(2, SetRules(2, []))
@@ -135,13 +157,23 @@ def test_the_newest_rules_count() -> None:
 # -- publications ----------------------------------------------------------------------------------
 
 
-def test_a_plain_publication_goes_to_the_other_subscribers() -> None:
+def test_what_is_published_outside_goes_to_the_subscribers() -> None:
     bench = Bench(1, 2, 3)
     for number in (1, 2):
         bench.attach(number, PLAIN)
+    bench.say(OUTSIDE, hello_outside())
     bench.sent.clear()
-    bench.say(1, Publish(0, PLAIN, Mode.PLAIN, "an id", "x"))
-    assert bench.sent == {1: [], 2: [Delivered(0, PLAIN, None, 0, 0, "x")]}
+    bench.say(OUTSIDE, Publish(0, PLAIN, Mode.LIVE, "an id", "x"))
+    delivered = Delivered(0, PLAIN, None, 0, 0, "x")
+    assert bench.sent == {1: [delivered], 2: [delivered], OUTSIDE: []}
+
+
+def test_nothing_is_recovered_of_a_topic_that_has_no_history_any_more() -> None:
+    bench = Bench(1)
+    bench.publish(1, ROOM, "x", id="a")
+    bench.say(1, SetRules(2, []))
+    (part,) = bench.say(1, GetMissed(1, ROOM, "a", 9))
+    assert part == MissedPart(1, False, START + 1, False, [])
 
 
 def test_a_publication_with_history_goes_to_all_and_then_its_publisher_is_answered() -> None:
@@ -169,7 +201,7 @@ def test_a_live_publication_has_a_place_and_is_not_kept() -> None:
 
 def test_the_rules_decide_for_a_publisher_outside() -> None:
     bench = Bench(1)
-    bench.say(2, Hello(messages.VERSION, False, 99, []))
+    bench.say(2, hello_outside(99))
     for topic in (ROOM, PLAIN):
         bench.attach(1, topic)
     bench.sent.clear()
@@ -280,7 +312,7 @@ def test_what_is_missing_from_an_earlier_hub_is_found_after_a_cut_as_well() -> N
     bench.attach(1, ROOM, 500, 500)
     bench.leave(1)  # before the other one has said how far it is
     bench.attach(2, ROOM, 501, 501)
-    bench.say(3, Hello(messages.VERSION, True, 1, RULES))
+    bench.say(3, hello(3))
     attached, *_ = bench.say(3, Attach(7, ROOM, START, 500, 500))
     assert attached == Attached(7, ROOM, Sync.LOST, START)
 
@@ -299,12 +331,11 @@ def test_no_message_gets_a_place_before_all_have_said_how_far_they_are() -> None
     bench = Bench()
     bench.hub = Hub(10**9, START, settled_at=bench.now + 1)
     for number in (1, 2, 3):
-        bench.say(number, Hello(messages.VERSION, True, 1, RULES))
+        bench.say(number, hello(number))
     bench.attach(1, ROOM, 500, 500)
     bench.sent.clear()
     for number, mode in ((2, Mode.KEPT), (3, Mode.KEPT), (2, Mode.LIVE)):
         bench.say(number, Publish(9, ROOM, mode, None, f"{number} {mode}"))
-    bench.say(2, Publish(0, PLAIN, Mode.PLAIN, None, "plain"))
     bench.attach(2, ROOM, 501, 501)  # the first one lacks a message: it must not get a later one
     bench.leave(3)
     assert bench.hub.next_due() <= bench.now + 1
@@ -318,7 +349,7 @@ def test_no_message_gets_a_place_before_all_have_said_how_far_they_are() -> None
 def test_what_waits_for_a_place_is_bounded() -> None:
     bench = Bench()
     bench.hub = Hub(10**9, START, settled_at=bench.now + 1)
-    bench.say(1, Hello(messages.VERSION, True, 1, RULES))
+    bench.say(1, hello(1))
     for data in (bytes(MAX_HELD), b"no room"):
         bench.say(1, Publish(9, ROOM, Mode.KEPT, None, data))
     bench.advance(1)
@@ -346,7 +377,7 @@ def test_a_topic_costs_nothing_when_nobody_has_it() -> None:
 
 def test_workers_learn_how_far_they_are() -> None:
     bench = Bench(1)
-    bench.say(2, Hello(messages.VERSION, False, 0, []))
+    bench.say(2, hello_outside(0))
     bench.publish(1, ROOM, "x")
     bench.sent.clear()
     bench.advance(5)
@@ -390,7 +421,7 @@ def test_a_count_does_not_wait_for_who_has_ended() -> None:
     bench.say(1, GetCount(5, ROOM))
     bench.leave(2)
     assert bench.take(1, Count) == [Count(5, 0)]
-    bench.say(3, Hello(messages.VERSION, True, 1, []))
+    bench.say(3, hello(3, 1, []))
     bench.attach(3, ROOM)
     bench.say(1, GetCount(6, ROOM))
     bench.leave(1)
@@ -444,9 +475,9 @@ def test_an_announcement_waits_for_a_worker() -> None:
     bench.say(1, SetMember(ROOM, "ada", 1, False))
     bench.leave(1)
     bench.advance(GRACE)
-    bench.say(2, Hello(messages.VERSION, False, 0, []))
+    bench.say(2, hello_outside(0))
     assert not bench.take(2, Announce)
-    bench.say(3, Hello(messages.VERSION, True, 0, []))
+    bench.say(3, hello(3, 0, []))
     assert bench.take(3, Announce) == [Announce(ROOM, "ada", False)]
 
 
@@ -477,6 +508,7 @@ class HubMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.bench = Bench()
+        self.bench.say(OUTSIDE, hello_outside())
         self.place = START
         self.expected: dict[int, dict[str, list[Any]]] = {}  # connection -> topic -> data
         self.history: defaultdict[str, list[tuple[str, int, str]]] = defaultdict(list)
@@ -488,7 +520,7 @@ class HubMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def connect(self, number: int) -> None:
         if number not in self.expected:
-            self.bench.say(number, Hello(messages.VERSION, True, 1, RULES))
+            self.bench.say(number, hello(number))
             self.expected[number] = {}
 
     @rule(number=NUMBERS)
@@ -521,8 +553,8 @@ class HubMachine(RuleBasedStateMachine):
         self.count += 1
         text = str(self.count)
         if topic == "plain":
-            self.bench.say(number, Publish(0, topic, Mode.PLAIN, None, text))
-            self.expect(topic, text, without=number)
+            self.bench.say(OUTSIDE, Publish(0, topic, Mode.KEPT, id_, text))
+            self.expect(topic, text)
             return
         mode = Mode.KEPT if is_kept else Mode.LIVE
         answer = self.bench.publish(number, topic, text, mode, id=id_ if is_kept else None)
@@ -540,9 +572,9 @@ class HubMachine(RuleBasedStateMachine):
             self.history[topic] = [*self.history[topic], (answer.id, self.place, text)][-3:]
         self.expect(topic, text)
 
-    def expect(self, topic: str, text: str, without: int = 0) -> None:
-        for number, topics in self.expected.items():
-            if topic in topics and number != without:
+    def expect(self, topic: str, text: str) -> None:
+        for topics in self.expected.values():
+            if topic in topics:
                 topics[topic].append(text)
 
     @precondition(lambda self: self.expected)

@@ -31,19 +31,18 @@ INT = st.integers(0, 2**32 - 1)
 OPTIONAL = st.none() | SHORT
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(("topic", "member", "text"), SHORT),
-    **dict.fromkeys(("id", "after"), OPTIONAL),
+    **dict.fromkeys(("topic", "member", "text", "name"), SHORT),
+    **dict.fromkeys(("id", "after", "worker"), OPTIONAL),
     **dict.fromkeys(("request", "place", "previous", "position", "newest"), LONG),
     **dict.fromkeys(("question", "rules_version", "start", "former"), LONG),
     **dict.fromkeys(("last", "count", "connections"), INT),
-    **dict.fromkeys(
-        ("is_worker", "is_known", "is_complete", "has_more", "has_joined"), st.booleans()
-    ),
+    **dict.fromkeys(("is_known", "is_complete", "has_more", "has_joined"), st.booleans()),
     "version": st.integers(0, 2**16 - 1),
     "mode": st.sampled_from(Mode),
     "sync": st.sampled_from(Sync),
     "reason": st.sampled_from(Refusal),
     "data": DATA,
+    **dict.fromkeys(("peers", "topics"), st.lists(SHORT, max_size=5)),
     "rules": st.lists(st.builds(HistoryRule, SHORT, INT, st.floats(0, 1e9)), max_size=5),
     "messages": st.lists(st.builds(Kept, SHORT, LONG, DATA), max_size=5),
     "members": st.lists(st.builds(Member, SHORT, INT), max_size=5),
@@ -109,7 +108,7 @@ def frame(number: int, body: bytes) -> bytes:
     return struct.pack("!IB", len(body) + 1, number) + body
 
 
-EMPTY = encode(Publish(0, "t", Mode.PLAIN, None, b""))
+EMPTY = encode(Publish(0, "t", Mode.KEPT, None, b""))
 
 
 @pytest.mark.parametrize(
@@ -119,9 +118,9 @@ EMPTY = encode(Publish(0, "t", Mode.PLAIN, None, b""))
         (frame(41, b"\0"), "a text is empty"),
         (frame(41, b"\1\xff"), "not UTF-8"),
         (frame(40, b"\1a\1b\2"), "2 is not known"),
-        (encode(Publish(0, "t", Mode.PLAIN, None, b"")).replace(b"b", b"x"), "neither text nor"),
+        (encode(Publish(0, "t", Mode.KEPT, None, b"")).replace(b"b", b"x"), "neither text nor"),
         (
-            encode(Publish(0, "t", Mode.PLAIN, None, b"")).replace(b"t\0", b"t\x09"),
+            encode(Publish(0, "t", Mode.KEPT, None, b"")).replace(b"t\1", b"t\x09"),
             "9 is not known",
         ),
     ],
@@ -133,7 +132,7 @@ def test_a_malformed_field_is_refused(data: bytes, reason: str) -> None:
 
 def test_the_format_is_what_it_is() -> None:
     # Workers and a hub may be of two releases: this changes only with messages.VERSION.
-    assert messages.VERSION == 1
+    assert messages.VERSION == 2
     assert encode(Announce("room", "ada", has_joined=True)) == b"\0\0\0\x0b\x28\4room\3ada\1"
     assert encode(Delivered(1, "t", None, 2, 3, "é")) == (
         b"\0\0\0\x23\x22"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from wsgate import loggers
 from wsgate.brokers import urls
+from wsgate.brokers.local import worker_socket
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.process import unix_socket
@@ -67,8 +69,9 @@ class HubKeeper:
             self._folder = tempfile.mkdtemp(prefix="wsgate-")
         path = given or str(Path(str(self._folder)) / "topics.sock")
         try:
+            _check_length(path)
             self._sock, self._file = unix_socket.listen_at(path, MODE, _BACKLOG, "topics")
-        except (OSError, ValueError) as error:  # ValueError: a null character
+        except (OSError, ValueError) as error:  # ValueError: too long, or a null character
             self._remove_files()
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError(f"--topics {urls.LOCAL}{path}: {reason}", setting="topics") from None
@@ -76,6 +79,7 @@ class HubKeeper:
             self._remove_files()
             raise
         self.path = path
+        worker_socket.remove_files(path)  # of a server that was killed
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
@@ -89,11 +93,16 @@ class HubKeeper:
     def _remove_files(self) -> None:
         if self._file is not None:
             self._file.remove()
+            worker_socket.remove_files(self.path)
         if self._sock is not None:
             self._sock.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._file = self._sock = self._folder = None
+
+    def take_worker_end(self, pid: int) -> None:
+        """Note that a worker process has ended: if it was killed, its socket's file is left."""
+        worker_socket.remove_files(self.path, pid)
 
     def take_end(self, status: int) -> None:
         """Note that the hub's process has ended and was reaped."""
@@ -161,3 +170,10 @@ class HubKeeper:
         if self._status is not None:
             process.returncode = self._status
         return process.poll()
+
+
+def _check_length(path: str) -> None:
+    """Raise ValueError if a path is too long for the workers' sockets, which are beside it."""
+    longest = unix_socket.LONGEST_PATH - worker_socket.LONGEST_SUFFIX
+    if (size := len(os.fsencode(path))) > longest:
+        raise ValueError(f"the path has {size} bytes, and may have {longest}")

@@ -417,6 +417,8 @@ class Supervisor:
         was, now = worker.state, asyncio.get_running_loop().time()
         served = now - worker.changed_at if was is State.READY else None
         worker.ended(status)
+        if self.hub is not None and worker.pid is not None:
+            self.hub.take_worker_end(worker.pid)
         self.workers.remove(worker)
         self._board.clear(worker.row)
         closing = asyncio.get_running_loop().create_task(self._close(worker, was, served))

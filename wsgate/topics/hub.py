@@ -31,15 +31,21 @@ Outgoing = list[tuple[int, Message]]
 class _Connection:
     """A worker, or a publisher outside.
 
-    topics: those that it has attached. rests: the rest of each answer that is sent in parts.
+    worker: its name, None for a publisher. topics: those that it has attached. rests: the rest of
+    each answer that is sent in parts.
     """
 
-    __slots__ = ("is_worker", "rests", "topics")
+    __slots__ = ("rests", "topics", "worker")
 
-    def __init__(self, *, is_worker: bool) -> None:
-        self.is_worker = is_worker
+    def __init__(self, worker: str | None) -> None:
+        self.worker = worker
         self.topics: set[str] = set()
         self.rests: dict[int, _Answer] = {}
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is a worker."""
+        return self.worker is not None
 
 
 class _Answer:
@@ -194,12 +200,20 @@ class Hub:
         if hello.version != messages.VERSION:
             text = f"the hub speaks version {messages.VERSION}, not {hello.version}"
             return [(connection, messages.Refused(0, Refusal.VERSION, text))]
-        self._connections[connection] = _Connection(is_worker=hello.is_worker)
-        if hello.is_worker:
+        others = [] if hello.worker is None else self._workers()
+        self._connections[connection] = _Connection(hello.worker)
+        peers = [worker for _, worker in others]
+        welcome = messages.Welcome(messages.VERSION, self._start, self._place, peers)
+        out: Outgoing = [(connection, welcome)]
+        if hello.worker is not None:
             self._use_rules(hello.rules_version, hello.rules)
-        welcome = messages.Welcome(messages.VERSION, self._start, self._place)
-        announcements = self._members.add(connection, is_worker=hello.is_worker)
-        return [(connection, welcome), *announcements]
+            joined = messages.Joined(hello.worker)
+            out += [(number, joined) for number, _ in others]
+        return [*out, *self._members.add(connection, is_worker=hello.worker is not None)]
+
+    def _workers(self) -> list[tuple[int, str]]:
+        """Return the connections of workers, with their names."""
+        return [(n, one.worker) for n, one in self._connections.items() if one.worker is not None]
 
     def _set_rules(self, connection: int, message: messages.SetRules, now: float) -> Outgoing:
         del now
@@ -288,10 +302,7 @@ class Hub:
 
     def _publish(self, connection: int, message: messages.Publish, now: float) -> Outgoing:
         rules = self._rules_of(message.topic)
-        is_outside = not self._connections[connection].is_worker
-        if message.mode is Mode.PLAIN or (is_outside and not rules.history):
-            if not rules.history:
-                self._histories.forget(message.topic)  # the topic may have had one before
+        if not rules.history and not self._connections[connection].is_worker:
             return self._publish_plain(connection, message)
         if now < self._settled_at:
             return self._hold(connection, message)
@@ -319,10 +330,12 @@ class Hub:
         return []
 
     def _publish_plain(self, connection: int, message: messages.Publish) -> Outgoing:
+        """Deliver what was published outside; workers send theirs to each other."""
+        self._histories.forget(message.topic)  # the topic may have had one before
         delivered = Delivered(0, message.topic, None, 0, 0, message.data)
         topic = self._topics.get(message.topic)
-        others = [] if topic is None else topic.subscribers
-        out: Outgoing = [(number, delivered) for number in others if number != connection]
+        subscribers = [] if topic is None else topic.subscribers
+        out: Outgoing = [(number, delivered) for number in subscribers]
         return out + self._answer_publish(connection, message, None, 0)
 
     def _place_next(self, connection: int, message: messages.Publish, id: str | None) -> Outgoing:
@@ -358,6 +371,8 @@ class Hub:
     # -- histories ---------------------------------------------------------------------------------
 
     def _get_missed(self, connection: int, message: messages.GetMissed, now: float) -> Outgoing:
+        if not self._rules_of(message.topic).history:
+            self._histories.forget(message.topic)  # the topic may have had one before
         history = self._histories.get(message.topic, now)
         missed = missed_of(history, message.after, message.last, self._place)
         answer = _Answer(missed.publications, is_complete=missed.is_complete, place=missed.place)

@@ -1,4 +1,6 @@
-"""The messages between a hub and its connections: workers, and publishers outside.
+"""The messages between a hub and its connections, and between two workers.
+
+The connections of a hub are workers, and publishers outside.
 
 A place is a position in the hub's one order of all topics with history, 0 for a plain publication.
 A hub starts its places above those of every earlier hub. So a place also says which hub gave it.
@@ -7,18 +9,16 @@ A hub starts its places above those of every earlier hub. So a place also says w
 from dataclasses import dataclass
 from enum import IntEnum
 
-VERSION = 1  # of the messages; a hub refuses any other
+VERSION = 2  # of the messages; a hub refuses any other
 
 
 class Mode(IntEnum):
     """How a message is published.
 
-    PLAIN: to those who are subscribed, without a place. KEPT: with a place, and history keeps it.
-    LIVE: with a place, and nothing keeps it. A publisher outside says KEPT or LIVE, and the rules
-    of the topic decide whether it has history at all.
+    KEPT: with a place, and history keeps it. LIVE: with a place, and nothing keeps it. A publisher
+    outside does not know whether the topic has a history at all: without one there is no place.
     """
 
-    PLAIN = 0
     KEPT = 1
     LIVE = 2
 
@@ -76,10 +76,13 @@ class Member:
 
 @dataclass(slots=True)
 class Hello:
-    """The first message. The rules with the newest version count; a publisher outside has none."""
+    """The first message. The rules with the newest version count; a publisher outside has none.
+
+    worker: the name of the worker's own socket, for other workers; None for a publisher outside.
+    """
 
     version: int
-    is_worker: bool
+    worker: str | None
     rules_version: int
     rules: list[HistoryRule]
 
@@ -111,7 +114,7 @@ class Attach:
 
 @dataclass(slots=True)
 class Detach:
-    """Asks for no more publications of a topic."""
+    """Asks for no more publications of a topic, the hub or another worker."""
 
     topic: str
 
@@ -210,11 +213,19 @@ class SetMember:
 
 @dataclass(slots=True)
 class Welcome:
-    """Answers Hello. start: the place with which this hub began."""
+    """Answers Hello. start: the place with which this hub began. peers: names of other workers."""
 
     version: int
     start: int
     place: int
+    peers: list[str]
+
+
+@dataclass(slots=True)
+class Joined:
+    """Another worker has said Hello."""
+
+    name: str
 
 
 @dataclass(slots=True)
@@ -229,7 +240,7 @@ class Attached:
 
 @dataclass(slots=True)
 class Delivered:
-    """A publication.
+    """A publication, from the hub or from another worker.
 
     request: that of the Publish if this connection has published it, else 0. previous: the place of
     the topic's message before.
@@ -324,6 +335,38 @@ class Refused:
     text: str
 
 
+# -- between two workers ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class PeerHello:
+    """The first message of the worker that has connected to the other one; it has no answer."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The sender has attached these topics. With a request number it is answered by Noted."""
+
+    request: int
+    topics: list[str]
+
+
+@dataclass(slots=True)
+class AllWanted:
+    """The sender has named all topics that it has attached. It is answered by Noted."""
+
+    request: int
+
+
+@dataclass(slots=True)
+class Noted:
+    """Answers Wanted and AllWanted: what is published from now on arrives."""
+
+    request: int
+
+
 Message = (
     Hello
     | SetRules
@@ -340,6 +383,7 @@ Message = (
     | GetMembers
     | SetMember
     | Welcome
+    | Joined
     | Attached
     | Delivered
     | Placed
@@ -351,4 +395,8 @@ Message = (
     | Lost
     | Seen
     | Refused
+    | PeerHello
+    | Wanted
+    | AllWanted
+    | Noted
 )

@@ -1,4 +1,4 @@
-"""The bytes of the messages between a hub and its connections.
+"""The bytes of the messages between a hub and its connections, and between workers.
 
 A frame is the length of the rest (4 bytes), the number of the message's class (1 byte), and the
 fields in their order. Numbers are big-endian. Text is UTF-8 with its length before it.
@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from wsgate.errors import WsgateError
 from wsgate.topics import messages
@@ -124,6 +124,17 @@ class _List:
         return [self._layout.unpack(reader) for _ in range(count)]
 
 
+class _Texts:
+    """Texts of 1 to 255 bytes."""
+
+    def pack(self, value: list[str]) -> bytes:
+        return _LENGTH.pack(len(value)) + b"".join(map(_TEXT.pack, value))
+
+    def unpack(self, reader: _Reader) -> list[str]:
+        (count,) = _LENGTH.unpack(reader.take(_LENGTH.size))
+        return [cast("str", _TEXT.unpack(reader)) for _ in range(count)]
+
+
 class _Layout:
     """The fields of a class, in order."""
 
@@ -163,13 +174,14 @@ _FLOAT = _Number("!d", float)
 _BOOL = _Number("!B", _boolean)
 _TEXT = _Text()
 _OPTIONAL = _Text(may_be_none=True)
+_TEXTS = _Texts()
 _DATA = _Data()
 _RULES = _List(messages.HistoryRule, _TEXT, _INT, _FLOAT)
 _KEPT = _List(messages.Kept, _TEXT, _LONG, _DATA)
 _MEMBERS = _List(messages.Member, _TEXT, _INT)
 
 _FIELDS: dict[type[Any], tuple[int, tuple[_Field, ...]]] = {
-    messages.Hello: (1, (_SHORT, _BOOL, _LONG, _RULES)),
+    messages.Hello: (1, (_SHORT, _OPTIONAL, _LONG, _RULES)),
     messages.SetRules: (2, (_LONG, _RULES)),
     messages.Attach: (3, (_LONG, _TEXT, _LONG, _LONG, _LONG)),
     messages.Detach: (4, (_TEXT,)),
@@ -183,7 +195,7 @@ _FIELDS: dict[type[Any], tuple[int, tuple[_Field, ...]]] = {
     messages.Subscribers: (12, (_LONG, _INT)),
     messages.GetMembers: (13, (_LONG, _TEXT)),
     messages.SetMember: (14, (_TEXT, _TEXT, _INT, _BOOL)),
-    messages.Welcome: (32, (_SHORT, _LONG, _LONG)),
+    messages.Welcome: (32, (_SHORT, _LONG, _LONG, _TEXTS)),
     messages.Attached: (33, (_LONG, _TEXT, _Number("!B", messages.Sync), _LONG)),
     messages.Delivered: (34, (_LONG, _TEXT, _OPTIONAL, _LONG, _LONG, _DATA)),
     messages.Placed: (35, (_LONG, _OPTIONAL, _LONG, _BOOL)),
@@ -195,6 +207,11 @@ _FIELDS: dict[type[Any], tuple[int, tuple[_Field, ...]]] = {
     messages.Lost: (41, (_TEXT,)),
     messages.Seen: (42, (_LONG,)),
     messages.Refused: (43, (_LONG, _Number("!B", messages.Refusal), _TEXT)),
+    messages.Joined: (44, (_TEXT,)),
+    messages.PeerHello: (64, (_TEXT,)),
+    messages.Wanted: (65, (_LONG, _TEXTS)),
+    messages.AllWanted: (66, (_LONG,)),
+    messages.Noted: (67, (_LONG,)),
 }
 _LAYOUTS = {kind: (number, _Layout(kind, own)) for kind, (number, own) in _FIELDS.items()}
 _BY_NUMBER = dict(_LAYOUTS.values())

@@ -38,7 +38,7 @@ class Client:
 
     async def greet(self, *topics: str) -> None:
         """Say Hello, and attach topics."""
-        self.connection.send(Hello(VERSION, is_worker=True, rules_version=0, rules=[]))
+        self.connection.send(Hello(VERSION, worker="a-00000000", rules_version=0, rules=[]))
         for topic in topics:
             self.connection.send(Attach(1, topic, 0, 0, 0))
         await until(lambda: len(self.received) > len(topics))

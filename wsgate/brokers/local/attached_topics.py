@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from wsgate.topics.errors import Unavailable
@@ -92,6 +92,9 @@ class AttachedTopics:
 
     def __contains__(self, name: str) -> bool:
         return name in self._topics
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._topics)
 
     async def stop(self) -> None:
         """Close no more gaps."""

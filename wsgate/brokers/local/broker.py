@@ -1,19 +1,18 @@
 """The broker of the workers of one machine, `local:`, which a hub connects."""
 
 import asyncio
-import contextlib
 import functools
 import itertools
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from wsgate.brokers.broker import Receiver
 from wsgate.brokers.local.attached_topics import AttachedTopics
 from wsgate.brokers.local.hub_link import HubLink
-from wsgate.brokers.local.hub_process import MAX_QUEUE
+from wsgate.brokers.local.mesh import Mesh
 from wsgate.brokers.local.own_members import OwnMembers
 from wsgate.brokers.local.requests import Requests
 from wsgate.topics import messages
@@ -28,7 +27,6 @@ from wsgate.topics.wire_format import MAX_FRAME, OVERHEAD
 
 _INT = 2**32 - 1
 MAX_FETCHES = 16  # answers of the history that are under way at a time
-MAX_WAITING = 2**20  # bytes of plain publications that wait for a connection; the oldest go first
 MAX_EXCLUDED = 10_000  # publications whose excluded socket is remembered until they are placed
 MAX_CLAIMS = 1000  # topics whose place is remembered for a new hub although nobody has them here
 
@@ -46,10 +44,12 @@ class LocalBroker:
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._receiver: Receiver
-        self._link = HubLink(find_path, self._hello, self._begin, self._take, self._end)
+        self._find_path = find_path
+        self._link = HubLink(self._prepare, self._hello, self._begin, self._take, self._end)
         self._send = self._link.send
         self._requests = Requests(self._send, timeout)
         self._topics = AttachedTopics(self._send, self._requests.next_number, self._fetch_since)
+        self._mesh = Mesh(self._topics, self._deliver_plain, self._count_dropped)
         self._members = OwnMembers(self._send)
         self._fetches = asyncio.Semaphore(MAX_FETCHES)
         self._hub_start = 0  # of the hub of the last connection
@@ -61,8 +61,6 @@ class LocalBroker:
         self._id_prefix = secrets.token_hex(4)
         self._excluded: OrderedDict[int, object] = OrderedDict()
         self._claims: OrderedDict[str, int] = OrderedDict()
-        self._waiting: deque[tuple[messages.Publish, int]] = deque()  # and their sizes
-        self._waiting_size = 0
         self._handlers: dict[type[Any], Callable[[Any], object]] = {
             Delivered: self._take_delivered,
             Placed: self._take_placed,
@@ -75,6 +73,7 @@ class LocalBroker:
             messages.Announce: self._announce,
             messages.Lost: self._take_lost,
             messages.Seen: self._take_seen,
+            messages.Joined: self._take_joined,
         }
 
     def changed(self, topic: str) -> None:
@@ -87,17 +86,25 @@ class LocalBroker:
         self._link.start()
 
     async def stop(self) -> None:
-        """End the connection: the hub forgets this worker's members and subscriptions."""
+        """End the connections: the hub forgets this worker's members and subscriptions."""
         await self._topics.stop()
         await self._link.stop()
+        await self._mesh.stop()
         self._requests.fail_all()
 
-    # -- the connection ----------------------------------------------------------------------------
+    # -- the connection to the hub -----------------------------------------------------------------
+
+    async def _prepare(self) -> str | None:
+        """Return the path of the hub's socket, when the other workers can connect to this one."""
+        path = self._find_path()
+        if path is not None:
+            await self._mesh.listen(path)
+        return path
 
     def _hello(self) -> messages.Hello:
         return messages.Hello(
             messages.VERSION,
-            is_worker=True,
+            worker=self._mesh.name,
             rules_version=self._rules_version,
             rules=self._own_rules(),
         )
@@ -119,10 +126,7 @@ class LocalBroker:
             self._send(messages.Claim(topic, place))
         self._members.report_all(is_same_hub=is_same_hub)
         self._requests.repeat(is_same_hub=is_same_hub)
-        for message, _ in self._waiting:
-            self._send(message)
-        self._waiting.clear()
-        self._waiting_size = 0
+        self._mesh.open(welcome.peers)
 
     def _end(self) -> None:
         self._topics.note_loss(self._seen)
@@ -131,6 +135,12 @@ class LocalBroker:
         handler = self._handlers.get(type(message))
         if handler is not None:  # a later hub may say more
             handler(message)
+
+    def _take_joined(self, message: messages.Joined) -> None:
+        self._mesh.add(message.name)
+
+    def _count_dropped(self, cause: str) -> None:
+        self._receiver.count_dropped(cause)
 
     def _take_seen(self, message: messages.Seen) -> None:
         self._is_settled = True
@@ -143,6 +153,8 @@ class LocalBroker:
 
     async def attach(self, topic: str) -> None:
         """Deliver a topic's publications from now on."""
+        if topic not in self._topics:
+            self._mesh.want(topic)
         attached = self._topics.attach(topic).attached
         try:
             async with asyncio.timeout(self._timeout):
@@ -151,9 +163,12 @@ class LocalBroker:
             if self._receiver.rules_of(topic).history:
                 text = f"the topics hub did not answer within {self._timeout:g} s"
                 raise Unavailable(text) from None
+        if not self._receiver.rules_of(topic).history:
+            await self._mesh.wait_until_noted()
 
     def detach(self, topic: str) -> None:
         """Deliver nothing more of a topic."""
+        self._mesh.detach(topic)
         newest = self._topics.detach(topic)
         if newest:
             self._note_claim(topic, newest)
@@ -182,7 +197,8 @@ class LocalBroker:
         if rules.history:
             await self._publish_in_order(publication, excluded, is_kept=is_kept)
         else:
-            await self._publish_plain(publication, excluded)
+            self._receiver.deliver(publication, excluded)
+            await self._mesh.publish(publication.topic, publication.data)
 
     def _check_size(self, publication: Publication, *, is_kept: bool) -> None:
         size = counted_size(publication.encoded)
@@ -194,31 +210,10 @@ class LocalBroker:
             return
         raise LimitReached(f"a message of {size:,} bytes is above {limit}")
 
-    async def _publish_plain(self, publication: Publication, excluded: object | None) -> None:
-        """Deliver a message here, and send it to the other workers that subscribe."""
-        self._receiver.deliver(publication, excluded)
-        message = messages.Publish(
-            0, publication.topic, Mode.PLAIN, publication.id, publication.data
-        )
-        connection = self._link.connection
-        if connection is None:
-            self._keep_waiting(message, counted_size(publication.encoded))
-        elif connection.backlog > MAX_QUEUE:
-            self._receiver.count_dropped("hub")
-        else:
-            connection.send(message)
-            if connection.is_full:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._timeout):
-                        await connection.drain()
-
-    def _keep_waiting(self, message: messages.Publish, size: int) -> None:
-        """Keep a plain publication until there is a connection."""
-        self._waiting.append((message, size))
-        self._waiting_size += size
-        while self._waiting_size > MAX_WAITING and len(self._waiting) > 1:
-            self._waiting_size -= self._waiting.popleft()[1]
-            self._receiver.count_dropped("hub")
+    def _deliver_plain(self, message: Delivered) -> None:
+        """Deliver what another worker has published without a place."""
+        if message.topic in self._topics:
+            self._receiver.deliver(Publication(message.topic, message.data), None)
 
     async def _publish_in_order(
         self, publication: Publication, excluded: object | None, *, is_kept: bool

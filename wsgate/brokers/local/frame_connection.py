@@ -1,4 +1,4 @@
-"""A connection between a hub and a worker: messages both ways, as an asyncio protocol."""
+"""A connection to a hub, or between workers: messages both ways, as an asyncio protocol."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,8 +14,8 @@ HIGH_WATER = 1024 * 1024  # bytes that wait for the other end, above which `drai
 class FrameConnection(asyncio.Protocol):
     """One end of a connection.
 
-    What is sent in one iteration of the loop leaves in one write. Nothing here bounds what waits
-    for the other end: the owner checks `backlog`.
+    What is sent in one iteration of the loop leaves in one write, unless it is much. Nothing here
+    bounds what waits for the other end: the owner checks `backlog`.
 
     Args:
         on_start: Called when the connection exists.
@@ -115,6 +115,8 @@ class FrameConnection(asyncio.Protocol):
         self._largest = max(self._largest, len(frame))
         self._frames.append(frame)
         self._size += len(frame)
+        if self._size > HIGH_WATER:
+            self._flush()  # so that `is_full` is known
 
     def _flush(self) -> None:
         frames, self._frames, self._size = self._frames, [], 0

@@ -2,24 +2,23 @@
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from wsgate.brokers.local.backoff import Backoff
 from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.observe.throttled_log import throttled
 from wsgate.topics.messages import Hello, Message, Refused, Welcome
 from wsgate.topics.wire_format import WireError
 
 WELCOME_TIMEOUT = 5.0  # seconds for the connection and the hub's Welcome
-FIRST_PAUSE = 0.02  # seconds until the second attempt; doubled after each further one
-LONGEST_PAUSE = 2.0
 
 
 class HubLink:
     """The connection to the hub, whichever hub serves the socket now.
 
     Args:
-        find_path: Returns the path of the hub's socket; None if it is not known.
+        find_path: Returns the path of the hub's socket, None if it is not known. It may raise
+            OSError.
         hello: Returns the first message of a connection.
         on_welcome: Called when the hub has answered it: from now on there is a connection.
         on_message: Called with each further message.
@@ -31,7 +30,7 @@ class HubLink:
 
     def __init__(
         self,
-        find_path: Callable[[], str | None],
+        find_path: Callable[[], Awaitable[str | None]],
         hello: Callable[[], Hello],
         on_welcome: Callable[[Welcome], object],
         on_message: Callable[[Message], object],
@@ -46,7 +45,7 @@ class HubLink:
         self._latest: FrameConnection | None = None
         self._welcomed: asyncio.Future[None]  # of the present attempt
         self._ended: asyncio.Event
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff()
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,9 +68,7 @@ class HubLink:
     async def _run(self) -> None:
         while True:
             await self._serve_one_connection()
-            pause = self._pause * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._backoff.next_pause())
 
     async def _serve_one_connection(self) -> None:
         """Connect, and return when the connection has ended."""
@@ -80,7 +77,8 @@ class HubLink:
         connection: FrameConnection | None = None
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT):
-                _, connection = await loop.create_unix_connection(self._new, self._find_path())
+                path = await self._find_path()
+                _, connection = await loop.create_unix_connection(self._new, path)
                 await self._welcomed
             await self._ended.wait()
         except (OSError, ValueError) as error:  # ValueError: there is no path, or a malformed one
@@ -107,12 +105,12 @@ class HubLink:
             return  # it is about to be given up
         elif isinstance(message, Welcome):
             self.connection = connection
-            self._pause = FIRST_PAUSE
+            self._backoff.reset()
             self._welcomed.set_result(None)
             self._on_welcome(message)
         elif isinstance(message, Refused):
             self._fail(message.text)
-            self._pause = LONGEST_PAUSE
+            self._backoff.slow_down()
         else:
             raise WireError(f"{type(message).__name__} is out of place")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from wsgate import loggers
 from wsgate.brokers.local.frame_connection import FrameConnection
+from wsgate.brokers.local.frame_server import FrameServer
 from wsgate.topics.hub import Hub, Outgoing
 from wsgate.topics.messages import Message
 from wsgate.topics.wire_format import WireError, encode
@@ -35,34 +36,25 @@ class HubServer:
         self._by_number: dict[int, FrameConnection] = {}
         self._number_of: dict[FrameConnection, int] = {}
         self._loop = asyncio.get_running_loop()
-        self._server: asyncio.Server | None = None
+        self._server = FrameServer(self._add, self._handle, self._remove)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._is_stopped = False
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a socket that listens; it belongs to the server from now on."""
-        self._server = await self._loop.create_unix_server(self._connection, sock=sock)
+        await self._server.start(sock)
         self._plan()
-
-    def _connection(self) -> FrameConnection:
-        return FrameConnection(self._add, self._handle, self._remove)
 
     async def stop(self) -> None:
         """End all connections."""
-        self._is_stopped = True
+        await self._server.stop()
         if self._timer is not None:
             self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self._number_of):
-            connection.abort()
-        await asyncio.sleep(0)  # the transports end
 
     # -- connections -------------------------------------------------------------------------------
 
     def _add(self, connection: FrameConnection) -> None:
-        if self._is_stopped or len(self._by_number) >= MAX_CONNECTIONS:
+        if len(self._by_number) >= MAX_CONNECTIONS:
             connection.abort()
             return
         number = next(self._numbers)

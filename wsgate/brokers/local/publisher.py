@@ -19,11 +19,17 @@ class LocalPublisher:
     """
 
     def __init__(self, path: str, timeout: float) -> None:
-        self._link = HubLink(lambda: path, _hello, self._repeat, self._take, on_loss=lambda: None)
+        self._path = path
+        self._link = HubLink(
+            self._find_path, _hello, self._repeat, self._take, on_loss=lambda: None
+        )
         self._requests = Requests(self._link.send, timeout)
         self._hub: int | None = None  # the first place of the hub that was connected last
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
+
+    async def _find_path(self) -> str:
+        return self._path
 
     async def start(self) -> None:
         """Connect in the background."""
@@ -67,4 +73,4 @@ class LocalPublisher:
 
 
 def _hello() -> messages.Hello:
-    return messages.Hello(messages.VERSION, is_worker=False, rules_version=0, rules=[])
+    return messages.Hello(messages.VERSION, worker=None, rules_version=0, rules=[])

@@ -1,0 +1,206 @@
+"""The other workers of the machine: plain publications go to them without the hub."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from wsgate.brokers.local import worker_socket
+from wsgate.brokers.local.frame_connection import FrameConnection
+from wsgate.brokers.local.frame_server import FrameServer
+from wsgate.brokers.local.peer import Peer
+from wsgate.brokers.local.peer_link import PeerLink
+from wsgate.brokers.local.waiting_frames import WaitingFrames
+from wsgate.topics.messages import Delivered, Message, PeerHello
+from wsgate.topics.wire_format import WireError, encode
+
+PATIENCE = 0.5  # seconds to wait for a worker that does not answer or read, until it does again
+CHECK_INTERVAL = 1.0  # seconds between two checks whether a worker still exists
+
+
+class Mesh:
+    """All other workers, with one connection to each.
+
+    The hub names the workers to each other. Of two, the one whose name is less connects.
+
+    Args:
+        topics: The topics that this worker has attached.
+        on_publication: Called with each publication of another worker.
+        count_dropped: Called with the cause for each publication that is dropped.
+
+    Attributes:
+        name: The name of this worker.
+        peers: The other workers by their names.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[str],
+        on_publication: Callable[[Delivered], object],
+        count_dropped: Callable[[str], object],
+    ) -> None:
+        self.name = worker_socket.make_name()
+        self.peers: dict[str, Peer] = {}
+        self._topics = topics
+        self._on_publication = on_publication
+        self._count_dropped = count_dropped
+        # What is published before the hub has named the others.
+        self._early: WaitingFrames | None = WaitingFrames(lambda: count_dropped("hub"))
+        self._hub = ""  # the path of its socket
+        self._server = FrameServer(lambda _: None, self._take, self._end)
+        self._peer_of: dict[FrameConnection, Peer] = {}
+        self._links: dict[Peer, asyncio.Task[None]] = {}
+        self._checks: dict[Peer, asyncio.TimerHandle] = {}
+
+    # -- start and stop ----------------------------------------------------------------------------
+
+    async def listen(self, hub: str) -> None:
+        """Accept connections of other workers, unless that is done already. Raises OSError.
+
+        Args:
+            hub: The path of the hub's socket; ours is beside it.
+        """
+        if not self._hub:
+            sock = worker_socket.listen(worker_socket.path_of(hub, self.name))
+            self._hub = hub
+            await self._server.start(sock)
+
+    async def stop(self) -> None:
+        """End all connections, after what was sent on them."""
+        if self._hub:
+            worker_socket.remove(self._path_of(self.name))
+        for peer in list(self.peers.values()):
+            self._remove(peer)
+        if self._links:
+            await asyncio.wait(self._links.values())
+        await self._server.stop()
+
+    def _path_of(self, name: str) -> str:
+        return worker_socket.path_of(self._hub, name)
+
+    # -- who is there ------------------------------------------------------------------------------
+
+    def open(self, names: Iterable[str]) -> None:
+        """Note the workers that a hub knows. What has waited for that waits for each of them."""
+        for name in names:
+            self.add(name)
+        self._early = None
+
+    def add(self, name: str) -> Peer:
+        """Return another worker; if it is new, one of the two connects."""
+        peer = self.peers.get(name)
+        if peer is None:
+            frames = self._early or ()
+            peer = Peer(name, self._topics, self._on_publication, self._count_dropped, frames)
+            self.peers[name] = peer
+            if self.name < name:
+                self._start_link(peer)
+            else:
+                self._plan_check(peer)
+        return peer
+
+    def _remove(self, peer: Peer) -> None:
+        """Forget a worker that does not exist any more, and what waits for it."""
+        del self.peers[peer.name]
+        peer.close()
+        if peer in self._links:
+            self._links[peer].cancel()
+        if peer in self._checks:
+            self._checks.pop(peer).cancel()
+
+    def _plan_check(self, peer: Peer) -> None:
+        loop = asyncio.get_running_loop()
+        self._checks[peer] = loop.call_later(CHECK_INTERVAL, self._check, peer)
+
+    def _check(self, peer: Peer) -> None:
+        """Look whether a worker that should connect still exists."""
+        if (planned := self._checks.pop(peer, None)) is not None:
+            planned.cancel()
+        if peer.connection is not None:
+            return
+        if worker_socket.is_listening(self._path_of(peer.name)):
+            self._plan_check(peer)
+        else:
+            self._remove(peer)
+
+    # -- connections -------------------------------------------------------------------------------
+
+    def _start_link(self, peer: Peer) -> None:
+        link = PeerLink(
+            self._path_of(peer.name),
+            lambda connection: self._greet(peer, connection),
+            self._take,
+            self._end,
+            lambda: self._remove(peer),
+        )
+        task = asyncio.get_running_loop().create_task(link.run())
+        if not task.done():  # else it has ended within `create_task`
+            self._links[peer] = task
+            task.add_done_callback(lambda _: self._links.pop(peer, None))
+
+    def _greet(self, peer: Peer, connection: FrameConnection) -> None:
+        connection.send(PeerHello(self.name))
+        self._begin(peer, connection)
+
+    def _begin(self, peer: Peer, connection: FrameConnection) -> None:
+        self._peer_of[connection] = peer
+        peer.begin(connection)
+
+    def _take(self, connection: FrameConnection, message: Message) -> None:
+        peer = self._peer_of.get(connection)
+        if peer is not None:
+            peer.take(message)
+        elif isinstance(message, PeerHello):
+            self._begin(self.add(message.name), connection)
+        else:
+            raise WireError(f"{type(message).__name__} is out of place")
+
+    def _end(self, connection: FrameConnection) -> None:
+        peer = self._peer_of.pop(connection, None)
+        if peer is None:
+            return
+        peer.end(connection)
+        if self.peers.get(peer.name) is peer and peer.name < self.name:  # it connects, not we
+            self._check(peer)
+
+    # -- topics and publications -------------------------------------------------------------------
+
+    def want(self, topic: str) -> None:
+        """Ask all for the publications of a topic."""
+        for peer in self.peers.values():
+            peer.want(topic)
+
+    def detach(self, topic: str) -> None:
+        """Ask for no more publications of a topic."""
+        for peer in self.peers.values():
+            peer.detach(topic)
+
+    async def wait_until_noted(self) -> None:
+        """Wait until all know what was asked for; a short time for those that do not answer."""
+        found = {peer: peer.wait_until_noted() for peer in self.peers.values()}
+        waiters = {waiter: peer for peer, waiter in found.items() if waiter is not None}
+        if waiters:
+            _, pending = await asyncio.wait(waiters, timeout=PATIENCE)
+            for waiter in pending:
+                waiters[waiter].is_silent = True
+
+    async def publish(self, topic: str, data: str | bytes) -> None:
+        """Send a message to those that have attached its topic."""
+        peers = [peer for peer in self.peers.values() if peer.wants(topic)]
+        if not peers and self._early is None:
+            return
+        frame = encode(Delivered(0, topic, None, 0, 0, data))
+        if self._early is not None:
+            self._early.add(topic, frame)
+        for peer in peers:
+            peer.publish(topic, frame)
+        full = [peer for peer in peers if peer.is_full]
+        if full:
+            await self._wait_for_readers(full)
+
+    async def _wait_for_readers(self, peers: Sequence[Peer]) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for peer in peers:
+                    await peer.drain()
+        except TimeoutError:
+            for peer in peers:
+                peer.is_stuck = peer.is_full
