@@ -11,6 +11,7 @@ from tests.harness.waiting import soon, until
 from wsgate.brokers.local.broker import LocalBroker
 from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.brokers.local.hub_process import HubServer
+from wsgate.brokers.local.peer import Peer
 from wsgate.topics.hub import Hub
 from wsgate.topics.messages import VERSION, Hello, Message, Welcome
 from wsgate.topics.presence import Change
@@ -100,6 +101,33 @@ class Own:
         """Wait until there is a connection."""
         await until(lambda: self.broker._link.connection is not None)
 
+    @property
+    def name(self) -> str:
+        """The name by which other workers know it."""
+        return self.broker._mesh.name
+
+    @property
+    def peers(self) -> list[Peer]:
+        """The other workers, as it sees them."""
+        return list(self.broker._mesh.peers.values())
+
+    @property
+    def pairs(self) -> list[FrameConnection]:
+        """Its connections to other workers."""
+        return [peer.connection for peer in self.peers if peer.connection is not None]
+
+    def freeze(self) -> None:
+        """Read nothing more of other workers, as a process that is stopped."""
+        for pair in self.pairs:
+            assert pair._transport is not None
+            pair._transport.pause_reading()
+
+    def run_on(self) -> None:
+        """Read again."""
+        for pair in self.pairs:
+            assert pair._transport is not None
+            pair._transport.resume_reading()
+
     def cut(self) -> None:
         """Cut the connection."""
         connection = self.broker._link.connection
@@ -147,8 +175,8 @@ class Machine:
         """Wait until each worker is connected to all others, and knows what they have attached."""
 
         def is_synced(own: Own) -> bool:
-            peers = own.broker._mesh.peers.values()
-            return len(peers) == len(self._owns) - 1 and all(peer.is_synced for peer in peers)
+            is_complete = len(own.peers) == len(self._owns) - 1
+            return is_complete and all(peer.is_synced for peer in own.peers)
 
         await until(lambda: all(map(is_synced, self._owns)))
 
@@ -209,6 +237,7 @@ class ScriptedHub:
         self.said: list[Any] = []
         self.connections: list[FrameConnection] = []
         self.start = 2_000_000
+        self.peers: list[str] = []
         self.answers_hello = True
 
     async def serve(self) -> asyncio.Server:
@@ -227,7 +256,7 @@ class ScriptedHub:
         if not isinstance(message, Hello):
             self.said.append(message)
         elif self.answers_hello:
-            connection.send(Welcome(VERSION, self.start, self.start, []))
+            connection.send(Welcome(VERSION, self.start, self.start, self.peers))
 
     async def hears(self, kind: type[_M], where: Callable[[_M], bool] = lambda _: True) -> _M:
         """Wait for a message of a class, and return the last one."""

@@ -30,19 +30,6 @@ __all__ = ["LOOPS"]
 # -- publications ----------------------------------------------------------------------------------
 
 
-async def test_a_plain_message_goes_to_the_workers_that_subscribe(tmp_path: Path) -> None:
-    async with nothing_left(), machine(tmp_path) as own:
-        first, second = await own.worker("plain"), await own.worker("plain", "other")
-        third = await own.worker("other")
-        socket = object()
-        await first.publish("plain", "x", excluded=socket)
-        assert first.worker.delivered == [("plain", "x", socket)]  # at once
-        await first.publish("other", b"y")
-        await second.has("other", b"y")
-        await third.has("other", b"y")
-        assert second.worker.delivered == [("plain", "x", None), ("other", b"y", None)]
-
-
 async def test_a_message_with_history_has_a_place_and_was_delivered(tmp_path: Path) -> None:
     async with machine(tmp_path) as own:
         first, second = await own.worker("room"), await own.worker("room")
@@ -190,41 +177,6 @@ async def test_requests_wait_for_the_hub(tmp_path: Path) -> None:
         await own.start_hub()
         await soon(attaching)
         assert (await soon(publishing)).place
-
-
-async def test_plain_messages_wait_for_the_hub_within_a_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(broker_module, "MAX_WAITING", 4 * 64)
-    async with machine(tmp_path) as own:
-        first, second = await own.worker("plain"), await own.worker("plain")
-        await own.stop_hub()
-        await until(lambda: first.broker._link.connection is None)
-        for number in range(6):
-            await first.publish("plain", f"{number:036}")  # 64 bytes each, as they are counted
-        assert first.worker.drops == ["hub", "hub"]
-        assert len(first.worker.texts("plain")) == 6
-        await until(lambda: second.broker._link.connection is None)
-        await own.start_hub()
-        await second.connected()
-        await first.connected()
-        await soon(second.broker.count("plain"))  # it is attached again
-        await first.publish("plain", "end")
-        await until(lambda: "end" in second.worker.texts("plain"))
-        texts = second.worker.texts("plain")
-        assert texts[-1] == "end"
-        assert texts[:-1] in ([], [f"{number:036}" for number in range(2, 6)])
-
-
-async def test_a_publish_waits_while_the_hub_does_not_read(tmp_path: Path) -> None:
-    async with scripted(tmp_path, timeout=0.1) as (hub, own):
-        connection = hub.connection
-        assert connection._transport is not None
-        connection._transport.pause_reading()
-        for _ in range(30):  # each that waits gives up after the timeout
-            await soon(own.publish("plain", bytes(2**20)))
-        assert own.worker.drops
-        assert len(own.worker.texts("plain")) == 30
 
 
 async def test_what_waits_for_an_answer_fails_when_the_worker_stops(tmp_path: Path) -> None:
