@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.harness.waiting import soon, until
+from wsgate.brokers.local import worker_socket
 from wsgate.brokers.local.broker import LocalBroker
 from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.brokers.local.hub_process import HubServer
@@ -134,6 +135,14 @@ class Own:
         assert connection is not None
         connection.abort()
 
+    async def knows(self, count: int) -> None:
+        """Wait until it knows so many other workers."""
+        await until(lambda: len(self.peers) == count)
+
+    async def gets(self, topic: str, text: Data) -> None:
+        """Wait until a message of a topic was delivered, whatever else was."""
+        await until(lambda: text in self.worker.texts(topic))
+
     async def has(self, topic: str, *texts: Data) -> None:
         """Wait until exactly these messages of a topic were delivered, in order."""
         await until(lambda: len(self.worker.texts(topic)) >= len(texts))
@@ -170,6 +179,10 @@ class Machine:
         await self.hub.stop()
         await until(lambda: not any(own.broker._link.connection for own in self._owns))
         self.path.unlink(missing_ok=True)
+
+    def file_of(self, own: Own) -> Path:
+        """Return the path of a worker's own socket."""
+        return Path(worker_socket.path_of(str(self.path), own.name))
 
     async def synced(self) -> None:
         """Wait until each worker is connected to all others, and knows what they have attached."""
@@ -256,7 +269,7 @@ class ScriptedHub:
         if not isinstance(message, Hello):
             self.said.append(message)
         elif self.answers_hello:
-            connection.send(Welcome(VERSION, self.start, self.start, self.peers))
+            connection.send(Welcome(VERSION, self.start, self.start, self.peers, True))
 
     async def hears(self, kind: type[_M], where: Callable[[_M], bool] = lambda _: True) -> _M:
         """Wait for a message of a class, and return the last one."""

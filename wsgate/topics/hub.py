@@ -203,7 +203,8 @@ class Hub:
         others = [] if hello.worker is None else self._workers()
         self._connections[connection] = _Connection(hello.worker)
         peers = [worker for _, worker in others]
-        welcome = messages.Welcome(messages.VERSION, self._start, self._place, peers)
+        is_settled = now >= self._settled_at
+        welcome = messages.Welcome(messages.VERSION, self._start, self._place, peers, is_settled)
         out: Outgoing = [(connection, welcome)]
         if hello.worker is not None:
             self._use_rules(hello.rules_version, hello.rules)

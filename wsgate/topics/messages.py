@@ -213,12 +213,17 @@ class SetMember:
 
 @dataclass(slots=True)
 class Welcome:
-    """Answers Hello. start: the place with which this hub began. peers: names of other workers."""
+    """Answers Hello.
+
+    start: the place with which this hub began. peers: the names of the other workers that have said
+    Hello. is_settled: none is missing, as all have had the time to connect again.
+    """
 
     version: int
     start: int
     place: int
     peers: list[str]
+    is_settled: bool
 
 
 @dataclass(slots=True)

@@ -195,7 +195,7 @@ _FIELDS: dict[type[Any], tuple[int, tuple[_Field, ...]]] = {
     messages.Subscribers: (12, (_LONG, _INT)),
     messages.GetMembers: (13, (_LONG, _TEXT)),
     messages.SetMember: (14, (_TEXT, _TEXT, _INT, _BOOL)),
-    messages.Welcome: (32, (_SHORT, _LONG, _LONG, _TEXTS)),
+    messages.Welcome: (32, (_SHORT, _LONG, _LONG, _TEXTS, _BOOL)),
     messages.Attached: (33, (_LONG, _TEXT, _Number("!B", messages.Sync), _LONG)),
     messages.Delivered: (34, (_LONG, _TEXT, _OPTIONAL, _LONG, _LONG, _DATA)),
     messages.Placed: (35, (_LONG, _OPTIONAL, _LONG, _BOOL)),

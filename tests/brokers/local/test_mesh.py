@@ -39,6 +39,11 @@ async def pair(own: Machine, *topics: str) -> tuple[Own, Own]:
     return first, second
 
 
+def files_in(folder: Path) -> set[Path]:
+    """Return the files of a folder."""
+    return set(folder.iterdir())
+
+
 def waiting_at(path: str) -> socket.socket:
     """Return a socket at which nobody accepts."""
     sock = socket.socket(socket.AF_UNIX)
@@ -89,12 +94,10 @@ async def test_what_is_published_after_a_subscribe_arrives(tmp_path: Path) -> No
             await soon(old.broker.attach(topic))
             await soon(publishes)
             await new.publish(topic, "to the old one")
-            await until(lambda topic=topic: "to the old one" in old.worker.texts(topic))
+            await old.gets(topic, "to the old one")
             await soon(new.broker.attach(topic))
             await old.publish(topic, "to the new one")
-            await until(
-                lambda topic=topic, new=new: "to the new one" in new.worker.texts(topic),
-            )
+            await new.gets(topic, "to the new one")
 
 
 async def test_nothing_of_a_detached_topic_arrives(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ async def test_a_worker_that_does_not_read_holds_up_nobody(
         await second.has("plain", *texts[: len(texts) - len(dropped)])
         await until(lambda: not stuck[0].is_full)
         await first.publish("plain", "end")
-        await until(lambda: second.worker.texts("plain")[-1] == "end")
+        await second.gets("plain", "end")
         assert len(second.worker.texts("plain")) + len(dropped) == len(texts) + 1
         assert not stuck[0].is_stuck
 
@@ -238,7 +241,7 @@ async def test_what_is_published_while_a_connection_is_cut_waits(tmp_path: Path,
         workers = await pair(own, "plain")
         (connection,) = workers[end].pairs
         connection.abort()
-        await until(lambda: not workers[end].pairs)
+        await until(lambda: not workers[0].pairs and not workers[1].pairs)
         for number, worker in enumerate(workers):
             await worker.publish("plain", f"of {number}")
         await workers[0].has("plain", "of 0", "of 1")
@@ -247,9 +250,9 @@ async def test_what_is_published_while_a_connection_is_cut_waits(tmp_path: Path,
         for number, worker in enumerate(workers):
             await worker.publish("plain", f"again {number}")
         for worker in workers:
-            texts = worker.worker.texts
-            await until(lambda texts=texts: len(texts("plain")) == 4)
-            assert set(texts("plain")[2:]) == {"again 0", "again 1"}
+            for number in range(2):
+                await worker.gets("plain", f"again {number}")
+            assert len(worker.worker.texts("plain")) == 4
 
 
 async def test_a_worker_that_stops_is_forgotten(tmp_path: Path) -> None:
@@ -258,14 +261,10 @@ async def test_a_worker_that_stops_is_forgotten(tmp_path: Path) -> None:
         await own.synced()
         await second.broker.stop()
         for worker, other in ((first, third), (third, first)):
-            await until(lambda worker=worker: len(worker.peers) == 1)
+            await worker.knows(1)
             await worker.publish("plain", worker.name)
-            await until(
-                lambda worker=worker, other=other: worker.name in other.worker.texts("plain")
-            )
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-            [own.path.name, *(f"{own.path.name}.{one.name}" for one in (first, third))]
-        )
+            await other.gets("plain", worker.name)
+        assert files_in(tmp_path) == {own.path, *(own.file_of(one) for one in (first, third))}
 
 
 async def test_a_worker_that_is_gone_already_is_forgotten(
@@ -319,7 +318,7 @@ class Stranger:
             )
 
         loop = asyncio.get_running_loop()
-        path = f"{own.path}.{worker.name}"
+        path = str(own.file_of(worker))
         _, self.connection = await loop.create_unix_connection(new, path)
 
 
@@ -350,7 +349,7 @@ async def test_a_new_connection_of_a_worker_replaces_the_former_one(tmp_path: Pa
         for stranger in (first, second):
             await stranger.connect(own, worker)
             stranger.connection.send(PeerHello(FIRST))
-            await until(lambda stranger=stranger: stranger.received)
+            await until(lambda: len(worker.peers) == 1)
         await soon(first.has_ended.wait())
         assert [peer.name for peer in worker.peers] == [FIRST]
         second.connection.close()

@@ -1,6 +1,7 @@
 """The broker of the workers of one machine, `local:`, which a hub connects."""
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import secrets
@@ -127,6 +128,8 @@ class LocalBroker:
         self._members.report_all(is_same_hub=is_same_hub)
         self._requests.repeat(is_same_hub=is_same_hub)
         self._mesh.open(welcome.peers)
+        if welcome.is_settled:
+            self._mesh.settle()
 
     def _end(self) -> None:
         self._topics.note_loss(self._seen)
@@ -144,6 +147,7 @@ class LocalBroker:
 
     def _take_seen(self, message: messages.Seen) -> None:
         self._is_settled = True
+        self._mesh.settle()
         self._note_seen(message)
 
     def _note_seen(self, message: Any) -> None:
@@ -156,15 +160,22 @@ class LocalBroker:
         if topic not in self._topics:
             self._mesh.want(topic)
         attached = self._topics.attach(topic).attached
+        if self._receiver.rules_of(topic).history:
+            await self._wait_for_hub(attached)
+            return
+        with contextlib.suppress(Unavailable):  # workers publish to plain topics without it
+            await self._wait_for_hub(attached, self._mesh.settled)
+        await self._mesh.wait_until_noted()
+
+    async def _wait_for_hub(self, *events: asyncio.Event) -> None:
+        """Wait for events that the hub causes. Raises Unavailable if one does not come in time."""
         try:
             async with asyncio.timeout(self._timeout):
-                await attached.wait()
+                for event in events:
+                    await event.wait()
         except TimeoutError:
-            if self._receiver.rules_of(topic).history:
-                text = f"the topics hub did not answer within {self._timeout:g} s"
-                raise Unavailable(text) from None
-        if not self._receiver.rules_of(topic).history:
-            await self._mesh.wait_until_noted()
+            text = f"the topics hub did not answer within {self._timeout:g} s"
+            raise Unavailable(text) from None
 
     def detach(self, topic: str) -> None:
         """Deliver nothing more of a topic."""

@@ -29,6 +29,7 @@ class Mesh:
     Attributes:
         name: The name of this worker.
         peers: The other workers by their names.
+        settled: Set when a hub has named all others, for the first time.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Mesh:
     ) -> None:
         self.name = worker_socket.make_name()
         self.peers: dict[str, Peer] = {}
+        self.settled = asyncio.Event()
         self._topics = topics
         self._on_publication = on_publication
         self._count_dropped = count_dropped
-        # What is published before the hub has named the others.
-        self._early: WaitingFrames | None = WaitingFrames(lambda: count_dropped("hub"))
+        # What is published before the hub has named all others: each that it names gets it.
+        self._early = WaitingFrames(lambda: count_dropped("hub"))
         self._hub = ""  # the path of its socket
         self._server = FrameServer(lambda _: None, self._take, self._end)
         self._peer_of: dict[FrameConnection, Peer] = {}
@@ -79,17 +81,21 @@ class Mesh:
     # -- who is there ------------------------------------------------------------------------------
 
     def open(self, names: Iterable[str]) -> None:
-        """Note the workers that a hub knows. What has waited for that waits for each of them."""
+        """Note the workers that a hub knows; some may still be on their way to it."""
         for name in names:
             self.add(name)
-        self._early = None
+        self._early = WaitingFrames(lambda: None, self._early)  # no loss for those that are known
+
+    def settle(self) -> None:
+        """Note that the hub has named all workers."""
+        self.settled.set()
+        self._early.take_all()
 
     def add(self, name: str) -> Peer:
         """Return another worker; if it is new, one of the two connects."""
         peer = self.peers.get(name)
         if peer is None:
-            frames = self._early or ()
-            peer = Peer(name, self._topics, self._on_publication, self._count_dropped, frames)
+            peer = Peer(name, self._topics, self._on_publication, self._count_dropped, self._early)
             self.peers[name] = peer
             if self.name < name:
                 self._start_link(peer)
@@ -185,10 +191,10 @@ class Mesh:
     async def publish(self, topic: str, data: str | bytes) -> None:
         """Send a message to those that have attached its topic."""
         peers = [peer for peer in self.peers.values() if peer.wants(topic)]
-        if not peers and self._early is None:
+        if not peers and self.settled.is_set():
             return
         frame = encode(Delivered(0, topic, None, 0, 0, data))
-        if self._early is not None:
+        if not self.settled.is_set():
             self._early.add(topic, frame)
         for peer in peers:
             peer.publish(topic, frame)
