@@ -3,9 +3,12 @@
 A WebSocket of the path / is an echo. One of /work takes WORK_SECONDS of processor time for each
 message before it sends the message back. One of /fan sends it to all that are open, one of /fan/32
 does so 32 times: by a topic if the server has them, else by a loop. One of /pid sends the id of its
-process first, and an HTTP request of /pid is answered with it.
+process first, and an HTTP request of /pid is answered with it. One of /topics does what
+topic_latency.py asks for.
 """
 
+import asyncio
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -33,6 +36,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         if scope["path"].startswith("/fan"):
             await fan_out(scope, receive, send)
+        elif scope["path"] == "/topics":
+            await publish_or_listen(scope, receive, send)
         else:
             await WEBSOCKETS.get(scope["path"], echo)(receive, send)
     elif scope["type"] == "http":
@@ -103,6 +108,31 @@ async def by_topic(scope: Message, receive: Receive, times: int) -> None:
         data = message.get("bytes")
         for _ in range(times):
             await mine.publish("fan", message["text"] if data is None else data)
+
+
+async def publish_or_listen(scope: Message, receive: Receive, send: Send) -> None:
+    """Send the id of this process; then publish the time to a topic, or report the delays."""
+    from wsgate import topics  # noqa: PLC0415  # the other servers have none
+
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": str(os.getpid())})
+    mine = topics.of(scope)
+    while (message := await receive())["type"] == "websocket.receive":
+        command, count, *pause = message["text"].split()
+        if command == "publish":
+            for _ in range(int(count)):
+                await mine.publish("delay", str(time.monotonic_ns()))
+                await asyncio.sleep(float(*pause))
+            continue
+        delays: list[int] = []
+        async with mine.listen("delay") as messages:
+            await send({"type": "websocket.send", "text": "listening"})
+            async for one in messages:
+                delays.append(time.monotonic_ns() - int(one.data))
+                if len(delays) == int(count):
+                    break
+        await send({"type": "websocket.send", "text": json.dumps(delays)})
 
 
 async def by_loop(receive: Receive, send: Send, times: int) -> None:

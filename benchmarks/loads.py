@@ -24,6 +24,7 @@ class Figure(Enum):
     RATE = "rate"  # messages, handshakes or requests per second; higher is better
     MEMORY = "bytes"  # bytes of memory per connection; lower is better
     LATENCY = "p99_ms"  # 99th percentile in milliseconds; lower is better
+    MEDIAN = "p50_ms"  # median in milliseconds; lower is better
     CPU = "cpu_us"  # microseconds of processor time per second and connection; lower is better
     BALANCE = "ratio"  # connections of the fullest worker to those of the emptiest; lower is better
     FAILURES = "failures"  # handshakes and requests that failed; lower is better
@@ -43,7 +44,8 @@ class Load:
 
     Attributes:
         title: Its name in tables.
-        mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py.
+        mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py, and
+            "topics" is topic_latency.py.
         servers: The servers to measure by default.
         connections: The number of connections.
         size: The size of a message in bytes, as the app receives it.
@@ -339,6 +341,14 @@ LOADS = {
     "balance-slow-w4": _balanced(1000, 4, apart=0.01),
     "restart-100": _restarted(100, (_WSGATE_2,)),
     "restart-20": _restarted(20, _several(2)),
+    "topics-latency": Load(
+        "A message from one worker to another, from publish to receive: median, ms",
+        "topics",
+        (_WSGATE_2,),
+        figure=Figure.MEDIAN,
+        max_rounds=3,
+        is_spread=True,
+    ),
     "workers-hold": Load(
         "100,000 connections over 6 workers, 1,000 of them with 5 messages a second:"
         " 99th percentile, ms",
@@ -393,6 +403,7 @@ GOALS = (
     Goal("workers-connect", 0.97, (WSGATE,), server=WSGATE_SUPERVISED),
     Goal("balance-10000-w4", 1.05, server=_WSGATE_4),
     Goal("restart-100", 0, server=_WSGATE_2),
+    Goal("topics-latency", 1, server=_WSGATE_2, is_strict=True),
     Goal("workers-hold", 50, server=_WSGATE_6, is_strict=True),
     Goal("workers-hold", 5800, server=_WSGATE_6, other_figure=Figure.MEMORY),
 )

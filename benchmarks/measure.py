@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks import restarts
+from benchmarks import restarts, topic_latency
 from benchmarks.loads import Deflate, Figure, Load
 from benchmarks.readiness import serving_pids
 from benchmarks.servers import Server
@@ -108,6 +108,8 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
     with run_server(bench, server, load) as (port, pids):
         if load.mode == "restart":
             return _restart(port, pids[0], server, load)
+        if load.mode == "topics":
+            return _topic_latency(port)
         before = resident_bytes(pids)
         with run_generator(bench, load, port) as client:
             assert client.stdout
@@ -152,6 +154,13 @@ def _restart(port: int, pid: int, server: Server, load: Load) -> Entry:
     try:
         return restarts.measure(port, pid, server.workers, load.restarts)
     except (restarts.NotRestarted, OSError) as failure:
+        raise Failed(str(failure)) from None
+
+
+def _topic_latency(port: int) -> Entry:
+    try:
+        return topic_latency.measure(port)
+    except topic_latency.Failed as failure:
         raise Failed(str(failure)) from None
 
 

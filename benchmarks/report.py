@@ -55,6 +55,7 @@ MORE_COLUMNS: dict[str, dict[str, str]] = {
     "echo": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms"},
     "http": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms"},
     "hold": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms", "bytes": "Bytes each"},
+    "topics": {"p99_ms": "99 %, ms", "max_ms": "Maximum, ms"},
     "balance": {"least": "Emptiest", "fullest": "Fullest"},
     "restart": {
         **restarts.KINDS,

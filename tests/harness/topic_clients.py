@@ -145,6 +145,14 @@ class TopicsServer(Supervised):
                     found[client.pid] = client
         return found
 
+    async def client_of_other_worker(self, *than: Client) -> Client:
+        """Connect a client to a worker that serves none of these, as soon as there is one."""
+        known = {client.pid for client in than}
+        async with asyncio.timeout(PATIENCE):
+            while (client := await self.client()).pid in known:
+                await client.close()
+        return client
+
     async def pair(self) -> tuple[Client, Client]:
         """Connect two clients to two workers."""
         first, second, *_ = (await self.clients(await self.process_ids(2))).values()

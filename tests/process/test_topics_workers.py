@@ -160,10 +160,11 @@ async def test_the_members_of_a_worker_that_was_killed_are_announced_by_another(
 class Load:
     """Publishes from some clients, one message after the other, until it is stopped.
 
-    published: what was placed. failed: what has raised Unavailable.
+    published: what was accepted, with history what was placed. failed: what has raised Unavailable.
     """
 
-    def __init__(self, *clients: Client) -> None:
+    def __init__(self, *clients: Client, topic: str = "room") -> None:
+        self.topic = topic
         self.published: list[Any] = []
         self.failed: list[Any] = []
         self._is_stopped = False
@@ -175,11 +176,11 @@ class Load:
         while not self._is_stopped:
             data = [own, number]
             try:
-                answer = await client.publish(data)
+                answer = await client.publish(data, self.topic)
             except Gone:  # its worker was killed
                 return
             async with self._grown:
-                (self.published if isinstance(answer, str) else self.failed).append(data)
+                (self.failed if isinstance(answer, dict) else self.published).append(data)
                 self._grown.notify_all()
             number += 1
 
@@ -190,7 +191,7 @@ class Load:
             await self._grown.wait_for(lambda: len(self.published) >= wanted)
 
     async def stop(self) -> list[Any]:
-        """Publish no more; return what was placed."""
+        """Publish no more; return what was accepted."""
         self._is_stopped = True
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*self._tasks)
@@ -260,6 +261,86 @@ async def test_a_hub_killed_under_load_loses_nothing_unnoticed() -> None:
         for client in readers:
             assert client.close_code in (None, 1012)
         await server.logged("The topics hub was ended by SIGKILL: another one is started", times=3)
+
+
+async def test_a_hub_killed_under_load_loses_no_plain_message() -> None:
+    async with topics_server(2) as server:
+        first, second = await server.pair()
+        for client in (first, second):
+            await client.subscribe("plain")
+        load = Load(first, second, topic="plain")
+        for _ in range(2):
+            await load.more()
+            hub = server.hub()
+            os.kill(hub, signal.SIGKILL)
+            assert await server.other_hub(hub)
+        await load.more()
+        await check_plain(await load.stop(), first, second)
+
+
+async def test_a_worker_killed_under_load_takes_no_plain_message_of_the_others(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "hub.sock"
+    async with topics_server(3, "--topics", f"local:{path}") as server:
+        first, second, third = (await server.clients(await server.process_ids(3))).values()
+        for client in (first, second, third):
+            await client.subscribe("plain")
+        load = Load(first, second, third, topic="plain")
+        await load.more()
+        os.kill(third.pid, signal.SIGKILL)
+        await third.closed()
+        await load.more()
+        published = [one for one in await load.stop() if one[0] != 2]
+        await check_plain(published, first, second)
+        fourth = await server.client_of_other_worker(first, second, third)
+        await fourth.subscribe("plain")
+        await first.publish("to the new worker", "plain")
+        await fourth.received(1)
+        running = {first.pid, second.pid, fourth.pid}
+        assert owners_of_files_beside(path) == running  # the one that was killed has left none
+
+
+def owners_of_files_beside(hub: Path) -> set[int]:
+    """Return the processes whose sockets have a file beside the hub's."""
+    names = [path.name for path in hub.parent.iterdir() if path != hub]
+    return {int(name.removeprefix(f"{hub.name}.").partition("-")[0], 16) for name in names}
+
+
+async def check_plain(published: list[Any], *clients: Client) -> None:
+    """Check that each client has all that was published, in the order of each publisher."""
+    for client in clients:
+        await client.publish("end", "plain")
+    for client in clients:
+        await client.until(lambda client=client: client.messages.count("end") == len(clients))
+        messages = [one for one in client.messages if one != "end"]
+        check_order([messages])
+        assert {tuple(one) for one in published} <= {tuple(one) for one in messages}
+
+
+async def test_a_worker_that_is_stopped_holds_up_no_plain_topic() -> None:
+    async with topics_server(3, *PATIENT) as server:
+        first, second, third = (await server.clients(await server.process_ids(3))).values()
+        for client in (first, second, third):
+            await client.subscribe("plain")
+        os.kill(third.pid, signal.SIGSTOP)
+        began = asyncio.get_running_loop().time()
+        await first.subscribe("new")  # it waits a moment for the worker that does not answer
+        await first.publish("short", "plain")
+        assert await second.received(1) == ["short"]
+        assert asyncio.get_running_loop().time() - began < PATIENCE / 2
+        for number in range(45):
+            await first.publish([number, LARGE], "plain")
+        assert [one[0] for one in (await second.received(46))[1:]] == list(range(45))
+        dropped = (await first.ask("stats"))["dropped"]["worker"]
+        assert dropped > 0
+        os.kill(third.pid, signal.SIGCONT)
+        messages = await third.received(46 - dropped)
+        await first.publish("end", "plain")
+        await third.until(lambda: third.messages[-1] == "end")
+        assert messages[0] == "short"
+        assert [one[0] for one in messages[1:-1]] == list(range(45 - dropped))
+        assert third.close_code is None
 
 
 async def test_a_new_hub_knows_who_is_there() -> None:

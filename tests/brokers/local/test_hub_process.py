@@ -49,15 +49,15 @@ async def test_who_does_not_read_is_dropped_and_others_go_on(
 ) -> None:
     monkeypatch.setattr(hub_process, "MAX_QUEUE", 2**20)
     async with nothing_left(), machine(tmp_path) as own:
-        stopped, worker = Client(), await own.worker("plain")
+        stopped, worker = Client(), await own.worker("room")
         await stopped.connect(own)
-        await stopped.greet("plain")
+        await stopped.greet("room")
         assert stopped.connection._transport is not None
         stopped.connection._transport.pause_reading()
         publisher = await own.worker()
         for number in range(100):
-            await publisher.publish("plain", bytes(100_000))
-            await worker.has("plain", *[bytes(100_000)] * (number + 1))
+            await publisher.publish("room", bytes(100_000))
+            await worker.has("room", *[bytes(100_000)] * (number + 1))
         assert len(own.reports) == 1
         assert "does not read its topics" in own.reports[0]
         stopped.connection._transport.resume_reading()
@@ -69,8 +69,8 @@ async def test_a_message_of_any_size_goes_to_who_reads(
 ) -> None:
     monkeypatch.setattr(hub_process, "MAX_QUEUE", 1000)
     async with machine(tmp_path) as own:
-        worker, publisher = await own.worker("plain"), await own.worker()
-        await publisher.publish("plain", bytes(10 * 2**20))
+        worker, publisher = await own.worker("room"), await own.worker()
+        await publisher.publish("room", bytes(10 * 2**20))
         await until(lambda: worker.worker.delivered)
         assert not own.reports
 

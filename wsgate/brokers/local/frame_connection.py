@@ -14,8 +14,8 @@ HIGH_WATER = 1024 * 1024  # bytes that wait for the other end, above which `drai
 class FrameConnection(asyncio.Protocol):
     """One end of a connection.
 
-    What is sent in one iteration of the loop leaves in one write, unless it is much. Nothing here
-    bounds what waits for the other end: the owner checks `backlog`.
+    What is sent in one iteration of the loop leaves in one write. Nothing here bounds what waits
+    for the other end: the owner checks `backlog`.
 
     Args:
         on_start: Called when the connection exists.
@@ -97,8 +97,8 @@ class FrameConnection(asyncio.Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether `drain` waits."""
-        return not self._may_write.is_set()
+        """Whether much waits, so that `drain` lets the loop run at least."""
+        return self.waiting > HIGH_WATER or not self._may_write.is_set()
 
     def send(self, message: Message) -> None:
         """Send a message; nothing happens after the end."""
@@ -115,8 +115,6 @@ class FrameConnection(asyncio.Protocol):
         self._largest = max(self._largest, len(frame))
         self._frames.append(frame)
         self._size += len(frame)
-        if self._size > HIGH_WATER:
-            self._flush()  # so that `is_full` is known
 
     def _flush(self) -> None:
         frames, self._frames, self._size = self._frames, [], 0
@@ -125,6 +123,7 @@ class FrameConnection(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the other end has read enough, or has gone."""
+        await asyncio.sleep(0)  # what was sent in this iteration is written
         await self._may_write.wait()
 
     def close(self) -> None:
