@@ -13,6 +13,7 @@ from tests.harness.hubs import Own
 from tests.harness.log import capture_log
 from tests.harness.waiting import nothing_left, pause, soon, until
 from tests.harness.workers import PATIENCE, is_running
+from wsgate.brokers.local import worker_socket
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.process import hub_keeper, spawn
@@ -119,6 +120,27 @@ async def test_a_path_that_cannot_be_used_is_named(path: str) -> None:
     with pytest.raises(ConfigError, match="--topics") as raised:
         HubKeeper(Config(topics=f"local:{path}")).start()
     assert raised.value.setting == "topics"
+
+
+async def test_a_path_must_leave_room_for_the_sockets_of_the_workers() -> None:
+    path = "/" + "x" * 91
+    with pytest.raises(ConfigError, match="the path has 92 bytes, and may have 91"):
+        HubKeeper(Config(topics=f"local:{path}")).start()
+
+
+async def test_the_files_of_workers_that_were_killed_are_removed(tmp_path: Path) -> None:
+    path = str(tmp_path / "hub.sock")
+    former, killed = (worker_socket.path_of(path, f"{pid:x}-0123abcd") for pid in (1, 2))
+    worker_socket.listen(former).close()
+    keeper = HubKeeper(Config(topics=f"local:{path}"))
+    keeper.start()
+    assert not mode_of(Path(former))
+    worker_socket.listen(killed).close()
+    keeper.take_worker_end(1)
+    assert mode_of(Path(killed))
+    keeper.take_worker_end(2)
+    assert not mode_of(Path(killed))
+    await keeper.stop()
 
 
 async def test_a_failed_start_leaves_no_folder(
