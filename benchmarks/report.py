@@ -45,8 +45,8 @@ uvloop if it supports it, and with its defaults otherwise.
 WORKERS = """\
 In the loads `workers-…`, `balance-…`, `restart-…` and `topics-…` the server and the load generator
 share all processors, and the load starts when all workers have answered. The exception is
-`workers-connect`, which compares one worker with a supervisor with one without, on a processor of its own. The work of
-`workers-work` is 0.2 ms on the processor clock of the thread.
+`workers-connect`, which compares one worker with a supervisor with one without, on a processor of
+its own. The work of `workers-work` is 0.2 ms on the processor clock of the thread.
 
 Connections of the emptiest and of the fullest worker, and their ratio, in the median round. In a
 burst at most 1,000 handshakes are in flight, which fit into the backlog of every server.

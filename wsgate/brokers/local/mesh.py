@@ -66,14 +66,18 @@ class Mesh:
             await self._server.start(sock)
 
     async def stop(self) -> None:
-        """End all connections, after what was sent on them."""
+        """End all connections. What can be sent at once is sent."""
         if self._hub:
             worker_socket.remove(self._path_of(self.name))
-        for peer in list(self.peers.values()):
-            self._remove(peer)
+        self._remove_all()
         if self._links:
             await asyncio.wait(self._links.values())
         await self._server.stop()
+        self._remove_all()  # who has connected meanwhile
+
+    def _remove_all(self) -> None:
+        for peer in list(self.peers.values()):
+            self._remove(peer)
 
     def _path_of(self, name: str) -> str:
         return worker_socket.path_of(self._hub, name)

@@ -173,6 +173,7 @@ class Peer:
 
     def _send(self, frame: bytes) -> None:
         assert self.connection is not None  # it is synced
+        self.is_stuck = self.is_stuck and self.connection.is_full
         if self.connection.backlog > MAX_QUEUE:
             self._count_dropped()
         else:
@@ -181,10 +182,7 @@ class Peer:
     @property
     def is_full(self) -> bool:
         """Whether a publisher should wait until it has read more."""
-        if self.connection is None or not self.connection.is_full:
-            self.is_stuck = False
-            return False
-        return not self.is_stuck
+        return self.connection is not None and self.connection.is_full and not self.is_stuck
 
     async def drain(self) -> None:
         """Wait until it has read enough, or its connection has ended."""
