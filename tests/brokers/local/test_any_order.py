@@ -122,6 +122,8 @@ class PlainStory:
         await turns(self._random.randrange(4))
 
     async def _add(self) -> None:
+        for worker in self.workers:  # a hub that is settled knows all of them
+            await worker.connected()
         self.workers.append(await self._machine.worker("plain"))
         for since in self.since:
             since.append(0)

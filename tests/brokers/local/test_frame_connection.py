@@ -66,7 +66,7 @@ async def test_drain_waits_for_the_other_end() -> None:
     reader = End()
     reading = await reader.open(other)
     await soon(draining)
-    assert not connection.is_full
+    await until(lambda: not connection.is_full)
     reading.abort()
     await until(lambda: end.has_ended)
     await soon(connection.drain())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import hubs
 from tests.harness.hubs import Machine, Own, machine, scripted
 from tests.harness.log import capture_log
 from tests.harness.loops import LOOPS
@@ -132,6 +133,7 @@ async def test_what_is_published_before_there_is_a_hub_waits_within_a_limit(
 ) -> None:
     size = len(encode(Delivered(0, "plain", None, 0, 0, "0")))
     monkeypatch.setattr(waiting_frames, "MAX_WAITING", 4 * size)
+    monkeypatch.setattr(hubs, "SETTLE", 10.0)  # the first one has time to connect again
     async with machine(tmp_path) as own:
         first = await own.worker("plain")
         await own.stop_hub()
