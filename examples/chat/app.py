@@ -1,305 +1,259 @@
 """The chat as an ASGI application: one page, and one WebSocket per client.
 
-`app` serves the page in `static` at `/` and the chat at `/ws`. The rules for rooms, names
-and messages are in `rooms.py`. This file contains everything that waits: a reader and a
-writer for each client.
+`app` serves the page in `static` at `/` and the chat at `/ws`. A room is a topic with history, the
+people in it are the topic's members: wsgate carries what is said to everybody in the room, on all
+workers and machines, and to those who were away. The rules for names and texts are in `rooms.py`.
 """
 
 import asyncio
-import base64
-import hashlib
-import json
-import re
+import os
+import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from wsgate.static import StaticFiles
+from wsgate import topics
 
 if TYPE_CHECKING or __package__:
-    from .rooms import Bucket, ChatError, Limits, Member, Message, Rooms, clean_label, encode
+    from . import page, rooms
+    from .rooms import ChatError, Limits, Message, Person, encode
 else:  # started inside this folder: --app-dir examples/chat app:app
-    from rooms import Bucket, ChatError, Limits, Member, Message, Rooms, clean_label, encode
+    import page
+    import rooms
+    from rooms import ChatError, Limits, Message, Person, encode
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
-PAGE = Path(__file__).with_name("static")  # index.html: style, structure and script
-CLOSE_TIMEOUT = 5.0  # seconds to wait until the Close is sent
-
-
-class Goodbye(NamedTuple):
-    """The close code and the reason with which the server ends a WebSocket."""
-
-    code: int
-    reason: str
-
-
-TOO_SLOW = Goodbye(1013, "You read too slowly; try again later.")
-TAKEN_OVER = Goodbye(4001, "This place was taken by your newer connection.")
+ROOMS = "rooms"  # a topic for everybody: its members are the rooms, its messages lists of them
 
 
 class Chat:
-    """The application: all rooms and all clients of one process."""
+    """The application: what one worker has to do beside its clients."""
 
     def __init__(self, limits: Limits | None = None, list_pause: float = 1.0) -> None:
         """Create a chat. list_pause: seconds between two messages with the list of rooms."""
-        self.limits = limits or Limits()
-        self.rooms = Rooms(self.limits, clock=lambda: time.time_ns() // 1_000_000)
-        self._page = StaticFiles(PAGE, headers=page_headers((PAGE / "index.html").read_bytes()))
-        self._clients: set[Client] = set()
+        self.limits = limits = limits or Limits()
+        self._page = page.make_page()
         self._list_pause = list_pause
-        self._list_timer: asyncio.TimerHandle | None = None
+        self._rooms_changed = asyncio.Event()
+        history, seconds = limits.history, limits.history_seconds
+        topics.configure(
+            "room:*", history=history, history_seconds=seconds, announce=self._announce
+        )
+        topics.configure(ROOMS, slow="conflate")  # who reads slowly needs the latest list only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, request or lifespan."""
         match scope["type"]:
             case "http":
                 await self._page(scope, receive, send)
+            case "websocket" if route(scope) == "/ws":
+                await self._serve(topics.of(scope), receive, send)
             case "websocket":
-                await self._websocket(scope, receive, send)
+                await receive()  # websocket.connect
+                await send({"type": "websocket.close"})  # before the accept: 403
             case "lifespan":
-                await _lifespan(receive, send)
+                await self._lifespan(topics.of(scope), receive, send)
             case other:
                 raise ValueError(f"The chat knows no scope of type {other!r}.")
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, t: topics.Topics, receive: Receive, send: Send) -> None:
+        """Serve a client until it leaves. A client that has left is in no topic any more."""
         await receive()  # websocket.connect
-        is_chat = route(scope) == "/ws"
-        try:  # a close before the accept is answered with 403
-            await send({"type": "websocket.accept" if is_chat else "websocket.close"})
-        except OSError:  # the client has left
-            return
-        if is_chat:
-            await self._serve(Client(self), receive, send)
+        with suppress(OSError):  # the client has left
+            await send({"type": "websocket.accept"})
+            try:
+                await Client(self, t, send).run(receive)
+            except (topics.Unavailable, topics.LimitReached):
+                # It comes back, joins after the last message that it has, and repeats what was not
+                # confirmed.
+                await send({"type": "websocket.close", "code": 1013, "reason": "try again"})
+            finally:
+                self.note_change()
 
-    async def _serve(self, client: "Client", receive: Receive, send: Send) -> None:
-        self._clients.add(client)
-        try:
-            await client.run(receive, send)
-        finally:
-            self._forget(client)
+    def note_change(self) -> None:
+        """Have the list of rooms sent to everybody: the number of people in a room has changed."""
+        self._rooms_changed.set()
 
-    def _forget(self, client: "Client") -> None:
-        self._clients.discard(client)
-        if self._list_timer and not self._clients:
-            self._list_timer.cancel()
-            self._list_timer = None
+    def _announce(self, topic: str, member: str, joined: bool) -> str:
+        """Return what a room reads when somebody joins or leaves. One of the workers is called."""
+        self.note_change()
+        kind = "joined" if joined else "left"
+        return encode(
+            {"type": kind, "topic": topic, "name": Person.from_member(member).name, "at": now()}
+        )
 
-    def schedule_list(self) -> None:
-        """Send the list of rooms to all clients after a pause.
+    async def _lifespan(self, t: topics.Topics, receive: Receive, send: Send) -> None:
+        await receive()
+        lists = asyncio.create_task(self._publish_lists(t))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        lists.cancel()
+        await asyncio.wait([lists])
+        await send({"type": "lifespan.shutdown.complete"})
 
-        If a thousand clients reconnect after a restart, sending the list to each of them
-        for each of them would be a million messages.
+    async def _publish_lists(self, t: topics.Topics) -> None:
+        """Publish the list of rooms after each change, and no more often than `list_pause`.
+
+        If a thousand clients reconnect after a restart, a list for each of them, sent to each of
+        them, would be a million messages.
         """
-        if not self._list_timer:
-            loop = asyncio.get_running_loop()
-            self._list_timer = loop.call_later(self._list_pause, self._send_list)
+        while await self._rooms_changed.wait():
+            self._rooms_changed.clear()
+            try:
+                list_of_rooms = await self.list_rooms(t)
+                await t.publish(ROOMS, encode({"type": "rooms", "rooms": list_of_rooms}))
+            except topics.Unavailable:
+                self._rooms_changed.set()
+            await asyncio.sleep(self._list_pause)
 
-    def _send_list(self) -> None:
-        self._list_timer = None
-        line = encode({"type": "rooms", "rooms": self.rooms.listing()})
-        for client in self._clients:
-            client.post(line)
+    async def list_rooms(self, t: topics.Topics) -> list[Message]:
+        """Return the rooms of all workers, with the numbers of people in them."""
+        return rooms.listing(await t.members(ROOMS), self.limits.listed)
 
 
 class Client:
-    """One WebSocket: its messages go to the rooms, messages for it go to its outbox.
+    """One WebSocket: what it sends is checked and published. It is in one room at most."""
 
-    Only the writer waits for the network. A client that reads too slowly fills its own
-    outbox and is disconnected; its room does not wait for it.
-    """
-
-    def __init__(self, chat: Chat) -> None:
-        loop = asyncio.get_running_loop()
-        limits = chat.limits
+    def __init__(self, chat: Chat, t: topics.Topics, send: Send) -> None:
         self._chat = chat
-        self._clock = loop.time
-        self._bucket = Bucket(limits.burst, limits.per_second, loop.time())
-        self._outbox: asyncio.Queue[str] = asyncio.Queue(limits.outbox)
-        self._goodbye: asyncio.Future[Goodbye | None] = loop.create_future()
-        self._member = Member(post=self.post, evict=lambda: self._end(TAKEN_OVER))
+        self._limits = limits = chat.limits
+        self._t = t
+        self._send_event = send
+        self._clock = asyncio.get_running_loop().time
+        self._bucket = rooms.Bucket(limits.burst, limits.per_second, self._clock())
+        self._key = secrets.token_hex(16)  # of a client that has none
+        self._topic = ""  # of its room
+        self._person = Person("", "")
 
-    async def run(self, receive: Receive, send: Send) -> None:
-        """Read and write until one of them ends, then leave the room in any case."""
-        self._send_hello()
-        try:
-            goodbye = await self._exchange(receive, send)
-        finally:
-            self._leave()
-        if goodbye:
-            await _close(send, goodbye)
-
-    def post(self, line: str) -> None:
-        """Put a line of JSON into the outbox; if the outbox is full, disconnect."""
-        if self._goodbye.done():
-            return  # do not send lines after a lost line
-        try:
-            self._outbox.put_nowait(line)
-        except asyncio.QueueFull:
-            self._end(TOO_SLOW)
-
-    async def _exchange(self, receive: Receive, send: Send) -> Goodbye | None:
-        async with asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(self._read(receive))
-            writer = tasks.create_task(self._write(send))
-            goodbye = await self._goodbye
-            reader.cancel()
-            writer.cancel()
-        return goodbye
-
-    async def _read(self, receive: Receive) -> None:
+    async def run(self, receive: Receive) -> None:
+        """Answer the client's messages until it leaves."""
+        await self._t.subscribe(ROOMS)
+        await self._send_hello()
         while (event := await receive())["type"] == "websocket.receive":
-            self._handle(event)
-            # Queued messages are received without suspending: let other tasks run.
-            await asyncio.sleep(0)
-        self._end(None)
+            await self._handle(event)
 
-    async def _write(self, send: Send) -> None:
-        try:
-            while True:
-                await send({"type": "websocket.send", "text": await self._outbox.get()})
-        except OSError:  # the client has left; the reader may notice it later
-            self._end(None)
+    async def _send(self, message: Message) -> None:
+        await self._send_event({"type": "websocket.send", "text": encode(message)})
 
-    def _end(self, goodbye: Goodbye | None) -> None:
-        if not self._goodbye.done():
-            self._goodbye.set_result(goodbye)
+    async def _send_hello(self) -> None:
+        limits = self._limits
+        hello = {
+            "type": "hello",
+            "limits": {"name": limits.name, "room": limits.room, "text": limits.text},
+            "rooms": await self._chat.list_rooms(self._t),
+            "worker": os.getpid(),
+            "machine": socket.gethostname(),
+        }
+        await self._send(hello)
 
-    def _send_hello(self) -> None:
-        limits = self._chat.limits
-        bounds = {"name": limits.name, "room": limits.room, "text": limits.text}
-        rooms = self._chat.rooms.listing()
-        self.post(encode({"type": "hello", "limits": bounds, "rooms": rooms}))
-
-    def _handle(self, event: Event) -> None:
+    async def _handle(self, event: Event) -> None:
         ref = None
         try:
-            message = parse(event, self._chat.limits.frame)
-            ref = optional_token(message, "ref")
-            self._check_rate()
-            self._dispatch(message, ref)
+            message = rooms.parse(event.get("text"), self._limits.frame)
+            ref = rooms.optional_token(message, "ref")
+            self._bucket.take(self._clock())
+            await self._dispatch(message, ref)
         except ChatError as error:
-            self.post(encode(error.as_message(ref)))
+            await self._send(error.as_message(ref))
 
-    def _check_rate(self) -> None:
-        if not self._bucket.take(self._clock()):
-            raise ChatError("too_fast", "That was too fast; please wait a moment.")
-
-    def _dispatch(self, message: Message, ref: str | None) -> None:
+    async def _dispatch(self, message: Message, ref: str | None) -> None:
         match message.get("type"):
             case "say":
-                self._chat.rooms.say(self._member, required_string(message, "text"), ref)
+                await self._say(rooms.required_string(message, "text"), ref or secrets.token_hex(8))
             case "join":
-                self._join(message)
-            case "leave":
-                self._leave()
-                self.post(encode({"type": "parted"}))
-            case "rooms":
-                self.post(encode({"type": "rooms", "rooms": self._chat.rooms.listing()}))
+                await self._join(message)
+            case "people":
+                await self._send_people()
             case _:
-                raise ChatError("unknown_type", "The type is join, say, leave or rooms.")
+                raise ChatError("unknown_type", "The type is join, say or people.")
 
-    def _join(self, message: Message) -> None:
-        limits = self._chat.limits
-        room = clean_label(required_string(message, "room"), "room", limits.room)
-        name = clean_label(required_string(message, "name"), "name", limits.name)
-        self._chat.rooms.join(self._member, room, name, optional_token(message, "key") or "")
-        self._chat.schedule_list()
+    async def _say(self, raw: str, ref: str) -> None:
+        """Publish a text, and confirm it.
 
-    def _leave(self) -> None:
-        if self._member.room:
-            self._chat.rooms.leave(self._member)
-            self._chat.schedule_list()
+        A client that lost its connection cannot know whether its last message arrived, and sends
+        it again with the same `ref`. The history has that id already, so nobody reads it twice.
+        """
+        if not self._topic:
+            raise ChatError("not_joined", "Join a room first.")
+        text = rooms.clean_text(raw, self._limits.text)
+        id = f"{self._person.proof}-{ref}"
+        said: Message = {"type": "said", "topic": self._topic, "id": id, "ref": ref}
+        said |= {"from": self._person.name, "text": text, "at": now()}
+        await self._t.publish(self._topic, encode(said), id=id)
+        await self._send({"type": "sent", "id": id, "ref": ref})
+
+    async def _join(self, message: Message) -> None:
+        """Enter a room, or take another name in it. After an error the client is where it was."""
+        room, person, after = rooms.parse_join(message, self._limits, self._key)
+        topic = rooms.topic_of(room)
+        room = rooms.spelling_of(room, await self._t.members(ROOMS), self._limits.rooms)
+        await self._check_name(topic, person)
+        if topic == self._topic:
+            members, is_complete = await self._rename(person), True
+        else:
+            members, is_complete = await self._enter(topic, person, after)
+        await self._t.subscribe(ROOMS, member=room)
+        self._chat.note_change()
+        welcome = {"type": "welcome", "room": room, "topic": topic, "name": person.name}
+        await self._send({**welcome, "members": members, "complete": is_complete})
+
+    async def _enter(self, topic: str, person: Person, after: str | None) -> tuple[list[str], bool]:
+        """Enter a room, and leave the former one; what the client has missed is sent first.
+
+        Returns:
+            The names in the room, and whether nothing is missing between `after` and now.
+        """
+        back = await self._t.subscribe(
+            topic, after=after, last=self._limits.last, member=person.member
+        )
+        try:  # again: somebody else may have taken the name meanwhile, on another worker
+            members = await self._check_name(topic, person)
+        except ChatError:
+            await self._t.unsubscribe(topic)
+            raise
+        if self._topic:
+            await self._t.unsubscribe(self._topic)
+        self._topic, self._person = topic, person
+        return members, back.complete
+
+    async def _rename(self, person: Person) -> list[str]:
+        """Take another name in the client's room. Returns the names in the room."""
+        await self._t.subscribe(self._topic, member=person.member)
+        try:
+            members = await self._check_name(self._topic, person)
+        except ChatError:
+            await self._t.subscribe(self._topic, member=self._person.member)
+            raise
+        self._person = person
+        return members
+
+    async def _check_name(self, topic: str, person: Person) -> list[str]:
+        """Check that nobody else in a room has the person's name, and return the names there."""
+        members = await self._t.members(topic)
+        rooms.check_name(members, person, self._limits.name)
+        return rooms.names_of(members)
+
+    async def _send_people(self) -> None:
+        members = await self._t.members(self._topic) if self._topic else {}
+        names, listed = rooms.names_of(members), await self._chat.list_rooms(self._t)
+        await self._send({"type": "people", "members": names, "rooms": listed})
 
 
-async def _close(send: Send, goodbye: Goodbye) -> None:
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await send({"type": "websocket.close", **goodbye._asdict()})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    for phase in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{phase}.complete"})
+def now() -> int:
+    """Return the time in milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
 
 
 def route(scope: Scope) -> str:
     """Return the path without the root path of the application."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
-
-
-def parse(event: Event, limit: int) -> Message:
-    """Return the JSON object in a WebSocket message. Raises ChatError if there is none."""
-    text = event.get("text")
-    if text is None:
-        raise ChatError("binary", "Please send text, not binary.")
-    if len(text) > limit:
-        raise ChatError("too_big", f"More than {limit:,} characters are not read.")
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ChatError("bad_json", "That is not JSON.") from None
-    if not isinstance(message, dict):
-        raise ChatError("bad_json", "A message is a JSON object.")
-    return message
-
-
-def required_string(message: Message, field: str) -> str:
-    """Return a field that must be a string. Raises ChatError if it is not."""
-    value = message.get(field)
-    if not isinstance(value, str):
-        raise ChatError("bad_field", f'"{field}" must be a string.')
-    return value
-
-
-def optional_token(message: Message, field: str) -> str | None:
-    """Return a field of 1 to 64 characters A-Z a-z 0-9 _ -, or None if it is missing."""
-    if field not in message:
-        return None
-    value = required_string(message, field)
-    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", value):
-        raise ChatError("bad_field", f'"{field}" must be 1 to 64 letters, digits, "_" or "-".')
-    return value
-
-
-def page_headers(html: bytes) -> Headers:
-    """Return the headers that protect the page and its visitors."""
-    return [
-        (b"content-security-policy", content_security_policy(html)),
-        (b"referrer-policy", b"no-referrer"),
-        (b"cross-origin-opener-policy", b"same-origin"),
-        (b"cross-origin-resource-policy", b"same-origin"),
-    ]
-
-
-def content_security_policy(html: bytes) -> bytes:
-    """Return a policy that allows the page's own script, style and WebSocket, and nothing else."""
-    return b"; ".join(
-        [
-            b"default-src 'none'",
-            b"script-src " + _hashes(html, b"script"),
-            b"style-src " + _hashes(html, b"style"),
-            b"connect-src 'self'",
-            b"img-src data:",
-            b"base-uri 'none'",
-            b"form-action 'none'",
-            b"frame-ancestors 'none'",
-        ]
-    )
-
-
-def _hashes(html: bytes, tag: bytes) -> bytes:
-    blocks = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)
-    digests = (base64.b64encode(hashlib.sha256(block).digest()) for block in blocks)
-    return b" ".join(b"'sha256-%b'" % digest for digest in digests)
 
 
 app = Chat()

@@ -1,21 +1,20 @@
-"""The chat's rules: rooms, members and messages, without any I/O.
+"""The chat's rules: names, texts, rates and who is who, without any I/O."""
 
-Nothing here waits. A member is notified by a call of its `post`, which takes one line
-of JSON and must return at once. So each room has one order of events, which is the
-same for all its members.
-"""
-
+import hashlib
 import itertools
 import json
 import re
-import secrets
 import unicodedata
-from collections import deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 Message = dict[str, Any]
+
+MAX_TOPIC = 255  # bytes of the name of a topic
+MAX_TOKEN = 64  # characters of a key and of a `ref`
+MAX_ID = 128  # characters of the id of a message: a hash and a `ref`
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +25,11 @@ class Limits:
     room: int = 32
     text: int = 2_000
     frame: int = 32_768  # a whole message; 2,000 escaped emoji are 24,000 characters
-    history: int = 50  # messages that a room stores
-    empty_rooms: int = 20  # rooms without members that are stored
-    rooms: int = 500
+    history: int = 200  # messages of a room that a client can recover
+    history_seconds: int = 86_400  # how long they are kept
+    last: int = 50  # messages that a client gets which has none, or which was away for too long
+    rooms: int = 500  # with people in them
     listed: int = 100  # rooms in the list; the rooms with the most members come first
-    outbox: int = 256  # messages that wait for a slow reader
     burst: int = 20  # messages that a client may send at once
     per_second: float = 5.0  # messages per second that a client may send in the long run
 
@@ -53,6 +52,39 @@ class ChatError(Exception):
 def encode(message: Message) -> str:
     """Return a message as one line of JSON."""
     return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+
+
+def parse(text: str | None, limit: int) -> Message:
+    """Return the JSON object in the text of a message. Raises ChatError if there is none."""
+    if text is None:
+        raise ChatError("binary", "Please send text, not binary.")
+    if len(text) > limit:
+        raise ChatError("too_big", f"More than {limit:,} characters are not read.")
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ChatError("bad_json", "That is not JSON.") from None
+    if not isinstance(message, dict):
+        raise ChatError("bad_json", "A message is a JSON object.")
+    return message
+
+
+def required_string(message: Message, field: str) -> str:
+    """Return a field that must be a string. Raises ChatError if it is not."""
+    value = message.get(field)
+    if not isinstance(value, str):
+        raise ChatError("bad_field", f'"{field}" must be a string.')
+    return value
+
+
+def optional_token(message: Message, field: str, longest: int = MAX_TOKEN) -> str | None:
+    """Return a field of some characters A-Z a-z 0-9 _ -, or None if it is missing."""
+    if field not in message:
+        return None
+    value = required_string(message, field)
+    if not re.fullmatch("[A-Za-z0-9_-]+", value) or len(value) > longest:
+        raise ChatError("bad_field", f'"{field}" must be 1 to {longest} of A-Z a-z 0-9 _ -')
+    return value
 
 
 # Characters that are removed from texts: control characters except the tab, lone
@@ -111,192 +143,119 @@ class Bucket:
         self._tokens = float(burst)
         self._updated_at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token at the time `now` (seconds). Returns whether there was one."""
+    def take(self, now: float) -> None:
+        """Take a token at the time `now` (seconds). Raises ChatError if there is none."""
         self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
         if self._tokens < 1:
-            return False
+            raise ChatError("too_fast", "That was too fast; please wait a moment.")
         self._tokens -= 1
-        return True
 
 
-@dataclass(eq=False, slots=True)
-class Member:
-    """A client, which is in one room at most and has one name there."""
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody in a room: a name, and a hash of the secret key of the client that has it.
 
-    post: Callable[[str], None]
-    evict: Callable[[], None]  # called when the same person joins on a new connection
-    name: str = ""
-    key: str = ""
-    room: "Room | None" = None
+    One person may have several connections: an old one of which no worker knows yet that it is
+    dead, and the new one, perhaps on another worker. Both are the same member of the room's topic.
+    """
 
-    def has_key(self, key: str) -> bool:
-        """Return whether `key` (ASCII) is this member's key. An empty key never is."""
-        return bool(key) and secrets.compare_digest(self.key, key)
+    name: str
+    proof: str
 
+    @classmethod
+    def with_key(cls, name: str, key: str) -> Self:
+        """Return the person with this name whose client knows this key (ASCII)."""
+        return cls(name, hashlib.sha256(key.encode()).hexdigest()[:16])
 
-class Room:
-    """The members of one room and its last messages."""
+    @classmethod
+    def from_member(cls, member: str) -> Self:
+        """Return the person that is this member of a topic."""
+        proof, _, name = member.partition(" ")
+        return cls(name, proof)
 
-    def __init__(self, name: str, history: int) -> None:
-        self.name = name
-        # Ids start at 1 in each log. A client that reconnects compares ids only if the log
-        # has the same name: the room may have been deleted and created again.
-        self.log = secrets.token_hex(4)
-        self.members: dict[str, Member] = {}
-        self.history: deque[Message] = deque(maxlen=history)
-        self._ids = itertools.count(1)
-
-    def member_named(self, name: str) -> Member | None:
-        """Return the member with this name, or with one that counts as the same."""
-        return self.members.get(fold(name))
-
-    def free_name(self, name: str, limit: int) -> str:
-        """Return a name similar to `name` that no member has."""
-        suffixes = (f" {number}" for number in itertools.count(2))
-        names = (name[: limit - len(suffix)].rstrip() + suffix for suffix in suffixes)
-        return next(candidate for candidate in names if not self.member_named(candidate))
-
-    def enter(self, member: Member, at: int) -> None:
-        """Add `member` and notify the others, unless it replaces its own old connection."""
-        former = self.member_named(member.name)
-        if former:
-            former.room = None
-            former.evict()
-        else:
-            self._broadcast({"type": "joined", "name": member.name, "at": at})
-        self.members[fold(member.name)] = member
-        member.room = self
-
-    def leave(self, member: Member, at: int) -> None:
-        """Remove `member` and notify the others."""
-        del self.members[fold(member.name)]
-        member.room = None
-        self._broadcast({"type": "left", "name": member.name, "at": at})
-
-    def say(self, member: Member, text: str, at: int, ref: str | None) -> None:
-        """Send a text to all members, including the speaker.
-
-        A client that lost its connection cannot know whether its last message arrived and
-        sends it again with the same `ref`. The second one is answered with the first.
-        """
-        known = self._find_said(member.name, ref)
-        if known:
-            member.post(encode(known))
-            return
-        said = {"type": "said", "id": next(self._ids), "from": member.name, "text": text, "at": at}
-        self.history.append(said if ref is None else {**said, "ref": ref})
-        self._broadcast(self.history[-1])
-
-    def _find_said(self, name: str, ref: str | None) -> Message | None:
-        if ref is None:
-            return None
-        found = (said for said in self.history if said["from"] == name and said.get("ref") == ref)
-        return next(found, None)
-
-    def _broadcast(self, message: Message) -> None:
-        line = encode(message)
-        for member in self.members.values():
-            member.post(line)
+    @property
+    def member(self) -> str:
+        """The member of a topic."""
+        return f"{self.proof} {self.name}"
 
 
-class Rooms:
-    """All rooms: those with members, and the last few without."""
+class Join(NamedTuple):
+    """What a client asks for that wants to enter a room.
 
-    def __init__(self, limits: Limits, clock: Callable[[], int]) -> None:
-        """Create the rooms. clock: returns milliseconds since 1970, UTC."""
-        self._limits = limits
-        self._clock = clock
-        self._rooms: dict[str, Room] = {}
-        self._empty: dict[str, Room] = {}  # in the order in which they became empty
+    after: the id of the last message of this room that it has.
+    """
 
-    def listing(self) -> list[Message]:
-        """Return names and member counts, the room with the most members first."""
-        rooms = sorted(self._rooms.items(), key=lambda item: (-len(item[1].members), item[0]))
-        return [
-            {"name": room.name, "members": len(room.members)}
-            for _, room in rooms[: self._limits.listed]
-        ]
+    room: str
+    person: Person
+    after: str | None
 
-    def join(self, member: Member, room_name: str, name: str, key: str = "") -> Room:
-        """Move `member` into a room and send it the welcome.
 
-        A member with the `key` of the name's present holder is the same person, who
-        reconnected before the server noticed that the old connection is dead. It replaces
-        the old one.
+def parse_join(message: Message, limits: Limits, default_key: str) -> Join:
+    """Return what a message asks for. default_key: of a client that gives none."""
+    room = clean_label(required_string(message, "room"), "room", limits.room)
+    name = clean_label(required_string(message, "name"), "name", limits.name)
+    key = optional_token(message, "key") or default_key
+    return Join(room, Person.with_key(name, key), optional_token(message, "after", MAX_ID))
 
-        Raises:
-            ChatError: The name is taken or there are too many rooms. `member` stays where
-                it was.
-        """
-        room = self._find_or_create(room_name)
-        holder = room.member_named(name)
-        if holder and holder is not member:
-            if not holder.has_key(key):
-                raise self._name_taken(room, name)
-            name = holder.name
-        if (member.room, member.name) != (room, name):
-            self.leave(member)
-            self._enter(member, room, name)
-        member.key = key
-        self._welcome(member, room)
-        return room
 
-    def leave(self, member: Member) -> None:
-        """Remove `member` from its room, if it is in one."""
-        room = member.room
-        if not room:
-            return
-        room.leave(member, self._clock())
-        if not room.members:
-            self._handle_empty_room(room)
+def names_of(members: Iterable[str]) -> list[str]:
+    """Return the names of the members of a room's topic, sorted."""
+    return sorted({Person.from_member(member).name for member in members})
 
-    def say(self, member: Member, raw: str, ref: str | None = None) -> None:
-        """Send a text to the room of `member`. Raises ChatError if it is refused."""
-        if not member.room:
-            raise ChatError("not_joined", "Join a room first.")
-        text = clean_text(raw, self._limits.text)
-        member.room.say(member, text, self._clock(), ref)
 
-    def _find_or_create(self, name: str) -> Room:
-        room = self._rooms.get(fold(name))
-        if room:
-            return room
-        if len(self._rooms) >= self._limits.rooms:
-            raise ChatError("too_many_rooms", "There are too many rooms; please choose one.")
-        return Room(name, self._limits.history)
+def check_name(members: Iterable[str], person: Person, limit: int) -> None:
+    """Check that nobody else in a room has the person's name.
 
-    def _name_taken(self, room: Room, name: str) -> ChatError:
-        free = room.free_name(name, self._limits.name)
-        return ChatError("name_taken", f"{name} is here already.", suggestion=free)
+    Raises:
+        ChatError: Somebody has it; the error suggests a similar one that is free.
+    """
+    people = [Person.from_member(member) for member in members]
+    taken = {fold(other.name) for other in people if other.proof != person.proof}
+    if fold(person.name) in taken:
+        free = _free_name(person.name, taken, limit)
+        raise ChatError("name_taken", f"{person.name} is here already.", suggestion=free)
 
-    def _enter(self, member: Member, room: Room, name: str) -> None:
-        key = fold(room.name)
-        self._rooms[key] = room
-        self._empty.pop(key, None)
-        member.name = name
-        room.enter(member, self._clock())
 
-    def _welcome(self, member: Member, room: Room) -> None:
-        welcome = {
-            "type": "welcome",
-            "room": room.name,
-            "name": member.name,
-            "log": room.log,
-            "members": [other.name for other in room.members.values()],
-            "history": list(room.history),
-            "rooms": self.listing(),
-        }
-        member.post(encode(welcome))
+def _free_name(name: str, taken: set[str], limit: int) -> str:
+    suffixes = (f" {number}" for number in itertools.count(2))
+    names = (name[: limit - len(suffix)].rstrip() + suffix for suffix in suffixes)
+    return next(candidate for candidate in names if fold(candidate) not in taken)
 
-    def _handle_empty_room(self, room: Room) -> None:
-        """Store an empty room if it has messages, and delete the one that is empty the longest."""
-        key = fold(room.name)
-        if not room.history:
-            del self._rooms[key]
-            return
-        self._empty[key] = room
-        if len(self._empty) > self._limits.empty_rooms:
-            oldest = next(iter(self._empty))
-            del self._empty[oldest], self._rooms[oldest]
+
+def topic_of(room: str) -> str:
+    """Return the topic of a room. Raises ChatError if it has no place in a topic's name."""
+    topic = f"room:{fold(room)}"
+    if len(topic.encode()) > MAX_TOPIC:
+        raise ChatError("bad_room", "That name of a room is too long.")
+    return topic
+
+
+def spelling_of(room: str, rooms: Iterable[str], limit: int) -> str:
+    """Return a room's name as those spell it who are there, else as it is given.
+
+    Args:
+        room: The name.
+        rooms: The rooms with people in them.
+        limit: How many there may be.
+
+    Raises:
+        ChatError: It is a new room, and there are too many.
+    """
+    known = {fold(other): other for other in sorted(rooms, reverse=True)}
+    if fold(room) not in known and len(known) >= limit:
+        raise ChatError("too_many_rooms", "There are too many rooms; please choose one.")
+    return known.get(fold(room), room)
+
+
+def listing(rooms: Mapping[str, int], limit: int) -> list[Message]:
+    """Return rooms with the numbers of people in them, the largest first.
+
+    Two people may have opened the same room at once, in two spellings: it is listed once.
+    """
+    spellings = {fold(name): name for name in sorted(rooms, reverse=True)}
+    numbers: Counter[str] = Counter()
+    for name, number in rooms.items():
+        numbers[fold(name)] += number
+    largest = sorted(numbers, key=lambda key: (-numbers[key], key))
+    return [{"name": spellings[key], "members": numbers[key]} for key in largest[:limit]]

@@ -1,190 +1,353 @@
-"""The chat as an ASGI application: joining, leaving, slow readers, malformed messages."""
+"""The chat on a live server: joining, what was missed, names, the list of rooms, errors."""
 
 import asyncio
 import importlib
-import json
+import os
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from examples.chat import app as app_module
-from examples.chat.app import Chat, Event, app
-from examples.chat.rooms import Limits
-from tests.examples.asgi_client import Socket
+from examples.chat.app import Chat, Client
+from examples.chat.rooms import Limits, encode
+from tests.examples.chat_client import ChatClient, chatting
+from tests.harness.client import handshake, text_frame
+from wsgate import topics
+from wsgate.testing import LiveServer, MemoryClient, connect as connect_in_memory, serve
 
-# ---- Lifespan and scopes -----------------------------------------------------------
+# ---- Scopes ------------------------------------------------------------------------
 
 
-async def test_lifespan_starts_and_stops() -> None:
-    events = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-    sent: list[Event] = []
-
-    async def receive() -> Event:
-        return next(events)
-
-    async def send(event: Event) -> None:
-        sent.append(event)
-
-    await app({"type": "lifespan"}, receive, send)
-    assert [event["type"] for event in sent] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.complete",
-    ]
+async def never(*_: Any) -> Any:
+    raise AssertionError
 
 
 async def test_unknown_scope_is_refused(chat: Chat) -> None:
-    async def never(*_: Any) -> Any:
-        raise AssertionError
-
     with pytest.raises(ValueError, match="gopher"):
         await chat({"type": "gopher"}, never, never)
 
 
-def test_the_app_can_be_imported_inside_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+async def test_another_server_is_refused(chat: Chat, kind: str) -> None:
+    with pytest.raises(topics.NotAvailable, match="serve the app with wsgate"):
+        await chat({"type": kind, "path": "/ws"}, never, never)
+
+
+def test_the_app_can_be_imported_inside_its_folder(
+    own_rules: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(Path(app_module.__file__).parent))
-    for name in ("app", "rooms"):
+    names = ("app", "page", "rooms")
+    for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("app")
     assert type(module.app).__name__ == "Chat"
-    for name in ("app", "rooms"):
+    for name in names:
         monkeypatch.delitem(sys.modules, name)
+
+
+async def test_another_path_is_refused_before_the_handshake(server: LiveServer) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(f"{server.ws_url}/elsewhere", proxy=None)
+    assert caught.value.response.status_code == 403
+
+
+async def test_the_app_works_below_a_root_path(chat: Chat) -> None:
+    async with serve(chat, root_path="/talk") as server, chatting(server.ws_url) as ada:
+        assert (await ada.join("Ada"))["name"] == "Ada"
 
 
 # ---- Joining -----------------------------------------------------------------------
 
 
-async def test_another_path_is_refused_before_the_handshake(chat: Chat) -> None:
-    async with Socket(chat, "/elsewhere") as client:
-        assert await client.event() == {"type": "websocket.close"}
-        await client.ended()
-
-
-async def test_the_app_works_below_a_root_path(chat: Chat) -> None:
-    async with Socket(chat, "/talk/ws", root_path="/talk") as client:
-        assert (await client.event())["type"] == "websocket.accept"
-
-
-async def test_a_client_that_leaves_before_the_accept_is_no_error(chat: Chat) -> None:
-    client = Socket(chat)
-    client.gone = True
-    async with client:
-        await client.ended()
-        assert client.task.exception() is None
-
-
-async def test_hello_names_limits_and_rooms(chat: Chat) -> None:
-    async with Socket(chat) as ada:
+async def test_hello_names_limits_rooms_and_the_worker(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada:
         await ada.join("Ada", "Garden")
-        async with Socket(chat) as mira:
+        async with chatting(server.ws_url) as mira:
             assert await mira.read("hello") == {
                 "type": "hello",
                 "limits": {"name": 24, "room": 32, "text": 2000},
                 "rooms": [{"name": "Garden", "members": 1}],
+                "worker": os.getpid(),
+                "machine": socket.gethostname(),
             }
 
 
-async def test_welcome_lists_members_history_and_rooms(chat: Chat) -> None:
-    async with Socket(chat) as ada, Socket(chat) as mira:
-        first = await ada.join("Ada")
-        ada.send(type="say", text="Hello?")
+async def test_what_was_said_comes_before_the_welcome(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as mira:
+        await ada.join("Ada", key="a")
+        await ada.send(type="say", text="Hello?", ref="r1")
         said = await ada.read("said")
-        welcome = await mira.join("Mira", "lobby")
-        assert welcome == {
-            "type": "welcome",
-            "room": "Lobby",
-            "name": "Mira",
-            "log": first["log"],
-            "members": ["Ada", "Mira"],
-            "history": [said],
-            "rooms": [{"name": "Lobby", "members": 2}],
+        assert said == {
+            "type": "said",
+            "topic": "room:lobby",
+            "id": said["id"],
+            "ref": "r1",
+            "from": "Ada",
+            "text": "Hello?",
+            "at": said["at"],
         }
-        joined = await ada.read("joined")
-        assert joined == {"type": "joined", "name": "Mira", "at": joined["at"]}
+        await mira.read("hello")
+        await mira.send(type="join", room="lobby", name="Mira")
+        found = [one for one in await mira.read_until("welcome") if one["type"] != "rooms"]
+        assert [one for one in found if one["type"] == "said"] == [said]
+        assert found[-1] == {
+            "type": "welcome",
+            "room": "Lobby",  # as those spell it who are there
+            "topic": "room:lobby",
+            "name": "Mira",
+            "members": ["Ada", "Mira"],
+            "complete": True,
+        }
+        while (joined := await ada.read("joined"))["name"] == "Ada":
+            pass
+        at = joined["at"]
+        assert joined == {"type": "joined", "topic": "room:lobby", "name": "Mira", "at": at}
 
 
-async def test_name_taken_offers_another(chat: Chat) -> None:
-    async with Socket(chat) as ada, Socket(chat) as other:
+async def test_joining_another_room_leaves_the_first(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as mira:
         await ada.join("Ada")
-        other.send(type="join", room="Lobby", name="ADA")
+        await mira.join("Mira")
+        await ada.join("Ada", "Garden")
+        while (left := await mira.read("left"))["name"] != "Ada":
+            pass
+        assert left["topic"] == "room:lobby"
+        await mira.say("alone now")
+        await ada.send(type="say", text="in the garden")
+        assert await ada.texts(1) == ["in the garden"]
+
+
+async def test_a_member_who_has_gone_has_left(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as mira:
+        await mira.join("Mira")
+        async with chatting(server.ws_url) as ada:
+            await ada.join("Ada")
+            assert await mira.members() == ["Ada", "Mira"]
+        assert (await mira.read("left"))["name"] == "Ada"
+        assert await mira.members() == ["Mira"]
+
+
+async def test_somebody_outside_a_room_sees_no_members(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as other:
+        await ada.join("Ada")
+        assert await other.members() == []
+
+
+# ---- Names -------------------------------------------------------------------------
+
+
+async def test_name_taken_offers_another(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as other:
+        await ada.join("Ada")
+        await other.send(type="join", room="Lobby", name="ADA")
         error = await other.read("error")
         assert (error["code"], error["suggestion"]) == ("name_taken", "ADA 2")
         assert (await other.join(error["suggestion"]))["name"] == "ADA 2"
 
 
-async def test_clients_outside_a_room_receive_the_list_of_rooms(chat: Chat) -> None:
-    async with Socket(chat) as ada, Socket(chat) as watcher:
-        await watcher.read("hello")
-        await ada.join("Ada", "Garden")
-        assert (await watcher.read("rooms"))["rooms"] == [{"name": "Garden", "members": 1}]
-        watcher.send(type="rooms")
-        assert (await watcher.read("rooms"))["rooms"] == [{"name": "Garden", "members": 1}]
+async def test_the_key_makes_two_connections_the_same_person(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as mira:
+        await mira.join("Mira")
+        async with chatting(server.ws_url) as old, chatting(server.ws_url) as new:
+            await old.join("Ada", key="secret-1")
+            assert (await new.join("Ada", key="secret-1"))["members"] == ["Ada", "Mira"]
+            await old.websocket.close()
+            await new.say("still here")
+            heard = [one["type"] for one in await mira.read_until("said")]
+            assert (heard.count("joined"), heard.count("left")) in {(1, 0), (2, 0)}  # own one
+            assert await mira.members() == ["Ada", "Mira"]
 
 
-async def test_many_changes_send_the_list_of_rooms_once() -> None:
-    chat = Chat(list_pause=3600)
-    async with Socket(chat) as ada, Socket(chat) as mira:
+@pytest.mark.parametrize("key", ["", "secret-2"])
+async def test_a_client_with_another_key_cannot_take_the_name(server: LiveServer, key: str) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as other:
+        await ada.join("Ada", **({"key": "secret-1"} if key else {}))
+        await other.send(type="join", room="Lobby", name="Ada", **({"key": key} if key else {}))
+        assert await other.error() == "name_taken"
+
+
+async def test_a_member_can_change_the_name(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as mira:
+        await mira.join("Mira")
+        await ada.join("ada")
+        welcome = await ada.join("Ada")
+        assert (welcome["members"], welcome["complete"]) == (["Ada", "Mira"], True)
+        await ada.send(type="join", room="Lobby", name="Mira")
+        assert await ada.error() == "name_taken"
+        await ada.send(type="say", text="still the same")
+        assert (await ada.read("said"))["from"] == "Ada"
+        assert await mira.members() == ["Ada", "Mira"]
+
+
+@pytest.fixture
+def late_check(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which the first check of a name finds nobody."""
+    checks: list[str] = []
+    original = Client._check_name
+
+    async def check(self: Client, topic: str, person: Any) -> list[str]:
+        checks.append(topic)
+        return [] if len(checks) == 1 else await original(self, topic, person)
+
+    return lambda: monkeypatch.setattr(Client, "_check_name", check)
+
+
+async def test_a_name_taken_at_the_same_moment_is_refused(
+    server: LiveServer, late_check: Callable[[], None]
+) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as other:
+        await ada.join("Ada")
+        await other.join("Ada", "Garden")
+        late_check()
+        await other.send(type="join", room="Lobby", name="Ada")
+        assert await other.error() == "name_taken"
+        await other.send(type="say", text="in the garden")
+        assert (await other.read("said"))["topic"] == "room:garden"
+        assert await ada.members() == ["Ada"]
+
+
+async def test_a_new_name_taken_at_the_same_moment_is_refused(
+    server: LiveServer, late_check: Callable[[], None]
+) -> None:
+    async with chatting(server.ws_url) as ada, chatting(server.ws_url) as mira:
         await ada.join("Ada")
         await mira.join("Mira")
-        timer = chat._list_timer
-        assert timer
-        assert not timer.cancelled()
-    assert timer.cancelled()  # there is no client left
-    assert chat._list_timer is None
+        late_check()
+        await mira.send(type="join", room="Lobby", name="Ada")
+        assert await mira.error() == "name_taken"
+        await mira.send(type="say", text="still Mira")
+        assert (await ada.read("said"))["from"] == "Mira"
+        assert await ada.members() == ["Ada", "Mira"]
 
 
-# ---- Messages ----------------------------------------------------------------------
+# ---- What is said ------------------------------------------------------------------
 
 
-async def test_all_members_receive_each_message_once_in_the_same_order(chat: Chat) -> None:
-    names = ["Ada", "Mira", "Lin", "Oskar"]
-    clients = [Socket(chat) for _ in names]
-    async with clients[0], clients[1], clients[2], clients[3]:
-        for client, name in zip(clients, names, strict=True):
+async def test_all_members_receive_each_message_once_in_the_same_order(
+    server: LiveServer,
+) -> None:
+    async with (
+        chatting(server.ws_url) as ada,
+        chatting(server.ws_url) as mira,
+        chatting(server.ws_url) as lin,
+    ):
+        clients = [ada, mira, lin]
+        for client, name in zip(clients, ["Ada", "Mira", "Lin"], strict=True):
             await client.join(name)
         for turn in range(25):
             for client in clients:
-                client.send(type="say", text=f"turn {turn}")
-        heard = [[await client.read("said") for _ in range(100)] for client in clients]
+                await client.send(type="say", text=f"turn {turn}")
+        heard = [[await client.read("said") for _ in range(75)] for client in clients]
     assert all(messages == heard[0] for messages in heard)
-    assert [said["id"] for said in heard[0]] == list(range(1, 101))
+    assert len({message["id"] for message in heard[0]}) == 75
 
 
-async def test_a_message_sent_again_after_a_reconnect_counts_once(chat: Chat) -> None:
-    async with Socket(chat) as ada, Socket(chat) as mira:
-        await ada.join("Ada")
+async def test_a_message_that_is_repeated_counts_once(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as mira:
         await mira.join("Mira")
-        for text, ref in (("one", "r1"), ("one", "r1"), ("two", "r2")):
-            ada.send(type="say", text=text, ref=ref)
-        assert [(await mira.read("said"))["text"] for _ in range(2)] == ["one", "two"]
-        assert [(await ada.read("said"))["id"] for _ in range(3)] == [1, 1, 2]
+        async with chatting(server.ws_url) as old:
+            await old.join("Ada", key="a")
+            first = await old.say("one", "r1")
+        async with chatting(server.ws_url) as new:  # the confirmation was lost with the connection
+            await new.join("Ada", key="a")
+            assert await new.say("one", "r1") == first
+            await new.say("two", "r2")
+        assert await mira.texts(2) == ["one", "two"]
 
 
-async def test_a_message_after_leaving_is_refused(chat: Chat) -> None:
-    async with Socket(chat) as ada, Socket(chat) as mira:
-        await ada.join("Ada")
+async def test_a_client_that_was_away_gets_what_it_has_missed(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as mira:
         await mira.join("Mira")
-        ada.send(type="leave")
-        assert await ada.read("parted") == {"type": "parted"}
-        assert (await mira.read("left"))["name"] == "Ada"
-        ada.send(type="leave")
-        await ada.read("parted")
-        ada.send(type="say", text="anyone?")
-        assert await ada.code() == "not_joined"
+        last = ""
+        for number in range(100):
+            last = await mira.say(str(number)) if number == 39 else last
+            if number != 39:
+                await mira.say(str(number))
+        async with chatting(server.ws_url) as ada:
+            await ada.send(type="join", room="Lobby", name="Ada", after=last)
+            missed = await ada.read_until("welcome")
+    assert missed[-1]["complete"] is True
+    texts = [one["text"] for one in missed if one["type"] == "said"]
+    assert texts == [str(number) for number in range(40, 100)]
 
 
-async def test_joining_another_room_leaves_the_first(chat: Chat) -> None:
-    async with Socket(chat) as ada, Socket(chat) as mira:
-        await ada.join("Ada")
+async def test_a_client_that_was_away_for_too_long_gets_the_last_messages(
+    server: LiveServer,
+) -> None:
+    async with chatting(server.ws_url) as mira:
         await mira.join("Mira")
-        await ada.join("Ada", "Garden")
-        assert (await mira.read("left"))["name"] == "Ada"
-        mira.send(type="say", text="alone now")
-        await mira.read("said")
-        ada.send(type="say", text="in the garden")
-        assert (await ada.read("said"))["text"] == "in the garden"
+        for number in range(60):
+            await mira.say(str(number))
+        async with chatting(server.ws_url) as ada:
+            await ada.send(type="join", room="Lobby", name="Ada", after="forgotten")
+            missed = await ada.read_until("welcome")
+    assert missed[-1]["complete"] is False
+    texts = [one["text"] for one in missed if one["type"] == "said"]
+    assert texts == [str(number) for number in range(10, 60)]
 
+
+# ---- The list of rooms -------------------------------------------------------------
+
+
+async def test_clients_outside_a_room_receive_the_list_of_rooms(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as watcher:
+        await watcher.read("hello")
+        async with chatting(server.ws_url) as ada, chatting(server.ws_url) as mira:
+            await ada.join("Ada", "Garden")
+            await mira.join("Mira", "GARDEN")
+            while await rooms_of(watcher) != [{"name": "Garden", "members": 2}]:
+                pass
+        while await rooms_of(watcher) != []:
+            pass
+
+
+async def rooms_of(client: ChatClient) -> Any:
+    """Return the next list of rooms that is sent to a client."""
+    return (await client.read("rooms"))["rooms"]
+
+
+async def test_many_changes_send_the_list_of_rooms_once(own_rules: None) -> None:
+    chat = Chat(list_pause=3600)
+    async with serve(chat) as server, chatting(server.ws_url) as watcher:
+        await watcher.read("hello")
+        async with chatting(server.ws_url) as ada:
+            await ada.join("Ada")
+        async with chatting(server.ws_url) as mira:
+            await mira.join("Mira")
+            await watcher.send(type="people")
+            found = [one["type"] for one in await watcher.read_until("people")]
+    assert found.count("rooms") == 1
+
+
+async def test_the_list_is_sent_when_the_carrier_is_back(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Chat.list_rooms
+    failures = [topics.Unavailable("no Redis")] * 2
+
+    async def list_rooms(self: Chat, t: topics.Topics) -> list[dict[str, Any]]:
+        if failures:
+            raise failures.pop()
+        return await original(self, t)
+
+    async with chatting(server.ws_url) as watcher, chatting(server.ws_url) as ada:
+        await watcher.read("hello")
+        await ada.read("hello")
+        monkeypatch.setattr(Chat, "list_rooms", list_rooms)
+        await ada.join("Ada")
+        while await rooms_of(watcher) != [{"name": "Lobby", "members": 1}]:
+            pass
+    assert not failures
+
+
+# ---- Errors ------------------------------------------------------------------------
 
 MALFORMED = {
     "no JSON": ("{", "bad_json"),
@@ -199,197 +362,98 @@ MALFORMED = {
     "blank": ('{"type":"say","text":" \\n\\t "}', "empty"),
     "long": ('{"type":"say","text":"' + "x" * 2_001 + '"}', "too_long"),
     "odd ref": ('{"type":"say","text":"x","ref":"a b"}', "bad_field"),
+    "long ref": ('{"type":"say","text":"x","ref":"' + "r" * 65 + '"}', "bad_field"),
     "no room": ('{"type":"join","name":"Ada"}', "bad_field"),
     "blank name": ('{"type":"join","room":"Lobby","name":"\\u200b "}', "bad_name"),
     "long room": ('{"type":"join","room":"' + "r" * 33 + '","name":"Ada"}', "bad_room"),
+    "long topic": ('{"type":"join","room":"' + "\ufdfa" * 32 + '","name":"Ada"}', "bad_room"),
     "odd key": ('{"type":"join","room":"Lobby","name":"Ada","key":"é"}', "bad_field"),
+    "odd after": ('{"type":"join","room":"Lobby","name":"Ada","after":""}', "bad_field"),
 }
 
 
 @pytest.mark.parametrize(("text", "code"), MALFORMED.values(), ids=MALFORMED)
 async def test_a_malformed_message_is_answered_with_an_error(
-    chat: Chat, text: str, code: str
+    server: LiveServer, text: str, code: str
 ) -> None:
-    async with Socket(chat) as ada:
+    async with chatting(server.ws_url) as ada:
         await ada.join("Ada")
-        ada.send_text(text)
-        assert await ada.code() == code
-        ada.send(type="say", text="still here")
-        assert (await ada.read("said"))["id"] == 1
+        await ada.websocket.send(text)
+        assert await ada.error() == code
+        await ada.say("still here")
 
 
-async def test_a_binary_message_is_answered_with_an_error(chat: Chat) -> None:
-    async with Socket(chat) as ada:
-        ada.send_bytes(b'{"type":"rooms"}')
-        assert await ada.code() == "binary"
+async def test_a_binary_message_is_answered_with_an_error(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada:
+        await ada.websocket.send(b'{"type":"people"}')
+        assert await ada.error() == "binary"
 
 
-async def test_an_error_has_the_ref_of_its_message(chat: Chat) -> None:
-    async with Socket(chat) as ada:
-        await ada.join("Ada")
-        ada.send(type="say", text="", ref="m1")
-        assert (await ada.read("error"))["ref"] == "m1"
+async def test_a_message_outside_a_room_is_refused_with_its_ref(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada:
+        await ada.send(type="say", text="anyone?", ref="m1")
+        error = await ada.read("error")
+        assert (error["code"], error["ref"]) == ("not_joined", "m1")
 
 
-async def test_messages_above_the_rate_are_refused() -> None:
+async def test_messages_above_the_rate_are_refused(own_rules: None) -> None:
     chat = Chat(Limits(burst=3, per_second=0))
-    async with Socket(chat) as ada:
+    async with serve(chat) as server, chatting(server.ws_url) as ada:
         await ada.join("Ada")
         for _ in range(3):
-            ada.send(type="say", text="quick", ref="m1")
+            await ada.send(type="say", text="quick", ref="m1")
         error = await ada.read("error")
         assert (error["code"], error["ref"]) == ("too_fast", "m1")
 
 
-async def test_a_burst_lets_the_writer_run(chat: Chat) -> None:
-    """Many queued messages must not fill the outbox of a client that reads."""
-    async with Socket(chat) as ada:
-        for _ in range(Limits().outbox * 3):
-            ada.send_text("?")
-        for _ in range(Limits().outbox * 3):
-            assert await ada.code() == "bad_json"
-
-
-# ---- Leaving -----------------------------------------------------------------------
-
-
-async def test_a_slow_reader_is_disconnected_and_the_room_continues() -> None:
-    chat = Chat(Limits(outbox=8, burst=1_000), list_pause=3600)
-    async with Socket(chat) as slow, Socket(chat) as ada, Socket(chat) as mira:
-        for client, name in ((slow, "Slow"), (ada, "Ada"), (mira, "Mira")):
-            await client.join(name)
-        slow.network.clear()
-        heard = [await mira_hears(ada, mira, str(number)) for number in range(40)]
-        assert heard.count("left Slow") == 1
-        slow.network.set()
-        await slow.ended()
-        *_, last = await drained(slow)
-        assert (last["type"], last["code"]) == ("websocket.close", 1013)
-
-
-async def mira_hears(ada: Socket, mira: Socket, text: str) -> str:
-    """Let Ada send a text; return Mira's first message and check that the text arrives as well."""
-    ada.send(type="say", text=text)
-    first = json.loads((await mira.event())["text"])
-    if first["type"] == "said":
-        assert first["text"] == text
-        return text
-    assert (await mira.read("said"))["text"] == text
-    return f"{first['type']} {first['name']}"
-
-
-async def drained(client: Socket) -> list[Event]:
-    return [client.inbox.get_nowait() for _ in range(client.inbox.qsize())]
-
-
-async def test_nothing_is_sent_after_a_lost_message(chat: Chat) -> None:
-    async with Socket(chat) as slow, Socket(chat) as ada:
-        await slow.join("Slow")
+async def test_there_are_not_too_many_rooms(own_rules: None) -> None:
+    chat = Chat(Limits(rooms=1))
+    async with (
+        serve(chat) as server,
+        chatting(server.ws_url) as ada,
+        chatting(server.ws_url) as mira,
+    ):
         await ada.join("Ada")
-        await slow.read("rooms")
-        slow.network.clear()
-        for number in range(600):
-            ada.send(type="say", text=str(number))
-            await ada.read("said")
-        slow.network.set()
-        await slow.ended()
-        texts = [event["text"] for event in await drained(slow) if "text" in event]
-        heard = [text for text in texts if '"said"' in text]
-        assert all(f'"text":"{number}"' in text for number, text in enumerate(heard))
+        await mira.send(type="join", room="Garden", name="Mira")
+        assert await mira.error() == "too_many_rooms"
+        await mira.join("Mira", "LOBBY")
 
 
-async def test_a_close_that_cannot_be_sent_times_out(
-    chat: Chat, monkeypatch: pytest.MonkeyPatch
+async def test_a_client_is_sent_away_while_the_carrier_is_gone(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_module, "CLOSE_TIMEOUT", 0)
-    async with Socket(chat) as old, Socket(chat) as new:
-        await old.join("Ada", key="k")
-        old.network.clear()
-        await new.join("Ada", key="k")
-        await old.ended()
-        assert old.task.exception() is None
+    async def publish(*_: Any, **__: Any) -> None:
+        raise topics.Unavailable("no Redis")
 
-
-async def test_a_client_with_the_same_key_replaces_its_old_connection(chat: Chat) -> None:
-    async with Socket(chat) as mira, Socket(chat) as old, Socket(chat) as new:
-        await mira.join("Mira")
-        await old.join("Ada", key="secret-1")
-        await mira.read("joined")
-        welcome = await new.join("ada", key="secret-1")
-        assert (welcome["name"], welcome["members"]) == ("Ada", ["Mira", "Ada"])
-        await old.ended()
-        *_, last = await drained(old)
-        assert (last["type"], last["code"]) == ("websocket.close", 4001)
-        new.send(type="say", text="back")
-        await mira.read("said")  # and neither a "left" nor a "joined" before:
-        assert not [event for event in await drained(mira) if "left" in event.get("text", "")]
-
-
-@pytest.mark.parametrize("key", ["", "secret-2"])
-async def test_a_client_with_another_key_cannot_take_the_name(chat: Chat, key: str) -> None:
-    async with Socket(chat) as ada, Socket(chat) as other:
-        await ada.join("Ada", **({"key": "secret-1"} if key else {}))
-        other.send(type="join", room="Lobby", name="Ada", **({"key": key} if key else {}))
-        assert await other.code() == "name_taken"
-
-
-async def test_a_disconnect_is_broadcast(chat: Chat) -> None:
-    async with Socket(chat) as mira:
-        await mira.join("Mira")
-        async with Socket(chat) as ada:
-            await ada.join("Ada")
-        assert (await mira.read("left"))["name"] == "Ada"
-
-
-async def test_a_failed_send_ends_without_an_error(chat: Chat) -> None:
-    async with Socket(chat) as mira, Socket(chat) as ada:
-        await mira.join("Mira")
+    async with chatting(server.ws_url) as ada:
         await ada.join("Ada")
-        ada.gone = True
-        mira.send(type="say", text="hello?")
-        assert (await mira.read("left"))["name"] == "Ada"
-        await ada.ended()
-        assert ada.task.exception() is None
+        with monkeypatch.context() as patch:
+            patch.setattr(topics.Topics, "publish", publish)
+            await ada.send(type="say", text="hello?", ref="r1")
+            assert await ada.close_code() == 1013
 
 
-async def test_two_ends_at_once_count_once(chat: Chat) -> None:
-    async with Socket(chat) as ada:
-        await ada.join("Ada")
-        ada.gone = True
-        ada.send(type="rooms")  # the writer ends by the answer to this,
-        ada.hang_up()  # and the reader by this
-        await ada.ended()
-        assert ada.task.exception() is None
+# ---- Slow readers ------------------------------------------------------------------
 
 
-async def test_an_exception_leaves_the_room_and_reaches_the_server(chat: Chat) -> None:
-    async with Socket(chat) as mira, Socket(chat) as ada:
-        await mira.join("Mira")
-        await ada.join("Ada")
-        ada.break_app(RuntimeError("the server broke"))
-        assert (await mira.read("left"))["name"] == "Ada"
-        await ada.ended()
-        error = ada.task.exception()
-        assert isinstance(error, ExceptionGroup)
-        assert error.subgroup(RuntimeError)
+async def test_a_slow_reader_is_disconnected_and_the_room_continues(chat: Chat) -> None:
+    async with connect_in_memory(chat, topics_max_outlet=20_000) as slow:
+        ada = MemoryClient(slow.worker, slow.clock)
+        for client, name in ((slow, "Slow"), (ada, "Ada")):
+            client.send(handshake(target="/ws"))
+            client.send(text_frame(encode({"type": "join", "room": "Lobby", "name": name})))
+            await client.until(b'"welcome"')
+        slow.stall()
+        for number in range(100):
+            ada.send(text_frame(encode({"type": "say", "text": f"{number} " + "x" * 1_990})))
+            await ada.until(b'"sent"')
+        slow.read_on()
+        received = await slow.until(b"slow consumer")
+        assert received.endswith(b"\x88\x0f\x03\xf5slow consumer")  # 0x03f5: 1013
 
 
-async def test_a_cancellation_leaves_the_room(chat: Chat) -> None:
-    async with Socket(chat) as mira, Socket(chat) as ada:
-        await mira.join("Mira")
-        await ada.join("Ada")
-        ada.task.cancel()
-        assert (await mira.read("left"))["name"] == "Ada"
-        await ada.ended()
-        assert ada.task.cancelled()
-
-
-async def test_all_leave_at_once(chat: Chat) -> None:
-    clients = [Socket(chat) for _ in range(20)]
-    for number, client in enumerate(clients):
-        await client.__aenter__()
-        await client.join(f"Guest {number}")
-    for client in clients:
-        client.hang_up()
-    await asyncio.gather(*(client.ended() for client in clients))
-    assert chat.rooms.listing() == []
+async def test_a_burst_of_errors_reaches_its_client(server: LiveServer) -> None:
+    async with chatting(server.ws_url) as ada:
+        await asyncio.gather(*[ada.websocket.send("?") for _ in range(768)])
+        for _ in range(768):
+            assert await ada.error() == "bad_json"

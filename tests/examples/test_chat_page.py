@@ -3,15 +3,33 @@
 import base64
 import hashlib
 import re
-from pathlib import Path
 
 import pytest
 
-from examples.chat import app as app_module
-from examples.chat.app import Chat
-from tests.examples.asgi_client import http
+from examples.chat.app import Chat, Event
+from examples.chat.page import STATIC
 
-PAGE = (Path(app_module.__file__).parent / "static" / "index.html").read_bytes()
+PAGE = (STATIC / "index.html").read_bytes()
+
+
+async def http(
+    app: Chat, method: str, path: str, root_path: str = ""
+) -> tuple[int, dict[str, str], bytes]:
+    """Return the status, the headers and the body of the response to a request."""
+    sent: list[Event] = []
+
+    async def send(event: Event) -> None:
+        sent.append(event)
+
+    async def receive() -> Event:
+        raise AssertionError("the page needs no request body")
+
+    scope: Event = {"type": "http", "method": method, "path": path, "root_path": root_path}
+    scope["headers"] = []
+    await app(scope, receive, send)
+    start, body = sent
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], headers, body.get("body", b"")
 
 
 async def test_get_returns_the_page(chat: Chat) -> None:
