@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.brokers import PATIENCE, Node, node
-from tests.harness.redis import RedisServer, forwarder, redis_server
+from tests.harness.forwarder import forwarder
+from tests.harness.redis import RedisServer, redis_server
 from tests.harness.waiting import soon, start_task, until
 from wsgate.brokers.redis.keys import history_keys
 from wsgate.brokers.redis.link import Timing
@@ -303,9 +304,9 @@ async def test_a_replica_that_lags_begins_a_new_epoch(redis: RedisServer, tmp_pa
     """It gives a place again; nobody can know here that a message is missing."""
     (tmp_path / "replica").mkdir()
     async with (
-        forwarder(redis.port) as (address, url),
-        node(url) as one,
-        node(url) as other,
+        forwarder(redis.port) as (network, address),
+        node(f"redis://{address}") as one,
+        node(f"redis://{address}") as other,
         redis_server(tmp_path / "replica", "--appendonly", "yes") as replica,
     ):
         await other.broker.attach("h")
@@ -319,7 +320,7 @@ async def test_a_replica_that_lags_begins_a_new_epoch(redis: RedisServer, tmp_pa
         replica.signal(signal.SIGCONT)
         await replica.call("REPLICAOF", "NO", "ONE")
         has_lost = not await replica.call("HEXISTS", history_keys("h")[2], "id2")
-        address.move(replica.port)
+        network.move(replica.port)
         await until(lambda: other.recorder.losses == ["h"], PATIENCE)
         new = await one.publish("h", "new", "new")
         assert new.place == lost.place + (not has_lost)
