@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 PROCESSES ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
 # More arguments for pytest: make test TESTS=tests/ws
 TESTS ?=
-# For `make chat`.
+# For `make chat`. With WORKERS=2 or more, `wsgate ctl --socket $(CONTROL) restart` replaces them.
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
+WORKERS ?=
+CONTROL := build/chat.sock
 
 # Seconds per fuzz target.
 FUZZ_TIME ?= 60
@@ -27,6 +29,7 @@ BENCH_VENV ?= build/bench-venv
 
 help:
 	@echo "make chat         serve the example chat on http://$(ADDRESS):$(PORT); PORT=... chooses the port"
+	@echo "make chat WORKERS=2    the same with two workers"
 	@echo "make test         run all tests with coverage; PYTHON=python3.13 chooses a Python"
 	@echo "make test TESTS=tests/ws    run some tests, or pass arguments to pytest; without coverage"
 	@echo "make plain        run the tests of the Python twins of the C extensions"
@@ -50,7 +53,9 @@ $(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/serv
 	@touch $@
 
 chat: $(VENV)/.ready
-	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT)
+	@mkdir -p build
+	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT) \
+		$(and $(WORKERS),--workers $(WORKERS) --control-socket $(CONTROL))
 
 # Tests of servers that speak WebSocket run twice: with the fast path and without it.
 # With TESTS there is no coverage: that of some of the tests means nothing.

@@ -67,16 +67,18 @@ def test_ci_runs_the_checks_that_a_developer_runs() -> None:
         assert any(run.startswith(command) for run in runs), command
 
 
-def test_ci_installs_the_other_servers_and_requires_them() -> None:
+def test_ci_installs_the_other_programs_and_requires_them() -> None:
     steps = _workflow()["jobs"]["test"]["steps"]
     runs = [step.get("run", "") for step in steps]
     tests = next(i for i, run in enumerate(runs) if run.startswith("make test"))
-    assert {".ci/install-proxies", ".ci/install-redis", ".ci/install-nats"} <= set(runs[:tests])
-    names = ("TEST_PROXIES", "TEST_REDIS", "TEST_NATS")
-    assert steps[tests]["env"] == dict.fromkeys(names, "required")
+    names = ("proxies", "redis", "nats", "browser")
+    assert {f".ci/install-{name}" for name in names} <= set(runs[:tests])
+    assert steps[tests]["env"] == {f"TEST_{name.upper()}": "required" for name in names}
     script = (ROOT / ".ci/run").read_text()
-    required = script.index("export TEST_PROXIES=required TEST_REDIS=required TEST_NATS=required")
-    installed = script.index("\n.ci/install-proxies\n.ci/install-redis\n.ci/install-nats\n")
+    required = script.index(
+        "export " + " ".join(f"TEST_{name.upper()}=required" for name in names)
+    )
+    installed = script.index("".join(f"\n.ci/install-{name}" for name in names))
     assert installed < required < script.index("\n        make test")
 
 
