@@ -75,9 +75,7 @@ def test_ci_installs_the_other_programs_and_requires_them() -> None:
     assert {f".ci/install-{name}" for name in names} <= set(runs[:tests])
     assert steps[tests]["env"] == {f"TEST_{name.upper()}": "required" for name in names}
     script = (ROOT / ".ci/run").read_text()
-    required = script.index(
-        "export " + " ".join(f"TEST_{name.upper()}=required" for name in names)
-    )
+    required = script.index("export " + " ".join(f"TEST_{name.upper()}=required" for name in names))
     installed = script.index("".join(f"\n.ci/install-{name}" for name in names))
     assert installed < required < script.index("\n        make test")
 

@@ -41,9 +41,11 @@ class Chat:
         self._page = page.make_page()
         self._list_pause = list_pause
         self._rooms_changed = asyncio.Event()
-        history, seconds = limits.history, limits.history_seconds
         topics.configure(
-            "room:*", history=history, history_seconds=seconds, announce=self._announce
+            "room:*",
+            history=limits.history,
+            history_seconds=limits.history_seconds,
+            announce=self._announce,
         )
         topics.configure(ROOMS, slow="conflate")  # who reads slowly needs the latest list only
 
@@ -83,10 +85,8 @@ class Chat:
     def _announce(self, topic: str, member: str, joined: bool) -> str:
         """Return what a room reads when somebody joins or leaves. One of the workers is called."""
         self.note_change()
-        kind = "joined" if joined else "left"
-        return encode(
-            {"type": kind, "topic": topic, "name": Person.from_member(member).name, "at": now()}
-        )
+        kind, name = "joined" if joined else "left", Person.from_member(member).name
+        return encode({"type": kind, "topic": topic, "name": name, "at": now()})
 
     async def _lifespan(self, t: topics.Topics, receive: Receive, send: Send) -> None:
         await receive()

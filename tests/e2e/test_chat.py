@@ -137,7 +137,7 @@ async def chatter(person: Visitor, end: asyncio.Event) -> int:
         await person.say(f"{number}: {SENTENCES[number % len(SENTENCES)]}")
         if end.is_set():
             return number + 1
-        await pause(0.3)
+        await pause(0.7)
     raise AssertionError  # the loop has no end of its own
 
 
