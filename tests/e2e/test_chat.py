@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.examples.chat_client import ChatClient, chatting
+from tests.examples.chat_client import ChatClient, Message, chatting
 from tests.examples.chat_visitor import Visitor
 from tests.harness.processes import ROOT, ServerProcess, running
 from tests.harness.waiting import pause
@@ -177,7 +178,7 @@ async def test_everybody_has_every_message_once_and_in_one_order(
                 await person.until(sum(counts[one] for one in people if one.room == person.room))
             for room in ROOMS:
                 check_room([person for person in people if person.room == room], counts)
-            await check_lists(server)
+            await check_lists(people)
         assert not [line for line in server.log if "Traceback" in line], server.text
 
 
@@ -190,26 +191,20 @@ def check_room(members: list[Visitor], counts: dict[Visitor, int]) -> None:
         assert numbers == [str(number) for number in range(counts[person])]
 
 
-async def check_lists(server: WorkersServer) -> None:
+async def check_lists(people: list[Visitor]) -> None:
     """Wait until each worker knows the people on both."""
     each = CLIENTS // len(ROOMS)
-    names = sorted(["Guest", *(f"Person {number}" for number in range(0, CLIENTS, len(ROOMS)))])
-    numbers = dict.fromkeys(ROOMS, each) | {ROOMS[0]: each + 1}
-    found: set[int] = set()
-    async with asyncio.timeout(PATIENCE):
-        while len(found) < 2:
-            async with chatting(server.ws_url) as guest:
-                worker = (await guest.read("hello"))["worker"]
-                await guest.join("Guest", ROOMS[0], key="guest")
-                await guest.send(type="people")
-                people = await guest.read("people")
-            if people["members"] == names and numbers_of(people["rooms"]) == numbers:
-                found.add(worker)
+    numbers = dict.fromkeys(ROOMS, each)
+    for person in {person.workers[-1]: person for person in people}.values():
+        names = sorted(one.name for one in people if one.room == person.room)
+        deadline = time.monotonic() + PATIENCE
+        while (found := listed(await person.people())) != (names, numbers):
+            assert time.monotonic() < deadline, found
             await pause(0.1)
 
 
-def numbers_of(rooms: list[dict[str, Any]]) -> dict[str, int]:
-    return {room["name"]: room["members"] for room in rooms}
+def listed(people: Message) -> tuple[list[str], dict[str, int]]:
+    return people["members"], {room["name"]: room["members"] for room in people["rooms"]}
 
 
 async def test_the_page_is_served(server: ServerProcess) -> None:

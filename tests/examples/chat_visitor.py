@@ -33,6 +33,7 @@ class Visitor:
         self._shown: set[str] = set()
         self._refs = itertools.count(1)
         self._waiting: dict[str, tuple[Message, asyncio.Future[None]]] = {}
+        self._people: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Condition()
         self._task = asyncio.create_task(self._run())
 
@@ -51,6 +52,13 @@ class Visitor:
             with contextlib.suppress(ConnectionClosed):
                 await self.client.send(**message)
         await asyncio.wait_for(confirmed, PATIENCE)
+
+    async def people(self) -> Message:
+        """Ask who is there; the connection must not end meanwhile."""
+        assert self.client is not None
+        self._people = asyncio.get_running_loop().create_future()
+        await self.client.send(type="people")
+        return await asyncio.wait_for(self._people, PATIENCE)
 
     async def until(self, count: int) -> None:
         """Wait for so many messages in the log."""
@@ -94,5 +102,7 @@ class Visitor:
             self.log.append(message)
         elif message["type"] == "sent" and message["ref"] in self._waiting:
             self._waiting.pop(message["ref"])[1].set_result(None)
+        elif message["type"] == "people":
+            self._people.set_result(message)
         async with self._changed:
             self._changed.notify_all()
