@@ -12,6 +12,8 @@ from benchmarks.servers import (
     UVICORN,
     UVICORN_TLS,
     WSGATE,
+    WSGATE_LOCAL,
+    WSGATE_REDIS,
     WSGATE_SUPERVISED,
     WSGATE_TLS,
     with_workers,
@@ -27,7 +29,7 @@ class Figure(Enum):
     MEDIAN = "p50_ms"  # median in milliseconds; lower is better
     CPU = "cpu_us"  # microseconds of processor time per second and connection; lower is better
     BALANCE = "ratio"  # connections of the fullest worker to those of the emptiest; lower is better
-    FAILURES = "failures"  # handshakes and requests that failed; lower is better
+    FAILURES = "failures"  # handshakes, requests or deliveries that failed; lower is better
 
 
 class Deflate(Enum):
@@ -44,8 +46,8 @@ class Load:
 
     Attributes:
         title: Its name in tables.
-        mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py, and
-            "topics" is topic_latency.py.
+        mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py,
+            "topics" is topic_latency.py, "jitter" jitter.py.
         servers: The servers to measure by default.
         connections: The number of connections.
         size: The size of a message in bytes, as the app receives it.
@@ -65,6 +67,7 @@ class Load:
         apart: For the mode "balance": seconds from one connection to the next; 0 is a burst.
         restarts: For the mode "restart": how often the server is restarted.
         burst: For the mode "fanout": how often the server sends each message to all.
+        messages: For the mode "jitter": how many are published, half a second apart.
     """
 
     title: str
@@ -87,6 +90,7 @@ class Load:
     apart: float = 0
     restarts: int = 0
     burst: int = 1
+    messages: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,19 @@ def _restarted(restarts: int, servers: tuple[str, ...]) -> Load:
         max_rounds=1,
         is_spread=True,
         restarts=restarts,
+    )
+
+
+def _jittered(server: str, title: str) -> Load:
+    return Load(
+        f"2,000 clients that lose their network for 1 to 5 s, 60 messages, {title}: missing, twice",
+        "jitter",
+        (server,),
+        connections=2000,
+        messages=60,
+        figure=Figure.FAILURES,
+        max_rounds=1,
+        is_spread=True,
     )
 
 
@@ -349,6 +366,8 @@ LOADS = {
         max_rounds=3,
         is_spread=True,
     ),
+    "jitter-local": _jittered(WSGATE_LOCAL, "a rolling restart"),
+    "jitter-redis": _jittered(WSGATE_REDIS, "rolling restarts and one of Redis"),
     "workers-hold": Load(
         "100,000 connections over 6 workers, 1,000 of them with 5 messages a second:"
         " 99th percentile, ms",
@@ -404,6 +423,8 @@ GOALS = (
     Goal("balance-10000-w4", 1.05, server=_WSGATE_4),
     Goal("restart-100", 0, server=_WSGATE_2),
     Goal("topics-latency", 1, server=_WSGATE_2, is_strict=True),
+    Goal("jitter-local", 0, server=WSGATE_LOCAL),
+    Goal("jitter-redis", 0, server=WSGATE_REDIS),
     Goal("workers-hold", 50, server=_WSGATE_6, is_strict=True),
     Goal("workers-hold", 5800, server=_WSGATE_6, other_figure=Figure.MEMORY),
 )

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks import restarts, topic_latency
+from benchmarks import jitter, restarts, topic_latency
 from benchmarks.loads import Deflate, Figure, Load
 from benchmarks.readiness import serving_pids
+from benchmarks.redis_server import NoRedis, run_redis
 from benchmarks.servers import Server
 
 HERE = Path(__file__).parent
@@ -105,6 +106,8 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
     Raises:
         Failed: The server did not start or did not serve the load.
     """
+    if load.mode == "jitter":
+        return _jitter(bench, server, load)
     with run_server(bench, server, load) as (port, pids):
         if load.mode == "restart":
             return _restart(port, pids[0], server, load)
@@ -162,6 +165,25 @@ def _topic_latency(port: int) -> Entry:
         return topic_latency.measure(port)
     except topic_latency.Failed as failure:
         raise Failed(str(failure)) from None
+
+
+def _jitter(bench: Bench, server: Server, load: Load) -> Entry:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        redis = None
+        try:
+            if server.has_redis:
+                redis = stack.enter_context(run_redis(_free_port(), Path(folder)))
+            values = {"redis": redis.port} if redis else {}
+            running = [
+                stack.enter_context(run_server(bench, server, load, **values))
+                for _ in range(server.machines)
+            ]
+            machines = [jitter.Machine(port, pids[0], server.workers) for port, pids in running]
+            plan = jitter.Plan(load.connections, load.messages)
+            return jitter.measure(plan, machines, redis)
+        except (NoRedis, restarts.NotRestarted, TimeoutError) as failure:
+            raise Failed(str(failure) or "the clients cannot all join") from None
 
 
 def balance(connections: list[int], workers: int) -> Entry:
@@ -238,17 +260,20 @@ def compressed_message(size: int) -> bytes:
 
 
 @contextlib.contextmanager
-def run_server(bench: Bench, server: Server, load: Load) -> Iterator[tuple[int, list[int]]]:
+def run_server(
+    bench: Bench, server: Server, load: Load, **values: int
+) -> Iterator[tuple[int, list[int]]]:
     """Run a server, on the first processor; yield its port and its process ids.
 
     It is started as often as the connections of the load need, given the limit of open files.
+    values: more placeholders of its command.
     """
     processes = -(-load.connections // int(raise_limits() * FILES_SHARE * server.workers))
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         if processes == 1:
             port = _free_port()
-            commands = [bench.command(server.command, port=port)]
+            commands = [bench.command(server.command, port=port, **values)]
             fds: list[int] = []
         else:
             if server.by_fd is None:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import picture, restarts, results
+from benchmarks import jitter, picture, restarts, results
 from benchmarks.loads import BALANCES, GOALS, GROWTHS, LOADS, Deflate, Figure, Goal, Growth
 from benchmarks.results import Record, Results
 from benchmarks.servers import (
@@ -43,10 +43,14 @@ checks, and sends the payload back unchanged. Each server runs one worker withou
 uvloop if it supports it, and with its defaults otherwise.
 """
 WORKERS = """\
-In the loads `workers-…`, `balance-…`, `restart-…` and `topics-…` the server and the load generator
-share all processors, and the load starts when all workers have answered. The exception is
+In the loads `workers-…`, `balance-…`, `restart-…`, `topics-…` and `jitter-…` the server and the load
+generator share all processors, and the load starts when all workers have answered. The exception is
 `workers-connect`, which compares one worker with a supervisor with one without, on a processor of
 its own. The work of `workers-work` is 0.2 ms on the processor clock of the thread.
+
+In `jitter-…` a client has failed for each message that it has not got or has got twice, and each
+time that it is told that what it has missed is not complete. Half of the losses of a network are a
+reset, half are silence: the server gets no FIN.
 
 Connections of the emptiest and of the fullest worker, and their ratio, in the median round. In a
 burst at most 1,000 handshakes are in flight, which fit into the backlog of every server.
@@ -63,6 +67,7 @@ MORE_COLUMNS: dict[str, dict[str, str]] = {
         "requests": "Requests",
         "restart_seconds": "Seconds each",
     },
+    "jitter": jitter.COLUMNS,
 }
 GROWING = """\
 Messages per second, with the ratio to the limit in brackets. With large messages the kernel spends
@@ -247,6 +252,8 @@ def _rate_cells(found: Results, name: str, server: str) -> list[str]:
 
 def _median_of(record: Record, server: str, key: str) -> str:
     found = [entry[key] for entry in record["servers"][server] if key in entry]
+    if found and key.endswith("percent"):
+        return f"{min(found):.2f}"
     return _number(statistics.median(found)) if found else ""
 
 

@@ -107,7 +107,7 @@ async def _measure(port: int, pid: int, workers: int, restarts: int) -> dict[str
 
 async def _restart_all(pid: int, clients: "Clients", workers: int, restarts: int) -> list[float]:
     """Restart again and again; return how many seconds each restart took."""
-    await _wait("the workers do not all serve", lambda: len(clients.pids) >= workers)
+    await wait("the workers do not all serve", lambda: len(clients.pids) >= workers)
     return [await _restart(pid, clients, workers) for _ in range(restarts)]
 
 
@@ -117,7 +117,7 @@ async def _restart(pid: int, clients: "Clients", workers: int) -> float:
     before = frozenset(clients.pids)
     clients.pids.clear()
     os.kill(pid, signal.SIGHUP)
-    await _wait(
+    await wait(
         f"a restart does not end within {RESTART_SECONDS:.0f} s",
         lambda: len(clients.pids - before) >= workers and not any(map(is_running, before)),
     )
@@ -127,7 +127,12 @@ async def _restart(pid: int, clients: "Clients", workers: int) -> float:
     return took
 
 
-async def _wait(otherwise: str, is_reached: Callable[[], bool]) -> None:
+async def wait(otherwise: str, is_reached: Callable[[], bool]) -> None:
+    """Wait until something is reached.
+
+    Raises:
+        NotRestarted: It takes too long; with the text `otherwise`.
+    """
     try:
         async with asyncio.timeout(RESTART_SECONDS):
             while not is_reached():  # noqa: ASYNC110  # asks /proc as well

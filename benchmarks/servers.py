@@ -27,6 +27,8 @@ class Server:
         packages: The packages whose versions are recorded with the results.
         tls: It speaks TLS.
         workers: The number of processes that serve.
+        machines: How often it is started, as on so many machines.
+        has_redis: A Redis server is started for it, whose port is the placeholder {redis}.
     """
 
     label: str
@@ -35,6 +37,8 @@ class Server:
     packages: tuple[str, ...] = ()
     tls: bool = False
     workers: int = 1
+    machines: int = 1
+    has_redis: bool = False
 
 
 def _uvicorn(ws: str, package: str) -> Server:
@@ -157,6 +161,26 @@ SERVERS |= {
     for name, server in _SEVERAL.items()
 }
 SERVERS[with_workers(WSGATE, 6)] = _with_workers(SERVERS[WSGATE], 6)
+
+# Clients that have lost their network never answer a Close: a worker that stops waits for them.
+_JITTER = (
+    "wsgate benchmarks.jitter_app:app --no-access-log --log-level warning --port {port}"
+    " --workers 2 --timeout-graceful-shutdown 3"
+)
+WSGATE_LOCAL = "wsgate-local"
+WSGATE_REDIS = "wsgate-redis"
+SERVERS[WSGATE_LOCAL] = Server(
+    "wsgate --workers 2", f"{_JITTER} --topics local:", None, ("wsgate", "uvloop"), workers=2
+)
+SERVERS[WSGATE_REDIS] = Server(
+    "two wsgate --workers 2, one Redis",
+    f"{_JITTER} --topics redis://127.0.0.1:{{redis}}",
+    None,
+    ("wsgate", "uvloop", "redis"),
+    workers=2,
+    machines=2,
+    has_redis=True,
+)
 
 
 def all_packages() -> Iterator[str]:

@@ -75,6 +75,19 @@ def found() -> Results:
                 }
             ]
         ),
+        "jitter-redis": record(
+            wsgate_redis=[
+                {
+                    "failures": 3,
+                    "delivered_percent": 99.99,
+                    "missing": 2,
+                    "twice": 1,
+                    "incomplete": 0,
+                    "reconnects": 10174,
+                    "repeated": 1,
+                }
+            ]
+        ),
         "workers-hold": record(
             wsgate_w6=[{"rate": 9, "p50_ms": 1, "p99_ms": 30.0, "bytes": 5700}] * 2
         ),
@@ -154,7 +167,7 @@ def test_the_table_of_goals_shows_which_are_met(found: Results) -> None:
     held = "| 100,000 connections over 6 workers, 1,000 of them with 5 messages a second"
     memory = f"{held}: bytes for a connection (wsgate --workers 6) | at most 5,800 | 5,700 | met |"
     assert memory in lines
-    assert sum("| not measured |" in line for line in lines) == 24
+    assert sum("| not measured |" in line for line in lines) == 25
     assert len(lines) == len(GOALS) + 2
 
 
@@ -175,6 +188,12 @@ def test_the_table_of_restarts_has_a_column_for_each_kind_of_failure(found: Resu
     table = report.load_table("restart-100", found["restart-100"])
     assert "| Refused | Reset | Closed without a response |" in table
     row = "| wsgate --workers 2 | 2 | 2 | 2 | 0 | 1 | 1 | 0 | 0 | 41,234 | 98,765 | 1.23 |"
+    assert row in table
+
+
+def test_the_table_of_lost_networks_rounds_nothing_up(found: Results) -> None:
+    table = report.load_table("jitter-redis", found["jitter-redis"])
+    row = "| two wsgate --workers 2, one Redis | 3 | 3 | 3 | 99.99 | 2 | 1 | 0 | 10,174 | 1 |"
     assert row in table
 
 
