@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+# Asks for the stack of the main thread. Real-time signals are the ones that apps leave alone.
+STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + hasattr(signal, "SIGRTMIN")
 # The current folder is left out: a file of the user's may have the name of a standard module.
 _COMMAND = (
     "import sys; sys.path = [folder for folder in sys.path if folder] + [{root!r}]; "
@@ -41,9 +43,11 @@ def spawn(
 def _signals_blocked() -> Iterator[None]:
     """Block signals in a child that is started meanwhile, until it has handlers of its own.
 
-    Those that may be sent to all processes of the server: by the terminal, or to reopen logs.
+    Those that may be sent to all processes of the server, by the terminal or to reopen logs, and
+    the one that asks for a stack, which would end an interpreter that is slow to start.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1])
+    blocked = [signal.SIGINT, signal.SIGUSR1, STACK_SIGNAL]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:

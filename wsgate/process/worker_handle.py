@@ -16,7 +16,7 @@ from wsgate.process.assignment import Assignment
 from wsgate.process.channel import CHANNEL_TIMEOUT, Channel, Line, failure_of
 from wsgate.process.launchers import Launcher
 from wsgate.process.questions import Asker
-from wsgate.process.worker_process import STACK_SIGNAL
+from wsgate.process.spawn import STACK_SIGNAL
 
 if TYPE_CHECKING:
     import subprocess

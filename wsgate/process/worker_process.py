@@ -24,10 +24,8 @@ from wsgate.process.row import Row
 from wsgate.process.scoreboard import Scoreboard
 from wsgate.process.server import Server
 from wsgate.process.server_commands import ServerCommands
+from wsgate.process.spawn import STACK_SIGNAL
 from wsgate.types import App
-
-# Asks for the stack of the main thread. Real-time signals are the ones that apps leave alone.
-STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + hasattr(signal, "SIGRTMIN")
 
 _STDERR = 2
 _is_worker = False
@@ -66,8 +64,8 @@ def enter() -> None:
     signal.signal(signal.SIGINT, _do_nothing)
     # The operator may send it to all processes of the service.
     signal.signal(signal.SIGUSR1, _do_nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGUSR1])
     signal.signal(STACK_SIGNAL, signal.SIG_IGN)  # until there is a handler
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGUSR1, STACK_SIGNAL])
     _keep_descriptors()
 
 
