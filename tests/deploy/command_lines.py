@@ -62,9 +62,9 @@ def unit(path: Path) -> configparser.ConfigParser:
     return parser
 
 
-def of_image() -> list[str]:
-    """Return the arguments of the Dockerfile's CMD."""
-    commands = re.findall(r"(?m)^CMD (\[.*\])$", (EXAMPLES / "docker" / "Dockerfile").read_text())
+def of_image(folder: Path = EXAMPLES / "docker") -> list[str]:
+    """Return the arguments of the CMD of a folder's Dockerfile."""
+    commands = re.findall(r"(?m)^CMD (\[.*\])$", (folder / "Dockerfile").read_text())
     (command,) = map(json.loads, commands)
     assert command[0] == "wsgate"
     return list(command[1:])

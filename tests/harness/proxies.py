@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import grp
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from tests.harness.processes import ROOT, START, STOP
 from tests.harness.waiting import pause
 
 EXAMPLES = ROOT / "docs" / "deploy" / "examples"
+CHAT = ROOT / "examples" / "chat"
 HOST = "app.example.com"  # in all examples
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 # .ci/run sets the variable, so that nothing is skipped there.
@@ -97,6 +99,7 @@ class Site:
         """Write an example with substitutions, and with those of the test that it has.
 
         Args:
+            example: Its path below EXAMPLES, or an absolute one.
             end: Text to append.
         """
         source = EXAMPLES / example
@@ -210,6 +213,19 @@ def haproxy(site: Site) -> list[str]:
     return _haproxy_command(site.write("haproxy/haproxy.cfg", changes))
 
 
+def haproxy_of_chat(site: Site) -> list[str]:
+    """Return the command of HAProxy with the configuration of the chat, on one port without TLS."""
+    first, second = site.servers("unix@", lambda number, at: f"    server chat{number} {at}\n")
+    changes = {
+        "maxconn 20000": "maxconn 400",
+        "option dontlognull\n": "option dontlognull\n    option log-health-checks\n",
+        "    server chat1 chat1:8000\n": first,
+        "    server chat2 chat2:8000\n": second,
+        "bind :8000\n": f"bind 127.0.0.1:{site.https}\n",
+    }
+    return _haproxy_command(site.write(str(CHAT / "haproxy" / "haproxy.cfg"), changes))
+
+
 def haproxy_passthrough(site: Site) -> list[str]:
     """Return the command of HAProxy that passes TLS through."""
     first, second = site.servers("unix@", lambda number, at: f"    server app{number} {at}\n")
@@ -290,14 +306,14 @@ class Proxy:
         """All that the proxy has written."""
         return self._log.read_text()
 
-    async def logged(self, text: str) -> None:
-        """Wait until the log has the text.
+    async def logged(self, pattern: str) -> None:
+        """Wait until the log matches a regular expression.
 
         Raises:
             TimeoutError: after START seconds.
         """
         async with asyncio.timeout(START):
-            while text not in self.log:
+            while not re.search(pattern, self.log):
                 await pause(0.05)
 
     async def listens(self, port: int) -> None:
@@ -322,7 +338,7 @@ class Proxy:
             TimeoutError: after START seconds.
         """
         for number in range(1, len(self.site.backends) + 1):
-            await self.logged(f"Health check for server app/app{number} succeeded")
+            await self.logged(rf"Health check for server \w+/\w+{number} succeeded")
 
     async def kill(self) -> None:
         """End the proxy and its children at once."""
