@@ -1,6 +1,5 @@
 """A client of the example chat, over a WebSocket of the library websockets."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -8,6 +7,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from tests.harness.waiting import soon
 
 PATIENCE = 20.0  # seconds until a test that waits fails
 Message = dict[str, Any]
@@ -25,7 +26,8 @@ class ChatClient:
 
     async def message(self) -> Message:
         """Return the next message."""
-        message: Message = json.loads(await asyncio.wait_for(self.websocket.recv(), PATIENCE))
+        # Not asyncio.wait_for: on Python 3.11 a cancellation is lost when a message has arrived.
+        message: Message = json.loads(await soon(self.websocket.recv(), PATIENCE))
         return message
 
     async def read(self, kind: str) -> Message:
