@@ -99,6 +99,24 @@ async def test_exactly_as_many_as_the_history_holds_are_complete(short: Node) ->
     assert (await short.publish("h", "new", "id1")).place == 6
 
 
+async def test_at_most_seven_messages_more_wait_to_be_removed(
+    short: Node, redis: RedisServer
+) -> None:
+    meta, log, ids = history_keys("h")
+    longest = 0
+    async with redis.connected() as connection:
+        for number in range(30):
+            await short.publish("h", f"{number:02}", is_kept=bool(number % 4))
+            length = await connection.call("XLEN", log)
+            assert await connection.call("HLEN", ids) == length
+            assert await connection.call("HGET", meta, "bytes") in {None, b"%d" % (2 * length)}
+            longest = max(longest, length)
+        assert 3 < longest <= 3 + 7
+        missed = await short.broker.missed("h", None, 100)
+        assert [one.data for one in missed.publications] == ["26", "27", "29"]
+        assert await connection.call("XLEN", log) == 3
+
+
 async def test_the_bytes_of_a_topic_are_bounded(short: Node) -> None:
     for number in range(3):
         await short.publish("h", f"{number}" * 40, f"id{number}")

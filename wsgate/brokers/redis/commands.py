@@ -11,13 +11,13 @@ from typing import Any
 
 from wsgate.brokers.redis import presence_scripts, scripts
 from wsgate.brokers.redis.connection import (
-    Command,
     ConnectionLost,
     Misplaced,
     RedisConnection,
     ReplyError,
 )
 from wsgate.brokers.redis.link import Connect, Link, Timing
+from wsgate.brokers.redis.resp import Command
 from wsgate.brokers.redis.scripts import Script
 
 MIN_VERSION = 7
@@ -130,6 +130,7 @@ class CommandLink(Link):
         self._posts: deque[Post] = deque()
         self._post_bytes = 0
         self._in_flight: deque[Call | Post] = deque()
+        self._connection: RedisConnection | None = None  # which the tasks below serve
         self._has_room = asyncio.Event()  # less than half of the posts that may wait do
         self._has_room.set()
         self._changed = asyncio.Event()  # there is more to send, or more room to send it
@@ -150,8 +151,10 @@ class CommandLink(Link):
             if len(self._calls) >= MAX_CALLS:
                 raise TooManyCalls(f"{MAX_CALLS:,} calls wait for Redis")
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.append(Call(command, partition, reply))
-        self._changed.set()
+        call = Call(command, partition, reply)
+        if not self._send_at_once(call):
+            self._calls.append(call)
+            self._changed.set()
         return reply
 
     def call_script(
@@ -162,6 +165,8 @@ class CommandLink(Link):
 
     def post(self, post: Post) -> None:
         """Send a command without waiting. If too many wait, the oldest ones are dropped."""
+        if self._send_at_once(post):
+            return
         self._posts.append(post)
         self._note_post(post)
 
@@ -174,6 +179,18 @@ class CommandLink(Link):
         ):
             self._pop_post().on_drop("broker away")
         self._changed.set()
+
+    def _send_at_once(self, command: Call | Post) -> bool:
+        """Send a command if nothing is under way; returns whether it was sent.
+
+        It saves an iteration of the loop. While something is under way, what comes in an iteration
+        is sent together.
+        """
+        if self._connection is None or self._in_flight or self._calls or self._posts:
+            return False
+        self._in_flight.append(command)
+        self._connection.send_now(self._filled(command.command))
+        return True
 
     @property
     def _is_half_full(self) -> bool:
@@ -237,6 +254,7 @@ class CommandLink(Link):
 
     def tear_down(self) -> None:
         """Tell the callers of what was sent that it may have been carried out or not."""
+        self._connection = None
         in_flight, self._in_flight = self._in_flight, deque()
         for command in in_flight:
             command.fail(ConnectionLost("the connection to Redis has ended"))
@@ -244,6 +262,7 @@ class CommandLink(Link):
 
     def parts(self, connection: RedisConnection) -> list[Coroutine[Any, Any, None]]:
         """Return what writes and what reads."""
+        self._connection = connection
         return [self._write(connection), self._read(connection)]
 
     async def ping(self) -> None:

@@ -1,33 +1,24 @@
-"""One connection to a Redis server, over redis-py. No other file imports redis-py."""
+"""One connection to a Redis server, opened by redis-py. No other file imports redis-py."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import redis.asyncio as redis_asyncio
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MovedError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import RedisError
 
+from wsgate.brokers.redis.resp import Command, ErrorReply, ReplyParser, pack
 from wsgate.brokers.redis.url import Address, RedisUrl
 
 CONNECT_TIMEOUT = 5.0  # seconds for a connection to a server, with TLS and the password
-
-Command = Sequence[str | bytes | int | float]
+READ_SIZE = 2**18  # bytes that are taken at once
 
 # The server is not, or no longer, the one to ask: connect again, and load the scripts again.
-_ENDS_CONNECTION = (NoScriptError, ReadOnlyError)
+_ENDS_CONNECTION = {"LOADING", "NOAUTH", "NOSCRIPT", "READONLY"}
 
 # A server of a cluster does not have the partition, or not all of it while it moves.
-_REFUSES_PARTITION = (AskError, ClusterDownError, MovedError, TryAgainError)
+_REFUSES_PARTITION = {"ASK", "CLUSTERDOWN", "MASTERDOWN", "MOVED", "TRYAGAIN"}
 
 
 class ConnectionLost(Exception):
@@ -50,10 +41,20 @@ class Misplaced(Exception):
 
 
 class RedisConnection:
-    """An open connection."""
+    """An open connection.
+
+    redis-py has opened it, with TLS and the password. What is sent and read after that does not
+    pass through redis-py, whose streams it shares: see resp.py.
+    """
 
     def __init__(self, connection: redis_asyncio.Connection) -> None:
+        # No public attribute leads to the streams. All parsers of redis-py read from this one.
+        reader, writer = connection._reader, connection._writer  # noqa: SLF001
+        assert reader is not None
+        assert writer is not None
         self._connection = connection
+        self._reader, self._writer = reader, writer
+        self._parser = ReplyParser()
 
     async def send(self, commands: Iterable[Command]) -> None:
         """Write commands, and wait until the buffer has room.
@@ -62,10 +63,15 @@ class RedisConnection:
             ConnectionLost: The connection has ended.
         """
         try:
-            packed = self._connection.pack_commands(commands)
-            await self._connection.send_packed_command(packed, check_health=False)
-        except (RedisError, OSError) as error:
+            self._writer.write(pack(commands))
+            await self._writer.drain()
+        except OSError as error:
             raise ConnectionLost(_reason(error)) from None
+
+    def send_now(self, command: Command) -> None:
+        """Write a command without waiting. If the connection has ended, `read` says so."""
+        with contextlib.suppress(OSError, RuntimeError):  # uvloop: the handle is closed
+            self._writer.write(pack((command,)))
 
     async def read(self) -> Any:
         """Return the next reply.
@@ -75,17 +81,21 @@ class RedisConnection:
             Misplaced: The command is of a partition that the server does not have.
             ConnectionLost: The connection has ended, or the server is not the one to ask.
         """
+        while not self._parser.replies:
+            await self._read_more()
+        reply = self._parser.replies.popleft()
+        if isinstance(reply, ErrorReply):
+            raise _refusal(reply)
+        return reply
+
+    async def _read_more(self) -> None:
         try:
-            return await self._connection.read_response(disable_decoding=True)
-        except _REFUSES_PARTITION as error:
-            has_moved = isinstance(error, MovedError)
-            raise Misplaced(_refusal(error), has_moved=has_moved) from None
-        except _ENDS_CONNECTION as error:
-            raise ConnectionLost(_refusal(error)) from None
-        except ResponseError as error:
-            raise ReplyError(_reason(error)) from None
-        except (RedisError, OSError) as error:
+            data = await self._reader.read(READ_SIZE)
+            self._parser.feed(data)
+        except (OSError, ValueError) as error:
             raise ConnectionLost(_reason(error)) from None
+        if not data:
+            raise ConnectionLost("the server has closed the connection")
 
     async def call(self, *command: str | bytes | float) -> Any:
         """Send one command and return its reply. No other reply may be due.
@@ -101,8 +111,7 @@ class RedisConnection:
 
     async def close(self) -> None:
         """Close it at once."""
-        with contextlib.suppress(RedisError, OSError):
-            await self._connection.disconnect(nowait=True)
+        await _close(self._connection)
 
 
 async def connect(url: RedisUrl, address: Address, *, is_sentinel: bool = False) -> RedisConnection:
@@ -133,15 +142,22 @@ async def connect(url: RedisUrl, address: Address, *, is_sentinel: bool = False)
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no type
     except BaseException as error:
-        await RedisConnection(connection).close()
+        await _close(connection)
         if isinstance(error, (RedisError, OSError)):  # TimeoutError is an OSError
             raise ConnectionLost(_reason(error)) from None
         raise
     return RedisConnection(connection)
 
 
-def _refusal(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+async def _close(connection: redis_asyncio.Connection) -> None:
+    with contextlib.suppress(RedisError, OSError):
+        await connection.disconnect(nowait=True)
+
+
+def _refusal(reply: ErrorReply) -> ConnectionLost | Misplaced | ReplyError:
+    if reply.kind in _REFUSES_PARTITION:
+        return Misplaced(reply.text, has_moved=reply.kind == "MOVED")
+    return (ConnectionLost if reply.kind in _ENDS_CONNECTION else ReplyError)(reply.text)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """The scripts that run within Redis, where nothing comes between their commands.
 
 A history is three keys: a hash with what is known of it, a stream with the kept messages, whose
-ids are their places, and a hash from their ids to their places.
+ids are their places, and a hash from their ids to their places. Messages that are too old or too
+many are removed by each script that reads them, and by every eighth publication (it would be a
+third of the time of each). Too many bytes are removed at once.
 
 The hash holds: `epoch` and `place` of the newest message; `run` and `second`, which server has
 given them; `newest`, `newest_id` and `newest_at` of the newest kept message; `dropped`,
@@ -27,9 +29,15 @@ local fresh, run, durable = ARGV[4], ARGV[5], ARGV[6]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ID_LIFETIMES, MIN_MS, MAX_CHAIN, NEVER = 10, 7200000, 256, string.rep('0', 40)
+local TRIM_EVERY = 8
+
+-- Redis would format a number with 17 digits and a fraction, which takes longer.
+local function text(number)
+  return string.format('%.0f', number)
+end
 
 local function open()
-  local known = redis.call('HMGET', meta, 'epoch', 'place', 'run', 'second', 'chain')
+  local known = redis.call('HMGET', meta, 'epoch', 'place', 'run', 'second', 'chain', 'bytes')
   local second = string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or NEVER
   local epoch, place = known[1], tonumber(known[2] or 0)
   if not epoch then
@@ -45,42 +53,47 @@ local function open()
   elseif known[4] ~= second then
     redis.call('HSET', meta, 'second', second)
   end
-  return epoch, place
+  return epoch, place, tonumber(known[6] or 0)
 end
 
-local function drop(place, id, at, bytes)
-  redis.call('HSET', meta, 'dropped', place, 'dropped_id', id, 'dropped_at', at, 'bytes', bytes)
-end
-
-local function trim()
-  local count = redis.call('XLEN', log)
+-- Removes what is kept no more. -> bytes of what is left, fields of the newest that was removed
+local function trim(count, bytes)
+  local dropped = {}
   if count == 0 then
     local of = redis.call('HMGET', meta, 'newest', 'newest_id', 'newest_at', 'dropped')
     if of[1] and of[1] ~= of[4] then
-      drop(of[1], of[2], of[3], 0)
+      return 0, {'dropped', of[1], 'dropped_id', of[2], 'dropped_at', of[3]}
     end
-    return
   end
-  local bytes = tonumber(redis.call('HGET', meta, 'bytes') or 0)
-  local place, id, at
   while count > 0 do
-    local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-    local fields = first[2]
-    if count <= history and bytes <= max_bytes and now < fields[4] + lifetime then
-      break
+    -- Those that go because of their number, and the first that may stay.
+    local first = math.max(count - history, 0) + 1
+    for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', first)) do
+      local fields = entry[2]
+      if count <= history and bytes <= max_bytes and now < fields[4] + lifetime then
+        return bytes, dropped
+      end
+      count, bytes = count - 1, bytes - fields[6]
+      redis.call('XDEL', log, entry[1])
+      redis.call('HDEL', ids, fields[2])
+      local place = string.match(entry[1], '%d+')
+      dropped = {'dropped', place, 'dropped_id', fields[2], 'dropped_at', fields[4]}
     end
-    count, bytes = count - 1, bytes - fields[6]
-    redis.call('XDEL', log, first[1])
-    redis.call('HDEL', ids, fields[2])
-    place, id, at = string.match(first[1], '%d+'), fields[2], fields[4]
   end
-  if place then
-    drop(place, id, at, bytes)
+  return bytes, dropped
+end
+
+-- -> bytes of what is left
+local function trim_and_store(bytes)
+  local left, dropped = trim(redis.call('XLEN', log), bytes)
+  if #dropped > 0 then
+    redis.call('HSET', meta, 'bytes', left, unpack(dropped))
   end
+  return left
 end
 
 local function renew()
-  redis.call('PEXPIRE', meta, math.max(ID_LIFETIMES * lifetime, MIN_MS))
+  redis.call('PEXPIRE', meta, text(math.max(ID_LIFETIMES * lifetime, MIN_MS)))
 end
 
 local function payloads(entries)
@@ -96,39 +109,48 @@ end
 _PUBLISH = """
 local channel, command, head, tail = KEYS[4], ARGV[7], ARGV[8], ARGV[9]
 local id, size = ARGV[10], ARGV[11]
-local epoch, place = open()
+local epoch, former, bytes = open()
+local place = text(former + 1)
+local count
 if id ~= '' then
-  if redis.call('HEXISTS', ids, id) == 1 or redis.call('EXISTS', log) == 0 then
-    trim()
+  local is_new = redis.call('HSETNX', ids, id, place) == 1
+  count = redis.call('XLEN', log)
+  if not is_new or count == 0 then
+    bytes = trim_and_store(bytes)
     local known = redis.call('HGET', ids, id)
-    if known then
+    if not is_new and known then
       return {0, epoch, tonumber(known)}
     end
+    redis.call('HSET', ids, id, place)
+    count = redis.call('XLEN', log)
   end
 end
-place = place + 1
-local payload = head .. epoch .. struct.pack('>I8', place) .. tail
+local payload = head .. epoch .. struct.pack('>I8', former + 1) .. tail
 if id == '' then
   redis.call('HSET', meta, 'place', place)
 else
-  redis.call('XADD', log, place .. '-0', 'i', id, 't', now, 's', size, 'd', payload)
-  redis.call('HSET', ids, id, place)
-  redis.call('HSET', meta, 'place', place, 'newest', place, 'newest_id', id, 'newest_at', now)
-  redis.call('HINCRBY', meta, 'bytes', size)
-  trim()
-  redis.call('PEXPIREAT', log, now + lifetime)
-  redis.call('PEXPIREAT', ids, now + lifetime)
+  local at, until_ = text(now), text(now + lifetime)
+  redis.call('XADD', log, place .. '-0', 'i', id, 't', at, 's', size, 'd', payload)
+  local left, dropped = bytes + size, {}
+  count = count + 1
+  if left > max_bytes or count % TRIM_EVERY == 0 then
+    left, dropped = trim(count, left)
+  end
+  redis.call('HSET', meta, 'place', place, 'newest', place, 'newest_id', id, 'newest_at', at,
+    'bytes', text(left), unpack(dropped))
+  redis.call('PEXPIREAT', log, until_)
+  redis.call('PEXPIREAT', ids, until_)
 end
 renew()
 redis.call(command, channel, payload)
-return {1, epoch, place}
+return {1, epoch, former + 1}
 """
 
 # -> epoch, place, the chain of earlier epochs, the newest dropped place, payloads
 _SINCE = """
 local after = ARGV[7]
-local epoch, place = open()
-trim()
+local epoch, place, bytes = open()
+trim_and_store(bytes)
 renew()
 local of = redis.call('HMGET', meta, 'chain', 'dropped')
 local found = {}
@@ -141,8 +163,8 @@ return {epoch, place, of[1] or '', tonumber(of[2] or 0), found}
 # -> epoch, place, whether the id is known, payloads
 _MISSED = """
 local after, last = ARGV[7], tonumber(ARGV[8])
-local epoch, place = open()
-trim()
+local epoch, place, bytes = open()
+trim_and_store(bytes)
 renew()
 local start
 if after ~= '' then

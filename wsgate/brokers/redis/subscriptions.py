@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from wsgate.brokers.redis.connection import (
-    Command,
     ConnectionLost,
     Misplaced,
     RedisConnection,
     ReplyError,
 )
 from wsgate.brokers.redis.link import Connect, Link, Timing
+from wsgate.brokers.redis.resp import Command
 
 MAX_CHANNELS = 500  # of one command, when all are subscribed again
 MAX_BATCH = 100  # commands of one write
