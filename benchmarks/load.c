@@ -14,11 +14,15 @@
  *          to the next in seconds; 0 opens them in a burst
  * fanout   the first connection sends a message, which the server sends to all, --burst times; when all
  *          have arrived it sends the next one. Counts what arrives
+ * paced    the first connection sends --rate messages per second, which the server sends to all; the
+ *          last --frozen connections read nothing of it. The latency is that of each arrival
  *
  * Sending starts when all connections are open, counting starts --warm-up seconds later. At the
  * end the program prints one line of JSON with the figures; idle and hold print the line `open`
  * before it. Any fault of the server (a refusal, a close, an answer of the wrong length) ends the
  * run with exit status 1 and the reason on standard error.
+ *
+ * --greeted waits until each connection has got a first message before any sends.
  *
  * --proxied sends what a proxy on this machine would add: X-Forwarded-For and X-Forwarded-Proto.
  *
@@ -71,19 +75,20 @@ enum {
 
 /* ---- options ---- */
 
-typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD, BALANCE, FANOUT } Mode;
-static const char *const MODES[] = {"echo", "connect", "http", "idle", "hold", "balance", "fanout"};
+typedef enum { ECHO, CONNECT, HTTP, IDLE, HOLD, BALANCE, FANOUT, PACED } Mode;
+static const char *const MODES[] = {"echo", "connect", "http",   "idle",
+                                    "hold", "balance", "fanout", "paced"};
 
 static struct {
     Mode mode;
     int port;
     const char *path;
     int connections;
-    int active, burst;
+    int active, burst, frozen;
     double rate;
     size_t size;         /* bytes of a message, as the app receives it */
     const char *payload; /* file with the compressed payload, if it is not plain */
-    bool text, offer_deflate, compressed, tls, proxied;
+    bool text, offer_deflate, compressed, tls, proxied, greeted;
     double seconds, warm_up, apart;
 } options = {.path = "/", .connections = 1, .burst = 1, .rate = 10, .seconds = 2, .warm_up = 0.25};
 
@@ -126,6 +131,7 @@ typedef struct {
     State state;
     bool wants_write;  /* registered for EPOLLOUT */
     bool is_waiting;   /* an answer is expected */
+    bool is_greeted;   /* its first message has come */
     bool is_inflated;  /* RSV1 was set on the message's first frame */
     int number;        /* among the connections of all processes */
     int answers;       /* on this TCP connection */
@@ -393,6 +399,9 @@ static void dial(Connection *c) {
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(c->number % ADDRESSES));
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons((uint16_t)options.port);
+    int small = 4096; /* bytes: what the kernel takes for a frozen connection is little */
+    if (c->number >= options.connections - options.frozen)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     if (bind(fd, (struct sockaddr *)&from, sizeof from)) fail("bind: %s", strerror(errno));
     if (connect(fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
         fail("connect: %s", strerror(errno));
@@ -499,7 +508,7 @@ static size_t shaken(Connection *c, const uint8_t *data, size_t size) {
     }
     free(c->head);
     c->head = NULL;
-    if (options.mode == BALANCE) c->state = OPEN; /* the first message is still to come */
+    if (options.mode == BALANCE || options.greeted) c->state = OPEN; /* its first message is to come */
     else opened(c);
     return taken;
 }
@@ -516,6 +525,39 @@ static void arrived(size_t bytes) {
     arrivals = 0;
     record(connections[0].sent, at);
     send_request(&connections[0]);
+}
+
+/* ---- paced ---- */
+
+enum { UNDER_WAY = 1 << 16 }; /* messages that may be under way to the slowest connection */
+
+static double sent_at[UNDER_WAY];
+static uint64_t sent_count;
+
+static bool is_frozen(const Connection *c) {
+    return c->number >= options.connections - options.frozen;
+}
+
+static void send_paced(double at) {
+    while (at >= board->start + (double)sent_count / options.rate) {
+        sent_at[sent_count++ % UNDER_WAY] = now();
+        send_small(&connections[0], request, request_size);
+    }
+}
+
+/* All messages come to each connection, in order. */
+static void delivered(Connection *c, size_t bytes) {
+    double at = now(), sent = sent_at[(uint64_t)c->answers++ % UNDER_WAY];
+    record(sent, at);
+    if (!is_counted(sent)) return;
+    tally->done++;
+    tally->bytes += bytes;
+}
+
+static void greeted(Connection *c) {
+    c->is_greeted = true;
+    if (is_frozen(c)) epoll_ctl(epoll, EPOLL_CTL_DEL, c->fd, NULL);
+    opened(c);
 }
 
 static void answered(Connection *c, size_t bytes) {
@@ -579,10 +621,13 @@ static void frame_ended(Connection *c) {
         send_pong(c);
     } else if (options.mode == BALANCE) {
         identified(c);
+    } else if (options.greeted && !c->is_greeted) {
+        greeted(c);
     } else if (opcode < 8 && c->header[0] & 0x80) {
         if (!c->is_inflated && c->received != options.size && c->received != wire_size)
             fail("%llu bytes came back of %zu", (unsigned long long)c->received, options.size);
         if (options.mode == FANOUT) arrived(c->received);
+        else if (options.mode == PACED) delivered(c, c->received);
         else answered(c, c->received);
     }
 }
@@ -664,7 +709,8 @@ static void begin(void) {
     if (options.mode == ECHO || options.mode == HTTP)
         for (int i = 0; i < count; i++) send_request(&connections[i]);
     if (options.mode == FANOUT) send_request(&connections[0]);
-    if (tally == board->tallies && (options.mode == IDLE || options.mode == HOLD)) {
+    if (tally == board->tallies &&
+        (options.mode == IDLE || options.mode == HOLD || options.greeted)) {
         puts("open");
         fflush(stdout);
     }
@@ -728,7 +774,8 @@ static void work(int number) {
         for (int most = allowed(born, has_begun); dialled < count && dialled < most;)
             dial(&connections[dialled++]);
         struct epoll_event events[512];
-        bool is_timed = options.apart > 0 || (options.mode == HOLD && has_begun);
+        bool is_paced = options.mode == HOLD || options.mode == PACED;
+        bool is_timed = options.apart > 0 || (is_paced && has_begun);
         int n = epoll_wait(epoll, events, 512, is_timed ? 1 : 20);
         for (int i = 0; i < n; i++) {
             if (events[i].data.u32 == UINT32_MAX) return; /* end of file on standard input */
@@ -745,6 +792,7 @@ static void work(int number) {
         if (options.mode == IDLE) continue;
         if (options.mode == BALANCE) break;
         if (options.mode == HOLD) send_due(at);
+        if (options.mode == PACED) send_paced(at);
         if (cpu < 0 && is_counted(at)) cpu = cpu_seconds();
         if (tally->done != seen) heard = at;
         seen = tally->done;
@@ -818,7 +866,7 @@ static void raise_limits(void) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { PORT, PATH, CONNECTIONS, ACTIVE, TIMES, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, PROXIED, SECONDS, WARM, APART };
+    enum { PORT, PATH, CONNECTIONS, ACTIVE, TIMES, RATE, SIZE, PAYLOAD, TEXT, OFFER, PACKED, SECURE, PROXIED, SECONDS, WARM, APART, FROZEN, GREETED };
     static const struct option known[] = {
         {"port", required_argument, NULL, PORT},
         {"path", required_argument, NULL, PATH},
@@ -836,12 +884,14 @@ static void parse(int argc, char **argv) {
         {"seconds", required_argument, NULL, SECONDS},
         {"warm-up", required_argument, NULL, WARM},
         {"apart", required_argument, NULL, APART},
+        {"frozen", required_argument, NULL, FROZEN},
+        {"greeted", no_argument, NULL, GREETED},
         {NULL, 0, NULL, 0},
     };
     int mode = 0, got;
-    while (argc > 1 && mode <= FANOUT && strcmp(argv[1], MODES[mode])) mode++;
-    if (argc < 2 || mode > FANOUT)
-        fail("usage: load echo|connect|http|idle|hold|balance|fanout --port PORT ...");
+    while (argc > 1 && mode <= PACED && strcmp(argv[1], MODES[mode])) mode++;
+    if (argc < 2 || mode > PACED)
+        fail("usage: load echo|connect|http|idle|hold|balance|fanout|paced --port PORT ...");
     options.mode = (Mode)mode;
     optind = 2;
     while ((got = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -862,6 +912,8 @@ static void parse(int argc, char **argv) {
         case SECONDS: options.seconds = atof(optarg); break;
         case WARM: options.warm_up = atof(optarg); break;
         case APART: options.apart = atof(optarg); break;
+        case FROZEN: options.frozen = atoi(optarg); break;
+        case GREETED: options.greeted = true; break;
         default: _exit(2);
         }
     }
@@ -871,7 +923,7 @@ static void parse(int argc, char **argv) {
 int main(int argc, char **argv) {
     parse(argc, argv);
     raise_limits();
-    if (options.mode == FANOUT && processes > 1) fail("fanout needs more open files");
+    if (options.mode >= FANOUT && processes > 1) fail("the mode needs more open files");
     if (options.tls) start_tls();
     make_requests();
     size_t size = sizeof *board + (size_t)processes * sizeof *board->tallies;

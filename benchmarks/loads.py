@@ -5,17 +5,22 @@ from enum import Enum
 
 from benchmarks.servers import (
     FAN_LIMIT,
+    FROZEN,
     LIMIT,
     PINGING_LIMIT,
+    REDIS_PY,
     SEVERAL,
     SOCKETIFY,
+    SUBSCRIPTIONS,
     UVICORN,
     UVICORN_TLS,
+    VIA_REDIS,
     WSGATE,
     WSGATE_LOCAL,
     WSGATE_REDIS,
     WSGATE_SUPERVISED,
     WSGATE_TLS,
+    WSGATE_TOPICS,
     with_workers,
 )
 
@@ -29,7 +34,13 @@ class Figure(Enum):
     MEDIAN = "p50_ms"  # median in milliseconds; lower is better
     CPU = "cpu_us"  # microseconds of processor time per second and connection; lower is better
     BALANCE = "ratio"  # connections of the fullest worker to those of the emptiest; lower is better
+    PER_CPU = "per_cpu"  # deliveries per second of the server's processor time; higher is better
     FAILURES = "failures"  # handshakes, requests or deliveries that failed; lower is better
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether higher is better."""
+        return self in (Figure.RATE, Figure.PER_CPU)
 
 
 class Deflate(Enum):
@@ -47,7 +58,7 @@ class Load:
     Attributes:
         title: Its name in tables.
         mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py,
-            "topics" is topic_latency.py, "jitter" jitter.py.
+            "topics" is topic_latency.py, "jitter" jitter.py. In the mode "program" the server's command is a program that measures and prints the figures.
         servers: The servers to measure by default.
         connections: The number of connections.
         size: The size of a message in bytes, as the app receives it.
@@ -59,7 +70,10 @@ class Load:
         seconds: The length of a run, if it differs from --seconds. With ten thousand connections
             the answers come in waves, so a run has to be longer.
         active: For the mode "hold": how many connections send messages.
-        rate: For the mode "hold": messages per second on each of them.
+        rate: For the mode "hold": messages per second on each of them. For the mode "paced":
+            messages per second.
+        warm_up: Seconds before anything is counted, if it differs from a sixth of `seconds`.
+        greeted: Each connection gets a first message, for which the generator waits.
         tls: The client speaks TLS, with a new session for each connection.
         proxied: The client sends the headers that a proxy would add. All servers trust 127.0.0.1.
         path: The path of the WebSockets and requests; see app.py.
@@ -83,6 +97,8 @@ class Load:
     seconds: float | None = None
     active: int = 0
     rate: float = 0
+    warm_up: float | None = None
+    greeted: bool = False
     tls: bool = False
     proxied: bool = False
     path: str = "/"
@@ -179,6 +195,35 @@ def _fanned(connections: int, burst: int = 1, seconds: float | None = None) -> L
         burst=burst,
         seconds=seconds,
         like="echo64",
+    )
+
+
+def _on_topic(topic: str, title: str) -> Load:
+    return Load(
+        f"{title} of 500 WebSockets: deliveries per second of processor time",
+        "fanout",
+        (WSGATE_TOPICS, with_workers(WSGATE_TOPICS, 2)),
+        connections=500,
+        path=f"/{topic}",
+        figure=Figure.PER_CPU,
+        seconds=3,
+        greeted=True,
+        is_spread=True,
+    )
+
+
+def _frozen(connections: int, rate: float) -> Load:
+    return Load(
+        f"{connections:,} subscribers, 5 % of which do not read: 99th percentile of the others, ms",
+        "paced",
+        FROZEN,
+        connections=connections,
+        size=1024,
+        rate=rate,
+        seconds=5,
+        warm_up=8,
+        figure=Figure.LATENCY,
+        greeted=True,
     )
 
 
@@ -334,6 +379,25 @@ LOADS = {
         deflate=Deflate.COMPRESSED,
         path="/fan/1",
     ),
+    "frozen500": _frozen(500, rate=50),
+    "frozen2000": _frozen(2000, rate=12.5),
+    "redis-round-trip": Load(
+        "From publish to receive through Redis: median, ms",
+        "program",
+        (REDIS_PY, *VIA_REDIS),
+        figure=Figure.MEDIAN,
+        seconds=3,
+        is_spread=True,
+    ),
+    "subscriptions": Load(
+        "100,000 topics with 500,000 subscriptions: bytes for a subscription",
+        "program",
+        (SUBSCRIPTIONS,),
+        figure=Figure.MEMORY,
+        max_rounds=3,
+    ),
+    "workers-fan500": _on_topic("plain", "A plain topic"),
+    "workers-fan500-kept": _on_topic("kept", "A topic with history"),
     "workers-work": Load(
         "Echo of 64 B with 0.2 ms of work, 64 connections",
         "echo",
@@ -413,6 +477,16 @@ GOALS = (
     Goal("fan19000", 0.75, (FAN_LIMIT,)),
     Goal("fan500-burst", 4, (FAN_LIMIT,)),
     Goal("fan500-json", 8, UVICORN),
+    *(
+        Goal(load, 1.10, (FROZEN[0],), server=server)
+        for load in ("frozen500", "frozen2000")
+        for server in FROZEN[1:]
+    ),
+    *(Goal("redis-round-trip", 1.5, (REDIS_PY,), server=server) for server in VIA_REDIS),
+    *(
+        Goal(load, 0.85, (WSGATE_TOPICS,), server=with_workers(WSGATE_TOPICS, 2))
+        for load in ("workers-fan500", "workers-fan500-kept")
+    ),
     Goal("workers-work", 1.8, (WSGATE,), server=_WSGATE_2),
     *(
         Goal("workers-echo64", 1, (peer,), server=_WSGATE_2, is_strict=True)

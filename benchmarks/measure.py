@@ -108,22 +108,16 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
     """
     if load.mode == "jitter":
         return _jitter(bench, server, load)
+    if load.mode == "program":
+        return _run_program(bench, server, load)
     with run_server(bench, server, load) as (port, pids):
         if load.mode == "restart":
             return _restart(port, pids[0], server, load)
         if load.mode == "topics":
             return _topic_latency(port)
         before = resident_bytes(pids)
-        with run_generator(bench, load, port) as client:
-            assert client.stdout
-            bytes_each = cpu = None
-            if load.mode in ("idle", "hold"):
-                if client.stdout.readline().strip() != "open":
-                    raise Failed(_failure_reason(client))
-                time.sleep(REST_SECONDS)
-                bytes_each = round((resident_bytes(pids) - before) / load.connections)
-            if load.figure is Figure.CPU:
-                cpu = _cpu_entry(pids, load)
+        with run_generator(bench, load, port, round(server.frozen * load.connections)) as client:
+            watched = _watch(bench, client, load, pids, before)
             limit = SPARE_SECONDS + (load.seconds or bench.seconds)
             try:
                 out, err = client.communicate(timeout=limit)
@@ -133,7 +127,62 @@ def measure(bench: Bench, server: Server, load: Load) -> Entry:
             raise Failed(err.strip().partition("\n")[0] or "the load generator failed")
     if load.mode == "balance":
         return balance(json.loads(out)["workers"], server.workers)
-    return _entry(load, json.loads(out), bytes_each, len(pids)) | (cpu or {})
+    entry = _entry(load, json.loads(out), len(pids)) | watched
+    if load.figure is Figure.PER_CPU:
+        entry["per_cpu"] = round(entry["rate"] / entry["processors"])
+    return entry
+
+
+def _watch(
+    bench: Bench, client: subprocess.Popen[str], load: Load, pids: list[int], before: int
+) -> Entry:
+    """Return the figures of the server while its connections are open.
+
+    before: its bytes without any.
+    """
+    entry: Entry = {}
+    is_held = load.mode in ("idle", "hold")
+    assert client.stdout
+    if (is_held or load.greeted) and client.stdout.readline().strip() != "open":
+        raise Failed(_failure_reason(client))
+    if is_held:
+        time.sleep(REST_SECONDS)
+        entry["bytes"] = round((resident_bytes(pids) - before) / load.connections)
+    if load.figure is Figure.CPU:
+        entry |= _cpu_entry(pids, load)
+    if load.figure is Figure.PER_CPU:
+        entry["processors"] = _processors(pids, load.seconds or bench.seconds)
+    return entry
+
+
+def _processors(pids: list[int], seconds: float) -> float:
+    """Return how many processors a server uses, on average over most of a run."""
+    time.sleep(seconds * (WARM_UP_SHARE + 0.05))
+    began, (before, *_) = time.monotonic(), processor_time(pids)
+    time.sleep(seconds * 0.9)
+    return round((processor_time(pids)[0] - before) / 1e9 / (time.monotonic() - began), 3)
+
+
+def _run_program(bench: Bench, server: Server, load: Load) -> Entry:
+    """Run a program that measures itself, and return the figures that it prints."""
+    seconds = load.seconds or bench.seconds
+    command = bench.command(server.command.replace("{seconds}", f"{seconds:g}"))
+    with on_processor(None if load.is_spread else 0):
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SPARE_SECONDS + seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed("did not finish in time") from None
+    if done.returncode:
+        raise Failed((done.stderr.strip().splitlines() or ["the program failed"])[-1])
+    found: Entry = json.loads(done.stdout)
+    return found
 
 
 def _cpu_entry(pids: list[int], load: Load) -> Entry:
@@ -198,17 +247,15 @@ def _failure_reason(client: subprocess.Popen[str]) -> str:
     return err.strip().partition("\n")[0]
 
 
-def _entry(load: Load, output: Entry, bytes_each: int | None, processes: int) -> Entry:
+def _entry(load: Load, output: Entry, processes: int) -> Entry:
     """Return the figures to store, from the output of the load generator."""
     entry: Entry = {}
     if load.mode != "idle":
         entry |= {name: output[name] for name in ("rate", "generator_busy")}
-    if load.mode in ("echo", "http", "hold", "fanout"):
+    if load.mode in ("echo", "http", "hold", "fanout", "paced"):
         entry |= {name: output[name] for name in ("p50_ms", "p99_ms", "max_ms")}
     if load.mode == "hold":
         entry |= {"kept_back": output["kept_back"], "server_processes": processes}
-    if bytes_each is not None:
-        entry["bytes"] = bytes_each
     if load.deflate is not Deflate.NONE:
         entry["deflate"] = output["deflate"]
     if output["refused"]:
@@ -217,21 +264,29 @@ def _entry(load: Load, output: Entry, bytes_each: int | None, processes: int) ->
 
 
 @contextlib.contextmanager
-def run_generator(bench: Bench, load: Load, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Run the load generator, on the second processor; kill it at the end of the block."""
+def run_generator(
+    bench: Bench, load: Load, port: int, frozen: int = 0
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the load generator, on the second processor; kill it at the end of the block.
+
+    frozen: connections that do not read.
+    """
     with tempfile.NamedTemporaryFile() as payload:
         command = [bench.generator, load.mode, "--port", port, "--connections", load.connections]
         seconds = load.seconds or bench.seconds
         command += ["--size", load.size, "--seconds", seconds, "--warm-up"]
-        command += [seconds * WARM_UP_SHARE, "--path", load.path, "--apart", load.apart]
+        warm_up = seconds * WARM_UP_SHARE if load.warm_up is None else load.warm_up
+        command += [warm_up, "--path", load.path, "--apart", load.apart]
         if load.tls:
             command += ["--tls"]
         if load.proxied:
             command += ["--proxied"]
         if load.burst != 1:
             command += ["--burst", load.burst]
-        if load.active:
+        if load.rate:
             command += ["--active", load.active, "--rate", load.rate]
+        if load.greeted:
+            command += ["--greeted", "--frozen", frozen]
         if load.deflate is Deflate.OFFERED:
             command += ["--offer-deflate"]
         if load.deflate is Deflate.COMPRESSED:

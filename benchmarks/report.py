@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import jitter, picture, restarts, results
+from benchmarks import jitter, picture, restarts, results, subscriptions
 from benchmarks.loads import BALANCES, GOALS, GROWTHS, LOADS, Deflate, Figure, Goal, Growth
 from benchmarks.results import Record, Results
 from benchmarks.servers import (
@@ -42,6 +42,15 @@ ratios. *The limit* is a bare uvloop protocol (`benchmarks/limit.py`): it has no
 checks, and sends the payload back unchanged. Each server runs one worker without an access log, on
 uvloop if it supports it, and with its defaults otherwise.
 """
+TOPICS = """\
+The loads `fan…` are one message to many. In `frozen…` the first WebSocket publishes 1 KiB at a
+steady rate, one of twenty does not read, and the delay of each delivery to the others is taken when
+the outlets of the former, of 64 KiB here, are full: with `slow=close` these are closed then.
+`workers-fan…` divides the deliveries by the time that all processes of the server ran: supervisor,
+workers and hub. `redis-round-trip` is one message at a time, in one process on uvloop, from the
+call that publishes to the task that has the message: in wsgate from one worker to a listener of
+another one, in redis-py from one connection to another.
+"""
 WORKERS = """\
 In the loads `workers-…`, `balance-…`, `restart-…`, `topics-…` and `jitter-…` the server and the load
 generator share all processors, and the load starts when all workers have answered. The exception is
@@ -60,6 +69,7 @@ MORE_COLUMNS: dict[str, dict[str, str]] = {
     "http": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms"},
     "hold": {"p50_ms": "50 %, ms", "p99_ms": "99 %, ms", "bytes": "Bytes each"},
     "topics": {"p99_ms": "99 %, ms", "max_ms": "Maximum, ms"},
+    "paced": {"p50_ms": "50 %, ms", "max_ms": "Maximum, ms"},
     "balance": {"least": "Emptiest", "fullest": "Fullest"},
     "restart": {
         **restarts.KINDS,
@@ -68,6 +78,12 @@ MORE_COLUMNS: dict[str, dict[str, str]] = {
         "restart_seconds": "Seconds each",
     },
     "jitter": jitter.COLUMNS,
+}
+# The columns of loads that have others than their mode.
+MORE_FIGURES: dict[Figure, dict[str, str]] = {
+    Figure.CPU: {"kernel_share": "Share of the kernel"},
+    Figure.PER_CPU: {"rate": "Deliveries a second", "processors": "Processors"},
+    Figure.MEDIAN: {"p99_ms": "99 %, ms", "rate": "Round trips a second"},
 }
 GROWING = """\
 Messages per second, with the ratio to the limit in brackets. With large messages the kernel spends
@@ -117,6 +133,8 @@ def generated_part(found: Results) -> str:
             "### How the cost grows\n",
             GROWING,
             *growth_tables,
+            "### Topics\n",
+            TOPICS,
             "### Workers\n",
             WORKERS,
             balance_table(found),
@@ -196,9 +214,9 @@ def goal_text(goal: Goal) -> str:
         peer = "uvicorn's best"
     if goal.bound == 1:
         at_least = "above" if goal.is_strict else "at least"
-        return f"{at_least if figure is Figure.RATE else 'below'} {peer}"
+        return f"{at_least if figure.is_rate else 'below'} {peer}"
     times = "of" if goal.against == (LIMIT,) else "times"
-    return f"at least {goal.bound:g} {times} {peer}"
+    return f"at {'least' if figure.is_rate else 'most'} {goal.bound:g} {times} {peer}"
 
 
 def _shown(found: Results, goal: Goal, value: float) -> str:
@@ -221,8 +239,10 @@ def load_table(name: str, record: Record) -> str:
     if has_limit:
         header.append("Of the limit")
     more = MORE_COLUMNS.get(load.mode, {})
-    if load.figure is Figure.CPU:
-        more = {"kernel_share": "Share of the kernel"}
+    if load.figure in MORE_FIGURES:
+        more = MORE_FIGURES[load.figure]
+    if name == "subscriptions":
+        more = subscriptions.COLUMNS
     header += more.values()
     rows = []
     for server in record["servers"]:
@@ -237,7 +257,7 @@ def load_table(name: str, record: Record) -> str:
         label = SERVERS[server].label + _remarks(record, server)
         rows.append([label, *row, *[""] * (len(header) - 1 - len(row))])
     rounds = max((len(entries) for entries in record["servers"].values()), default=0)
-    is_timed = load.figure in (Figure.RATE, Figure.LATENCY)
+    is_timed = load.figure.is_rate or load.figure in (Figure.LATENCY, Figure.MEDIAN)
     took = f" of {record['seconds']:g} s" if is_timed else ""
     title = f"**{load.title}** (`{name}`, {rounds} round{'s' * (rounds != 1)}{took})\n"
     return title + "\n" + table(header, rows)

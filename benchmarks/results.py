@@ -61,7 +61,7 @@ def best(results: Results, name: str, servers: Iterable[str]) -> str | None:
     able = {server: value for server, value in found.items() if value is not None}
     if not able:
         return None
-    pick = max if LOADS[name].figure is Figure.RATE else min
+    pick = max if LOADS[name].figure.is_rate else min
     return pick(able, key=lambda server: able[server])
 
 
@@ -99,4 +99,4 @@ def is_met(goal: Goal, value: float) -> bool:
     """Return whether a value satisfies a goal."""
     if goal.is_strict and value == goal.bound:
         return False
-    return value >= goal.bound if goal.figure is Figure.RATE else value <= goal.bound
+    return value >= goal.bound if goal.figure.is_rate else value <= goal.bound

@@ -29,6 +29,7 @@ class Server:
         workers: The number of processes that serve.
         machines: How often it is started, as on so many machines.
         has_redis: A Redis server is started for it, whose port is the placeholder {redis}.
+        frozen: The share of the load's connections that do not read.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Server:
     workers: int = 1
     machines: int = 1
     has_redis: bool = False
+    frozen: float = 0
 
 
 def _uvicorn(ws: str, package: str) -> Server:
@@ -181,6 +183,37 @@ SERVERS[WSGATE_REDIS] = Server(
     machines=2,
     has_redis=True,
 )
+# The loads of topics. The outlet is small, so that those who do not read soon have a full one.
+WSGATE_TOPICS = "wsgate-topics"
+_TOPICS = Server(
+    "wsgate",
+    "wsgate benchmarks.topic_app:app --no-access-log --log-level warning --port {port}",
+    packages=("wsgate", "uvloop"),
+)
+SERVERS[WSGATE_TOPICS] = _TOPICS
+SERVERS[with_workers(WSGATE_TOPICS, 2)] = _with_workers(_TOPICS, 2)
+_FROZEN = {"all read": 0, "close": 0.05, "drop": 0.05, "conflate": 0.05}
+FROZEN = tuple(f"wsgate-{slow.replace(' ', '-')}" for slow in _FROZEN)
+for _name, (_slow, _share) in zip(FROZEN, _FROZEN.items(), strict=True):
+    SERVERS[_name] = replace(
+        _TOPICS,
+        label=f"slow={_slow}" if _share else _slow,
+        command=f"{_TOPICS.command} --topics-max-outlet 65536"
+        + (f" --topics-rule 'plain slow={_slow}'" if _share else ""),
+        frozen=_share,
+    )
+
+# These are no servers: they measure themselves.
+REDIS_PY = "redis-py"
+VIA_REDIS = ("wsgate-redis-plain", "wsgate-redis-kept")
+SUBSCRIPTIONS = "wsgate-subscriptions"
+_ROUND_TRIP = "python -m benchmarks.redis_round_trip {seconds}"
+SERVERS |= {
+    REDIS_PY: Server("redis-py", f"{_ROUND_TRIP} redis-py", None, ("redis", "uvloop")),
+    VIA_REDIS[0]: Server("wsgate, a plain topic", f"{_ROUND_TRIP} plain", None, ("wsgate",)),
+    VIA_REDIS[1]: Server("wsgate, a topic with history", f"{_ROUND_TRIP} kept", None, ("wsgate",)),
+    SUBSCRIPTIONS: Server("wsgate", "python -m benchmarks.subscriptions", None, ("wsgate",)),
+}
 
 
 def all_packages() -> Iterator[str]:
