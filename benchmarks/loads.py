@@ -218,6 +218,7 @@ def _frozen(connections: int, rate: float) -> Load:
         "paced",
         FROZEN,
         connections=connections,
+        path="/plain",
         size=1024,
         rate=rate,
         seconds=5,

@@ -187,7 +187,8 @@ SERVERS[WSGATE_REDIS] = Server(
 WSGATE_TOPICS = "wsgate-topics"
 _TOPICS = Server(
     "wsgate",
-    "wsgate benchmarks.topic_app:app --no-access-log --log-level warning --port {port}",
+    "wsgate benchmarks.topic_app:app --no-access-log --log-level warning --port {port}"
+    " --topics-rule 'kept history=100'",
     packages=("wsgate", "uvloop"),
 )
 SERVERS[WSGATE_TOPICS] = _TOPICS

@@ -6,10 +6,6 @@ It gets one message when it is subscribed, and what it sends is published to the
 from benchmarks.app import Message, Receive, Send, app as common_app
 from wsgate import topics
 
-topics.configure("kept", history=100)
-for policy in ("close", "drop", "conflate"):
-    topics.configure(policy, slow=policy)
-
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """Serve one WebSocket; everything else is that of the other loads."""

@@ -13,6 +13,7 @@ import pytest
 import wsgate.testing
 from benchmarks import measure
 from benchmarks.app import Message, Receive, Send, app
+from benchmarks.topic_app import app as topic_app
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 
@@ -113,6 +114,19 @@ async def test_hold_reports_the_open_connections(generator: Path) -> None:
         found = await run(generator, server.port, "hold", *held)
     assert found["open"] == 20
     assert found["p99_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("fanout",), ("paced", "--rate", "200", "--frozen", "2")], ids=" ".join
+)
+async def test_all_who_read_get_what_one_publishes(
+    generator: Path, arguments: tuple[str, ...]
+) -> None:
+    async with wsgate.testing.serve(topic_app, access_log=False) as server:
+        more = ("--greeted", "--path", "/room", "--connections", "6")
+        found = await run(generator, server.port, *arguments, *more)
+    assert found["open"] == 6
+    assert found["rate"] > 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no /proc")

@@ -422,6 +422,25 @@ async def test_a_slow_subscriber_of_a_history_is_closed_so_that_it_recovers() ->
         assert bob.topics.subscribers(ROOM) == 1
 
 
+@pytest.mark.parametrize("slow", ["close", "drop", "conflate"])
+async def test_readers_that_are_frozen_get_none_of_the_turns_of_the_others(slow: str) -> None:
+    topics.configure(ROOM, slow=slow)
+    async with hall(topics_max_outlet=20 * MIN_COUNTED) as here:
+        readers = [await here.subscribed(ROOM) for _ in range(3)]
+        frozen = [await here.subscribed(ROOM) for _ in range(2)]
+        for one in frozen:
+            await one.stall()
+        written = [one.websocket.sent_messages for one in frozen]
+        numbers = [str(number) for number in range(50)]
+        for number in numbers:
+            publishing = readers[0].topics.publish(ROOM, number)
+            with pytest.raises(StopIteration):  # it ends without an iteration of the loop
+                publishing.send(None)
+        assert [one.websocket.sent_messages for one in frozen] == written
+        for reader in readers:
+            assert await reader.read_all() == numbers
+
+
 async def test_an_empty_outlet_takes_a_message_of_any_size() -> None:
     topics.configure(ROOM, history=9)
     async with hall(topics_max_outlet=MIN_COUNTED) as here:
