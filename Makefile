@@ -39,7 +39,7 @@ help:
 	@echo "make format       fix what the linter can fix, and format the code"
 	@echo "make autobahn     run the Autobahn Testsuite and write docs/autobahn.md (needs Docker)"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
-	@echo "make bench        measure wsgate and other servers (50 minutes) and write docs/performance.md"
+	@echo "make bench        measure wsgate and other servers (60 minutes) and write docs/performance.md"
 	@echo "make fuzz         fuzz each target for $(FUZZ_TIME) seconds"
 	@echo "make clean        delete virtual environments, builds and caches"
 

@@ -794,7 +794,7 @@ static void work(int number) {
         if (options.mode == HOLD) send_due(at);
         if (options.mode == PACED) send_paced(at);
         if (cpu < 0 && is_counted(at)) cpu = cpu_seconds();
-        if (tally->done != seen) heard = at;
+        if (tally->done != seen || !is_counted(at)) heard = at;
         seen = tally->done;
         bool is_over = at >= board->start + options.warm_up + options.seconds;
         /* A message may take longer than the run: wait for the first answer. */

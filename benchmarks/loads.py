@@ -58,7 +58,8 @@ class Load:
     Attributes:
         title: Its name in tables.
         mode: The mode of the load generator; see load.c. The mode "restart" is restarts.py,
-            "topics" is topic_latency.py, "jitter" jitter.py. In the mode "program" the server's command is a program that measures and prints the figures.
+            "topics" is topic_latency.py, "jitter" jitter.py. In the mode "program" the server's
+            command is a program that measures and prints the figures.
         servers: The servers to measure by default.
         connections: The number of connections.
         size: The size of a message in bytes, as the app receives it.
@@ -224,6 +225,7 @@ def _frozen(connections: int, rate: float) -> Load:
         seconds=5,
         warm_up=8,
         figure=Figure.LATENCY,
+        max_rounds=3,
         greeted=True,
     )
 
