@@ -11,6 +11,7 @@ from wsgate import loggers
 from wsgate.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter
 from wsgate.observe import log_config
 from wsgate.observe.access_log import log_event
+from wsgate.observe.causes import Cause
 from wsgate.observe.events import (
     HandshakeRefused,
     RequestDone,
@@ -46,6 +47,8 @@ def record(text: str = "text", level: int = logging.INFO, name: str = "a") -> lo
 
 
 CLIENT = ("127.0.0.1", 5)
+APP = Cause.APP_CLOSED
+SENTENCE = ": the app sent websocket.close"
 
 
 @pytest.mark.parametrize(
@@ -62,8 +65,9 @@ CLIENT = ("127.0.0.1", 5)
         ),
         (WebSocketOpened(CLIENT, b"/100%"), "127.0.0.1:5|WebSocket /100%|[accepted]"),
         (
-            WebSocketClosed(CLIENT, b"/ws", 1000, 'say " - "', "app", 1.5, 1, 2, 3, 4, 0),
-            '127.0.0.1:5|WebSocket /ws|[closed] 1000 say " - " after 1.5 s, in 1/2 B, out 3/4 B',
+            WebSocketClosed(CLIENT, b"/ws", 1000, 'say " - "', APP, "", 1.5, 1, 2, 3, 4, 0),
+            '127.0.0.1:5|WebSocket /ws|[closed] 1000 say " - " after 1.5 s, in 1/2 B, out 3/4 B'
+            + SENTENCE,
         ),
     ],
 )

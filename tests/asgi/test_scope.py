@@ -13,11 +13,13 @@ from wsgate.asgi.scope import (
 from wsgate.http.request import Request
 
 CLIENT = ("127.0.0.1", 50_000)
+ID = "7-abcd-1"
 EXTENSIONS: dict[str, Any] = {
     "http.response.trailers": {},
     "http.response.early_hint": {},
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
+    "wsgate": {"connection_id": "7-abcd-1"},
 }
 HEADERS = [(b"host", b"example.org"), (b"x-twice", b"1"), (b"x-twice", b"2")]
 
@@ -36,7 +38,7 @@ def mount(*, root_path: str = "", state: dict[str, Any] | None = None) -> Mount:
 
 
 def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
-    scope = http_scope(request_for(b"/a%20b", b"q=%20"), peer(), mount(state={"db": 1}))
+    scope = http_scope(request_for(b"/a%20b", b"q=%20"), peer(), mount(state={"db": 1}), ID)
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -56,7 +58,7 @@ def test_the_scope_of_a_request_has_every_key_of_the_specification() -> None:
 
 
 def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
-    scope = websocket_scope(request_for(b"/chat"), peer(), mount(), ["v2", "v1"])
+    scope = websocket_scope(request_for(b"/chat"), peer(), mount(), ID, ["v2", "v1"])
     assert scope == {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -71,14 +73,14 @@ def test_the_scope_of_a_websocket_has_every_key_of_the_specification() -> None:
         "server": ("127.0.0.1", 8_000),
         "subprotocols": ["v2", "v1"],
         "state": {},
-        "extensions": {"websocket.http.response": {}},
+        "extensions": {"websocket.http.response": {}, "wsgate": EXTENSIONS["wsgate"]},
     }
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", "ws"), ("https", "wss")])
 def test_the_scheme_of_a_websocket_follows_from_its_connection(scheme: str, secure: str) -> None:
-    assert http_scope(request_for(), peer(scheme=scheme), mount())["scheme"] == scheme
-    assert websocket_scope(request_for(), peer(scheme=scheme), mount(), [])["scheme"] == secure
+    assert http_scope(request_for(), peer(scheme=scheme), mount(), ID)["scheme"] == scheme
+    assert websocket_scope(request_for(), peer(scheme=scheme), mount(), ID, [])["scheme"] == secure
 
 
 @pytest.mark.parametrize(
@@ -96,12 +98,12 @@ def test_the_scheme_of_a_websocket_follows_from_its_connection(scheme: str, secu
     ],
 )
 def test_the_path_is_decoded_and_the_raw_path_is_not(raw: bytes, path: str) -> None:
-    scope = http_scope(request_for(raw), peer(), mount())
+    scope = http_scope(request_for(raw), peer(), mount(), ID)
     assert (scope["path"], scope["raw_path"]) == (path, raw)
 
 
 def test_both_paths_start_with_the_root_path() -> None:
-    scope = http_scope(request_for(b"/a%20b"), peer(), mount(root_path="/api"))
+    scope = http_scope(request_for(b"/a%20b"), peer(), mount(root_path="/api"), ID)
     assert scope["root_path"] == "/api"
     assert scope["path"] == "/api/a b"
     assert scope["raw_path"] == b"/api/a%20b"
@@ -112,17 +114,17 @@ def test_the_prefix_that_a_proxy_names_replaces_the_root_path(
     prefix: str | None, root: str
 ) -> None:
     forwarded = ForwardedPeer(CLIENT, None, "https", None, prefix)
-    scope = http_scope(request_for(b"/a"), forwarded, mount(root_path="/own"))
+    scope = http_scope(request_for(b"/a"), forwarded, mount(root_path="/own"), ID)
     assert (scope["root_path"], scope["path"]) == (root, f"{root}/a")
     assert scope["raw_path"] == f"{root}/a".encode()
 
 
 def test_the_scope_has_the_http_version() -> None:
-    assert http_scope(request_for(version="1.0"), peer(), mount())["http_version"] == "1.0"
+    assert http_scope(request_for(version="1.0"), peer(), mount(), ID)["http_version"] == "1.0"
 
 
 def test_a_unix_socket_has_a_path_as_server_and_no_client() -> None:
-    scope = http_scope(request_for(), Peer(None, ("/run/app.sock", None)), mount())
+    scope = http_scope(request_for(), Peer(None, ("/run/app.sock", None)), mount(), ID)
     assert scope["client"] is None
     assert scope["server"] == ("/run/app.sock", None)
 
@@ -132,8 +134,8 @@ def test_tls_is_an_extension_with_a_copy_of_its_own(version: int) -> None:
     tls = {"tls_version": version}
     both = peer(scheme="https", tls=tls)
     for scope in (
-        http_scope(request_for(), both, mount()),
-        websocket_scope(request_for(), both, mount(), []),
+        http_scope(request_for(), both, mount(), ID),
+        websocket_scope(request_for(), both, mount(), ID, []),
     ):
         assert scope["extensions"]["tls"] == tls
         scope["extensions"]["tls"].clear()
@@ -144,8 +146,8 @@ def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
     shared: list[int] = []
     where = mount(state={"shared": shared})
     first, second = (
-        http_scope(request_for(), peer(), where),
-        websocket_scope(request_for(), peer(), where, []),
+        http_scope(request_for(), peer(), where, ID),
+        websocket_scope(request_for(), peer(), where, ID, []),
     )
     first["state"]["mine"] = True
     assert second["state"] == {"shared": shared}
@@ -156,8 +158,8 @@ def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
 def test_extensions_are_not_shared() -> None:
     where = mount()
     first, second = (
-        http_scope(request_for(), peer(), where),
-        http_scope(request_for(), peer(), where),
+        http_scope(request_for(), peer(), where, ID),
+        http_scope(request_for(), peer(), where, ID),
     )
     first["extensions"]["mine"] = {}
     first["extensions"]["http.response.trailers"]["mine"] = 1

@@ -9,6 +9,7 @@ import pytest
 from wsgate import loggers
 from wsgate.observe import access_log
 from wsgate.observe.access_log import log_event
+from wsgate.observe.causes import Cause
 from wsgate.observe.events import (
     Event,
     HandshakeRefused,
@@ -25,7 +26,9 @@ CLIENT = ("127.0.0.1", 50_000)
 REQUEST = RequestDone(CLIENT, "GET", b"/chat?x=1", "1.1", 200)
 REFUSED = HandshakeRefused(CLIENT, b"/chat?x=1", 403, "the origin is not allowed")
 OPENED = WebSocketOpened(CLIENT, b"/a\\b")
-CLOSED = WebSocketClosed(CLIENT, b"/chat?x=1", 1001, "", "client", 2.25, 1, 20, 3, 40, 0)
+CLOSED = WebSocketClosed(
+    CLIENT, b"/chat?x=1", 1001, "", Cause.CLIENT_CLOSED, "", 2.25, 1, 20, 3, 40, 0
+)
 LOGGED: list[Event] = [REQUEST, REFUSED, OPENED, CLOSED]
 
 
@@ -81,6 +84,7 @@ def test_line_of_a_closed_websocket(
     log_event(CLOSED._replace(reason=reason))
     line = (
         '127.0.0.1:50000 - "WebSocket /chat?x=1" [closed] 1001%s after 2.2 s, in 1/20 B, out 3/40 B'
+        ": the client sent a Close frame"
     )
     assert caplog.messages == [line % text]
 

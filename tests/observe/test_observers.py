@@ -6,6 +6,7 @@ import pytest
 
 from tests.harness.client import text_frame
 from tests.harness.waiting import turns, until
+from wsgate.observe.causes import Cause
 from wsgate.observe.events import (
     Event,
     HandshakeRefused,
@@ -17,6 +18,7 @@ from wsgate.observe.events import (
 from wsgate.observe.observers import Observers
 from wsgate.testing import MemoryClient, connect
 from wsgate.types import Receive, Scope, Send
+from wsgate.ws import rules
 
 REQUEST = RequestDone(("127.0.0.1", 50_000), "GET", b"/", "1.1", 200)
 CLIENT = ("127.0.0.1", 50_000)
@@ -121,15 +123,25 @@ CLOSE = frame(0x88, b"\x03\xe9")  # 1001
 
 
 async def test_event_of_a_request() -> None:
+    scopes = []
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await client.advance(2.0)
         await send({"type": "http.response.start", "status": 204})
-        await send({"type": "http.response.body"})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"bc"})
 
     async with connect(app) as client:
         events = observe(client)
         client.send(b"GET /a%20b?c HTTP/1.0\r\nHost: a\r\n\r\n")
         await client.ended()
-    assert events == [RequestDone(CLIENT, "GET", b"/a%20b?c", "1.0", 204)]
+    (event,) = events
+    assert isinstance(event, RequestDone)
+    assert event[:5] == (CLIENT, "GET", b"/a%20b?c", "1.0", 204)
+    assert event.connection == scopes[0]["extensions"]["wsgate"]["connection_id"]
+    assert event.headers == [(b"host", b"a")]
+    assert (event.duration, event.sent_bytes) == (2.0, 3)
 
 
 async def test_event_of_a_request_beyond_the_limit() -> None:
@@ -141,7 +153,7 @@ async def test_event_of_a_request_beyond_the_limit() -> None:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await client.ended()
         assert len(events) == 1
-    assert events[:1] == [RequestDone(CLIENT, "GET", b"/", "1.1", 503)]
+    assert events[0][:5] == (CLIENT, "GET", b"/", "1.1", 503)
 
 
 async def test_event_of_a_handshake_that_the_server_refuses() -> None:
@@ -164,7 +176,7 @@ async def test_event_of_a_handshake_that_the_app_refuses() -> None:
         client.send(HANDSHAKE)
         await client.ended()
     reason = "the application refused the WebSocket"
-    assert events == [HandshakeRefused(CLIENT, b"/chat?x=1", 403, reason)]
+    assert [event[:4] for event in events] == [(CLIENT, b"/chat?x=1", 403, reason)]
 
 
 async def test_event_of_a_handshake_that_the_app_answers_itself() -> None:
@@ -177,7 +189,7 @@ async def test_event_of_a_handshake_that_the_app_answers_itself() -> None:
         client.send(HANDSHAKE)
         await client.ended()
     reason = "the application sent its own response"
-    assert events == [HandshakeRefused(CLIENT, b"/chat?x=1", 404, reason)]
+    assert [event[:4] for event in events] == [(CLIENT, b"/chat?x=1", 404, reason)]
 
 
 async def closed_event(client: MemoryClient, *sent: bytes) -> WebSocketClosed:
@@ -191,32 +203,42 @@ async def closed_event(client: MemoryClient, *sent: bytes) -> WebSocketClosed:
     client.send(sent[-1])
     await client.ended()
     opened, closed = events
-    assert opened == WebSocketOpened(CLIENT, b"/chat?x=1")
+    assert isinstance(opened, WebSocketOpened)
+    assert opened[:2] == (CLIENT, b"/chat?x=1")
     assert isinstance(closed, WebSocketClosed)
+    assert (opened.connection, opened.headers) == (closed.connection, closed.headers)
+    assert closed.connection
     return closed
 
 
 async def test_event_of_a_websocket_counts_messages_and_bytes() -> None:
     async with connect(echo) as client:
         closed = await closed_event(client, frame(0x81, b"hello"), CLOSE)
-    assert closed[:6] == (CLIENT, b"/chat?x=1", 1001, "", "client", 0.0)
-    assert closed[6:] == (1, 11 + 8, 1, 7 + 4, 0)
+    assert closed[:7] == (CLIENT, b"/chat?x=1", 1001, "", Cause.CLIENT_CLOSED, "", 0.0)
+    assert closed[7:12] == (1, 11 + 8, 1, 7 + 4, 0)
+    assert (b"host", b"a") in closed.headers
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "reason"),
-    [("close", 3000, "bye"), ("return", 1000, ""), ("fail", 1011, "internal error")],
+    ("text", "code", "reason", "cause"),
+    [
+        ("close", 3000, "bye", Cause.APP_CLOSED),
+        ("return", 1000, "", Cause.APP_RETURNED),
+        ("fail", 1011, "internal error", Cause.APP_FAILED),
+    ],
 )
-async def test_closed_by_the_app(text: str, code: int, reason: str) -> None:
+async def test_closed_by_the_app(text: str, code: int, reason: str, cause: Cause) -> None:
     async with connect(echo) as client:
         closed = await closed_event(client, frame(0x81, text.encode()), CLOSE)
-    assert (closed.code, closed.reason, closed.closed_by) == (code, reason, "app")
+    assert (closed.code, closed.reason, closed.cause) == (code, reason, cause)
+    assert closed.initiator == "app"
 
 
 async def test_closed_by_the_server_on_a_bad_frame() -> None:
     async with connect(echo) as client:
         closed = await closed_event(client, frame(0xF1, b""))
-    assert (closed.code, closed.closed_by) == (1002, "server")
+    assert (closed.code, closed.cause) == (1002, Cause.PROTOCOL_ERROR)
+    assert closed.detail == rules.RESERVED_BIT
 
 
 async def test_closed_by_the_server_on_a_bad_frame_although_the_app_closes() -> None:
@@ -236,7 +258,8 @@ async def test_closed_by_the_server_on_a_bad_frame_although_the_app_closes() -> 
         await client.ended()
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
-    assert (closed.code, closed.closed_by) == (1002, "server")
+    assert (closed.code, closed.cause) == (1002, Cause.PROTOCOL_ERROR)
+    assert closed.detail == rules.RESERVED_BIT
 
 
 async def test_closed_by_the_server_if_the_client_leaves_after_a_bad_frame() -> None:
@@ -253,7 +276,8 @@ async def test_closed_by_the_server_if_the_client_leaves_after_a_bad_frame() -> 
         await client.ended()
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
-    assert (closed.code, closed.closed_by) == (1002, "server")
+    assert (closed.code, closed.cause) == (1002, Cause.PROTOCOL_ERROR)
+    assert closed.detail == rules.RESERVED_BIT
 
 
 async def test_closed_by_the_server_when_it_stops() -> None:
@@ -267,7 +291,8 @@ async def test_closed_by_the_server_when_it_stops() -> None:
         await client.ended()
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
-    assert (closed.code, closed.closed_by) == (1012, "server")
+    assert (closed.code, closed.cause) == (1012, Cause.SERVER_STOPPING)
+    assert closed.initiator == "server"
 
 
 async def test_a_close_that_is_not_parsed_yet_counts_though_the_connection_is_lost() -> None:
@@ -295,7 +320,8 @@ async def test_a_close_that_is_not_parsed_yet_counts_though_the_connection_is_lo
     assert not any(isinstance(event, WebSocketClosed) for event in before)
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
-    assert (closed.code, closed.closed_by, closed.received_messages) == (1001, "client", 6)
+    assert (closed.code, closed.cause) == (1001, Cause.CLIENT_CLOSED)
+    assert closed.received_messages == 6
     assert received == [1001]
 
 
@@ -323,7 +349,7 @@ async def test_an_app_that_ends_with_messages_left_has_lost_its_client(
         await until(lambda: isinstance(events[-1], WebSocketClosed))
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
-    assert (closed.code, closed.closed_by) == (1006, "lost")
+    assert (closed.code, closed.cause) == (1006, Cause.CLIENT_VANISHED)
 
 
 async def test_lost_without_a_close_frame() -> None:
@@ -336,7 +362,7 @@ async def test_lost_without_a_close_frame() -> None:
         await client.ended()
     closed = events[-1]
     assert isinstance(closed, WebSocketClosed)
-    assert (closed.code, closed.closed_by) == (1006, "lost")
+    assert (closed.code, closed.cause) == (1006, Cause.CLIENT_VANISHED)
     assert closed.duration == pytest.approx(3.0)
 
 

@@ -538,12 +538,23 @@ async def test_another_connection_is_aborted(tmp_path: Path, options: tuple[str,
 @BOTH
 async def test_what_cannot_be_closed_is_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
     async with controlled(tmp_path, *options) as server:
-        for name in ("1-1", f"{server.pid}-7", "x", "-", "", "1-", "7", "٣-٣", "9" * 99 + "-1"):
+        for name in (
+            "1-1",
+            f"{server.pid}-7",
+            f"{server.pid}-abcd-7",
+            "x",
+            "-",
+            "",
+            "1-",
+            "7",
+            "٣-٣",
+            "9" * 99 + "-1",
+        ):
             assert await server.error("close", id=name) == f"there is no connection {name!r}"
         pid = (await server.workers())[0]["pid"]
-        unknown = await ctl(server.path, "close", f"{pid}-99")
+        unknown = await ctl(server.path, "close", f"{pid}-abcd-99")
         assert (unknown.status, unknown.out) == (1, "")
-        assert unknown.err == f"Error: there is no connection '{pid}-99'\n"
+        assert unknown.err == f"Error: there is no connection '{pid}-abcd-99'\n"
         error = await server.error("close", id=f"{pid}-99", code=1006)
         assert error == "1006 is not a code that a Close frame may have"
         error = await server.error("close", id=f"{pid}-99", code=1000, reason="x" * 124)
@@ -635,7 +646,7 @@ async def test_people_see_tables_on_a_terminal(tmp_path: Path) -> None:
         assert re.search(r"\n1 +\d+ +ready +\d+ s +\d +[\d.]+ ms +[\d.]+\n", shown)
         shown = await ctl_on_a_terminal(server.path, "connections")
         assert re.search(
-            r"\n\d+-1 +websocket +127\.0\.0\.1:\d+ +\d+ s +0 / 0 B +1 / .*/chat\n", shown
+            r"\n\d+-\w{4}-1 +websocket +127\.0\.0\.1:\d+ +\d+ s +0 / 0 B +1 / .*/chat\n", shown
         )
         assert shown.endswith("\n1 connection\n")
         shown = await ctl_on_a_terminal(server.path, "status", "--json")

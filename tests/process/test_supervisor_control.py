@@ -136,7 +136,9 @@ async def test_a_worker_that_ends_has_no_connections_any_more() -> None:
     supervisor = Supervisor(*workers)
     summary = {"total": 1, "listed": 1, "unanswered": []}
     assert await parts(supervisor, "connections") == [page("a"), summary]
-    assert await refusal(supervisor, "close", id="100-1") == "there is no connection '100-1'"
+    assert (
+        await refusal(supervisor, "close", id="100-abcd-1") == "there is no connection '100-abcd-1'"
+    )
 
 
 async def test_a_worker_that_is_killed_because_it_was_blocked_has_not_answered() -> None:
@@ -163,7 +165,7 @@ async def test_workers_that_do_not_answer_are_named() -> None:
         page("a"),
         {"total": 1, "listed": 1, "unanswered": [100, 102]},
     ]
-    assert await refusal(supervisor, "close", id="100-1") == "worker 100 does not answer"
+    assert await refusal(supervisor, "close", id="100-abcd-1") == "worker 100 does not answer"
 
 
 async def test_an_answer_that_nobody_reads_to_its_end_leaves_no_question() -> None:
@@ -188,7 +190,9 @@ async def test_a_worker_is_found_by_its_pid_or_number() -> None:
 
 async def test_only_the_worker_that_the_id_names_closes() -> None:
     workers = [Worker(100 + n, n, [{"closed": "x", "code": 1012}]) for n in range(2)]
-    assert await parts(Supervisor(*workers), "close", id="101-5") == [{"closed": "x", "code": 1012}]
+    assert await parts(Supervisor(*workers), "close", id="101-abcd-5") == [
+        {"closed": "x", "code": 1012}
+    ]
     assert [worker.asked for worker in workers] == [[], ["close"]]
 
 

@@ -1,6 +1,7 @@
-"""The list of open connections: what it says of each, its numbers, filters and pages."""
+"""The list of open connections: what it says of each, its ids, filters and pages."""
 
 import asyncio
+import re
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from tests.harness.memory import opened, peer, requested
 from tests.harness.waiting import turns
 from wsgate.server import connection_list
 from wsgate.server.connection_info import ConnectionInfo, Kind
-from wsgate.server.connection_list import ConnectionList, ConnectionNumbers, Filters, item_of
+from wsgate.server.connection_list import ConnectionList, Filters, item_of
 from wsgate.server.websocket import WebSocket
 from wsgate.server.worker import Worker
 from wsgate.testing import MemoryClient
@@ -43,7 +44,7 @@ async def test_a_request_and_the_wait_for_the_next_one() -> None:
         await call.respond(b"fine")
         call.finish()
         assert parts(client) == ("idle", "127.0.0.1:50000", None)
-        assert item(client)["id"] == f"{client.worker.process}-1"
+        assert re.fullmatch(rf"{client.worker.process}-[a-z2-9]{{4}}-1", item(client)["id"])
 
 
 @pytest.mark.parametrize("access_log", [True, False])
@@ -103,10 +104,10 @@ async def test_a_connection_without_its_proxy_header() -> None:
 
 
 def test_the_client_of_a_unix_socket_and_a_long_path() -> None:
-    worker: Any = SimpleNamespace(process=7, numbers=ConnectionNumbers(), clock=lambda: 10.0)
+    worker: Any = SimpleNamespace(process=7, clock=lambda: 10.0)
     path = b"/" + b"a" * 1_000
-    shown = item_of(worker, cast("Any", object()), ConnectionInfo(Kind.HTTP, None, path, 11.0))
-    assert (shown["address"], shown["age"], shown["id"]) == (None, 0.0, "7-1")
+    shown = item_of(worker, cast("Any", Listed(1)), ConnectionInfo(Kind.HTTP, None, path, 11.0))
+    assert (shown["address"], shown["age"], shown["id"]) == (None, 0.0, "7-abcd-1")
     assert len(shown["path"]) == connection_list.LONGEST_PATH
 
 
@@ -118,32 +119,18 @@ def test_addresses_are_written_as_in_urls(client: Any, written: str) -> None:
     assert connection_list._address(*client) == written
 
 
-# -- numbers ---------------------------------------------------------------------------------------
+# -- ids -------------------------------------------------------------------------------------------
 
 
-def test_a_connection_keeps_its_number_and_no_number_is_used_again() -> None:
-    numbers = ConnectionNumbers()
-    first: Any = object()
-    second: Any = object()
-    assert not numbers
-    assert [numbers.number_of(one) for one in (first, second, first)] == [1, 2, 1]
-    assert numbers.find(2) == second
-    numbers.forget(second)
-    numbers.forget(second)
-    assert numbers.find(2) is None
-    assert numbers.number_of(second) == 3
-    assert numbers
-
-
-async def test_the_number_of_an_ended_connection_is_dropped() -> None:
+async def test_the_id_is_that_of_the_scope_and_finds_the_open_connection() -> None:
     async with opened() as ws:
-        numbers = ws.client.worker.numbers
-        assert not numbers  # it costs nothing before it is listed
-        assert item(ws.client)["id"].endswith("-1")
+        worker, connection = ws.client.worker, ws.client.connection
+        (found,) = {item(ws.client)["id"]}
+        assert found == ws.call.scope["extensions"]["wsgate"]["connection_id"]
+        assert worker.find_connection(found) is connection
         ws.client.drop()
         await turns()
-        assert not numbers
-        assert numbers.find(1) is None
+        assert worker.find_connection(found) is None
         ws.call.finish()
 
 
@@ -185,13 +172,14 @@ class Listed:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.connection_id = f"7-abcd-{number}"
 
     def info(self) -> ConnectionInfo:
         return ConnectionInfo(Kind.IDLE, ("10.0.0.1", self.number), b"/", 1.0)
 
 
 def worker_with(count: int) -> Worker:
-    worker: Any = SimpleNamespace(process=7, numbers=ConnectionNumbers(), clock=lambda: 10.0)
+    worker: Any = SimpleNamespace(process=7, clock=lambda: 10.0)
     worker.connections = {Listed(number) for number in range(count)}
     return cast("Worker", worker)
 
@@ -213,14 +201,6 @@ async def test_pages(count: int, limit: int | None, sizes: list[int]) -> None:
     assert [len(page) for page in pages] == sizes
     assert listed.total == count
     assert len({one["id"] for page in pages for one in page}) == sum(sizes)
-
-
-async def test_only_those_that_are_shown_get_a_number() -> None:
-    worker = worker_with(50)
-    async for _ in ConnectionList(worker, Filters()).pages(3):
-        pass
-    assert worker.numbers.find(3) is not None
-    assert worker.numbers.find(4) is None
 
 
 async def test_a_connection_that_ends_meanwhile_is_left_out() -> None:

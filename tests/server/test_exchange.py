@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -17,6 +18,7 @@ EXTENSIONS: dict[str, Any] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
+    "wsgate": {"connection_id": ANY},
     "wsgate.topics": {},
 }
 

@@ -64,7 +64,7 @@ async def test_anything_but_one_whole_message_is_left(path: Any, data: bytes) ->
 
 
 @pytest.mark.parametrize("state", ["receiving", "busy", "crowded", "limited"])
-async def test_only_the_bytes_of_a_pong_are_counted(path: Any, state: str) -> None:
+async def test_a_pong_is_counted_and_reported(path: Any, state: str) -> None:
     path.receiver = SEVERAL if state == "crowded" else None
     path.counts_each = state == "limited"
     arrival = path.expect() if state == "receiving" else path.receiver
@@ -72,7 +72,7 @@ async def test_only_the_bytes_of_a_pong_are_counted(path: Any, state: str) -> No
     path.data(data)
     path.data(data)
     assert (path.others, path.received_messages, path.received_bytes) == ([], 0, 2 * len(data))
-    assert path.receiver is arrival
+    assert (path.receiver, path.pongs) == (arrival, 2)
 
 
 async def test_a_pong_within_a_message_is_left(path: Any) -> None:

@@ -32,7 +32,9 @@ async def test_scope_has_the_fields_of_the_request() -> None:
         assert scope["path"] == "/api/chat room"
         assert scope["query_string"] == b"x=1"
         assert (b"host", b"test") in scope["headers"]
-        assert scope["extensions"] == {DENIAL: {}, "wsgate.topics": {}}
+        assert set(scope["extensions"]) == {DENIAL, "wsgate", "wsgate.topics"}
+        connection_id = ws.client.connection.connection_id
+        assert scope["extensions"]["wsgate"] == {"connection_id": connection_id}
 
 
 async def test_accept_answers_with_subprotocol_and_headers_in_order() -> None:

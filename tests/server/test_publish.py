@@ -10,6 +10,7 @@ from tests.harness.app import close, text
 from tests.harness.memory import Peer, opened
 from tests.harness.waiting import turns, until
 from wsgate.errors import ClientDisconnected, InvalidMessage
+from wsgate.observe.causes import Cause
 from wsgate.server.websocket import WebSocket
 from wsgate.topics.outlet import MIN_COUNTED
 from wsgate.topics.publication import Publication
@@ -146,7 +147,7 @@ async def test_the_end_resumes_waiting_senders(end: str, reason: str) -> None:
         if end == "drop":
             ws.client.drop()
         else:
-            websocket.close(1000, "")
+            websocket.close(1000, "", Cause.OPERATOR)
         with pytest.raises(ClientDisconnected, match=reason):
             await waiting
         publish(websocket, "after the end")

@@ -110,7 +110,7 @@ class FakeSocket:
     def __init__(self, closed: list["FakeSocket"]) -> None:
         self._closed = closed
 
-    def drain(self) -> None:
+    def close_to_recover(self) -> None:
         self._closed.append(self)
 
 

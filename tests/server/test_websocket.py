@@ -579,6 +579,7 @@ async def test_access_log_has_a_line_for_accept_and_for_close() -> None:
             (
                 '127.0.0.1:50000 - "WebSocket /a?b=%0a" [closed] 4000 line\\nbreak\\x1b[31m \\xfc'
                 f" after 2.5 s, in 2/{len(sent + last)} B, out 1/{11 + 5 + echo} B"
+                ": the client sent a Close frame"
             ),
         ]
         assert not ws.log.problems

@@ -14,6 +14,7 @@ from tests.frames import CLOSE, PING, PONG, TEXT, ServerFrame
 from tests.harness.waiting import until
 from wsgate.asgi.scope import Peer
 from wsgate.config import Config
+from wsgate.observe.causes import Cause
 from wsgate.server.backpressure import Gate
 from wsgate.server.http1_driver import Http1Driver
 from wsgate.server.open_file import OpenFile
@@ -34,6 +35,8 @@ class Stream:
     driver: Driver
 
     def __init__(self) -> None:
+        self.connection_id = "7-abcd-1"
+        self.end_error: Exception | None = None
         self.peer = Peer(CLIENT, SERVER, "https", {"tls_version": 0x0304})
         self.gate = Gate()
         self.has_eof = False
@@ -242,7 +245,7 @@ async def test_a_lost_wire_disconnects_the_app(worker: Worker, app: App) -> None
 async def test_a_client_that_does_not_answer_our_close_is_aborted(worker: Worker) -> None:
     stream = await open_websocket(worker)
     (websocket,) = worker.websockets.values()
-    websocket.close(1000, "")
+    websocket.close(1000, "", Cause.OPERATOR)
     assert stream.check_time < math.inf
     assert stream.driver.check(stream.check_time + 1_000) == math.inf
     assert stream.calls == ["abort"]

@@ -85,6 +85,7 @@ def path_on(base: Any) -> Any:
     class Path(base):  # type: ignore[misc]  # one of the twins
         def __init__(self, batch: Any, wire: Any) -> None:
             self.others: list[bytes] = []
+            self.pongs = 0
             self.sent_otherwise: list[Any] = []
             self.given_back: list[Any] = []
             self.others_to_receive: list[Any] = []
@@ -98,6 +99,9 @@ def path_on(base: Any) -> Any:
 
         def feed_other(self, data: bytes) -> None:
             self.others.append(data)
+
+        def pong_received(self) -> None:
+            self.pongs += 1
 
         def give_back(self, arrival: Any) -> None:
             self.given_back.append(arrival)

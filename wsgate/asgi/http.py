@@ -69,7 +69,7 @@ class Response:
 
     method, headers: of the request. messages: the table of the app's messages, `Response.HTTP` or
     `Response.DENIAL`. state: changed by the methods only.
-    status: of the head, 0 before the app has sent it.
+    status: of the head, 0 before the app has sent it. sent_bytes: of the body, so far.
     """
 
     __slots__ = (
@@ -78,6 +78,7 @@ class Response:
         "_messages",
         "_request_headers",
         "_trailers",
+        "sent_bytes",
         "state",
         "status",
     )
@@ -91,7 +92,7 @@ class Response:
         self._head: ResponseHead
         self._trailers: list[Header] | None = None  # None: the app has not announced any
         self.state = WAITING
-        self.status = 0
+        self.status = self.sent_bytes = 0
 
     @property
     def has_started(self) -> bool:
@@ -168,6 +169,7 @@ class Response:
         head = self._head
         if head.length is not None and (head.length != len(body) or not is_last):
             self._check_length(head.length, len(body), is_last=is_last)
+        self.sent_bytes = len(body)
         if is_last and self._trailers is None:
             self.state = COMPLETE
             return WholeResponse(head, body)
@@ -187,6 +189,7 @@ class Response:
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = _copy_body(body)
+        self.sent_bytes += len(body)
         if message.get("more_body", False):
             return ResponseBody(body)
         if self._trailers is None:

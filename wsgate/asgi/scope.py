@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from wsgate.http.request import Request
 from wsgate.types import Address, HTTPScope, LifespanScope, WebSocketScope
 
+EXTENSION = "wsgate"  # has the connection's id
 Extensions = dict[str, dict[Any, Any]]
 _WEBSOCKET_SCHEME = {"http": "ws", "https": "wss"}
 
@@ -63,13 +64,14 @@ def host_and_port(name: object) -> Address | None:
     return name if len(name) == 2 else name[:2]  # noqa: PLR2004  # host and port
 
 
-def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
+def http_scope(request: Request, peer: Peer, mount: Mount, connection_id: str) -> HTTPScope:
     """Return the scope of a request, with the extensions for trailers, early hints and files."""
     extensions: Extensions = {
         "http.response.trailers": {},
         "http.response.early_hint": {},
         "http.response.pathsend": {},
         "http.response.zerocopysend": {},
+        EXTENSION: {"connection_id": connection_id},
     }
     scope = _connection_scope(request, peer, mount, peer.scheme, extensions)
     scope["type"] = "http"
@@ -78,7 +80,7 @@ def http_scope(request: Request, peer: Peer, mount: Mount) -> HTTPScope:
 
 
 def websocket_scope(
-    request: Request, peer: Peer, mount: Mount, subprotocols: list[str]
+    request: Request, peer: Peer, mount: Mount, connection_id: str, subprotocols: list[str]
 ) -> WebSocketScope:
     """Return the scope of a WebSocket, with the denial response extension.
 
@@ -86,9 +88,13 @@ def websocket_scope(
         request: The handshake.
         peer: The addresses of both ends.
         mount: Root path and lifespan state.
+        connection_id: Of the connection.
         subprotocols: Offered by the client, in its order.
     """
-    extensions: Extensions = {"websocket.http.response": {}}
+    extensions: Extensions = {
+        "websocket.http.response": {},
+        EXTENSION: {"connection_id": connection_id},
+    }
     scope = _connection_scope(request, peer, mount, _WEBSOCKET_SCHEME[peer.scheme], extensions)
     scope["type"] = "websocket"
     scope["subprotocols"] = subprotocols

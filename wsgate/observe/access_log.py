@@ -64,7 +64,8 @@ def _log_closing(event: WebSocketClosed) -> None:
     reason = f" {_literal(event.reason)}" if event.reason else ""
     received = f"in {event.received_messages}/{event.received_bytes} B"
     sent = f"out {event.sent_messages}/{event.sent_bytes} B"
-    line = f"{_CLOSING}{reason} after {event.duration:.1f} s, {received}, {sent}"
+    traffic = f"after {event.duration:.1f} s, {received}, {sent}"
+    line = f"{_CLOSING}{reason} {traffic}: {_literal(event.sentence)}"
     _log_websocket(line, event, event.code)
 
 

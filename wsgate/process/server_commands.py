@@ -72,9 +72,7 @@ async def close_connection(server: "Server", arguments: Arguments) -> AsyncGener
     """
     request = close_request_of(arguments)
     name = commands.required(commands.text(arguments, "id"), "id")
-    process, number = parse_id(name)
-    worker = server.worker
-    connection = worker.numbers.find(number) if process == worker.process else None
+    connection = server.worker.find_connection(name)
     if connection is None:
         raise unknown_id(name)
     try:
@@ -91,14 +89,6 @@ def close_request_of(arguments: Arguments) -> CloseRequest:
     if (problem := request.problem) is not None:
         raise CommandRefused(problem)
     return request
-
-
-def parse_id(name: str) -> tuple[int, int]:
-    """Return the process and the number of a connection, as its id names them."""
-    process, _, number = name.partition("-")
-    if not (process.isdecimal() and number.isdecimal()):
-        raise unknown_id(name)
-    return int(process), int(number)
 
 
 def unknown_id(name: str) -> CommandRefused:

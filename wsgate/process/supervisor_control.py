@@ -15,11 +15,11 @@ from wsgate.process.server_commands import (
     filters_of,
     limit_of,
     log_level_of,
-    parse_id,
     unknown_id,
 )
 from wsgate.process.supervisor import Supervisor
 from wsgate.process.worker_handle import State, WorkerHandle
+from wsgate.server.connection_ids import parse_id
 from wsgate.supervision import MOST_WORKERS
 
 RESTART_TIMEOUT = 600  # seconds that a restart is waited for, unless the command says otherwise
@@ -207,8 +207,9 @@ async def _close(control: SupervisorControl, arguments: Arguments) -> AsyncGener
     """Pass the command on to the worker that the id names."""
     close_request_of(arguments)
     name = commands.required(commands.text(arguments, "id"), "id")
-    process, _ = parse_id(name)
-    worker = next((one for one in control.serving if one.pid == process), None)
+    parsed = parse_id(name)
+    serving = [one for one in control.serving if parsed and one.pid == parsed.process]
+    worker = serving[0] if serving else None
     if worker is None:
         raise unknown_id(name)
     unanswered: list[int] = []

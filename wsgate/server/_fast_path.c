@@ -20,7 +20,7 @@ enum { MAX_DELAYED = 65536, FIRST_WRITE = -3, UNKNOWN = -2, RECENT = 4, MAX_FLUS
 
 /* Names that are looked up for each message: made once, and kept. */
 #define NAMES(F) \
-    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(is_pong) \
+    F(data) F(is_idle) F(can_send) F(is_shut) F(done) F(set_result) F(read_message) F(is_pong) F(pong_received) \
     F(message) F(encoding) F(write) F(is_closing) F(get_write_buffer_size) F(type) F(text) F(bytes) \
     F(put_other) F(schedule) F(write_failed) F(abort) F(find_descriptor) F(feed_other) \
     F(give_back) F(send_other) F(receive_other) F(wait_for_reader) F(throw) F(close) F(__await__) \
@@ -707,7 +707,7 @@ read_awaited(MessagePath *self, PyObject *receiver, PyObject *data)
     return message;
 }
 
-/* Whether `data` is a lone Pong, of which only the bytes are counted; -1 with an exception set. */
+/* Whether `data` is a lone Pong, which is not parsed; -1 with an exception set. */
 static int
 is_pong(MessagePath *self, PyObject *data)
 {
@@ -731,7 +731,7 @@ take_other(MessagePath *self, PyObject *data, int is_idle)
     if (!is_only_pong)
         return PyObject_CallMethodOneArg((PyObject *)self, names.feed_other, data);
     self->received_bytes += PyBytes_GET_SIZE(data);
-    Py_RETURN_NONE;
+    return PyObject_CallMethodNoArgs((PyObject *)self, names.pong_received);
 }
 
 static PyObject *

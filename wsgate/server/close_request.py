@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from wsgate.observe.causes import Cause
 from wsgate.server.connection import Connection
 from wsgate.server.websocket import WebSocket
 from wsgate.server.worker import OpenConnection
@@ -46,5 +47,5 @@ class CloseRequest:
             return None
         if not driver.session.can_send:
             raise AlreadyClosing
-        driver.close(self.code, self.reason)
+        driver.close(self.code, self.reason, Cause.OPERATOR)
         return driver.session.close_code

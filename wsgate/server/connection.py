@@ -47,6 +47,8 @@ class Connection(Stream, asyncio.Protocol):
         "_read_at",
         "_unsent",
         "bucket",
+        "connection_id",
+        "end_error",
         "gate",
         "has_eof",
         "listener",
@@ -61,6 +63,8 @@ class Connection(Stream, asyncio.Protocol):
         self.batch = listener.worker.batch
         self.gate = Gate()
         self.bucket: int | None = None
+        self.connection_id = listener.worker.connection_ids.new()
+        self.end_error: Exception | None = None
         self.has_eof = False
         self.paused_since: float | None = None
         self._admitted: Address | None = _REFUSED  # counted as this: `peer` may change
@@ -129,12 +133,10 @@ class Connection(Stream, asyncio.Protocol):
         self.driver.eof()
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
-        """Notify the driver and clean up.
-
-        The exception (such as ECONNRESET or ETIMEDOUT) is not reported yet.
-        """
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Notify the driver and clean up."""
         self.is_lost = True
+        self.end_error = exc
         self.pending = None
         self.gate.open()
         self.driver.lost()

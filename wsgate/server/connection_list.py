@@ -1,4 +1,4 @@
-"""The open connections of a worker, as an operator lists them: numbers, filters, pages."""
+"""The open connections of a worker, as an operator lists them: filters and pages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,42 +17,6 @@ PAGE = 100  # connections in one page
 LONGEST_PATH = 200  # characters of a path that are shown
 
 Item = dict[str, Any]
-
-
-class ConnectionNumbers:
-    """The numbers of the connections that an operator has seen.
-
-    A connection gets its number when it is first listed, so those that nobody lists cost nothing. A
-    number is never used again.
-    """
-
-    def __init__(self) -> None:
-        self._numbers: dict[OpenConnection, int] = {}
-        self._connections: dict[int, OpenConnection] = {}
-        self._last = 0
-
-    def __bool__(self) -> bool:
-        """Return whether any connection has a number."""
-        return bool(self._numbers)
-
-    def number_of(self, connection: "OpenConnection") -> int:
-        """Return the number of an open connection."""
-        number = self._numbers.get(connection)
-        if number is None:
-            self._last = number = self._last + 1
-            self._numbers[connection] = number
-            self._connections[number] = connection
-        return number
-
-    def find(self, number: int) -> "OpenConnection | None":
-        """Return the open connection with a number, None if there is none."""
-        return self._connections.get(number)
-
-    def forget(self, connection: "OpenConnection") -> None:
-        """Drop the number of a connection that has ended."""
-        number = self._numbers.pop(connection, None)
-        if number is not None:
-            del self._connections[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +93,7 @@ def item_of(worker: "Worker", connection: "OpenConnection", info: ConnectionInfo
     traffic = info.traffic
     age = None if info.opened_at is None else max(worker.clock() - info.opened_at, 0.0)
     return {
-        "id": f"{worker.process}-{worker.numbers.number_of(connection)}",
+        "id": connection.connection_id,
         "worker": worker.process,
         "address": None if info.client is None else _address(*info.client),
         "type": info.kind.value,

@@ -51,6 +51,7 @@ class Exchange:
         "_request",
         "_request_ended",
         "_response",
+        "_started_at",
         "_stream",
         "_waiters",
         "_wire",
@@ -72,13 +73,14 @@ class Exchange:
         self._request_ended = False
         self._has_received = False
         self._has_left = False
+        self._started_at = driver.worker.clock()
         self._is_over = False  # the client has left, or the app's call has ended
         self.is_answered = False
 
     def start(self) -> None:
         """Call the app."""
         worker = self._worker
-        scope = http_scope(self._request, self._peer, worker.mount)
+        scope = http_scope(self._request, self._peer, worker.mount, self._wire.connection_id)
         scope["extensions"][EXTENSION] = worker.topics.extension(self)
         app_call.start(worker, scope, self, worker.exchanges)
 
@@ -221,6 +223,7 @@ class Exchange:
 
     async def _send_large_file(self, file: OpenFile, *, is_last: bool) -> None:
         start = self._response.start_file(file.left, is_last=is_last)
+        self._response.sent_bytes += file.left
         if start is not None:
             self._wire.write(self._stream.send(start, self._worker.default_headers))
         frame = self._stream.frame_file(file.left)
@@ -280,9 +283,19 @@ class Exchange:
 
     def _notify_done(self, status: int) -> None:
         if observers := self._worker.observers:
-            client, request = self._peer.client, self._request
+            request = self._request
             observers.notify(
-                RequestDone(client, request.method, request.target, request.version, status)
+                RequestDone(
+                    self._peer.client,
+                    request.method,
+                    request.target,
+                    request.version,
+                    status,
+                    self._wire.connection_id,
+                    request.headers,
+                    self._worker.clock() - self._started_at,
+                    self._response.sent_bytes,
+                )
             )
 
     def _fail(self, refused: RequestRefused) -> None:

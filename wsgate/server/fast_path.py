@@ -320,7 +320,7 @@ class PlainMessagePath:
     def data(self, data: bytes) -> None:
         """Process bytes from the client: nearly always one message that a receiver waits for.
 
-        An idle client's Pongs are only counted.
+        An idle client's Pongs are not parsed.
         """
         if type(data) is not bytes or not self.session.is_idle:
             self.feed_other(data)
@@ -329,6 +329,7 @@ class PlainMessagePath:
             self.received_messages += 1
         elif self.codec.is_pong(data):
             self.received_bytes += len(data)
+            self.pong_received()
         else:
             self.feed_other(data)
 
@@ -346,6 +347,10 @@ class PlainMessagePath:
         self.receiver = None
         receiver.set_result(message)
         return True
+
+    def pong_received(self) -> None:
+        """Note that a Pong has arrived now."""
+        raise NotImplementedError
 
     def expect(self) -> Arrival | None:
         """Return the arrival of the next message, None if `receive_other` has to be used.

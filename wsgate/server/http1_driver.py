@@ -186,7 +186,9 @@ class Http1Driver:
         """Send 503 to a request above a limit, and close."""
         if observers := self.worker.observers:
             client, method, target = peer.client, request.method, request.target
-            observers.notify(RequestDone(client, method, target, request.version, 503))
+            version, connection = request.version, self.wire.connection_id
+            headers = request.headers
+            observers.notify(RequestDone(client, method, target, version, 503, connection, headers))
         self._send_refusal(service_unavailable())
 
     def begin_exchange(self, request: Request, peer: "Peer") -> Exchange:
@@ -225,8 +227,13 @@ class Http1Driver:
     ) -> None:
         """Send an error response to a handshake, and close: frames may follow it."""
         if observers := self.worker.observers:
-            target = upgrade.request.target
-            observers.notify(HandshakeRefused(peer.client, target, refused.status, refused.detail))
+            request, connection = upgrade.request, self.wire.connection_id
+            status, reason = refused.status, refused.detail
+            observers.notify(
+                HandshakeRefused(
+                    peer.client, request.target, status, reason, connection, request.headers
+                )
+            )
         report_refusal(refused, upgrade.request, peer.client)
         self._send_refusal(refused)
 

@@ -12,6 +12,7 @@ from wsgate.errors import ConfigError
 from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.observe.shutdown_log import FIRST_REPORT, REPORT_INTERVAL, progress_report
 from wsgate.server.balance import Balance
+from wsgate.server.connection_ids import ConnectionIds
 from wsgate.server.deadlines import TICK, do_nothing
 from wsgate.server.lifespan import Lifespan
 from wsgate.server.listener import ACCEPT_ITERATIONS, Listener
@@ -78,6 +79,7 @@ class Lifecycle:
         """
         worker = self.worker
         worker.process = os.getpid()  # the worker may have been created before a fork
+        worker.connection_ids = ConnectionIds(worker.process)
         worker.trust_named_sockets(sockets)
         if worker.certificates is not None:
             worker.certificates.load()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from wsgate.config import Config
+from wsgate.observe.causes import Cause
 from wsgate.server.backpressure import Gate
 from wsgate.ws.codes import GOING_AWAY, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER
 from wsgate.ws.keepalive import FAIL, PING, Keepalive
@@ -20,6 +21,7 @@ _MIN_FIRST_PING = 0.5  # earliest first Ping, as a fraction of the interval
 _PING_SWEEPS = 20  # moments in each interval at which first Pings are sent
 _MIN_LIFETIME, _MAX_LIFETIME = 0.9, 1.1  # random range, as a fraction of the setting
 _NEW = -math.inf  # before the first check
+_NOT_READ = "the write buffer was full for --ws-send-timeout"
 _CHECKS_PER_TIMEOUT = 8  # checks during one timeout: it is enforced at most 1/8 late
 
 
@@ -37,10 +39,10 @@ class Watched(Protocol):
     def write_frames_at_once(self, data: bytes) -> bool:
         """Send frames that do not pass the message path; returns whether all bytes have left."""
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, cause: Cause, detail: str = "") -> None:
         """Send a Close frame and wait for the client's."""
 
-    def give_up(self, code: int, reason: str) -> None:
+    def give_up(self, code: int, reason: str, cause: Cause, detail: str = "") -> None:
         """Send a Close frame to a client that has timed out, and end TCP soon after."""
 
 
@@ -68,21 +70,26 @@ class Liveness(Keepalive):
 
     Attributes:
         opened_at: Time of the worker's clock in seconds.
+        round_trip: Seconds from the last Ping that was answered to its Pong; None before.
     """
 
     __slots__ = (
         "_active_at",
         "_ends_at",
         "_long_at",
+        "_measured_ping",
         "_messages",
         "_received_bytes",
         "_received_messages",
         "_stuck_since",
         "opened_at",
+        "round_trip",
     )
 
     def __init__(self, opened_at: float) -> None:
         self.opened_at = opened_at
+        self.round_trip: float | None = None
+        self._measured_ping: float | None = None  # the time of the Ping of `round_trip`
         self._long_at = _NEW  # when to check the idle time and the lifetime
 
     def _initialize(self, now: float, config: Config) -> None:
@@ -96,6 +103,15 @@ class Liveness(Keepalive):
         lifetime = config.ws_max_lifetime * _between(_MIN_LIFETIME, _MAX_LIFETIME)
         # Random, so that connections opened together do not end together.
         self._ends_at = now + lifetime if lifetime else math.inf
+
+    def record_pong(self, now: float) -> None:
+        """Measure the round trip with the first Pong after a Ping; others answer nothing."""
+        if self._long_at == _NEW:
+            return  # there was no Ping yet
+        pinged_at = self.unanswered_ping
+        if pinged_at is not None and pinged_at is not self._measured_ping:
+            self._measured_ping = pinged_at
+            self.round_trip = now - pinged_at
 
     def check(self, now: float, websocket: Watched) -> float:
         """Enforce all timeouts.
@@ -142,7 +158,7 @@ class Liveness(Keepalive):
             return math.inf
         until = shut_since + websocket.worker.config.ws_send_timeout
         if now >= until:
-            websocket.give_up(TRY_AGAIN_LATER, "slow consumer")
+            websocket.give_up(TRY_AGAIN_LATER, "slow consumer", Cause.SLOW_CONSUMER, _NOT_READ)
         return until
 
     def _check_app(self, now: float, websocket: Watched) -> float:
@@ -157,7 +173,7 @@ class Liveness(Keepalive):
         if received != self._received_messages:
             self._received_messages, self._stuck_since = received, now
         if now >= self._stuck_since + RECEIVE_TIMEOUT:
-            websocket.close(INTERNAL_ERROR, "the application does not receive")
+            websocket.close(INTERNAL_ERROR, "the application does not receive", Cause.APP_STUCK)
         return min(self._stuck_since + RECEIVE_TIMEOUT, now + RECEIVE_TIMEOUT / _CHECKS_PER_TIMEOUT)
 
     def _check_peer(self, now: float, websocket: Watched) -> float:
@@ -177,7 +193,7 @@ class Liveness(Keepalive):
             if websocket.write_frames_at_once(websocket.session.ping(b"")):
                 self.record_flush(now)
         elif action is FAIL:
-            websocket.give_up(INTERNAL_ERROR, "keepalive ping timeout")
+            websocket.give_up(INTERNAL_ERROR, "keepalive ping timeout", Cause.PING_TIMEOUT)
         return self.next_step(now)
 
     def _check_idle(self, now: float, websocket: Watched) -> float:
@@ -190,13 +206,13 @@ class Liveness(Keepalive):
             self._messages, self._active_at = messages, now
         until = self._active_at + timeout
         if now >= until:
-            websocket.close(GOING_AWAY, "idle timeout")
+            websocket.close(GOING_AWAY, "idle timeout", Cause.IDLE)
         return min(until, now + timeout / _CHECKS_PER_TIMEOUT)
 
     def _check_age(self, now: float, websocket: Watched) -> float:
         """Close after --ws-max-lifetime, so that the client reconnects elsewhere."""
         if now >= self._ends_at:
-            websocket.close(SERVICE_RESTART, "lifetime reached")
+            websocket.close(SERVICE_RESTART, "lifetime reached", Cause.LIFETIME)
         return self._ends_at
 
 

@@ -135,6 +135,9 @@ class MessageReader(MessagePath):
             session.feed(data)
         elif messages := session.take(self.worker.config.ws_max_queue, data):
             self._deliver(messages)
+        if session.has_pong:
+            session.has_pong = False
+            self.pong_received()
         if self.queue is not None or session.has_work or self.is_over_rate:
             self.pump()
 

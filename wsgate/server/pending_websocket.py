@@ -210,9 +210,12 @@ class PendingWebSocket:
         self._deadline = math.inf
         self.end = end
         if observers := self._worker.observers:
-            offer = self.offer
+            client, request = self.offer.peer.client, self.offer.request
+            connection = self._wire.connection_id
             observers.notify(
-                HandshakeRefused(offer.peer.client, offer.request.target, status, reason)
+                HandshakeRefused(
+                    client, request.target, status, reason, connection, request.headers
+                )
             )
         self._wake()
 

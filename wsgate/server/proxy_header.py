@@ -37,6 +37,7 @@ class ProxyHeaderReader(asyncio.Protocol):
         "_transport",
         "_worker",
         "bucket",
+        "connection_id",
     )
 
     def __init__(self, listener: "Listener", proxies: "TrustedPeers") -> None:
@@ -47,6 +48,7 @@ class ProxyHeaderReader(asyncio.Protocol):
         self._deadline = math.inf
         self._is_admitted = False
         self.bucket: int | None = None
+        self.connection_id = listener.worker.connection_ids.new()
         self._peer: Peer
         self._transport: asyncio.Transport
 

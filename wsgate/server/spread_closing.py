@@ -42,4 +42,4 @@ class SpreadClosing:
         loop = asyncio.get_running_loop()
         self._next = loop.call_later(STEP, self._close_group) if self._waiting else None
         for socket in group:
-            socket.drain()
+            socket.close_to_recover()

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from wsgate.errors import ClientDisconnected, ConfigError
+from wsgate.observe.causes import Cause
 from wsgate.observe.throttled_log import throttled
 from wsgate.server.announcer import Announcer
 from wsgate.server.spread_closing import SpreadClosing
@@ -465,7 +466,7 @@ class TopicService:
             throttled.exception("A publication could not be delivered to a WebSocket")
             self.counts.dropped["error"] += 1
             if rules.slow is Slow.CLOSE:
-                socket.wire.abort()
+                socket.abort(Cause.MESSAGES_LOST)
             return
         self._count_dropped(dropped)
         self.counts.closed_slow += is_closed

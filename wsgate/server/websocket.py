@@ -9,10 +9,12 @@ from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import ForwardedPeer, websocket_scope
 from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
-from wsgate.observe.events import ClosedBy, WebSocketClosed, WebSocketOpened
+from wsgate.observe.causes import Cause
+from wsgate.observe.events import WebSocketClosed, WebSocketOpened
 from wsgate.server import app_call
 from wsgate.server.connection_info import ConnectionInfo, Kind, Traffic
 from wsgate.server.deadlines import LINGER
+from wsgate.server.end_cause import End, find_end
 from wsgate.server.liveness import Liveness
 from wsgate.server.message_reader import MessageReader
 from wsgate.server.pending_websocket import PendingWebSocket
@@ -21,7 +23,7 @@ from wsgate.topics.interface import EXTENSION
 from wsgate.topics.outlet import Outlet, OutletFull, Waiting
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Slow
-from wsgate.types import Message, WebSocketEvent
+from wsgate.types import Header, Message, WebSocketEvent
 from wsgate.ws.codes import (
     INTERNAL_ERROR,
     NORMAL,
@@ -30,14 +32,16 @@ from wsgate.ws.codes import (
     TRY_AGAIN_LATER,
 )
 from wsgate.ws.encoded import Encoded
-from wsgate.ws.session import CLIENT, CLOSED, FAILING, OPEN, SERVER, Session
+from wsgate.ws.session import CLOSED, FAILING, OPEN, SERVER, Session
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
+_OUTLET_FULL = "more than --topics-max-outlet waited for it"
 FAULT_GRACE = 5.0  # seconds for the app to answer the messages from before a bad frame
 
 
@@ -49,9 +53,10 @@ class WebSocket(MessageReader):
     """
 
     __slots__ = (
-        "_closed_by",
         "_conversation",
         "_deadline",
+        "_end",
+        "_headers",
         "_liveness",
         "_outlet",
         "_peer",
@@ -67,7 +72,8 @@ class WebSocket(MessageReader):
         self._conversation = pending.conversation
         self._deadline = math.inf
         self._target: bytes | None = None  # from the accept until observers are notified of the end
-        self._closed_by: ClosedBy | None = None  # who sent our Close, if it was the first
+        self._headers: Sequence[Header] = ()  # of the handshake, for observers
+        self._end: End | None = None  # why this side has closed or aborted it
         self._liveness: Liveness  # from the accept on
         self._outlet: Outlet | None = None  # while messages wait for the gate to open
         self.dropped_messages = 0
@@ -81,7 +87,9 @@ class WebSocket(MessageReader):
         pending.start()
         offer = pending.offer
         subprotocols = offer.handshake.subprotocols
-        scope = websocket_scope(offer.request, offer.peer, self.worker.mount, subprotocols)
+        scope = websocket_scope(
+            offer.request, offer.peer, self.worker.mount, self.wire.connection_id, subprotocols
+        )
         scope["extensions"][EXTENSION] = self.worker.topics.extension(self, self)
         app_call.start(self.worker, scope, self, self.worker.websockets)
 
@@ -117,7 +125,7 @@ class WebSocket(MessageReader):
         if session.state is OPEN:
             return None
         if session.state is FAILING:  # the app has received all messages from before the bad frame
-            self.close(session.close_code, session.close_reason)
+            self.close_for_fault()
         return asgi.disconnect_event(session.close_code, session.close_reason)
 
     async def send_other(self, message: Message) -> None:
@@ -130,7 +138,7 @@ class WebSocket(MessageReader):
             raise ClientDisconnected("the client has left")
         action = self._conversation.handle(message)
         if isinstance(action, asgi.Close):
-            self.close(action.code, action.reason, by="app")
+            self.close(action.code, action.reason, Cause.APP_CLOSED)
         else:
             assert isinstance(action, (str, bytes))  # an open conversation has no other action
             await self._send_payload(action)
@@ -175,7 +183,7 @@ class WebSocket(MessageReader):
 
     def give_up_slow(self) -> None:
         """Close with 1013: too much waits that was published."""
-        self.give_up(TRY_AGAIN_LATER, "slow consumer")
+        self.give_up(TRY_AGAIN_LATER, "slow consumer", Cause.SLOW_CONSUMER, _OUTLET_FULL)
 
     def check_can_subscribe(self) -> None:
         """Raise TopicsError before the accept, and ClientDisconnected after the end."""
@@ -231,7 +239,7 @@ class WebSocket(MessageReader):
             if waiting.on_end is None:
                 loggers.error.exception("A published message could not be sent")
             if waiting.slow is Slow.CLOSE:
-                self.wire.abort()  # it would miss a message: it has to recover
+                self.abort(Cause.MESSAGES_LOST)  # it would miss a message: it has to recover
         waiting.end(error)
 
     def _close_outlet(self) -> None:
@@ -291,7 +299,12 @@ class WebSocket(MessageReader):
         request = pending.offer.request
         if worker.observers:
             self._target = request.target
-            worker.observers.notify(WebSocketOpened(self._peer.client, self._target))
+            self._headers = request.headers
+            worker.observers.notify(
+                WebSocketOpened(
+                    self._peer.client, self._target, self.wire.connection_id, self._headers
+                )
+            )
         else:
             self._target = request.raw_path  # costs no memory: the app's scope has the same object
         self.wire.hand_to(self)
@@ -335,7 +348,7 @@ class WebSocket(MessageReader):
     def session_changed(self) -> None:
         """Act on a state other than OPEN, or on a rate that is exceeded; resume the app."""
         if self.is_over_rate:
-            self.close(POLICY_VIOLATION, "message rate exceeded")
+            self.close(POLICY_VIOLATION, "message rate exceeded", Cause.POLICY)
         if self.session.state is not OPEN:
             self._act_on_state()
             self._wake_all()
@@ -358,22 +371,35 @@ class WebSocket(MessageReader):
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def close(self, code: int, reason: str, *, by: ClosedBy = "server") -> None:
+    def pong_received(self) -> None:
+        """Measure the round trip of the Ping that is answered."""
+        self._liveness.record_pong(self.worker.clock())
+
+    def close(self, code: int, reason: str, cause: Cause, detail: str = "") -> None:
         """Send what was published, then our Close.
 
         The client has --ws-close-timeout seconds to answer with its own.
         """
         self._send_published()
-        self._send_close(code, reason, by)
+        self._send_close(code, reason, cause, detail)
 
-    def _send_close(self, code: int, reason: str, by: ClosedBy) -> None:
+    def close_for_fault(self) -> None:
+        """Send the Close of a bad frame, after the answers to the messages before it."""
+        session = self.session
+        self.close(session.close_code, session.close_reason, Cause.PROTOCOL_ERROR)
+
+    def abort(self, cause: Cause) -> None:
+        """End TCP at once, without a Close."""
+        self._end = self._end or (cause, "")
+        self.wire.abort()
+
+    def _send_close(self, code: int, reason: str, cause: Cause, detail: str) -> None:
         if not self.session.can_send:
             return
         # The deadline comes first: an app at its recursion limit makes what follows raise.
         self._set_deadline(self.worker.config.ws_close_timeout)
-        has_fault = self.session.state is FAILING  # then the session sends the code of the fault
-        frame = self.session.close(code, reason)
-        self._closed_by = "server" if has_fault else by
+        frame = self.session.close(code, reason)  # of a fault, if there was one
+        self._end = (cause, detail)
         self.write_frames(frame)
         self._wake_all()
         if self.session.state is CLOSED:
@@ -381,13 +407,13 @@ class WebSocket(MessageReader):
         else:
             self.pump()  # the client's Close may wait after messages that had no room
 
-    def give_up(self, code: int, reason: str) -> None:
+    def give_up(self, code: int, reason: str, cause: Cause, detail: str = "") -> None:
         """Send our Close to a client that has timed out, and close within LINGER seconds.
 
         Such a client does not read, or sends nothing, so it would not answer the Close. What waits
         in the outlet is dropped.
         """
-        self._send_close(code, reason, "server")
+        self._send_close(code, reason, cause, detail)
         if self.session.state is CLOSED:
             self.wire.close_promptly()
         else:
@@ -411,7 +437,13 @@ class WebSocket(MessageReader):
         if self._pending is not None:
             self._pending.drain()
         else:
-            self.close(SERVICE_RESTART, "service restart")
+            is_replaced = self.worker.is_replaced
+            cause = Cause.WORKER_RESTART if is_replaced else Cause.SERVER_STOPPING
+            self.close(SERVICE_RESTART, "service restart", cause)
+
+    def close_to_recover(self) -> None:
+        """Close with 1012: messages of its topics are lost, and the client can recover them."""
+        self.close(SERVICE_RESTART, "service restart", Cause.MESSAGES_LOST)
 
     def done(self, error: BaseException | None) -> None:
         """Handle the end of the app's call: refuse or close if the app has not done so.
@@ -434,9 +466,10 @@ class WebSocket(MessageReader):
         if self._pending is not None:
             self._pending.handle_app_end(error)
         elif error is not None:  # these do nothing if our Close was sent
-            self.close(INTERNAL_ERROR, "internal error", by="app")
+            detail = type(error).__qualname__
+            self.close(INTERNAL_ERROR, "internal error", Cause.APP_FAILED, detail)
         else:
-            self.close(NORMAL, "", by="app")
+            self.close(NORMAL, "", Cause.APP_RETURNED)
 
     def _notify_end(self) -> None:
         """Notify the observers once that the WebSocket has ended."""
@@ -444,27 +477,26 @@ class WebSocket(MessageReader):
         if target is None or not self.worker.observers:
             return
         session = self.session
+        cause, detail = find_end(session, self._end, self.wire.end_error)
         self.worker.observers.notify(
             WebSocketClosed(
                 client=self._peer.client,
                 target=target,
                 code=session.close_code,
                 reason=session.close_reason,
-                closed_by=self._find_closer(),
+                cause=cause,
+                detail=detail,
                 duration=self.worker.clock() - self._liveness.opened_at,
                 received_messages=self.received_messages,
                 received_bytes=self.received_bytes,
                 sent_messages=self.sent_messages,
                 sent_bytes=self.sent_bytes,
                 dropped_messages=self.dropped_messages,
+                round_trip=self._liveness.round_trip,
+                connection=self.wire.connection_id,
+                headers=self._headers,
             )
         )
-
-    def _find_closer(self) -> ClosedBy:
-        closer = self.session.closed_by
-        if closer is SERVER:
-            return self._closed_by or "server"
-        return "client" if closer is CLIENT else "lost"
 
     # -- deadlines ---------------------------------------------------------------------------------
 
@@ -488,7 +520,7 @@ class WebSocket(MessageReader):
     def _handle_late_close(self) -> None:
         state = self.session.state
         if state is FAILING:
-            self.close(self.session.close_code, self.session.close_reason)
+            self.close_for_fault()
         elif state is not OPEN:  # OPEN: the close that set the deadline raised
             self.wire.abort()
 

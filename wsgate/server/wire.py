@@ -55,21 +55,25 @@ class Wire(Protocol):
     """The connection to one client, owned by one driver at a time.
 
     Attributes:
+        connection_id: The id of the connection.
         peer: The addresses of both ends of the connection. A request that a trusted proxy sends
             has a peer of its own.
         gate: Senders wait on it while the write buffer is above its high-water mark.
         driver: The present owner.
         has_eof: The client has half-closed.
         is_lost: The connection has ended, and all methods do nothing.
+        end_error: What has ended it, such as ECONNRESET; None before, and for an orderly end.
         paused_since: When reading was paused, time of the worker's clock in seconds; None while it
             is not paused.
     """
 
+    connection_id: str
     peer: Peer
     gate: Gate
     driver: Driver
     has_eof: bool
     is_lost: bool
+    end_error: Exception | None
     paused_since: float | None
 
     @property

@@ -30,8 +30,8 @@ from wsgate.proxies.trusted import TrustedPeers
 from wsgate.server.admission import Admission
 from wsgate.server.backpressure import Waiters
 from wsgate.server.certificate_watch import CertificateWatch
+from wsgate.server.connection_ids import ConnectionIds
 from wsgate.server.connection_info import ConnectionInfo
-from wsgate.server.connection_list import ConnectionNumbers
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.other_workers import NoOtherWorkers, OtherWorkers
@@ -59,7 +59,12 @@ Args = TypeVarTuple("Args")
 
 
 class OpenConnection(Checked, Protocol):
-    """A connection of the worker, whichever protocol it speaks."""
+    """A connection of the worker, whichever protocol it speaks.
+
+    connection_id: of the form that `ConnectionIds` makes.
+    """
+
+    connection_id: str
 
     def stop(self) -> None:
         """Accept no further request, because the server stops."""
@@ -91,7 +96,7 @@ class Worker:
     Attributes:
         app: The app, with the static folders in front of it if there are any.
         connections: The open connections, also those whose PROXY header has not arrived yet.
-        numbers: Their numbers, of those that an operator has listed.
+        connection_ids: Makes their ids.
         exchanges: The running calls of the app for HTTP requests, by task.
         websockets: The running calls of the app for WebSockets, by task.
         certificates: The certificates of its listeners, None without TLS.
@@ -146,7 +151,7 @@ class Worker:
         self.deadlines = Deadlines()
         self.certificates = CertificateWatch(config) if config.has_tls else None
         self.connections: set[OpenConnection] = set()
-        self.numbers = ConnectionNumbers()
+        self.connection_ids = ConnectionIds(self.process)
         self.exchanges: dict[asyncio.Task[None], Exchange] = {}
         self.websockets: dict[asyncio.Task[None], WebSocket] = {}
         self.ask_to_stop: Callable[[], object] = _do_nothing
@@ -321,11 +326,14 @@ class Worker:
             text = "--proxy-allow-from names no proxy that could connect"
             raise ConfigError(text, setting="proxy_allow_from")
 
+    def find_connection(self, connection_id: str) -> "OpenConnection | None":
+        """Return the open connection with an id, None if there is none."""
+        found = (one for one in self.connections if one.connection_id == connection_id)
+        return next(found, None)
+
     def connection_ended(self, connection: "OpenConnection") -> None:
         """Remove a connection that has ended."""
         self.connections.discard(connection)
-        if self.numbers:
-            self.numbers.forget(connection)
         self.deadlines.cancel(connection)
         self.ended.wake()
 

@@ -25,6 +25,7 @@ if the connection ended without a Close. Any other code is the app's choice, or 
 client's Close.
 """
 
+from wsgate.ws import rules
 from wsgate.ws.frames.codec import Fail, PeerClose
 
 NORMAL = 1000
@@ -99,12 +100,14 @@ def read_close(payload: bytes) -> PeerClose | Fail:
     if common is not None:
         return common
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not may_be_in_frame(code):
-        return failure(PROTOCOL_ERROR)
+    if len(payload) == 1:
+        return failure(PROTOCOL_ERROR, rules.CLOSE_SIZE)
+    if not may_be_in_frame(code):
+        return failure(PROTOCOL_ERROR, rules.CLOSE_CODE)
     try:
         return PeerClose(code, payload[2:].decode())
     except UnicodeDecodeError:
-        return failure(INVALID_PAYLOAD)
+        return failure(INVALID_PAYLOAD, rules.CLOSE_REASON)
 
 
 def close_payload(code: int, reason: str) -> bytes:
@@ -112,6 +115,6 @@ def close_payload(code: int, reason: str) -> bytes:
     return b"" if code == NO_STATUS else code.to_bytes(2, "big") + reason.encode()
 
 
-def failure(code: int) -> Fail:
+def failure(code: int, rule: str) -> Fail:
     """Return the failure with a registered code and its name as the reason."""
-    return Fail(code, NAMES[code])
+    return Fail(code, NAMES[code], rule)

@@ -50,6 +50,13 @@ class Keepalive:
         self._awaited_since: float | None = None  # since when data is awaited
         self.is_flushing = False
 
+    @property
+    def unanswered_ping(self) -> float | None:
+        """The time of the last Ping, None if no data is awaited after one."""
+        if self.is_flushing or self._awaited_since is not None:
+            return self._pinged_at
+        return None
+
     def record_data(self) -> None:
         """Record that data arrived."""
         self.is_flushing = False

@@ -10,7 +10,7 @@ from enum import Enum
 from wsgate.errors import ClientDisconnected
 from wsgate.ws.codes import ABNORMAL
 from wsgate.ws.encoded import Encoded
-from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose, Ping
+from wsgate.ws.frames.codec import Fail, FrameCodec, Item, PeerClose, Ping, Pong
 
 
 class State(Enum):
@@ -86,8 +86,10 @@ class Session:
 
     codec: reads and writes the frames. close_code, close_reason, closed_by: set when the session
     leaves OPEN, by the first Close of either side, a fault, or the end of TCP (code 1006);
-    closed_by is None before. is_closed_by_both: the closing handshake is complete (section 7.1.4),
-    and the peer sends no more.
+    closed_by is None before. has_fault, broken_rule: whether a fault has ended it, and the rule
+    that was broken, empty if that is not known. is_closed_by_both: the closing handshake is
+    complete (section 7.1.4), and the peer sends no more. has_pong: a Pong has arrived; whoever
+    wants to know of the next one sets it to False.
 
     can_send: a message still reaches the peer. is_idle: it is open and everything that arrived was
     processed: a whole message may be read past the session by the codec's `read_message`.
@@ -98,11 +100,14 @@ class Session:
         "_is_eof",
         "_pings",
         "_replies",
+        "broken_rule",
         "can_send",
         "close_code",
         "close_reason",
         "closed_by",
         "codec",
+        "has_fault",
+        "has_pong",
         "has_work",
         "is_closed_by_both",
         "is_idle",
@@ -119,6 +124,9 @@ class Session:
         self.close_code = ABNORMAL
         self.close_reason = ""
         self.closed_by: ClosedBy | None = None
+        self.broken_rule = ""
+        self.has_fault = False
+        self.has_pong = False
         # What `_update_flags` derives for a new codec, which has nothing pending.
         self.can_send = True
         self.is_idle = codec.is_idle
@@ -176,7 +184,9 @@ class Session:
             elif isinstance(item, Ping):
                 self._pings = [*self._pings, item.payload]
             elif isinstance(item, Fail):
-                self._change_state(_FAULT, item.code, item.reason)
+                self._handle_fault(item)
+            elif isinstance(item, Pong):
+                self.has_pong = True
         self._update_flags()
 
     def _handle_close(self, close: PeerClose) -> None:
@@ -187,6 +197,11 @@ class Session:
             self._replies = self.codec.close(close.code, "")
         self.is_closed_by_both = True
         self._change_state(_CLOSE_RECEIVED, close.code, close.reason)
+
+    def _handle_fault(self, fault: Fail) -> None:
+        if self.state is OPEN:
+            self.has_fault, self.broken_rule = True, fault.rule
+        self._change_state(_FAULT, fault.code, fault.reason)
 
     # -- the state -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from wsproto.frame_protocol import (
     RsvBits,
 )
 
+from wsgate.ws import rules
 from wsgate.ws.codes import INVALID_PAYLOAD, MESSAGE_TOO_BIG, PROTOCOL_ERROR
 from wsgate.ws.deflate.compression import Compressors, Inflater
 from wsgate.ws.deflate.negotiation import NAME, Agreement
@@ -36,7 +37,8 @@ class MessageExtension(Extension):
     """Counts, limits, inflates and compresses the messages of one connection.
 
     max_size: bytes of one message. message_opcode: the opcode of the current message, None between
-    messages. encoding: as of a `FrameCodec`. Between messages, a whole plain message that has
+    messages. encoding: as of a `FrameCodec`. broken_rule: the rule that a frame has broken, empty
+    before, and where wsproto finds the fault. Between messages, a whole plain message that has
     arrived completely and is within the limit may bypass the extension.
     """
 
@@ -52,6 +54,7 @@ class MessageExtension(Extension):
         "_opcode",
         "_rsv",
         "_size",
+        "broken_rule",
         "encoding",
         "max_size",
         "message_opcode",
@@ -78,6 +81,7 @@ class MessageExtension(Extension):
         self._size = 0
         self._fragments = 0
         self._last_byte = b""
+        self.broken_rule = ""
 
     @property
     def outgoing(self) -> list[Extension]:
@@ -113,17 +117,22 @@ class MessageExtension(Extension):
         # RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the
         # fragments of another message".
         if self.message_opcode is not None:
-            return _PROTOCOL_ERROR
+            return self._fail(_PROTOCOL_ERROR, rules.INTERLEAVED)
         self._has_rsv1 = has_rsv1 = rsv[0]
         if payload_length > self.max_size and not has_rsv1:
-            return _TOO_BIG
+            return self._fail(_TOO_BIG, rules.SIZE)
         return self._rsv
+
+    def _fail(self, code: CloseReason, rule: str) -> CloseReason:
+        """Return the code, and keep the rule that was broken."""
+        self.broken_rule = rule
+        return code
 
     def _check_continuation(self, payload_length: int) -> CloseReason | RsvBits:
         if self.message_opcode is None:
-            return _PROTOCOL_ERROR
+            return self._fail(_PROTOCOL_ERROR, rules.FIRST_FRAGMENT)
         if not self._is_compressed and self._size + payload_length > self.max_size:
-            return _TOO_BIG
+            return self._fail(_TOO_BIG, rules.SIZE)
         return NO_RSV
 
     def frame_inbound_payload_data(
@@ -150,7 +159,9 @@ class MessageExtension(Extension):
             return None
         if not fin:
             self._fragments += 1
-            return _TOO_BIG if self._fragments >= self._limits.fragments else None
+            if self._fragments >= self._limits.fragments:
+                return self._fail(_TOO_BIG, rules.FRAGMENTS)
+            return None
         rest = self._finish_inflating() if self._is_compressed else None
         self.message_opcode = None
         self._size = self._fragments = 0
@@ -163,25 +174,25 @@ class MessageExtension(Extension):
         try:
             return self._count(self._inflater.inflate(data, self.max_size - self._size))
         except zlib.error:
-            return _INVALID_PAYLOAD
+            return self._fail(_INVALID_PAYLOAD, rules.DEFLATE)
 
     def _finish_inflating(self) -> bytes | CloseReason:
         assert self._inflater is not None  # every frame's payload has passed `_inflate`
         try:
             return self._count(self._inflater.finish(self.max_size - self._size))
         except zlib.error:
-            return _INVALID_PAYLOAD
+            return self._fail(_INVALID_PAYLOAD, rules.DEFLATE)
 
     def _count(self, data: bytes) -> bytes | CloseReason:
         """Return the data if the message is within its limit and, if text, may be UTF-8."""
         self._size += len(data)
         if self._size > self.max_size:
-            return _TOO_BIG
+            return self._fail(_TOO_BIG, rules.SIZE)
         if self.message_opcode is _TEXT and data:
             end = self._last_byte + data[-2:]
             self._last_byte = data[-1:]
             if ends_in_surrogate(end):
-                return _INVALID_PAYLOAD
+                return self._fail(_INVALID_PAYLOAD, rules.UTF8)
         return data
 
     # -- outgoing messages ---------------------------------------------------------------------

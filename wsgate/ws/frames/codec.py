@@ -6,7 +6,7 @@ returns nothing more.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wsgate.ws.encoded import Encoding
@@ -36,10 +36,14 @@ class PeerClose:
 
 @dataclass(slots=True)
 class Fail:
-    """The peer's data fails the connection (RFC 6455 section 7.1.7) with this code."""
+    """The peer's data fails the connection (RFC 6455 section 7.1.7) with this code.
+
+    rule: which one was broken, as `ws/rules.py` names it; empty if that is not known.
+    """
 
     code: int
     reason: str
+    rule: str = field(default="", compare=False)
 
 
 Item = str | bytes | Ping | Pong | PeerClose | Fail

@@ -9,6 +9,7 @@ Sources: RFC 6455 section 5 (frames), RFC 7692 section 7.2 (compressed messages)
 
 from collections.abc import Sequence
 
+from wsgate.ws import rules
 from wsgate.ws.codes import INVALID_PAYLOAD, close_payload, failure, read_close
 from wsgate.ws.deflate.compression import Compressors
 from wsgate.ws.deflate.negotiation import Agreement
@@ -240,7 +241,7 @@ class FastCodec:
             self._partial = None
         self._advance(self._position + len(piece))
         if not is_valid:
-            return self._end(failure(INVALID_PAYLOAD))
+            return self._end(failure(INVALID_PAYLOAD, rules.UTF8))
         return () if partial.remaining else (partial.message(),)
 
     def _take_compressed(self, header: FrameHeader) -> Sequence[Item]:  # noqa: ARG002  # for the subclass

@@ -20,6 +20,7 @@ from wsproto.frame_protocol import (
     RsvBits,
 )
 
+from wsgate.ws import rules
 from wsgate.ws.codes import INVALID_PAYLOAD, NO_STATUS, failure, read_close
 from wsgate.ws.deflate.wsproto_extension import NO_RSV, MessageExtension
 from wsgate.ws.encoded import Encoding
@@ -145,8 +146,9 @@ class WsprotoCodec:
             try:
                 self._read(items, limit)
             except ParseFailed as error:
-                # wsproto's own texts name positions within the chunk that it was fed.
-                items.append(self._end(failure(int(error.code))))
+                # Not wsproto's own texts: they name positions within the chunk that it was fed.
+                rule = self._extension.broken_rule or rules.rule_of(str(error))
+                items.append(self._end(failure(int(error.code), rule)))
         return items
 
     def _feed_slice(self) -> None:
