@@ -1,4 +1,4 @@
-"""Write what is made from the code: the settings, the options of uvicorn, and the state diagrams.
+"""Write what is made from the code: settings, close codes, options of uvicorn, state diagrams.
 
 Run it with `make docs`. With --check it writes nothing and fails if a page is stale.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from docs import close_codes
 from docs.uvicorn_options import DIFFERENCES
 from wsgate import cli
 from wsgate.answers import ANSWERS
@@ -263,8 +264,16 @@ def migration_page() -> str:
     return fill_region(page, "options of uvicorn", uvicorn_table())
 
 
+def close_codes_page() -> str:
+    """Return docs/reference/close-codes.md with its tables made anew."""
+    page = (DOCS / "reference" / "close-codes.md").read_text()
+    page = fill_region(page, "the causes", close_codes.causes_table())
+    return fill_region(page, "what to do about each cause", close_codes.advice())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings_page,
+    "reference/close-codes.md": close_codes_page,
     "migrate-from-uvicorn.md": migration_page,
     "architecture.md": architecture_page,
 }

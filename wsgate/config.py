@@ -666,6 +666,13 @@ class Config:
         unit="seconds",
         minimum=0,
     )
+    ws_reconnect_field: str | None = setting(
+        None,
+        group=LIVENESS,
+        help="Name of the query parameter or header in which a client that connects again sends "
+        "the id of its connection before, or any other text. Then logs and metrics tell "
+        "reconnects from first connections.",
+    )
     ws_send_timeout: float = setting(
         60.0,
         group=LIVENESS,

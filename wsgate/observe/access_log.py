@@ -57,7 +57,8 @@ def _log_refusal(event: HandshakeRefused) -> None:
 
 
 def _log_opening(event: WebSocketOpened) -> None:
-    _log_websocket(_OPENING, event, HTTPStatus.SWITCHING_PROTOCOLS.value)
+    again = "" if event.reconnect is None else f" again, after {_literal(event.reconnect)}"
+    _log_websocket(_OPENING + again, event, HTTPStatus.SWITCHING_PROTOCOLS.value)
 
 
 def _log_closing(event: WebSocketClosed) -> None:

@@ -135,10 +135,7 @@ class MessageReader(MessagePath):
             session.feed(data)
         elif messages := session.take(self.worker.config.ws_max_queue, data):
             self._deliver(messages)
-        if session.has_pong:
-            session.has_pong = False
-            self.pong_received()
-        if self.queue is not None or session.has_work or self.is_over_rate:
+        if self.queue is not None or session.has_work or session.has_pong or self.is_over_rate:
             self.pump()
 
     def pump(self) -> None:
@@ -146,6 +143,9 @@ class MessageReader(MessagePath):
         session = self.session
         if session.pending:
             self._parse()
+        if session.has_pong:
+            session.has_pong = False
+            self.pong_received()
         self.write_replies()
         if self.is_over_rate or session.state is not OPEN:
             self.session_changed()

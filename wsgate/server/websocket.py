@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
+    from wsgate.http.request import Request
     from wsgate.server.wire import Wire
     from wsgate.server.worker import Worker
 
@@ -300,11 +301,7 @@ class WebSocket(MessageReader):
         if worker.observers:
             self._target = request.target
             self._headers = request.headers
-            worker.observers.notify(
-                WebSocketOpened(
-                    self._peer.client, self._target, self.wire.connection_id, self._headers
-                )
-            )
+            self._notify_opened(request)
         else:
             self._target = request.raw_path  # costs no memory: the app's scope has the same object
         self.wire.hand_to(self)
@@ -313,6 +310,14 @@ class WebSocket(MessageReader):
             self.pump()  # resumes reading, which is paused after many early bytes
         if worker.stopping:
             worker.call_soon(self.drain)
+
+    def _notify_opened(self, request: "Request") -> None:
+        worker, connection = self.worker, self.wire.connection_id
+        reconnects = worker.reconnects
+        said = reconnects.open(connection, request) if reconnects is not None else None
+        worker.observers.notify(
+            WebSocketOpened(self._peer.client, request.target, connection, request.headers, said)
+        )
 
     # -- what the wire reports ---------------------------------------------------------------------
 
@@ -477,7 +482,10 @@ class WebSocket(MessageReader):
         if target is None or not self.worker.observers:
             return
         session = self.session
-        cause, detail = find_end(session, self._end, self.wire.end_error)
+        end = find_end(session, self._end, self.wire.end_error)
+        if (reconnects := self.worker.reconnects) is not None:
+            end = reconnects.end(self.wire.connection_id, end)
+        cause, detail = end
         self.worker.observers.notify(
             WebSocketClosed(
                 client=self._peer.client,

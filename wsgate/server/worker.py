@@ -35,6 +35,7 @@ from wsgate.server.connection_info import ConnectionInfo
 from wsgate.server.deadlines import TICK, Checked, Deadlines
 from wsgate.server.liveness import first_check
 from wsgate.server.other_workers import NoOtherWorkers, OtherWorkers
+from wsgate.server.reconnects import Reconnects
 from wsgate.server.topic_service import TopicService
 from wsgate.server.trusted_sockets import trust_named_sockets
 from wsgate.server.watchdog import BLOCKED
@@ -114,6 +115,7 @@ class Worker:
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
         proxies: The peers that begin each connection with a PROXY header, None without
             --proxy-protocol.
+        reconnects: Recognises clients that connect again, None without --ws-reconnect-field.
         first_check: Seconds from the opening of a WebSocket to its first check.
         http1: The class of the HTTP/1.1 parser.
         upgrade_to: The protocol that a connection may switch to, None with --ws none.
@@ -163,9 +165,8 @@ class Worker:
         self.ended = Waiters()
         self.state: dict[str, Any] = {}
         self.mount = Mount(config.root_path, self.state)
-        self.stopping = False
+        self.stopping = self.is_replaced = False
         self.opens_websockets = True
-        self.is_replaced = False
         self.other_workers: OtherWorkers = other_workers or NoOtherWorkers()
         self.origins = Origins(config.ws_origins) if config.ws_origins else None
         self.admission = Admission(
@@ -182,6 +183,7 @@ class Worker:
         self.head_limits = head_limits(
             config.limit_request_head, config.limit_request_target, config.limit_request_fields
         )
+        self.reconnects = _reconnects(config)
         self.first_check = first_check(config)
         deflate = _deflate_settings(config)
         self.deflate = deflate if config.ws_per_message_deflate else None
@@ -377,6 +379,10 @@ def _forwarded_headers(config: Config) -> ForwardedHeaders | None:
     if allowed is None:
         allowed = ("127.0.0.1", "::1")
     return ForwardedHeaders(TrustedPeers(allowed), config.forwarded_values)
+
+
+def _reconnects(config: Config) -> Reconnects | None:
+    return None if config.ws_reconnect_field is None else Reconnects(config.ws_reconnect_field)
 
 
 def _deflate_settings(config: Config) -> DeflateSettings:

@@ -1,0 +1,32 @@
+"""Makes the parts of the page about close codes from the table of causes."""
+
+import textwrap
+
+from wsgate.observe.causes import CAUSES, Cause, Explanation
+
+WIDTH = 100  # columns of the page's source
+_HEAD = """\
+| Cause | Ended by | Close code | What happened |
+| --- | --- | --- | --- |
+"""
+
+
+def causes_table() -> str:
+    """Return a table of all causes."""
+    return _HEAD + "\n".join(_row(cause, CAUSES[cause]) for cause in Cause)
+
+
+def _row(cause: Cause, explained: Explanation) -> str:
+    link = f"[`{cause.value}`](#{cause.value})"
+    return f"| {link} | {explained.initiator} | {explained.codes} | {explained.sentence} |"
+
+
+def advice() -> str:
+    """Return a section for each cause."""
+    return "\n\n".join(_section(cause, CAUSES[cause]) for cause in Cause)
+
+
+def _section(cause: Cause, explained: Explanation) -> str:
+    sentence = explained.sentence[0].upper() + explained.sentence[1:]
+    text = textwrap.fill(explained.advice, WIDTH, break_on_hyphens=False)
+    return f"### {cause.value}\n\n{sentence}.\n\n{text}"

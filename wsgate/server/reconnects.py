@@ -1,0 +1,52 @@
+"""Recognises clients that connect again, and the connections that they have left behind."""
+
+from urllib.parse import parse_qsl
+
+from wsgate.fields import values_of
+from wsgate.http.request import Request
+from wsgate.observe.causes import Cause
+from wsgate.server.end_cause import End
+
+MAX_SAID = 128  # characters that are kept of what a client says
+# The ends of a connection whose client is gone. Any other end was meant.
+_GONE = frozenset({Cause.CLIENT_VANISHED, Cause.PING_TIMEOUT, Cause.SLOW_CONSUMER})
+
+
+class Reconnects:
+    """The reconnects of a worker's clients.
+
+    Args:
+        field: Name of the query parameter or header in which a client names its connection before.
+    """
+
+    def __init__(self, field: str) -> None:
+        self._parameter = field
+        self._header = field.lower().encode("latin-1", "replace")
+        self._open: set[str] = set()  # ids of open connections
+        self._successors: dict[str, str] = {}  # of these: who has replaced whom
+
+    def open(self, connection_id: str, request: Request) -> str | None:
+        """Note that a WebSocket has opened.
+
+        Returns:
+            What its client says about the connection before, None if it says nothing.
+        """
+        self._open.add(connection_id)
+        said = self._read(request)
+        if said in self._open and said != connection_id:
+            self._successors[said] = connection_id
+        return said
+
+    def _read(self, request: Request) -> str | None:
+        values = [one.decode("latin-1") for one in values_of(request.headers, self._header)]
+        pairs = parse_qsl(request.query.decode("ascii", "replace"))
+        values += [value for name, value in pairs if name == self._parameter]
+        return values[0][:MAX_SAID] or None if values else None
+
+    def end(self, connection_id: str, end: End) -> End:
+        """Note that a WebSocket has ended, and return why: a client may have left it behind."""
+        self._open.discard(connection_id)
+        successor = self._successors.pop(connection_id, None)
+        if successor is not None and end[0] in _GONE:
+            return Cause.REPLACED, f"as {successor}"
+        return end
