@@ -86,6 +86,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ws_ping_timeout": 20.0,
         "ws_idle_timeout": 0.0,
         "ws_max_lifetime": 0.0,
+        "ws_reconnect_field": None,
         "ws_send_timeout": 60.0,
         "ws_close_timeout": 10.0,
         "ws_per_message_deflate": True,

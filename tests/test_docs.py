@@ -51,6 +51,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (docs / "architecture.md").write_text(stale)
     migration = (generate.DOCS / "migrate-from-uvicorn.md").read_text()
     (docs / "migrate-from-uvicorn.md").write_text(migration.replace("| `--port` | same |\n", ""))
+    (docs / "reference").mkdir()
+    closes = (generate.DOCS / "reference" / "close-codes.md").read_text()
+    (docs / "reference" / "close-codes.md").write_text(closes.replace("### operator\n", ""))
     monkeypatch.setattr(generate, "DOCS", docs)
     return docs
 
@@ -61,17 +64,19 @@ def test_a_check_names_the_stale_pages_and_the_command(folder: Path) -> None:
     assert result.exit_code == 1
     assert result.output == (
         "docs/reference/settings.md is stale: run `make docs` and commit it\n"
+        "docs/reference/close-codes.md is stale: run `make docs` and commit it\n"
         "docs/migrate-from-uvicorn.md is stale: run `make docs` and commit it\n"
         "docs/architecture.md is stale: run `make docs` and commit it\n"
     )
     assert (folder / "architecture.md").read_text() == before
-    assert not (folder / "reference").exists()
+    assert not (folder / "reference" / "settings.md").exists()
 
 
 def test_stale_pages_are_written_once(folder: Path) -> None:
     result = CliRunner().invoke(generate.main)
     assert result.output == (
         "docs/reference/settings.md is written\n"
+        "docs/reference/close-codes.md is written\n"
         "docs/migrate-from-uvicorn.md is written\n"
         "docs/architecture.md is written\n"
     )

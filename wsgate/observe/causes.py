@@ -79,21 +79,23 @@ CAUSES: dict[Cause, Explanation] = {
         "no data arrived within --ws-ping-timeout after a Ping",
         "As for a client that vanished: its network is gone, and nobody told the server. If "
         "clients on good networks are hit, their program is blocked: a client library answers "
-        "Pings only while it runs.",
+        "Pings only while it runs. Raise --ws-ping-timeout if that is meant.",
     ),
     Cause.SLOW_CONSUMER: Explanation(
         "server",
         "1013",
         "the client read too slowly",
-        "Look at how much the app sends, and at the client's network. The limits are "
-        "--ws-send-timeout and, for topics, --topics-max-outlet. `slow=` of a topic's rules says "
-        "what happens instead of a close.",
+        "Send less, and let clients connect again. Either 64 KiB waited for the client, and for "
+        "--ws-send-timeout the write buffer did not fall below 16 KiB; or more than "
+        "--topics-max-outlet of published messages waited, in topics whose rules say "
+        "`slow=\"close\"`.",
     ),
     Cause.MESSAGE_TOO_BIG: Explanation(
         "server",
         "1009",
         "the client sent a message above a limit",
-        "Raise --ws-max-size or --ws-max-fragments if the message is legitimate.",
+        "Send smaller messages, or raise --ws-max-size (16 MiB, after inflating) or "
+        "--ws-max-fragments.",
     ),
     Cause.PROTOCOL_ERROR: Explanation(
         "server",
@@ -144,7 +146,7 @@ CAUSES: dict[Cause, Explanation] = {
         "server",
         "1011",
         "the app did not call receive() for 300 seconds while messages waited",
-        "The app waits for something else: `wsgate ctl stack WORKER` shows for what.",
+        "Let the app read in a task of its own, or end the WebSocket.",
     ),
     Cause.MESSAGES_LOST: Explanation(
         "server",
@@ -157,13 +159,14 @@ CAUSES: dict[Cause, Explanation] = {
         "server",
         "the operator's, 1012 if none was named",
         "an operator closed it",
-        "Somebody used `wsgate ctl close`, or the status page.",
+        "Somebody used `wsgate ctl close`.",
     ),
     Cause.SERVER_STOPPING: Explanation(
         "server",
         "1012",
         "the server stops",
-        "Nothing: the client is to connect again, to another server or after the restart.",
+        "Nothing: the client is to connect again, to another server or after the restart, with a "
+        "random delay. --drain-seconds spreads the closes.",
     ),
     Cause.WORKER_RESTART: Explanation(
         "server",
