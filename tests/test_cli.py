@@ -144,6 +144,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "ws_ping_timeout": ("0.5", 0.5),
     "ws_idle_timeout": ("0.5", 0.5),
     "ws_max_lifetime": ("0.5", 0.5),
+    "ws_reconnect_field": ("was", "was"),
     "ws_send_timeout": ("0.5", 0.5),
     "ws_close_timeout": ("0.5", 0.5),
     "ws_per_message_deflate": ("false", False),

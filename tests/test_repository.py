@@ -185,10 +185,3 @@ def test_quoted_log_lines_are_texts_of_the_code(line: str) -> None:
     texts = _texts_of_the_code()
     for part in filter(None, (part.strip() for part in line.split("…"))):
         assert any(part in text for text in texts), part
-
-
-def test_quoted_close_reasons_are_texts_of_the_code() -> None:
-    table = TROUBLESHOOTING.read_text().split("## HTTP status codes")[0]
-    reasons = re.findall(r"^\| 1\d\d\d `([^`]+)`", table, re.MULTILINE)
-    assert len(reasons) >= 7
-    assert set(reasons) <= set(_texts_of_the_code())

@@ -88,7 +88,7 @@ CAUSES: dict[Cause, Explanation] = {
         "Send less, and let clients connect again. Either 64 KiB waited for the client, and for "
         "--ws-send-timeout the write buffer did not fall below 16 KiB; or more than "
         "--topics-max-outlet of published messages waited, in topics whose rules say "
-        "`slow=\"close\"`.",
+        '`slow="close"`.',
     ),
     Cause.MESSAGE_TOO_BIG: Explanation(
         "server",
