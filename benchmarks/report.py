@@ -52,10 +52,10 @@ call that publishes to the task that has the message: in wsgate from one worker 
 another one, in redis-py from one connection to another.
 """
 WORKERS = """\
-In the loads `workers-…`, `balance-…`, `restart-…`, `topics-…` and `jitter-…` the server and the load
-generator share all processors, and the load starts when all workers have answered. The exception
-is `workers-connect`, which compares one worker with a supervisor with one without, on a processor of
-its own. The work of `workers-work` is 0.2 ms on the processor clock of the thread.
+In the loads `workers-…`, `balance-…`, `restart-…`, `topics-…` and `jitter-…` the server and the
+load generator share all processors, and the load starts when all workers have answered. The
+exception is `workers-connect`, which compares one worker with a supervisor with one without, on a
+processor of its own. The work of `workers-work` is 0.2 ms on the processor clock of the thread.
 
 In `jitter-…` a client has failed for each message that it has not got or has got twice, and each
 time that it is told that what it has missed is not complete. Half of the losses of a network are a
