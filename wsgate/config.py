@@ -20,7 +20,7 @@ from wsgate.settings import (
     setting,
     settings_of,
 )
-from wsgate.types import Interface
+from wsgate.types import Interface, LogFormat
 
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop", "none"]
@@ -389,6 +389,20 @@ class Config:
         group=LOGGING,
         help="Log one line for each request, and two for each WebSocket: one when it opens, one "
         "when it closes.",
+    )
+    log_format: LogFormat = setting(
+        "text",
+        group=LOGGING,
+        help="Format of the log. `json` and `logfmt` are for programs: each event is one line with "
+        "named fields, and has its time. Applies to the command and `run()`.",
+    )
+    access_log_format: str | None = setting(
+        None,
+        group=LOGGING,
+        help="Format of the lines of the access log, with the placeholders of gunicorn, such as "
+        "`%(h)s`, those of uvicorn, such as `%(client_addr)s`, and the fields of `--log-format "
+        "json`, such as `%(cause)s`. Applies to the command and `run()`.",
+        default_text="the lines of uvicorn",
     )
 
     # -- connections ---------------------------------------------------------------------------
@@ -805,6 +819,11 @@ class Config:
         for host in self.host:
             _check_host(host)
         _check_prefixes(self.static)
+        if self.access_log_format is not None and self.log_format != "text":
+            raise ConfigError(
+                f"--access-log-format must be alone, without --log-format {self.log_format}",
+                setting="access_log_format",
+            )
         self._check_tls()
 
     @property
@@ -915,9 +934,9 @@ class Program:
     log_config: str | os.PathLike[str] | None = setting(
         None,
         group=LOGGING,
-        help="File that configures Python's `logging`: `.json`, `.yaml` and `.yml` files as "
-        "`logging.config.dictConfig` takes them, all others as `fileConfig` does. The loggers of "
-        "the server are `wsgate.error` and `wsgate.access`. YAML needs "
+        help="File that configures Python's `logging`: `.json`, `.yaml`, `.yml` and `.toml` files "
+        "as `logging.config.dictConfig` takes them, all others as `fileConfig` does. The loggers "
+        "of the server are `wsgate.error` and `wsgate.access`. YAML needs "
         "`pip install 'wsgate[yaml]'`.",
         default_text="the error log on stderr, the access log on stdout",
     )

@@ -45,7 +45,7 @@ INSTEAD: dict[str, str] = {
     "--access-logfile": "use `>> FILE`: the access log is on stdout",
     "--error-logfile": "use `2>> FILE`: the error log is on stderr",
     "--log-file": "use `2>> FILE`: the error log is on stderr",
-    "--access-logformat": "use --log-config",
+    "--access-logformat": "use --access-log-format",
     "--logger-class": "use --log-config",
     "-v": "use --log-level debug",
     "--verbosity": "use --log-level",

@@ -14,14 +14,25 @@ from wsgate.diagnosis import error_line
 TRACE = 5  # the level of `--log-level trace`, which uvicorn has too
 
 
+EVENT = "wsgate_event"  # the attribute of a record with what happened, as data
+
+
 class _CallerlessRecord(logging.LogRecord):
     """A record with the attributes of every other, made in half the time: its caller is fixed.
 
     A line of the access log is written for each request, and the standard constructor takes the
     path of the calling file to pieces each time.
+
+    The event has a slot: formatters of others, which write all of a record's `__dict__`, do not see
+    the headers in it, which may be secret.
     """
 
-    def __init__(self, name: str, level: int, msg: str, args: tuple[object, ...]) -> None:
+    __slots__ = (EVENT,)
+
+    def __init__(
+        self, name: str, level: int, msg: str, args: tuple[object, ...], event: object
+    ) -> None:
+        self.wsgate_event = event
         created = time.time()
         # Not by super(), which is what takes the time.
         self.__dict__.update(
@@ -41,6 +52,27 @@ class _CallerlessRecord(logging.LogRecord):
         )
         if _HAS_TASK_NAME:
             self.taskName = _task_name()
+
+
+class _Hidden:
+    """Carries the event of a record that has no slot for it; it is neither shown nor pickled."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: object = None) -> None:
+        self.event = event
+
+    def __repr__(self) -> str:
+        return "<event>"
+
+    def __reduce__(self) -> tuple[type["_Hidden"], tuple[()]]:
+        return _Hidden, ()
+
+
+def event_of(record: logging.LogRecord) -> object:
+    """Return what a record reports, as data, or None."""
+    event = getattr(record, EVENT, None)
+    return event.event if isinstance(event, _Hidden) else event
 
 
 def _process_name() -> str:
@@ -79,18 +111,24 @@ class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
         except Exception as failure:  # noqa: BLE001  # a handler may raise anything
             self._report(failure)
 
-    def log_without_caller(self, level: int, msg: str, *args: object) -> None:
+    def log_without_caller(self, level: int, msg: str, *args: object, event: object = None) -> None:
         """Log a message with this file as its source, whatever the logger's level.
 
         This saves the search for the calling frame, which is slow. It is for the access log, whose
         lines all come from one place.
+
+        Args:
+            level, msg, args: as for `log`.
+            event: what happened, as data, for `event_of`.
         """
         logger = self.logger
         try:
             if logging.getLogRecordFactory() is logging.LogRecord:
-                logger.handle(_CallerlessRecord(logger.name, level, msg, args))
+                logger.handle(_CallerlessRecord(logger.name, level, msg, args, event))
             else:  # the host program makes its own records
-                logger.handle(logger.makeRecord(logger.name, level, __file__, 0, msg, args, None))
+                record = logger.makeRecord(logger.name, level, __file__, 0, msg, args, None)
+                setattr(record, EVENT, _Hidden(event))
+                logger.handle(record)
         except Exception as failure:  # noqa: BLE001  # a handler may raise anything
             self._report(failure)
 

@@ -8,7 +8,21 @@ import logging
 import sys
 from typing import Any, ClassVar, Literal, TextIO
 
+from wsgate.observe.access_format import AccessLineFormatter
+from wsgate.observe.access_log import split_line
+from wsgate.observe.log_fields import fields_of
 from wsgate.observe.log_format import level_prefix
+from wsgate.observe.structured_format import JsonFormatter, LogfmtFormatter
+
+__all__ = [
+    "LOGGING_CONFIG",
+    "AccessFormatter",
+    "AccessLineFormatter",
+    "DefaultFormatter",
+    "JsonFormatter",
+    "LogfmtFormatter",
+    "fields_of",
+]
 
 Style = Literal["%", "{", "$"]
 
@@ -98,20 +112,10 @@ class AccessFormatter(DefaultFormatter):
         return sys.stdout
 
     def _more_fields(self, record: logging.LogRecord) -> dict[str, str]:
-        client, request, status = _access_fields(record)
+        client, request, status = split_line(record)
         return {
             **super()._more_fields(record),
             "client_addr": client,
             "request_line": request,
             "status_code": status,
         }
-
-
-def _access_fields(record: logging.LogRecord) -> tuple[str, str, str]:
-    """Return the three parts of an access line; those of another record are in the second."""
-    before, quote, _ = str(record.msg).partition('" ')
-    if record.name != "wsgate.access" or not quote or not isinstance(record.args, tuple):
-        return "", record.getMessage(), ""
-    head = before % record.args[: before.count("%")]
-    client, _, request = head.partition(' - "')
-    return client, request, record.getMessage()[len(head) + len(quote) :]

@@ -16,6 +16,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Factory = Callable[[], App | Awaitable[App]]
 Interface = Literal["auto", "asgi3", "asgi2", "wsgi"]
+LogFormat = Literal["text", "json", "logfmt"]
 
 Address = tuple[str, int | None]
 """A host and a port, or the path of a Unix socket and None."""

@@ -51,7 +51,7 @@ class LogCapture(logging.Handler):
 @contextlib.contextmanager
 def capture_log() -> Iterator[LogCapture]:
     """Capture both logs from level INFO on, whatever an earlier test did to the loggers."""
-    throttled._logged_at.clear()  # also what it has logged less than a second ago
+    throttled.forget()  # also what it has logged less than an interval ago
     log = LogCapture()
     loggers = [logging.getLogger(name) for name in ("wsgate.error", "wsgate.access")]
     levels = [logger.level for logger in loggers]

@@ -157,10 +157,8 @@ def test_the_limit_of_an_iteration_spans_buckets() -> None:
 
 
 @pytest.fixture
-def errors(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[pytest.LogCaptureFixture]:
-    monkeypatch.setattr(throttled, "_logged_at", {})
+def errors(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    throttled.forget()
     with bare_loggers():
         caplog.set_level(logging.ERROR, "wsgate")
         yield caplog

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
 
 
 @pytest.fixture(autouse=True)
-def _unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttled, "_logged_at", {})
+def _unthrottled() -> None:
+    throttled.forget()
 
 
 PROXY = ("127.0.0.1", 50_000)

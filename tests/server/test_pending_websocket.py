@@ -228,8 +228,8 @@ async def test_above_limit_concurrency_answers_503() -> None:
 
 
 @pytest.fixture
-def _unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttled, "_logged_at", {})
+def _unthrottled() -> None:
+    throttled.forget()
 
 
 @pytest.mark.usefixtures("_unthrottled")

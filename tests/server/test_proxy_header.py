@@ -42,8 +42,8 @@ HEADERS = {
 
 
 @pytest.fixture(autouse=True)
-def _unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttled, "_logged_at", {})
+def _unthrottled() -> None:
+    throttled.forget()
 
 
 def is_waiting_for_header(client: MemoryClient) -> bool:

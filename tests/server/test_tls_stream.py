@@ -413,7 +413,7 @@ async def test_a_client_that_is_not_admitted_and_speaks_plain_http(
 async def test_plain_http_gets_a_400(
     files: Files, certificate: dict[str, Any], log: LogCapture, step: int | None
 ) -> None:
-    throttled._logged_at.clear()
+    throttled.forget()
     for method in (b"GET", b"POST", b"OPTIONS", b"BREW"):
         async with secure(files, echo_request, certificate) as peer:
             data = GET.replace(b"GET", method)
@@ -433,7 +433,7 @@ async def test_plain_http_gets_a_400(
 async def test_garbage_ends_the_connection(
     files: Files, certificate: dict[str, Any], log: LogCapture
 ) -> None:
-    throttled._logged_at.clear()
+    throttled.forget()
     for data in (b"\x00" * 99, b"\xff\n", b"\x16\x03\x01\x00\x05\x01\xff\xff\xff\xff" * 9):
         async with secure(files, echo_request, certificate) as peer:
             peer.client.send(data)

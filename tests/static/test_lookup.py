@@ -219,7 +219,7 @@ def test_a_file_without_permission_is_logged_and_not_found(
     def refuse(*_: Any, **__: Any) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(throttled, "_logged_at", {})
+    throttled.forget()
     monkeypatch.setattr(os, "open", refuse)
     with capture_log() as log:
         assert look_up(root, "/a.txt") is None

@@ -99,6 +99,11 @@ class Response:
         """Whether anything of the response was given to the stream."""
         return self.state in _STARTED
 
+    @property
+    def headers(self) -> Sequence[Header]:
+        """The headers that the app has sent, empty before."""
+        return self._head.headers if self.status else ()
+
     def send(self, message: Message) -> ResponseEvent | FileRequest | None:
         """Return the event for a message of the app; None if nothing is to be sent yet.
 

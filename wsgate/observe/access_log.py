@@ -38,6 +38,7 @@ def _log_request(event: RequestDone) -> None:
         escape(event.target.decode("ascii")),
         event.http_version,
         event.status,
+        event=event,
     )
 
 
@@ -80,7 +81,7 @@ def _log_websocket(
 ) -> None:
     target = escape(event.target.decode("ascii"))
     address = format_address(event.client)
-    access.log_without_caller(_INFO, line, address, "WebSocket", target, "1.1", status)
+    access.log_without_caller(_INFO, line, address, "WebSocket", target, "1.1", status, event=event)
 
 
 _LOG: dict[type[Event], Callable[[Any], None]] = {
@@ -89,3 +90,16 @@ _LOG: dict[type[Event], Callable[[Any], None]] = {
     WebSocketOpened: _log_opening,
     WebSocketClosed: _log_closing,
 }
+
+
+def split_line(record: logging.LogRecord) -> tuple[str, str, str]:
+    """Return the client, the request and the status of a line as uvicorn's formatter has them.
+
+    Those of another record are empty, but for the second, which is the whole line.
+    """
+    before, quote, _ = str(record.msg).partition('" ')
+    if record.name != "wsgate.access" or not quote or not isinstance(record.args, tuple):
+        return "", record.getMessage(), ""
+    head = before % record.args[: before.count("%")]
+    client, _, request = head.partition(' - "')
+    return client, request, record.getMessage()[len(head) + len(quote) :]

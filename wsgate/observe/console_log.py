@@ -9,15 +9,24 @@ import time
 from typing import TextIO
 
 from wsgate import loggers, streams
+from wsgate.observe.access_format import AccessLineFormatter
 from wsgate.observe.log_format import ConsoleFormatter
 from wsgate.observe.log_handler import ConsoleHandler
 from wsgate.observe.log_queue import FLUSH_TIMEOUT
+from wsgate.observe.structured_format import JsonFormatter, LogfmtFormatter
+from wsgate.types import LogFormat
 
 _handlers: list[ConsoleHandler] = []  # attached by `configure`
 _loggers: list[logging.Logger] = []  # those that have them
 
 
-def configure(level: str, *, use_colors: bool | None = None) -> None:
+def configure(
+    level: str,
+    *,
+    use_colors: bool | None = None,
+    log_format: LogFormat = "text",
+    access_format: str | None = None,
+) -> None:
     """Attach a console handler to each of the two loggers and set their level.
 
     The host program's handlers, on these loggers or elsewhere, stay as they are. Handlers of an
@@ -27,10 +36,17 @@ def configure(level: str, *, use_colors: bool | None = None) -> None:
     Args:
         level: the name of a level of `logging`, in any case.
         use_colors: show levels in colour, None for those on a terminal.
+        log_format: of all lines.
+        access_format: of the lines of the access log, instead of `log_format`.
+
+    Raises:
+        ValueError: `access_format` has an unknown placeholder.
     """
+    of_errors = _make_formatter(log_format, _has_colours(sys.stderr, use_colors))
+    of_accesses = _make_formatter(log_format, _has_colours(sys.stdout, use_colors), access_format)
     remove()
-    errors = _console_handler("error log", sys.stderr, use_colors)
-    accesses = _console_handler("access log", sys.stdout, use_colors)
+    errors = ConsoleHandler("error log", sys.stderr, of_errors)
+    accesses = ConsoleHandler("access log", sys.stdout, of_accesses)
     errors.connect(accesses)
     _handlers[:] = errors, accesses
     _attach("wsgate", errors, level)
@@ -71,10 +87,21 @@ def remove() -> None:
     _handlers.clear()
 
 
-def _console_handler(title: str, stream: TextIO, use_colors: bool | None) -> ConsoleHandler:
+def _has_colours(stream: TextIO, use_colors: bool | None) -> bool:
     is_terminal = not stream.closed and stream.isatty()
-    has_colours = is_terminal if use_colors is None else use_colors
-    return ConsoleHandler(title, stream, ConsoleFormatter(has_colours=has_colours))
+    return is_terminal if use_colors is None else use_colors
+
+
+def _make_formatter(
+    log_format: LogFormat, has_colours: bool, access_format: str | None = None
+) -> logging.Formatter:
+    if access_format is not None:
+        return AccessLineFormatter(access_format, use_colors=has_colours)
+    if log_format == "json":
+        return JsonFormatter()
+    if log_format == "logfmt":
+        return LogfmtFormatter()
+    return ConsoleFormatter(has_colours=has_colours)
 
 
 def _attach(name: str, handler: logging.Handler, level: str) -> None:

@@ -24,7 +24,8 @@ class RequestDone(NamedTuple):
     log has a line for it.
 
     http_version: such as "1.1". status: the response's status. duration: seconds from the head of
-    the request to the end of the response. sent_bytes: of the response's body.
+    the request to the end of the response. sent_bytes: of the response's body. response_headers:
+    those that the app sent, empty for a response of the server's.
     """
 
     client: Address | None
@@ -36,6 +37,7 @@ class RequestDone(NamedTuple):
     headers: Sequence[Header] = ()
     duration: float = 0.0
     sent_bytes: int = 0
+    response_headers: Sequence[Header] = ()
 
 
 class HandshakeRefused(NamedTuple):

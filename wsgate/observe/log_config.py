@@ -6,6 +6,7 @@ import io
 import json
 import logging.config
 import os
+import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -31,8 +32,8 @@ def apply(config: object, *, level: str | None = None, use_colors: bool | None =
     """Configure `logging`.
 
     Args:
-        config: a mapping for `dictConfig`; a path of such a mapping in JSON or YAML, or of a file
-            for `fileConfig`; a `RawConfigParser`, or an open file of that format.
+        config: a mapping for `dictConfig`; a path of such a mapping in JSON, YAML or TOML, or of
+            a file for `fileConfig`; a `RawConfigParser`, or an open file of that format.
         level: of the two loggers, None for that of the configuration.
         use_colors: for the formatters of `wsgate.logging`, None for theirs.
 
@@ -86,6 +87,8 @@ def _read_file(path: str) -> Mapping[str, Any] | configparser.RawConfigParser:
         content = json.loads(text)
     elif path.endswith((".yaml", ".yml")):
         content = _parse_yaml(text)
+    elif path.endswith(".toml"):
+        content = tomllib.loads(text)
     else:
         return _parse_ini(text)
     if not isinstance(content, Mapping):

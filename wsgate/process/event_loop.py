@@ -29,6 +29,7 @@ def opened(
         yield loop
     finally:
         _close_loop(loop, executor)
+        throttled.report_all()  # what was counted after the server's stop
         console_log.flush()
 
 

@@ -35,8 +35,9 @@ class Program:
         """Configure the loggers. Raises ConfigError for a bad configuration."""
         loggers.name_trace_level()
         level, use_colors = self.config.log_level, self.config.use_colors
+        self._check_formats()
         if self.log_config is DefaultLog.CONSOLE:
-            console_log.configure(level or "info", use_colors=use_colors)
+            self._set_up_console()
         elif self.log_config is not None:
             # Most programs do not need `logging.config`, which imports a server and more.
             from wsgate.observe import log_config as own  # noqa: PLC0415
@@ -45,6 +46,34 @@ class Program:
             own.apply(self.log_config, level=level, use_colors=use_colors)
         elif level is not None:
             loggers.set_level(level)
+
+    def _check_formats(self) -> None:
+        """Refuse formats that have no effect, because another configuration has its own."""
+        if self.log_config is DefaultLog.CONSOLE:
+            return
+        if self.config.log_format != "text":
+            kind = f"wsgate.logging.{self.config.log_format.capitalize()}Formatter"
+            text = f"--log-format must be alone: a log_config has {kind} for it"
+            raise ConfigError(text, setting="log_format")
+        if self.config.access_log_format is not None:
+            text = (
+                "--access-log-format must be alone: "
+                "a log_config has wsgate.logging.AccessLineFormatter for it"
+            )
+            raise ConfigError(text, setting="access_log_format")
+
+    def _set_up_console(self) -> None:
+        config = self.config
+        try:
+            console_log.configure(
+                config.log_level or "info",
+                use_colors=config.use_colors,
+                log_format=config.log_format,
+                access_format=config.access_log_format,
+            )
+        except ValueError as error:
+            text = f"--access-log-format: {error}"
+            raise ConfigError(text, setting="access_log_format") from None
 
     def load(self) -> App | Awaitable[App]:
         """Import the app. Raises ConfigError; its cause is the exception of the user's code."""

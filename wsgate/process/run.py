@@ -46,8 +46,8 @@ def run(
         interface: of the app: "asgi3", "asgi2", "wsgi", or "auto".
         env_file: a file of environment variables to set before the app is imported.
         log_config: a configuration of `logging`: a dict for `dictConfig`, or the path of a JSON,
-            YAML or .ini file. None leaves `logging` alone, apart from `log_level`. By default the
-            loggers `wsgate.error` and `wsgate.access` write to stderr and stdout.
+            YAML, TOML or .ini file. None leaves `logging` alone, apart from `log_level`. By default
+            the loggers `wsgate.error` and `wsgate.access` write to stderr and stdout.
         options: those of `Config` and `Supervision`, also by the names that uvicorn has for them.
 
     Raises:

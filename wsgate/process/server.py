@@ -13,7 +13,9 @@ from wsgate.brokers import urls
 from wsgate.config import Config
 from wsgate.diagnosis import short_repr
 from wsgate.errors import ConfigError, StartupFailed
+from wsgate.loggers import EVENT
 from wsgate.observe import log_files
+from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.process import signals, sockets
 from wsgate.process.hub_keeper import HubKeeper
 from wsgate.process.systemd import Notifier
@@ -217,15 +219,16 @@ class Server:
     def _announce(self) -> None:
         """Let the operator and systemd know that connections are accepted."""
         for name in self.names:
-            loggers.error.info("wsgate running on %s (Press CTRL+C to quit)", name)
+            text = "wsgate running on %s (Press CTRL+C to quit)"
+            loggers.error.info(text, name, extra={EVENT: ServerStarted((name,))})
         self._notifier.ready(self._lifecycle.names)
 
     def _announce_stop(self) -> None:
-        loggers.error.info("Shutting down")
+        loggers.error.info("Shutting down", extra={EVENT: ServerStopping(tuple(self.names))})
         self._notifier.stopping(stop_seconds(self.config))
 
     def _announce_end(self) -> None:
-        loggers.error.info("Stopped")
+        loggers.error.info("Stopped", extra={EVENT: ServerStopped(tuple(self.names))})
         self._notifier.close()
 
     def ask_to_stop(self) -> None:

@@ -20,7 +20,9 @@ from wsgate.bounded_cache import BoundedCache
 from wsgate.brokers import urls
 from wsgate.config import LogLevel
 from wsgate.errors import StartupFailed
+from wsgate.loggers import EVENT
 from wsgate.observe import log_files
+from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.process import memory, scoreboard, signals, sockets
 from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
@@ -164,7 +166,7 @@ class Supervisor:
         if self._closing:
             await asyncio.wait(self._closing)
         if self._error is None:
-            loggers.error.info("Stopped")
+            loggers.error.info("Stopped", extra={EVENT: ServerStopped(tuple(self.names))})
 
     # -- orders ------------------------------------------------------------------------------------
 
@@ -176,7 +178,9 @@ class Supervisor:
         self._report_restart("the server stops")
         if self._error is None:
             count = sum(worker.state is not State.STOPPING for worker in self.workers)
-            loggers.error.info("Shutting down%s", f" {_workers(count)}" if count else "")
+            which = f" {_workers(count)}" if count else ""
+            event = ServerStopping(tuple(self.names))
+            loggers.error.info("Shutting down%s", which, extra={EVENT: event})
         self._notifier.stopping(stop_seconds(self._program.config))
         self._board.finish()
         # From here on only the workers have the sockets: with the last one they are closed. The
@@ -336,7 +340,8 @@ class Supervisor:
             self._has_served = True
             for name in self.names:
                 text = "wsgate running on %s with %s (Press CTRL+C to quit)"
-                loggers.error.info(text, name, _workers(self.target))
+                event = ServerStarted((name,))
+                loggers.error.info(text, name, _workers(self.target), extra={EVENT: event})
             self._notifier.ready(self.names)
         elif self.restart_ended is not None:
             loggers.error.info("Restarted %s", _workers(self.target))

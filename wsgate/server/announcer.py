@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from wsgate import loggers
+from wsgate.observe.throttled_log import throttled
 from wsgate.topics.names import check_data, check_id
 from wsgate.topics.presence import Change
 from wsgate.topics.rules import Announce, Announced
@@ -39,7 +39,7 @@ class Announcer:
     def announce(self, announce: Announce, change: Change) -> None:
         """Have a change announced after all earlier ones."""
         if len(self._changes) >= MAX_WAITING:
-            loggers.error.error("Too many members wait to be announced; one was left out")
+            throttled.error("Too many members wait to be announced; one was left out")
             return
         self._changes.append((announce, change))
         if not self._is_running:
@@ -75,7 +75,7 @@ class Announcer:
         except BaseException as error:  # as of any call of the app
             if _is_cancelled(error):
                 raise
-            loggers.error.exception("Exception in the announce of topic %r", change.topic)
+            throttled.exception("Exception in the announce of topic %r", change.topic)
 
 
 def _is_cancelled(error: BaseException) -> bool:

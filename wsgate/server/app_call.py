@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from wsgate import loggers
 from wsgate.errors import ClientDisconnected
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.worker import Worker
 from wsgate.types import Message
 
@@ -112,9 +113,9 @@ def report(error: BaseException, *, client_left: bool) -> None:
         loggers.error.debug("The client left during the app's call", exc_info=error)
         return
     if isinstance(error, asyncio.CancelledError):
-        loggers.error.warning("An app's call was cancelled before it ended")
+        throttled.warning("An app's call was cancelled before it ended")
         return
-    loggers.error.error("Exception in ASGI application", exc_info=error)
+    throttled.exception("Exception in ASGI application", error=error)
 
 
 def _is_caused_by_disconnect(error: BaseException) -> bool:

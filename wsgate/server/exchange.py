@@ -3,7 +3,6 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from wsgate import loggers
 from wsgate.asgi.http import COMPLETE, FileRequest, Response, State, body_event, request_event
 from wsgate.asgi.scope import ForwardedPeer, http_scope
 from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
@@ -295,6 +294,7 @@ class Exchange:
                     request.headers,
                     self._worker.clock() - self._started_at,
                     self._response.sent_bytes,
+                    self._response.headers,
                 )
             )
 
@@ -323,7 +323,7 @@ class Exchange:
             return
         self._mark_answered()
         if error is None and not left:
-            loggers.error.error("ASGI callable returned without completing its response")
+            throttled.error("ASGI callable returned without completing its response")
         if self._response.has_started:
             self._notify_done(self._response.status)
         elif error is not None or not left:

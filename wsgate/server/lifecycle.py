@@ -11,6 +11,7 @@ from wsgate import loggers
 from wsgate.errors import ConfigError
 from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.observe.shutdown_log import FIRST_REPORT, REPORT_INTERVAL, progress_report
+from wsgate.observe.throttled_log import throttled
 from wsgate.server.balance import Balance
 from wsgate.server.connection_ids import ConnectionIds
 from wsgate.server.deadlines import TICK, do_nothing
@@ -164,6 +165,7 @@ class Lifecycle:
         worker.topics.end_listeners()
         await self._lifespan.stop(self._app_timeout)
         await worker.topics.stop()
+        throttled.report_all()
         self._notify(ServerStopped)
 
     async def _stop_accepting(self, owner: SocketOwner) -> None:

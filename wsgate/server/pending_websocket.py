@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import FileRequest, Response, State as ResponseState
 from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
@@ -232,7 +231,7 @@ class PendingWebSocket:
             self._finish_denial(self._denial)
             return
         if error is None:
-            loggers.error.error("ASGI callable returned without accepting or refusing")
+            throttled.error("ASGI callable returned without accepting or refusing")
         self.refuse(RequestRefused(500, "the application failed"))
 
     # -- what the wire reports ---------------------------------------------------------------------

@@ -4,13 +4,13 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
-from wsgate import loggers
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import ForwardedPeer, websocket_scope
 from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
 from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
 from wsgate.observe.causes import Cause
 from wsgate.observe.events import WebSocketClosed, WebSocketOpened
+from wsgate.observe.throttled_log import throttled
 from wsgate.server import app_call
 from wsgate.server.connection_info import ConnectionInfo, Kind, Traffic
 from wsgate.server.deadlines import LINGER
@@ -238,7 +238,7 @@ class WebSocket(MessageReader):
         except Exception as failure:  # noqa: BLE001  # its sender gets it, the others go on
             error = failure
             if waiting.on_end is None:
-                loggers.error.exception("A published message could not be sent")
+                throttled.exception("A published message could not be sent")
             if waiting.slow is Slow.CLOSE:
                 self.abort(Cause.MESSAGES_LOST)  # it would miss a message: it has to recover
         waiting.end(error)

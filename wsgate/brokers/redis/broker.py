@@ -20,6 +20,7 @@ from wsgate.brokers.redis.presence import PresenceTiming, RedisPresence
 from wsgate.brokers.redis.rules import KEY, NO_VERSION, encode_rules
 from wsgate.brokers.redis.servers import Handlers, Server, make_servers
 from wsgate.brokers.redis.url import RedisUrl
+from wsgate.observe.throttled_log import throttled
 from wsgate.topics.history import Missed
 from wsgate.topics.publication import Publication
 from wsgate.topics.rules import Rules
@@ -222,7 +223,7 @@ class RedisBroker:
             frame = decode(payload)
             topic = self._topics.get(topic_of(channel))
         except ValueError as error:
-            loggers.error.warning("A message on a Redis channel is not from wsgate: %s", error)
+            throttled.warning("A message on a Redis channel is not from wsgate: %s", str(error))
             return
         if topic is None:
             return  # it was detached meanwhile
