@@ -114,6 +114,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "log_level": ("debug", "debug"),
     "use_colors": ("true", True),
     "access_log": ("false", False),
+    "log_format": ("json", "json"),
+    "access_log_format": ("%(h)s", "%(h)s"),
     "limit_connections": ("7", 7),
     "limit_connections_per_ip": ("7", 7),
     "limit_concurrency": ("7", 7),
@@ -396,7 +398,7 @@ def test_a_secret_is_not_shown() -> None:
 def as_arguments(name: str) -> list[str]:
     """Return a setting's sample on the command line."""
     written, value = SAMPLES[name]
-    if name == "fd":  # excludes --uds
+    if name in {"fd", "access_log_format"}:  # they exclude --uds and --log-format
         return []
     if name in SWITCHES:
         return [option_of(name) if value else "--no-" + option_of(name)[2:]]

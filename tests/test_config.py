@@ -56,6 +56,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "log_level": None,
         "use_colors": None,
         "access_log": True,
+        "log_format": "text",
+        "access_log_format": None,
         "limit_connections": None,
         "limit_connections_per_ip": None,
         "limit_concurrency": None,
@@ -408,6 +410,11 @@ def test_none_is_what_it_is_in_uvicorn(name: str, value: Any) -> None:
         ({"host": 1}, "--host must be a string or a list of strings, not 1"),
         ({"ws_idle_timeout": None}, "--ws-idle-timeout must be a number, not None"),
         ({"access_log": 1}, "--access-log must be True or False, not 1"),
+        ({"log_format": "xml"}, "--log-format must be one of text, json, logfmt"),
+        (
+            {"access_log_format": "%(h)s", "log_format": "json"},
+            "--access-log-format must be alone, without --log-format json",
+        ),
         ({"ws_origins": 1}, "--ws-origins must be a string or a list of strings, not 1"),
         ({"ws_origins": [1]}, "--ws-origins must be a string or a list of strings"),
         (  # a value of a header may be a secret

@@ -75,6 +75,15 @@ def event_of(record: logging.LogRecord) -> object:
     return event.event if isinstance(event, _Hidden) else event
 
 
+def set_event(record: logging.LogRecord, event: object) -> None:
+    """Replace what a record reports."""
+    found = getattr(record, EVENT, None)
+    if isinstance(found, _Hidden):
+        found.event = event
+    else:
+        setattr(record, EVENT, event)
+
+
 def _process_name() -> str:
     multiprocessing = sys.modules.get("multiprocessing")
     return "MainProcess" if multiprocessing is None else multiprocessing.current_process().name

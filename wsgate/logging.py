@@ -9,7 +9,7 @@ import sys
 from typing import Any, ClassVar, Literal, TextIO
 
 from wsgate.observe.access_format import AccessLineFormatter
-from wsgate.observe.access_log import split_line
+from wsgate.observe.access_log import leave_out_query, split_line
 from wsgate.observe.log_fields import fields_of
 from wsgate.observe.log_format import level_prefix
 from wsgate.observe.structured_format import JsonFormatter, LogfmtFormatter
@@ -22,6 +22,7 @@ __all__ = [
     "JsonFormatter",
     "LogfmtFormatter",
     "fields_of",
+    "leave_out_query",
 ]
 
 Style = Literal["%", "{", "$"]

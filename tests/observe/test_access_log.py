@@ -8,7 +8,7 @@ import pytest
 
 from wsgate import loggers
 from wsgate.observe import access_log
-from wsgate.observe.access_log import log_event
+from wsgate.observe.access_log import leave_out_query, log_event
 from wsgate.observe.causes import Cause
 from wsgate.observe.events import (
     Event,
@@ -20,6 +20,7 @@ from wsgate.observe.events import (
     WebSocketClosed,
     WebSocketOpened,
 )
+from wsgate.observe.log_fields import fields_of
 from wsgate.testing import connect
 
 CLIENT = ("127.0.0.1", 50_000)
@@ -30,6 +31,10 @@ CLOSED = WebSocketClosed(
     CLIENT, b"/chat?x=1", 1001, "", Cause.CLIENT_CLOSED, "", 2.25, 1, 20, 3, 40, 0
 )
 LOGGED: list[Event] = [REQUEST, REFUSED, OPENED, CLOSED]
+
+
+class OwnRecord(logging.LogRecord):
+    """A record of the host program."""
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +124,23 @@ def test_the_filter_of_the_page_keeps_health_checks_out(caplog: pytest.LogCaptur
     assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == [
         *("/healthz?x", "/", "/chat?x=1")
     ]
+
+
+@pytest.mark.parametrize("factory", [logging.LogRecord, OwnRecord])
+@pytest.mark.parametrize("event", [REQUEST, REFUSED, CLOSED])
+def test_queries_can_be_left_out(
+    event: Event, factory: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "_logRecordFactory", factory)
+    loggers.access.logger.addFilter(leave_out_query)
+    try:
+        log_event(event)
+    finally:
+        loggers.access.logger.removeFilter(leave_out_query)
+    (record,) = caplog.records
+    assert fields_of(record)["path"] == "/chat"
+    assert "x=1" not in record.getMessage() + repr((fields_of(record), vars(record)))
+    assert leave_out_query(logging.makeLogRecord({"msg": "another %s", "args": ("line?",)}))
 
 
 # -- events without a line -------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 import configparser
+import contextlib
+import copy
 import io
 import json
 import logging
 import logging.config
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +16,10 @@ import pytest
 from tests.saved_loggers import bare_loggers
 from wsgate import loggers
 from wsgate.errors import ConfigError
-from wsgate.logging import AccessFormatter, DefaultFormatter
+from wsgate.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter, JsonFormatter
 from wsgate.observe import log_config
+from wsgate.observe.access_log import log_event
+from wsgate.observe.events import RequestDone
 
 NAMES = ["uvicorn", "uvicorn.error", "uvicorn.access"]
 
@@ -282,3 +287,67 @@ def test_the_extra_is_named_if_pyyaml_is_missing(
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = write(tmp_path, "a.yaml", "wsgate")
     assert error_of(path) == (f"--log-config {path}: PyYAML is missing: pip install 'wsgate[yaml]'")
+
+
+# -- the examples of the page ----------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "logging.md"
+REQUEST = RequestDone(("127.0.0.1", 5), "GET", b"/a", "1.1", 200, "7-1")
+
+
+@pytest.mark.parametrize(
+    ("language", "error_line", "access_line"),
+    [
+        ("ini", r"\S+ \S+ INFO hello", '{"time":.*"event":"request".*}'),
+        ("yaml", '{"time":.*"message":"hello"}', r'127.0.0.1 - - \[.*\] "GET /a HTTP/1.1" 200 .*'),
+        ("toml", "time=.* message=hello", "time=.* path=/a .*"),
+    ],
+)
+def test_the_files_of_the_page_configure_the_log(
+    language: str,
+    error_line: str,
+    access_line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (text,) = re.findall(rf"(?s)```{language}\n(.*?)```", PAGE.read_text())
+    path = tmp_path / f"log.{language}"
+    path.write_text(text)
+    with contextlib.chdir(tmp_path):
+        log_config.apply(path)
+    loggers.error.info("hello")
+    log_event(REQUEST)
+    for handler in loggers.access.logger.handlers:
+        handler.close()
+    assert re.fullmatch(error_line + "\n", capsys.readouterr().err)
+    assert re.fullmatch(access_line + "\n", (tmp_path / "access.log").read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a = ", "Invalid value (at end of document)"),
+        ("version = 2", "Unsupported version: 2"),
+        ("a = 1\na = 2", "Cannot overwrite a value"),
+    ],
+)
+def test_an_error_in_toml_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        log_config.apply(path)
+    line = str(raised.value)
+    assert line.startswith(f"--log-config {path}: {reason}")
+    assert line.isprintable()
+
+
+def test_the_formatters_of_the_server_fit_a_dict(capsys: pytest.CaptureFixture[str]) -> None:
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["formatters"]["default"] = {"class": "wsgate.logging.LogfmtFormatter"}
+    config["formatters"]["access"] = {"()": JsonFormatter}
+    log_config.apply(config, use_colors=False)
+    loggers.error.info("hello")
+    log_event(REQUEST)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["event"] == "request"
+    assert err.endswith("logger=wsgate.error message=hello\n")

@@ -13,6 +13,8 @@ from tests.saved_loggers import saved_loggers
 from wsgate import loggers
 from wsgate.config import Config
 from wsgate.errors import ConfigError
+from wsgate.observe.access_log import log_event
+from wsgate.observe.events import RequestDone
 from wsgate.process.program import DefaultLog, Program, complete_app, trace_if_logged
 from wsgate.types import App
 
@@ -53,6 +55,36 @@ def test_the_default_log_writes_to_the_console(capsys: pytest.CaptureFixture[str
     loggers.error.info("hello")
     loggers.error.debug("not shown")
     assert capsys.readouterr().err == "INFO:     hello\n"
+
+
+@pytest.mark.parametrize("log_config", [DefaultLog.CONSOLE, None, {"version": 1}])
+@pytest.mark.parametrize("name", ["log_format", "access_log_format"])
+def test_formats_of_lines_are_those_of_the_console_only(
+    log_config: Any, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = {"log_format": "json", "access_log_format": "%(h)s|"}[name]
+    program = new_program(log_config=log_config, **{name: value})
+    if log_config is not DefaultLog.CONSOLE:
+        option = f"--{name.replace('_', '-')}"
+        with pytest.raises(ConfigError, match=f"^{option} must be alone: .* wsgate.logging.[JA]"):
+            program.set_up_log()
+        return
+    program.set_up_log()
+    log_event(RequestDone(("a", 1), "GET", b"/", "1.1", 200))
+    loggers.error.info("hello")
+    out, err = capsys.readouterr()
+    assert out.startswith('{"time":"' if name == "log_format" else "a|\n")
+    assert err.startswith('{"time":"') == (name == "log_format")
+
+
+def test_an_unknown_placeholder_ends_the_start_and_leaves_the_log() -> None:
+    handlers = loggers.access.logger.handlers[:]
+    program = new_program(log_config=DefaultLog.CONSOLE, access_log_format="%(zz)s")
+    error = r"^--access-log-format: unknown placeholder %\(zz\)s$"
+    with pytest.raises(ConfigError, match=error) as raised:
+        program.set_up_log()
+    assert raised.value.setting == "access_log_format"
+    assert loggers.access.logger.handlers == handlers
 
 
 def test_the_level_is_that_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,11 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from wsgate.loggers import event_of
-from wsgate.observe.access_log import split_line
-from wsgate.observe.events import HandshakeRefused, RequestDone, WebSocketClosed, WebSocketOpened
+from wsgate.observe.access_log import Logged, split_line
+from wsgate.observe.events import RequestDone, WebSocketClosed, WebSocketOpened
 from wsgate.observe.log_fields import FIELDS, Fields, fields_of
 from wsgate.observe.log_format import ConsoleFormatter, escape, format_address, level_prefix
 from wsgate.types import Header
-
-AccessEvent = RequestDone | HandshakeRefused | WebSocketOpened | WebSocketClosed
 
 _PIECE = re.compile(r"%(?:(%)|\((\{[^}]*\}[ioe]|[^)]*)\)([-+ #0]*+\d*+(?:\.\d*+)?)[sd])?")
 _NOTHING = "-"
@@ -47,7 +45,7 @@ class AccessLineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
         event = event_of(record)
-        if not isinstance(event, AccessEvent):
+        if not isinstance(event, Logged):
             return self._other.format(record)
         line = _Line(record, event, has_colours=self._has_colours)
         return self._template % tuple([_quote(value(line)) for value in self._values])
@@ -61,7 +59,7 @@ def _quote(value: str) -> str:
 class _Line:
     """One line: what placeholders are replaced by. All texts are escaped but for their quotes."""
 
-    def __init__(self, record: logging.LogRecord, event: AccessEvent, *, has_colours: bool) -> None:
+    def __init__(self, record: logging.LogRecord, event: Logged, *, has_colours: bool) -> None:
         self.record = record
         self.event = event
         self._has_colours = has_colours
@@ -229,7 +227,7 @@ def _compile(text: str) -> tuple[str, list[_Value]]:
 
 
 def _value_of(name: str) -> _Value:
-    if name.startswith("{"):
+    if name.startswith("{") and name.endswith(("}i", "}o", "}e")):
         return _value_of_header(name[1:-2], name[-1])
     if name not in _VALUES:
         raise ValueError(f"unknown placeholder %({escape(name)})s")

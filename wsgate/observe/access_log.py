@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from wsgate.loggers import access
+from wsgate.loggers import access, event_of, set_event
 from wsgate.observe.events import (
     Event,
     HandshakeRefused,
@@ -18,7 +18,10 @@ from wsgate.observe.events import (
 )
 from wsgate.observe.log_format import escape, format_address
 
+Logged = RequestDone | HandshakeRefused | WebSocketOpened | WebSocketClosed  # those with a line
+
 _INFO = logging.INFO
+_ARGUMENTS = 5  # of each line
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -103,3 +106,14 @@ def split_line(record: logging.LogRecord) -> tuple[str, str, str]:
     head = before % record.args[: before.count("%")]
     client, _, request = head.partition(' - "')
     return client, request, record.getMessage()[len(head) + len(quote) :]
+
+
+def leave_out_query(record: logging.LogRecord) -> bool:
+    """Remove the query from a line, which may hold secrets: a filter for `wsgate.access`."""
+    event = event_of(record)
+    if isinstance(event, Logged):
+        set_event(record, event._replace(target=event.target.partition(b"?")[0]))
+    if isinstance(record.args, tuple) and len(record.args) == _ARGUMENTS:
+        client, method, target, *rest = record.args
+        record.args = (client, method, str(target).partition("?")[0], *rest)
+    return True
