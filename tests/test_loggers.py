@@ -137,6 +137,7 @@ def log_both(kept: Kept) -> tuple[dict[str, Any], dict[str, Any]]:
     assert record.getMessage() == "a b"
     own = dict(vars(record))
     own.pop("message", None)  # set by the formatter of another handler
+    assert repr(own.pop(loggers.EVENT)) == "<event>"
     return own, dict(vars(standard))
 
 

@@ -14,48 +14,13 @@ from wsgate.diagnosis import error_line
 TRACE = 5  # the level of `--log-level trace`, which uvicorn has too
 
 
-EVENT = "wsgate_event"  # the attribute of a record with what happened, as data
-
-
-class _CallerlessRecord(logging.LogRecord):
-    """A record with the attributes of every other, made in half the time: its caller is fixed.
-
-    A line of the access log is written for each request, and the standard constructor takes the
-    path of the calling file to pieces each time.
-
-    The event has a slot: formatters of others, which write all of a record's `__dict__`, do not see
-    the headers in it, which may be secret.
-    """
-
-    __slots__ = (EVENT,)
-
-    def __init__(
-        self, name: str, level: int, msg: str, args: tuple[object, ...], event: object
-    ) -> None:
-        self.wsgate_event = event
-        created = time.time()
-        # Not by super(), which is what takes the time.
-        self.__dict__.update(
-            _CALLER,
-            name=name,
-            msg=msg,
-            args=args,
-            levelno=level,
-            levelname=logging.getLevelName(level),
-            created=created,
-            msecs=int((created % 1) * 1_000) + 0.0,
-            relativeCreated=(created - _START) * 1_000,
-            thread=threading.get_ident(),
-            threadName=threading.current_thread().name,
-            process=os.getpid(),
-            processName=_process_name(),
-        )
-        if _HAS_TASK_NAME:
-            self.taskName = _task_name()
+# The attribute of a record with what happened, as data. Formatters of others, which show what they
+# find in a record, leave out a name with an underscore.
+EVENT = "_wsgate_event"
 
 
 class _Hidden:
-    """Carries the event of a record that has no slot for it; it is neither shown nor pickled."""
+    """Carries an event: its headers, which may be secret, are neither shown nor pickled."""
 
     __slots__ = ("event",)
 
@@ -77,11 +42,39 @@ def event_of(record: logging.LogRecord) -> object:
 
 def set_event(record: logging.LogRecord, event: object) -> None:
     """Replace what a record reports."""
-    found = getattr(record, EVENT, None)
-    if isinstance(found, _Hidden):
-        found.event = event
-    else:
-        setattr(record, EVENT, event)
+    setattr(record, EVENT, _Hidden(event))
+
+
+class _CallerlessRecord(logging.LogRecord):
+    """A record with the attributes of every other, made in half the time: its caller is fixed.
+
+    A line of the access log is written for each request, and the standard constructor takes the
+    path of the calling file to pieces each time.
+    """
+
+    def __init__(
+        self, name: str, level: int, msg: str, args: tuple[object, ...], event: object
+    ) -> None:
+        created = time.time()
+        # Not by super(), which is what takes the time.
+        self.__dict__.update(
+            _CALLER,
+            name=name,
+            msg=msg,
+            args=args,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            created=created,
+            msecs=int((created % 1) * 1_000) + 0.0,
+            relativeCreated=(created - _START) * 1_000,
+            thread=threading.get_ident(),
+            threadName=threading.current_thread().name,
+            process=os.getpid(),
+            processName=_process_name(),
+            _wsgate_event=_Hidden(event),
+        )
+        if _HAS_TASK_NAME:
+            self.taskName = _task_name()
 
 
 def _process_name() -> str:
@@ -136,7 +129,7 @@ class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
                 logger.handle(_CallerlessRecord(logger.name, level, msg, args, event))
             else:  # the host program makes its own records
                 record = logger.makeRecord(logger.name, level, __file__, 0, msg, args, None)
-                setattr(record, EVENT, _Hidden(event))
+                set_event(record, event)
                 logger.handle(record)
         except Exception as failure:  # noqa: BLE001  # a handler may raise anything
             self._report(failure)
