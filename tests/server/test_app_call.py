@@ -8,6 +8,7 @@ import starlette.websockets
 
 from wsgate.config import Config
 from wsgate.errors import ClientDisconnected
+from wsgate.observe.throttled_log import throttled
 from wsgate.server import app_call
 from wsgate.server.worker import Worker
 from wsgate.types import App, Message, Receive, Scope, Send
@@ -18,6 +19,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> No
     """Have the records come to caplog, whatever the log was set up for."""
     monkeypatch.setattr(logging.getLogger("wsgate"), "propagate", True)
     caplog.set_level(logging.DEBUG, "wsgate")
+    throttled.forget()
 
 
 class Call:
@@ -226,3 +228,13 @@ def test_a_cancelled_call_is_a_warning(caplog: pytest.LogCaptureFixture, client_
     app_call.report(asyncio.CancelledError(), client_left=client_left)
     assert lines(caplog) == ["WARNING An app's call was cancelled before it ended"]
     assert caplog.records[0].exc_info is None
+
+
+def test_the_same_error_again_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        app_call.report(ValueError("no"), client_left=False)
+    throttled.report_all()
+    assert lines(caplog) == [
+        "ERROR Exception in ASGI application",
+        "ERROR Exception in ASGI application: ValueError: no (repeated 2 times in 0.1 s)",
+    ]
