@@ -57,22 +57,22 @@ class _CallerlessRecord(logging.LogRecord):
     ) -> None:
         created = time.time()
         # Not by super(), which is what takes the time.
-        self.__dict__.update(
-            _CALLER,
-            name=name,
-            msg=msg,
-            args=args,
-            levelno=level,
-            levelname=logging.getLevelName(level),
-            created=created,
-            msecs=int((created % 1) * 1_000) + 0.0,
-            relativeCreated=(created - _START) * 1_000,
-            thread=threading.get_ident(),
-            threadName=threading.current_thread().name,
-            process=os.getpid(),
-            processName=_process_name(),
-            _wsgate_event=_Hidden(event),
-        )
+        self.__dict__ = {
+            **_CALLER,
+            "name": name,
+            "msg": msg,
+            "args": args,
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "created": created,
+            "msecs": int((created % 1) * 1_000) + 0.0,
+            "relativeCreated": (created - _START) * 1_000,
+            "thread": threading.get_ident(),
+            "threadName": threading.current_thread().name,
+            "process": os.getpid(),
+            "processName": _process_name(),
+            EVENT: _Hidden(event),
+        }
         if _HAS_TASK_NAME:
             self.taskName = _task_name()
 

@@ -35,7 +35,7 @@ def log_event(event: Event) -> None:
 def _log_request(event: RequestDone) -> None:
     access.log_without_caller(
         _INFO,
-        _REQUEST + _PHRASES.get(event.status, ""),
+        _REQUESTS.get(event.status, _REQUEST),
         format_address(event.client),
         event.method,
         escape(event.target.decode("ascii")),
@@ -48,6 +48,8 @@ def _log_request(event: RequestDone) -> None:
 # The arguments are the five that uvicorn's records have: client, method, target, HTTP version and
 # status. Filters and formatters that were written for uvicorn take them by their place.
 _REQUEST = '%s - "%s %s HTTP/%s" %d '
+
+_REQUESTS = {status: _REQUEST + phrase for status, phrase in _PHRASES.items()}
 
 # `%.0s` shows nothing: the argument is there, but not in the line.
 _REFUSAL = '%s - "%s %s%.0s" %d '

@@ -1,5 +1,6 @@
 """The format of log lines, and the escaping of text from clients in them."""
 
+import functools
 import logging
 from typing import Any
 
@@ -19,10 +20,14 @@ _COLOURS: dict[int, int] = {
 
 def level_prefix(record: logging.LogRecord, *, has_colours: bool) -> str:
     """Return the level with a colon, padded to the width of a column, possibly in colour."""
-    name = record.levelname
+    return _level_prefix(record.levelname, record.levelno, has_colours)
+
+
+@functools.lru_cache(maxsize=32)
+def _level_prefix(name: str, level: int, has_colours: bool) -> str:  # for the cache
     padding = " " * (8 - len(name))
     if has_colours:
-        name = f"\033[{_COLOURS.get(record.levelno, 39)}m{name}\033[0m"
+        name = f"\033[{_COLOURS.get(level, 39)}m{name}\033[0m"
     return f"{name}:{padding}"
 
 
@@ -37,15 +42,15 @@ class ConsoleFormatter(logging.Formatter):
         """Return the record's text: its line, and a traceback if it has one.
 
         The line of a request has none, and is made without what the base class looks up for it.
+        The record gets no attribute `message`, for which its dict would have to grow.
         """
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
-        record.message = record.getMessage()
         return self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """Return the record's line."""
-        return f"{level_prefix(record, has_colours=self._has_colours)} {record.message}"
+        return f"{level_prefix(record, has_colours=self._has_colours)} {record.getMessage()}"
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
         """Return a traceback, indented and escaped: it may quote what a client sent."""

@@ -47,7 +47,7 @@ def format_logfmt(fields: Fields) -> str:
 
 def _format_value(value: object) -> str:
     if not isinstance(value, str):
-        return _encode(value)
+        return repr(value)  # a number
     if _BARE.fullmatch(value):
         return value
     return _encode(_replace_surrogates(value)).replace("\x7f", "\\u007f")
