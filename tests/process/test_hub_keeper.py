@@ -13,10 +13,10 @@ from tests.harness.hubs import Own
 from tests.harness.log import capture_log
 from tests.harness.waiting import nothing_left, pause, soon, until
 from tests.harness.workers import PATIENCE, is_running
-from wsgate.brokers.local import worker_socket
+from wsgate.brokers.local import backoff, worker_socket
 from wsgate.config import Config
 from wsgate.errors import ConfigError
-from wsgate.process import hub_keeper, spawn
+from wsgate.process import hub_keeper, spawn, topics_hub
 from wsgate.process.hub_keeper import HubKeeper
 
 
@@ -34,6 +34,10 @@ def status_of(pid: int) -> int:
     """Reap a process, as the first process of a container does with all."""
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+def test_a_worker_that_has_waited_is_there_before_a_new_hub_names_all() -> None:
+    assert backoff.LONGEST_PAUSE < topics_hub.SETTLE_SECONDS
 
 
 async def test_the_socket_is_there_from_the_start_until_the_stop() -> None:

@@ -3,7 +3,9 @@
 import random
 
 FIRST_PAUSE = 0.02  # seconds until the second attempt; doubled after each further one
-LONGEST_PAUSE = 2.0
+# Less than the time that a new hub gives workers to come: one that has waited is there before it
+# names all others.
+LONGEST_PAUSE = 0.5
 
 
 class Backoff:
