@@ -1,6 +1,7 @@
 """Members and counts over several workers, and what happens when one dies."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -120,6 +121,22 @@ async def test_the_members_of_a_dead_worker_leave(redis: RedisServer) -> None:
         await members_are(other, {})
         await count_is(other, 0)
         await change_is(lambda: changes(other, third) == [LEFT])
+
+
+async def test_one_sweep_removes_all_dead_workers(redis: RedisServer) -> None:
+    once = PresenceTiming(lease=0.5, interval=PATIENCE)  # they sweep at their start only
+    async with contextlib.AsyncExitStack() as nodes:
+        dead = [await nodes.enter_async_context(node(redis.url, presence=once)) for _ in range(3)]
+        other = await nodes.enter_async_context(node(redis.url, presence=once))
+        for worker in dead:
+            worker.broker.join("room", "ada")
+        await members_are(other, {"ada": 3})
+        for worker in dead:
+            await die(worker)
+        await members_are(other, {})
+        room = partition_of("room")
+        await other.broker._presence._call(scripts.SWEEP, room, "token", 1000)
+        assert await redis.call("ZCARD", f"{partition_prefix(room)}leases") == 0
 
 
 class Sweeps:

@@ -23,6 +23,7 @@ from wsgate.topics.presence import GRACE, Change
 
 MAX_NUMBERS = 500  # of one script
 FLUSH_PAUSE = 0.02  # seconds
+_SWEPT = 2  # UPDATE: others have removed this worker's entries; they took it for dead
 _MARGIN = 0.01  # seconds added to the grace of a member, because clocks differ
 
 Entry = tuple[str, str]  # topic and member; no member for the number of the topic's subscribers
@@ -33,7 +34,7 @@ class PresenceTiming:
     """Seconds.
 
     lease: after which a worker counts as dead that does not renew it, or does not confirm that it
-    has announced who has left. interval: between two renewals, and between two looks at what dead
+    has announced who has left. interval: between two renewals, and between two sweeps of what dead
     workers have left. grace: in which a member may come back.
     """
 
@@ -180,9 +181,8 @@ class RedisPresence:
                 self._note(entry)
             return
         state, news = reply.result()
-        is_swept = state == 2 and partition in self._registered  # noqa: PLR2004  # see the script
         if state and partition in self._registered:
-            self._store_again(partition, is_swept=is_swept)
+            self._store_again(partition, is_swept=state == _SWEPT)
         self._registered.add(partition)
         for (entry, token), is_new in zip(tokens.items(), news, strict=True):
             # Of two replies with the same token, the first one announces.

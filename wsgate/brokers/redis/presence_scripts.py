@@ -99,7 +99,7 @@ return {state, news}
 # Arguments: a token, that time, and what is announced: topic and member, token ...
 # -> those who have left, each as topic and member; and those who were announced, but are back
 _SWEEP = """
-local MAX_TOPICS, MAX_LEFT = 200, 200
+local MAX_WORKERS, MAX_TOPICS, MAX_LEFT = 20, 200, 200
 local token, claim = ARGV[3], tonumber(ARGV[4])
 local left, back = {}, {}
 
@@ -126,9 +126,16 @@ for i = 5, #ARGV, 2 do
     end
   end
 end
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)) do
+local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MAX_WORKERS)
+local budget = MAX_TOPICS
+for _, worker in ipairs(dead) do
+  if budget == 0 then
+    break
+  end
   redis.call('SET', prefix .. 'swept:' .. worker, 1, 'PX', 86400000)
-  for _, topic in ipairs(redis.call('SPOP', prefix .. 'of:' .. worker, MAX_TOPICS)) do
+  local topics = redis.call('SPOP', prefix .. 'of:' .. worker, budget)
+  budget = budget - #topics
+  for _, topic in ipairs(topics) do
     redis.call('HDEL', prefix .. 'n:' .. topic, worker)
     local members = redis.call('HGETALL', prefix .. 'm:' .. topic)
     for i = 1, #members, 2 do
