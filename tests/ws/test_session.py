@@ -28,7 +28,7 @@ from wsgate.ws.deflate.negotiation import Agreement, DeflateSettings
 from wsgate.ws.deflate.wsproto_extension import MessageExtension
 from wsgate.ws.frames.wsproto_codec import WsprotoCodec
 from wsgate.ws.limits import MessageLimits
-from wsgate.ws.session import TRANSITIONS, Cause, ClosedBy, Session, State
+from wsgate.ws.session import TRANSITIONS, ClosedBy, Session, State, Trigger
 
 FRESH = Agreement(DeflateSettings(threshold=0), True, True)
 BAD = frame(0x3)
@@ -109,13 +109,13 @@ STATES: dict[State, Callable[[], Session]] = {
 }
 
 
-def bring(session: Session, cause: Cause) -> None:
-    if cause is Cause.CLOSE_SENT:
+def bring(session: Session, trigger: Trigger) -> None:
+    if trigger is Trigger.CLOSE_SENT:
         session.close(1000, "")
-    elif cause is Cause.LOST:
+    elif trigger is Trigger.LOST:
         session.feed_eof()
     else:
-        session.feed(BAD if cause is Cause.FAULT else close(1000))
+        session.feed(BAD if trigger is Trigger.FAULT else close(1000))
         taken(session)
 
 
@@ -124,19 +124,19 @@ def test_each_state_can_be_reached(state: State) -> None:
     assert STATES[state]().state is state
 
 
-@pytest.mark.parametrize(("state", "cause"), TRANSITIONS, ids=lambda value: value.name)
-def test_each_transition_leads_to_its_state(state: State, cause: Cause) -> None:
+@pytest.mark.parametrize(("state", "trigger"), TRANSITIONS, ids=lambda value: value.name)
+def test_each_transition_leads_to_its_state(state: State, trigger: Trigger) -> None:
     session = STATES[state]()
-    bring(session, cause)
-    assert session.state is TRANSITIONS[state, cause]
+    bring(session, trigger)
+    assert session.state is TRANSITIONS[state, trigger]
 
 
 @pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("cause", Cause)
-def test_a_cause_without_a_transition_changes_nothing(state: State, cause: Cause) -> None:
+@pytest.mark.parametrize("trigger", Trigger)
+def test_a_trigger_without_a_transition_changes_nothing(state: State, trigger: Trigger) -> None:
     session = STATES[state]()
-    bring(session, cause)
-    assert session.state is TRANSITIONS.get((state, cause), state)
+    bring(session, trigger)
+    assert session.state is TRANSITIONS.get((state, trigger), state)
 
 
 def test_the_table_has_nine_transitions_and_none_from_closed() -> None:
@@ -533,18 +533,18 @@ def test_an_open_session_has_no_closing_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "closed_by"),
+    ("trigger", "closed_by"),
     [
-        (Cause.FAULT, ClosedBy.SERVER),
-        (Cause.CLOSE_SENT, ClosedBy.SERVER),
-        (Cause.CLOSE_RECEIVED, ClosedBy.CLIENT),
-        (Cause.LOST, ClosedBy.LOST),
+        (Trigger.FAULT, ClosedBy.SERVER),
+        (Trigger.CLOSE_SENT, ClosedBy.SERVER),
+        (Trigger.CLOSE_RECEIVED, ClosedBy.CLIENT),
+        (Trigger.LOST, ClosedBy.LOST),
     ],
 )
-def test_the_first_cause_says_who_closed(cause: Cause, closed_by: ClosedBy) -> None:
-    for later in Cause:
+def test_the_first_trigger_says_who_closed(trigger: Trigger, closed_by: ClosedBy) -> None:
+    for later in Trigger:
         session = opened()
-        bring(session, cause)
+        bring(session, trigger)
         assert session.closed_by is closed_by
         bring(session, later)
         assert session.closed_by is closed_by

@@ -32,7 +32,7 @@ class State(Enum):
 OPEN, FAILING, CLOSING, CLOSED = State  # State.OPEN is a call in CPython 3.11
 
 
-class Cause(Enum):
+class Trigger(Enum):
     """An event that changes the state of a session."""
 
     FAULT = "a bad frame arrived"
@@ -43,20 +43,20 @@ class Cause(Enum):
     __hash__ = object.__hash__  # as above
 
 
-_FAULT, _CLOSE_SENT, _CLOSE_RECEIVED, _LOST = Cause
+_FAULT, _CLOSE_SENT, _CLOSE_RECEIVED, _LOST = Trigger
 
 # A Close that answers a Close, or a fault, ends the session at once: RFC 6455 section 7.1.1 lets
 # the server close TCP first, and after a fault the rest of the stream cannot be parsed.
-TRANSITIONS: dict[tuple[State, Cause], State] = {
-    (State.OPEN, Cause.FAULT): State.FAILING,
-    (State.OPEN, Cause.CLOSE_SENT): State.CLOSING,
-    (State.OPEN, Cause.CLOSE_RECEIVED): State.CLOSED,
-    (State.OPEN, Cause.LOST): State.CLOSED,
-    (State.FAILING, Cause.CLOSE_SENT): State.CLOSED,
-    (State.FAILING, Cause.LOST): State.CLOSED,
-    (State.CLOSING, Cause.FAULT): State.CLOSED,
-    (State.CLOSING, Cause.CLOSE_RECEIVED): State.CLOSED,
-    (State.CLOSING, Cause.LOST): State.CLOSED,
+TRANSITIONS: dict[tuple[State, Trigger], State] = {
+    (State.OPEN, Trigger.FAULT): State.FAILING,
+    (State.OPEN, Trigger.CLOSE_SENT): State.CLOSING,
+    (State.OPEN, Trigger.CLOSE_RECEIVED): State.CLOSED,
+    (State.OPEN, Trigger.LOST): State.CLOSED,
+    (State.FAILING, Trigger.CLOSE_SENT): State.CLOSED,
+    (State.FAILING, Trigger.LOST): State.CLOSED,
+    (State.CLOSING, Trigger.FAULT): State.CLOSED,
+    (State.CLOSING, Trigger.CLOSE_RECEIVED): State.CLOSED,
+    (State.CLOSING, Trigger.LOST): State.CLOSED,
 }
 
 
@@ -205,12 +205,12 @@ class Session:
 
     # -- the state -----------------------------------------------------------------------------
 
-    def _change_state(self, cause: Cause, code: int, reason: str) -> None:
+    def _change_state(self, trigger: Trigger, code: int, reason: str) -> None:
         """Move to the next state; the first move records the code, the reason and who closed."""
         if self.state is OPEN:
             self.close_code, self.close_reason = code, reason
-            self.closed_by = _CLOSED_BY[cause]
-        self.state = TRANSITIONS[self.state, cause]
+            self.closed_by = _CLOSED_BY[trigger]
+        self.state = TRANSITIONS[self.state, trigger]
         if self.state is not CLOSING:
             self.codec.drop()  # nothing more is parsed
 
