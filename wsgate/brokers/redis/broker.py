@@ -29,7 +29,7 @@ _MAX_OWN = 10_000  # publications of this worker that are remembered until they 
 _MAX_SYNCS = 100  # topics whose gaps are closed at the same time
 _STOP_TIMEOUT = 1.0  # seconds in which a stop sends what waits
 PRESENCE_TIMING = PresenceTiming()
-_RULES_INTERVAL = 5.0  # seconds between two looks at the rules of the app
+_RULES_INTERVAL = 5.0  # seconds between two checks of the rules of the app
 _RENEWAL = 1800.0  # seconds between two renewals of what Redis knows of a topic
 
 
@@ -309,7 +309,7 @@ class RedisBroker:
     async def _publish_plain(self, publication: Publication, excluded: object | None) -> None:
         payload = encode_plain(publication, self._id, self._number)
         channel, partition = channel_of(publication.topic), partition_of(publication.topic)
-        command = ("SPUBLISH" if self._servers.is_sharded else "PUBLISH", channel, payload)
+        command = (self._servers.publish_command, channel, payload)
         self._receiver.deliver(publication, excluded)
         commands = self._servers.find(partition).commands
         commands.post(Post(command, partition, len(payload), self._receiver.count_dropped))

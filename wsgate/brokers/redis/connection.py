@@ -1,4 +1,4 @@
-"""One connection to a Redis server, opened by redis-py. No other file imports redis-py."""
+"""One connection to a Redis server, opened by redis-py. No other file uses redis-py."""
 
 import asyncio
 import contextlib

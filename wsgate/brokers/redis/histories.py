@@ -55,7 +55,7 @@ class Histories:
             self._check_size(publication)
             publication.id = publication.id or f"{self.origin.hex()}-{number}"
         head, tail = encode(publication, self.origin, number)
-        command = "SPUBLISH" if self._servers.is_sharded else "PUBLISH"
+        command = self._servers.publish_command
         arguments = (command, head, tail, publication.id or "", publication.encoded.size)
         channel = channel_of(topic)
         is_new, epoch, place = await self.within_timeout(

@@ -74,12 +74,11 @@ class RedisPublisher:
     async def _publish_plain(self, publication: Publication) -> None:
         topic = publication.topic
         payload = encode_plain(publication, self._origin, self._number)
-        command = "SPUBLISH" if self._servers.is_sharded else "PUBLISH"
         partition = partition_of(topic)
         await self._histories.within_timeout(
             topic,
             lambda: self._servers.find(partition).commands.call(
-                (command, channel_of(topic), payload), partition
+                (self._servers.publish_command, channel_of(topic), payload), partition
             ),
             may_repeat=False,
         )

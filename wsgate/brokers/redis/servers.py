@@ -69,6 +69,7 @@ class Servers:
     """
 
     is_sharded = False
+    publish_command = "PUBLISH"
 
     def __init__(
         self,
@@ -219,6 +220,7 @@ class ClusterServers(Servers):
     """
 
     is_sharded = True
+    publish_command = "SPUBLISH"
 
     def __init__(
         self,
