@@ -1,4 +1,4 @@
-"""Why WebSockets end: the causes, who is behind each, and what to do about it.
+"""Why WebSockets end: the causes, who ended the WebSocket, and what to do about it.
 
 The table is complete: each end of an open WebSocket has exactly one cause of it. The page
 docs/reference/close-codes.md is made from it.
@@ -71,7 +71,8 @@ CAUSES: dict[Cause, Explanation] = {
         "1006, 1011 or 1013",
         "the client had come back on another connection, and left this one",
         "Nothing: the network of the client changed. It is known because the client named this "
-        "connection when it came back (--ws-reconnect-field).",
+        "connection when it came back to the same worker (--ws-reconnect-field). After a return to "
+        "another worker the cause is client_vanished, ping_timeout or slow_consumer.",
     ),
     Cause.PING_TIMEOUT: Explanation(
         "server",
@@ -150,9 +151,10 @@ CAUSES: dict[Cause, Explanation] = {
     ),
     Cause.MESSAGES_LOST: Explanation(
         "server",
-        "1012",
+        "1012, or 1006",
         "messages of its topics were lost, so that it has to recover them",
-        "The topics hub or Redis has lost its history: see the log at that time. The client "
+        "With 1012 the topics hub or Redis has lost its history: see the log at that time. With "
+        "1006 one message could not be sent to this client: the log has a traceback. The client "
         "connects again and subscribes with `after`.",
     ),
     Cause.OPERATOR: Explanation(
@@ -173,7 +175,8 @@ CAUSES: dict[Cause, Explanation] = {
         "1012",
         "its worker was replaced by a new one",
         "Nothing: the client is to connect again. Workers are replaced by a restart, by --reload, "
-        "by --limit-max-requests, and when they fail their health check; the log says which.",
+        "by --limit-max-requests, --worker-max-rss and --worker-max-lifetime, and when they fail "
+        "their health check; the log says which.",
     ),
 }
 

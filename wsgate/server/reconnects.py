@@ -1,4 +1,4 @@
-"""Recognises clients that connect again, and the connections that they have left behind."""
+"""Recognises clients that connect again to this worker, and the connections that they left."""
 
 from urllib.parse import parse_qsl
 
@@ -8,7 +8,7 @@ from wsgate.observe.causes import Cause
 from wsgate.server.end_cause import End
 
 MAX_SAID = 128  # characters that are kept of what a client says
-# The ends of a connection whose client is gone. Any other end was meant.
+# The ends of a connection whose client is gone. Any other end was intended by one side.
 _GONE = frozenset({Cause.CLIENT_VANISHED, Cause.PING_TIMEOUT, Cause.SLOW_CONSUMER})
 
 
@@ -38,10 +38,11 @@ class Reconnects:
         return said
 
     def _read(self, request: Request) -> str | None:
+        """Return the header's value, else the query parameter's; None if there is neither."""
         values = [one.decode("latin-1") for one in values_of(request.headers, self._header)]
         pairs = parse_qsl(request.query.decode("ascii", "replace"))
         values += [value for name, value in pairs if name == self._parameter]
-        return values[0][:MAX_SAID] or None if values else None
+        return (values[0][:MAX_SAID] or None) if values else None
 
     def end(self, connection_id: str, end: End) -> End:
         """Note that a WebSocket has ended, and return why: a client may have left it behind."""

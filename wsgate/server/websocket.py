@@ -391,6 +391,7 @@ class WebSocket(MessageReader):
     def close_for_fault(self) -> None:
         """Send the Close of a bad frame, after the answers to the messages before it."""
         session = self.session
+        # `find_end` takes the cause from the session's fault, which may be MESSAGE_TOO_BIG.
         self.close(session.close_code, session.close_reason, Cause.PROTOCOL_ERROR)
 
     def abort(self, cause: Cause) -> None:
