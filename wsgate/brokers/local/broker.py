@@ -127,7 +127,7 @@ class LocalBroker:
             self._send(messages.Claim(topic, place))
         self._members.report_all(is_same_hub=is_same_hub)
         self._requests.repeat(is_same_hub=is_same_hub)
-        self._mesh.open(welcome.peers)
+        self._mesh.add_all(welcome.peers)
         if welcome.is_settled:
             self._mesh.settle()
 

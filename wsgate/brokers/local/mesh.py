@@ -73,7 +73,7 @@ class Mesh:
         if self._links:
             await asyncio.wait(self._links.values())
         await self._server.stop()
-        self._remove_all()  # who has connected meanwhile
+        self._remove_all()  # those that have connected meanwhile
 
     def _remove_all(self) -> None:
         for peer in list(self.peers.values()):
@@ -82,13 +82,15 @@ class Mesh:
     def _path_of(self, name: str) -> str:
         return worker_socket.path_of(self._hub, name)
 
-    # -- who is there ------------------------------------------------------------------------------
+    # -- the other workers -------------------------------------------------------------------------
 
-    def open(self, names: Iterable[str]) -> None:
-        """Note the workers that a hub knows; some may still be on their way to it."""
+    def add_all(self, names: Iterable[str]) -> None:
+        """Add the workers that a hub knows; others may not have connected to it yet."""
         for name in names:
             self.add(name)
-        self._early = WaitingFrames(lambda: None, self._early)  # no loss for those that are known
+        # These workers have a copy. What is dropped here from now on is lost only for workers that
+        # are not known yet, if there are any: so it is not counted.
+        self._early = WaitingFrames(lambda: None, self._early)
 
     def settle(self) -> None:
         """Note that the hub has named all workers."""
@@ -121,7 +123,7 @@ class Mesh:
         self._checks[peer] = loop.call_later(CHECK_INTERVAL, self._check, peer)
 
     def _check(self, peer: Peer) -> None:
-        """Look whether a worker that should connect still exists."""
+        """Check whether a worker that should connect still exists."""
         if (planned := self._checks.pop(peer, None)) is not None:
             planned.cancel()
         if peer.connection is not None:

@@ -71,7 +71,7 @@ class Peer:
         former, self.connection = self.connection, connection
         if former is not None:
             former.abort()  # the other end has given it up
-        self._leave()
+        self._forget_connection()
         names = list(self._topics)
         for start in range(0, len(names), PART_TOPICS):
             connection.send(Wanted(0, names[start : start + PART_TOPICS]))
@@ -81,9 +81,10 @@ class Peer:
         """Note that a connection has ended."""
         if connection is self.connection:
             self.connection = None
-            self._leave()
+            self._forget_connection()
 
-    def _leave(self) -> None:
+    def _forget_connection(self) -> None:
+        """Forget what was known from the last connection; the next one begins anew."""
         self._wanted = set()
         self.is_synced = self.is_stuck = False
         self._noted = -1
