@@ -27,7 +27,7 @@ class Limits:
     frame: int = 32_768  # a whole message; 2,000 escaped emoji are 24,000 characters
     history: int = 200  # messages of a room that a client can recover
     history_seconds: int = 86_400  # how long they are kept
-    last: int = 50  # messages that a client gets which has none, or which was away for too long
+    last: int = 50  # messages for a client that has none, or was away for too long
     rooms: int = 500  # with people in them
     listed: int = 100  # rooms in the list; the rooms with the most members come first
     burst: int = 20  # messages that a client may send at once
@@ -181,7 +181,7 @@ class Person:
 
 
 class Join(NamedTuple):
-    """What a client asks for that wants to enter a room.
+    """What a client that wants to enter a room asks for.
 
     after: the id of the last message of this room that it has.
     """
@@ -232,7 +232,7 @@ def topic_of(room: str) -> str:
 
 
 def spelling_of(room: str, rooms: Iterable[str], limit: int) -> str:
-    """Return a room's name as those spell it who are there, else as it is given.
+    """Return a room's name as the people in it spell it; of an empty room as it is given.
 
     Args:
         room: The name.

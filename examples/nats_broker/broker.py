@@ -30,7 +30,7 @@ from wsgate.topics.rules import Rules
 
 WORKERS = "wsgate.workers"  # the subject of what workers say about themselves
 RETRY = 0.2  # seconds between two attempts to connect
-TICK = 0.1  # seconds between two looks at who has left
+TICK = 0.1  # seconds between two checks who has left
 
 
 class Settings(Protocol):
@@ -90,7 +90,7 @@ class NatsBroker:
         self._run(self._connect())
 
     async def stop(self) -> None:
-        """Say good-bye, and close the connection."""
+        """Publish that this worker ends, and close the connection."""
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()
@@ -122,7 +122,7 @@ class NatsBroker:
                 await asyncio.sleep(RETRY)
         await self._client.subscribe(WORKERS, cb=self._take_numbers)
         await self._note_connected()
-        await self._keep_telling()
+        await self._publish_numbers()
 
     async def _note_connected(self) -> None:
         """Go on after a connection: the client subscribes again what it had subscribed before."""
@@ -148,7 +148,7 @@ class NatsBroker:
                 raise Unavailable(f"no answer from NATS for {topic!r}") from error
 
     async def _subscribe(self, topic: str) -> None:
-        if self._attached.get(topic, self) is None:
+        if topic in self._attached and self._attached[topic] is None:
             receive = functools.partial(self._receive, topic)
             subscription = await self._client.subscribe(subject_of(topic), cb=receive)
             if topic in self._attached and self._attached[topic] is None:
@@ -239,19 +239,19 @@ class NatsBroker:
             del members[topic, member]
         self._has_changed.set()
 
-    async def _keep_telling(self) -> None:
-        """Tell the other workers what this one has, and announce changes."""
+    async def _publish_numbers(self) -> None:
+        """Publish at intervals what this worker has, and announce changes."""
         loop = asyncio.get_running_loop()
-        told_at = looked_at = 0.0
+        published_at = checked_at = 0.0
         while True:
             now = loop.time()
-            if now > looked_at + INTERVAL:  # this process did not run: what it has not heard waits
+            if now > checked_at + INTERVAL:  # this process did not run: what it has not heard waits
                 self._workers.connect(now)
-            looked_at = now
+            checked_at = now
             if self._client.is_connected:
-                if self._has_changed.is_set() or now >= told_at + INTERVAL:
+                if self._has_changed.is_set() or now >= published_at + INTERVAL:
                     self._has_changed.clear()
-                    told_at = now
+                    published_at = now
                     await self._send(WORKERS, self._workers.encode())
                 self._workers.expire(now)
                 for change in self._workers.take_changes(now):
@@ -260,7 +260,7 @@ class NatsBroker:
 
     async def _take_numbers(self, message: Msg) -> None:
         if self._workers.take(message.data, asyncio.get_running_loop().time()):
-            self._has_changed.set()  # a new worker is to know this one
+            self._has_changed.set()  # so that the new worker knows this one at once
 
 
 async def _ignore(error: Exception) -> None:

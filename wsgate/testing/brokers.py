@@ -21,7 +21,7 @@ from wsgate.topics.rules import PLAIN, Rules, Slow
 
 KEPT = Rules(history=100, history_seconds=60.0, slow=Slow.CLOSE)
 PATIENCE = 30.0  # seconds to wait for what has to happen
-PAUSE = 0.01  # seconds between two looks
+PAUSE = 0.01  # seconds between two checks
 NAMES = ("room", "room.*", "a b", "h\u00e9 \u4f60\u597d \U0001f600", "\n\0\r", "$>{}", "x" * 255)
 _MANY = 40  # messages
 MISPLACED = "misplaced"  # a topic that nobody has
