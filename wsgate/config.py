@@ -684,8 +684,8 @@ class Config:
         None,
         group=LIVENESS,
         help="Name of the query parameter or header in which a client that connects again sends "
-        "the id of its connection before, or any other text. Then logs and metrics tell "
-        "reconnects from first connections.",
+        "the id of its previous connection, or any other text. Then the log shows which ones are "
+        "reconnects. The header is used if there are both.",
     )
     ws_send_timeout: float = setting(
         60.0,

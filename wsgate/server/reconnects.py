@@ -16,7 +16,7 @@ class Reconnects:
     """The reconnects of a worker's clients.
 
     Args:
-        field: Name of the query parameter or header in which a client names its connection before.
+        field: The query parameter or header in which a client names its previous connection.
     """
 
     def __init__(self, field: str) -> None:
@@ -29,7 +29,7 @@ class Reconnects:
         """Note that a WebSocket has opened.
 
         Returns:
-            What its client says about the connection before, None if it says nothing.
+            What its client says about its previous connection, None if it says nothing.
         """
         self._open.add(connection_id)
         said = self._read(request)

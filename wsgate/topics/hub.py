@@ -247,7 +247,7 @@ class Hub:
         return [(connection, messages.Attached(message.request, name, sync, self._place)), *out]
 
     def _sync_of(self, topic: _Topic, message: messages.Attach, now: float) -> Sync:
-        """Return how a connection stands that has everything up to a position."""
+        """Return what a connection lacks that has everything up to a position."""
         name, position = message.topic, message.position
         if not self._rules_of(name).history:
             return Sync.CURRENT

@@ -24,7 +24,7 @@ class Mode(IntEnum):
 
 
 class Sync(IntEnum):
-    """How a connection stands that attaches a topic at some position.
+    """What a connection lacks that attaches a topic and has everything up to a position.
 
     CURRENT: it lacks nothing. BEHIND: it lacks messages that history holds. LOST: it lacks messages
     that nobody holds any more, or may do so.

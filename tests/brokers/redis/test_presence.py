@@ -336,7 +336,7 @@ async def test_a_topic_that_is_left_costs_nothing(redis: RedisServer, one: Node)
     await nobody_is_left(redis)
     keys = {key.split(b"}:")[1] for key in await redis.call("KEYS", "*")}
     assert keys == {b"leases", b"rules"}
-    await change_is(lambda: not one.broker._presence._told)
+    await change_is(lambda: not one.broker._presence._unconfirmed)
     assert not one.broker._presence._stored
 
 

@@ -80,8 +80,8 @@ class RedisPresence:
         self._due: list[tuple[float, int]] = []  # a heap: when a member of a partition has left
         self._renewed_at = 0.0
         # Of each partition the members who were announced as left, with their tokens, until Redis
-        # has confirmed that it knows.
-        self._told: dict[int, dict[bytes, str]] = {}
+        # has noted that they were.
+        self._unconfirmed: dict[int, dict[bytes, str]] = {}
         self._is_stopping = False
 
     # -- what changes here -------------------------------------------------------------------------
@@ -258,9 +258,9 @@ class RedisPresence:
             return
         time = asyncio.get_running_loop().time
         token = f"{self._worker}{next(self._numbers)}"
-        told = list(self._told.get(partition, {}).items())[:MAX_NUMBERS]
+        confirmed = list(self._unconfirmed.get(partition, {}).items())[:MAX_NUMBERS]
         claim = int(self._timing.lease * 1000)
-        pairs: list[str | bytes] = [text for pair in told for text in pair]
+        pairs: list[str | bytes] = [text for pair in confirmed for text in pair]
         expires_at = time() + self._timing.lease
         try:
             reply = self._call(scripts.SWEEP, partition, token, claim, *pairs)
@@ -271,7 +271,7 @@ class RedisPresence:
             if reply.cancelled() or reply.exception() is not None or self._is_stopping:
                 return  # those who have left are given to another worker later
             if time() < expires_at:  # else they may have been
-                self._take_swept(partition, token, dict(told), *reply.result())
+                self._take_swept(partition, token, dict(confirmed), *reply.result())
 
         reply.add_done_callback(take)
 
@@ -283,20 +283,20 @@ class RedisPresence:
         left: list[bytes],
         back: list[bytes],
     ) -> None:
-        told = self._told.get(partition, {})
+        unconfirmed = self._unconfirmed.get(partition, {})
         for key, its_token in confirmed.items():
-            is_first = told.get(key) == its_token  # of two replies to the same
+            is_first = unconfirmed.get(key) == its_token  # of two replies to the same
             if is_first:
-                del told[key]
+                del unconfirmed[key]
             if is_first and key in back:
                 self._on_change(Change(*_topic_and_member(key), has_joined=True))
         for key in left:
             self._on_change(Change(*_topic_and_member(key), has_joined=False))
         if left:
-            self._told.setdefault(partition, told).update(dict.fromkeys(left, token))
+            self._unconfirmed.setdefault(partition, unconfirmed).update(dict.fromkeys(left, token))
             self._sweep(partition)  # confirms it
-        elif not told:
-            self._told.pop(partition, None)
+        elif not unconfirmed:
+            self._unconfirmed.pop(partition, None)
 
     # -- asking ------------------------------------------------------------------------------------
 
