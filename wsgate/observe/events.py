@@ -57,8 +57,8 @@ class HandshakeRefused(NamedTuple):
 class WebSocketOpened(NamedTuple):
     """The app accepted a WebSocket.
 
-    reconnect: what the client says about its connection before, as --ws-reconnect-field names it;
-    None if it says nothing.
+    reconnect: what the client says about its previous connection (--ws-reconnect-field); None if it
+    says nothing.
     """
 
     client: Address | None
