@@ -364,6 +364,47 @@ def test_what_waits_for_a_place_is_bounded() -> None:
     assert len(bench.take(1, Placed)) == 1
 
 
+def test_a_publisher_outside_waits_for_the_workers_of_an_earlier_hub() -> None:
+    bench = Bench()
+    bench.hub = Hub(10**9, START, settled_at=bench.now + 1)
+    bench.say(OUTSIDE, hello_outside())
+    for topic in (ROOM, PLAIN):
+        bench.say(OUTSIDE, Publish(9, topic, Mode.KEPT, "an id", topic))
+    bench.say(1, hello(1))
+    for topic in (ROOM, PLAIN):
+        bench.attach(1, topic)
+    assert not bench.take(OUTSIDE, Placed)
+    bench.advance(1)
+    assert [one.data for one in bench.take(1, Delivered)] == [ROOM, PLAIN]
+    assert [one.id for one in bench.take(OUTSIDE, Placed)] == ["an id", None]
+
+
+def test_a_publisher_outside_waits_for_the_rules_of_the_first_worker() -> None:
+    bench = Bench()
+    bench.say(OUTSIDE, hello_outside())
+    bench.say(OUTSIDE, Publish(9, ROOM, Mode.KEPT, "an id", "x"))
+    bench.advance(1)
+    assert not bench.take(OUTSIDE, Placed)
+    assert bench.hub.next_due() > bench.now
+    bench.say(1, hello(1))
+    assert bench.hub.next_due() <= bench.now
+    bench.advance(0)
+    assert bench.take(OUTSIDE, Placed) == [Placed(9, "an id", START + 1, False)]
+    assert bench.take(1, Delivered) == []  # it was published before anybody subscribed
+
+
+def test_what_waits_for_a_place_is_not_overtaken() -> None:
+    bench = Bench()
+    bench.hub = Hub(10**9, START, settled_at=bench.now + 1)
+    bench.say(1, hello(1))
+    bench.attach(1, ROOM)
+    bench.say(1, Publish(8, ROOM, Mode.KEPT, "first", "x"))
+    bench.now += 1.01  # `expire` is called a moment later
+    bench.say(1, Publish(9, ROOM, Mode.KEPT, "second", "x"))
+    bench.advance(0)
+    assert [one.id for one in bench.take(1, Delivered)] == ["first", "second"]
+
+
 def test_claims_are_forgotten_after_a_while() -> None:
     bench = Bench(1)
     bench.say(1, Claim(ROOM, 500))

@@ -102,8 +102,9 @@ class Hub:
     Args:
         max_bytes: Bytes of all kept messages.
         start: The place to begin with, above those of every earlier hub: the time in microseconds.
-        settled_at: Until then, in seconds, no message gets a place. After an earlier hub has died,
-            the workers say how far they are first: who lacks a message must not get a later one.
+        settled_at: Until then, in seconds, no message gets a place, and none from outside is
+            delivered. After an earlier hub has died, the workers first say what they have attached
+            and how far they are: who lacks a message must not get a later one.
     """
 
     def __init__(self, max_bytes: int, start: int, settled_at: float = 0.0) -> None:
@@ -172,7 +173,7 @@ class Hub:
     def next_due(self) -> float:
         """Return when `expire` has something to do at the earliest, in seconds."""
         due = (self._histories.next_due, self._members.next_due, self._counts.next_due)
-        settled_at = [self._settled_at] if self._held else []
+        settled_at = [self._settled_at] if self._held and self._has_rules else []
         regular = max(self._seen_at + SEEN_INTERVAL, self._settled_at)
         return min([regular, *settled_at, *(at for at in due if at is not None)])
 
@@ -182,10 +183,10 @@ class Hub:
         if self._claims_end_at is not None and now >= self._claims_end_at:
             self._forget_claims()
         out: Outgoing = [*self._members.expire(now), *self._counts.expire(now)]
-        while self._held and now >= self._settled_at:
+        while self._held and self._may_publish(now):
             connection, message = self._held.popleft()
             if connection in self._connections:
-                out += self._publish(connection, message, now)
+                out += self._publish_now(connection, message, now)
         if now >= max(self._seen_at + SEEN_INTERVAL, self._settled_at):
             self._seen_at = now
             seen = messages.Seen(self._place)
@@ -230,6 +231,14 @@ class Hub:
         self._rules = RuleBook()
         for one in rules:
             self._rules.add(one.pattern, Rules(history=one.history, history_seconds=one.seconds))
+
+    @property
+    def _has_rules(self) -> bool:
+        """Whether a worker has said which topics have a history."""
+        return self._rules_version >= 0
+
+    def _may_publish(self, now: float) -> bool:
+        return self._has_rules and now >= self._settled_at
 
     def _rules_of(self, topic: str) -> Rules:
         return self._rules.find(topic) or PLAIN
@@ -302,11 +311,14 @@ class Hub:
     # -- publications ------------------------------------------------------------------------------
 
     def _publish(self, connection: int, message: messages.Publish, now: float) -> Outgoing:
+        if self._held or not self._may_publish(now):  # after those that wait, for the order
+            return self._hold(connection, message)
+        return self._publish_now(connection, message, now)
+
+    def _publish_now(self, connection: int, message: messages.Publish, now: float) -> Outgoing:
         rules = self._rules_of(message.topic)
         if not rules.history and not self._connections[connection].is_worker:
             return self._publish_plain(connection, message)
-        if now < self._settled_at:
-            return self._hold(connection, message)
         if message.mode is Mode.LIVE:
             return self._place_next(connection, message, None)
         known = self._find(message.topic, message.id, now)

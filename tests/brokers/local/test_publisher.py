@@ -59,11 +59,14 @@ async def test_a_message_that_is_too_large(machine: Machine) -> None:
             await publisher.publish("room", "x" * 101)
 
 
-async def test_a_publish_waits_for_the_hub(machine: Machine) -> None:
+async def test_a_publish_waits_for_the_hub_and_the_rules_of_a_worker(machine: Machine) -> None:
     async with Publisher(url_of(machine), timeout=30) as publisher:
-        waiting = asyncio.ensure_future(publisher.publish("room", "early"))
+        waiting = asyncio.ensure_future(publisher.publish("room", "early", id="1"))
         await machine.start_hub()
-        assert await waiting is None  # no worker has told this hub its rules
+        worker = await machine.worker()
+        assert await waiting == "1"
+        missed = await worker.broker.missed("room", None, 9)
+        assert [one.data for one in missed.publications] == ["early"]
 
 
 async def test_without_a_hub_a_publish_is_unavailable(machine: Machine) -> None:
