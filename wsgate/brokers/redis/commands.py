@@ -186,7 +186,9 @@ class CommandLink(Link):
         It saves an iteration of the loop. While something is under way, what comes in an iteration
         is sent together.
         """
-        if self._connection is None or self._in_flight or self._calls or self._posts:
+        if self._connection is None or self._connection.has_ended:
+            return False
+        if self._in_flight or self._calls or self._posts:
             return False
         self._in_flight.append(command)
         self._connection.send_now(self._filled(command.command))
@@ -277,7 +279,7 @@ class CommandLink(Link):
     async def _write(self, connection: RedisConnection) -> None:
         while True:
             self._changed.clear()
-            while batch := self._next_batch():
+            while not connection.has_ended and (batch := self._next_batch()):
                 self._in_flight.extend(batch)
                 await connection.send([self._filled(command.command) for command in batch])
             await self._changed.wait()

@@ -56,6 +56,11 @@ class RedisConnection:
         self._reader, self._writer = reader, writer
         self._parser = ReplyParser()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the other end has closed it; `read` says so a moment later."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
     async def send(self, commands: Iterable[Command]) -> None:
         """Write commands, and wait until the buffer has room.
 
