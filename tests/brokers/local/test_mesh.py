@@ -101,6 +101,18 @@ async def test_what_is_published_after_a_subscribe_arrives(tmp_path: Path) -> No
             await new.gets(topic, "to the new one")
 
 
+async def test_a_new_worker_finds_one_that_the_hub_does_not_know(tmp_path: Path) -> None:
+    async with machine(tmp_path) as own:
+        first = await own.worker("plain")
+        await first.broker._link.stop()  # as if it did not run when another hub has started
+        await until(lambda: not own.hub._by_number)
+        second = await own.worker()
+        await second.connected()
+        await second.publish("plain", "x")
+        first.broker._link.start()
+        await first.has("plain", "x")
+
+
 async def test_nothing_of_a_detached_topic_arrives(tmp_path: Path) -> None:
     async with machine(tmp_path) as own:
         first, second = await pair(own, "plain", "other")

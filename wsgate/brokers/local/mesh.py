@@ -19,7 +19,8 @@ CHECK_INTERVAL = 1.0  # seconds between two checks whether a worker still exists
 class Mesh:
     """All other workers, with one connection to each.
 
-    The hub names the workers to each other. Of two, the one whose name is less connects.
+    The hub names the workers to each other. A new hub may not know one that does not run, so this
+    worker also finds those before it by their files. Of two, the one whose name is less connects.
 
     Args:
         topics: The topics that this worker has attached.
@@ -64,6 +65,9 @@ class Mesh:
             sock = worker_socket.listen(worker_socket.path_of(hub, self.name))
             self._hub = hub
             await self._server.start(sock)
+            for name in worker_socket.find_names(hub):
+                if name != self.name:
+                    self.add(name)
 
     async def stop(self) -> None:
         """End all connections. What can be sent at once is sent."""

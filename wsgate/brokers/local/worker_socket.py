@@ -49,16 +49,25 @@ def is_listening(path: str) -> bool:
         return probe.connect_ex(path) not in (errno.ECONNREFUSED, errno.ENOENT)
 
 
-def remove_files(hub: str, process: int | None = None) -> None:
-    """Remove the files of a process that has ended, or of all; one that was killed leaves them.
+def find_names(hub: str, process: int | None = None) -> list[str]:
+    """Return the names of the sockets that have a file; one that was killed leaves it.
 
     Args:
         hub: The path of the hub's socket.
-        process: The id of the process; None for all that have used this hub.
+        process: The id of the process that has them; None for all that have used this hub.
     """
     owner = "[0-9a-f]+" if process is None else f"{process:x}"
-    name = re.compile(rf"{re.escape(Path(hub).name)}\.{owner}-[0-9a-f]{{8}}")
+    file = re.compile(rf"{re.escape(Path(hub).name)}\.({owner}-[0-9a-f]{{8}})")
+    found = []
     with contextlib.suppress(OSError):  # a folder that may not be read
-        for path in list(Path(hub).parent.iterdir()):
-            if name.fullmatch(path.name) and path.is_socket():
-                remove(str(path))
+        for path in Path(hub).parent.iterdir():
+            match = file.fullmatch(path.name)
+            if match and path.is_socket():
+                found.append(match[1])
+    return found
+
+
+def remove_files(hub: str, process: int | None = None) -> None:
+    """Remove the files of a process that has ended, or of all. Arguments: as of `find_names`."""
+    for name in find_names(hub, process):
+        remove(path_of(hub, name))
