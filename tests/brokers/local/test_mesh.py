@@ -113,6 +113,24 @@ async def test_a_new_worker_finds_one_that_the_hub_does_not_know(tmp_path: Path)
         await first.has("plain", "x")
 
 
+@pytest.mark.parametrize("stops_first", [True, False])
+async def test_a_worker_that_stops_sends_first_what_it_has_published(
+    tmp_path: Path, stops_first: bool
+) -> None:
+    texts = [f"{number}" * 150_000 for number in range(6)]  # more than a socket holds
+    async with nothing_left(), machine(tmp_path) as own:
+        one, other = await pair(own, "plain")
+        publisher, reader = (one, other) if stops_first else (other, one)
+        reader.freeze()
+        for text in texts:
+            await publisher.publish("plain", text)
+        stopping = start_task(publisher.broker.stop())
+        await asyncio.sleep(0)
+        reader.run_on()
+        await soon(stopping)
+        await reader.has("plain", *texts)
+
+
 async def test_nothing_of_a_detached_topic_arrives(tmp_path: Path) -> None:
     async with machine(tmp_path) as own:
         first, second = await pair(own, "plain", "other")

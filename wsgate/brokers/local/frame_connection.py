@@ -126,6 +126,13 @@ class FrameConnection(asyncio.Protocol):
         await asyncio.sleep(0)  # what was sent in this iteration is written
         await self._may_write.wait()
 
+    async def send_all(self) -> None:
+        """Wait until everything has been sent, or the other end has gone."""
+        self._flush()
+        if not self.is_closing:
+            cast("asyncio.Transport", self._transport).set_write_buffer_limits(0)
+            await self._may_write.wait()
+
     def close(self) -> None:
         """Send what waits, and end."""
         self._flush()

@@ -1,6 +1,7 @@
 """The other workers of the machine: plain publications go to them without the hub."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from wsgate.brokers.local import worker_socket
@@ -70,9 +71,12 @@ class Mesh:
                     self.add(name)
 
     async def stop(self) -> None:
-        """End all connections. What can be sent at once is sent."""
+        """End all connections. What was published is sent first, to those that read it soon."""
         if self._hub:
             worker_socket.remove(self._path_of(self.name))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*[connection.send_all() for connection in self._peer_of])
         self._remove_all()
         if self._links:
             await asyncio.wait(self._links.values())
