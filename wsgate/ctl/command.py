@@ -1,19 +1,22 @@
 """The command line of `wsgate ctl`."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
-from wsgate.ctl import client, tables
+from wsgate.ctl import client, screen, tables, top
 from wsgate.ctl.client import ControlError, Part
 from wsgate.ctl.tables import View
 from wsgate.errors import one_line
 from wsgate.printing import write_stdout
 
 LIMIT = 100  # connections that are listed by default
+SHORTEST_INTERVAL = 0.1  # seconds between two samples of `top`
 
 
 class Control:
@@ -28,6 +31,13 @@ class Control:
         self._path = path
         self._as_json = as_json
 
+    @property
+    def path(self) -> str:
+        """The path of the socket. Raises ControlError if there is none."""
+        if self._path is None:
+            raise ControlError(f"which server? Give --socket PATH, or set {client.VARIABLES[0]}")
+        return self._path
+
     def show(self, view: View, command: str, **arguments: Any) -> None:
         """Send a command and print the answer.
 
@@ -39,15 +49,43 @@ class Control:
         Raises:
             ControlError: It has failed, or the answer is not complete.
         """
-        if self._path is None:
-            raise ControlError(f"which server? Give --socket PATH, or set {client.VARIABLES[0]}")
         unanswered: list[int] = []
-        parts = _without_signs(client.parts(self._path, command, arguments), unanswered)
+        parts = _without_signs(client.parts(self.path, command, arguments), unanswered)
         for line in _json_lines(parts) if self._as_json else view(parts):
             write_stdout(line + "\n")
         if unanswered:
             pids = ", ".join(map(str, unanswered))
             raise ControlError(f"the answer is not complete: no answer from worker {pids}")
+
+    def print_top(self, query: top.Query, interval: float, *, is_endless: bool) -> None:
+        """Print a sample of the connections, or one after the other until Ctrl+C."""
+        before: top.Sample | None = None
+        while True:
+            sample = top.take_sample(self.path, query)
+            part = top.report(sample, before, query)
+            for line in (json.dumps(part),) if self._as_json else top.lines(part):
+                write_stdout(line + "\n")
+            if not is_endless:
+                return
+            before = sample
+            time.sleep(interval)
+
+    def watch_top(self, query: top.Query, interval: float) -> None:
+        """Show samples of the connections on the terminal until the user presses q or Ctrl+C."""
+        before: top.Sample | None = None
+        path = self.path
+        with screen.opened() as shown:
+            while True:
+                sample = top.take_sample(path, query)
+                shown.draw(top.lines(top.report(sample, before, query)))
+                before = sample
+                if not shown.wait(interval):
+                    return
+
+    @property
+    def has_screen(self) -> bool:
+        """Whether the output is text for people on a terminal."""
+        return sys.stdout.isatty() and not self._as_json
 
 
 def _without_signs(parts: Iterable[Part], unanswered: list[int]) -> Iterator[Part]:
@@ -108,6 +146,17 @@ class _Command(click.Command):
             sys.exit(1)
 
 
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose connections."""
+    for option in (
+        click.option("--worker", type=int, help="Only those of this worker, by its pid or number."),
+        click.option("--address", help="Only those of this client or network: 10.0.0.0/8."),
+        click.option("--path", metavar="PATTERN", help="Only those with such a path: '/chat/*'."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(params=_common_options(), context_settings={"max_content_width": 100})
 def main(**_: Any) -> None:
     """Control a running server, which was started with --control-socket."""
@@ -156,9 +205,7 @@ def drain(control: Control, worker: int) -> None:
 
 
 @main.command(cls=_Command)
-@click.option("--path", metavar="PATTERN", help="Only those with such a path: '/chat/*'.")
-@click.option("--address", help="Only those of this client or network: 10.0.0.0/8.")
-@click.option("--worker", type=int, help="Only those of this worker, by its pid or its number.")
+@_filters
 @click.option(
     "--limit", type=int, default=LIMIT, show_default=True, help="How many to list; 0 is all."
 )
@@ -175,6 +222,53 @@ def connections(
         worker=worker,
         limit=limit,
     )
+
+
+@main.command("top", cls=_Command)
+@_filters
+@click.option(
+    "--sort",
+    type=click.Choice(top.SORTS),
+    default="bytes",
+    show_default=True,
+    help="Largest first: bytes and messages per second, round trip of the last Ping, age.",
+)
+@click.option("--limit", type=click.IntRange(0), default=LIMIT, show_default=True, help="0 is all.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(SHORTEST_INTERVAL),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Pause between two samples.",
+)
+@click.option("--once", is_flag=True, help="Print one sample.")
+@click.pass_obj
+def show_top(
+    control: Control, /, sort: str, limit: int, interval: float, once: bool, **filters: Any
+) -> None:
+    """Show the busiest connections, again and again.
+
+    q or Ctrl+C ends it. In a pipe each sample is a line of JSON.
+    """
+    query = top.Query(filters, sort, limit)
+    with contextlib.suppress(KeyboardInterrupt):
+        if control.has_screen and not once:
+            control.watch_top(query, interval)
+        else:
+            control.print_top(query, interval, is_endless=not once)
+
+
+@main.command(cls=_Command)
+@click.argument("worker", type=int, required=False)
+@click.option("--tasks", is_flag=True, help="Also show where its tasks wait, 100 at most.")
+@click.pass_obj
+def stack(control: Control, worker: int | None, tasks: bool) -> None:
+    """Show what the event loop of a worker does now, or those of all workers.
+
+    WORKER is its pid or its number. The innermost call is the first.
+    """
+    control.show(tables.stack, "stack", worker=worker, tasks=tasks or None)
 
 
 @main.command(cls=_Command)

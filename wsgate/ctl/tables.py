@@ -31,7 +31,7 @@ def status(parts: Iterable[Part]) -> Iterator[str]:
         server, workers = part["server"], part["workers"]
         yield (
             f"wsgate {server['version']}, pid {server['pid']}, {server['state']}, "
-            f"for {duration(server['uptime'])}, target: {_count(server['target'], 'worker')}"
+            f"for {duration(server['uptime'])}, target: {count(server['target'], 'worker')}"
         )
         yield from (f"listening on {one_line(name)}" for name in server["listening"])
         if pause := server.get("next_start"):  # older servers have none
@@ -48,7 +48,7 @@ def _worker(worker: Part) -> tuple[str, ...]:
         worker["state"],
         duration(worker["age"]),
         str(worker["connections"]),
-        f"{worker['lag'] * 1_000:.1f} ms",
+        milliseconds(worker["lag"]),
         worker["version"] or "-",
     )
 
@@ -65,7 +65,7 @@ def connections(parts: Iterable[Part]) -> Iterator[str]:
         yield from table(heads, rows)
         yield ""
     shown = f"{len(rows)} of " if len(rows) < total else ""
-    yield shown + _count(total, "connection")
+    yield shown + count(total, "connection")
 
 
 def _connection(one: Part) -> tuple[str, ...]:
@@ -80,23 +80,23 @@ def _connection(one: Part) -> tuple[str, ...]:
     )
 
 
-def _traffic(messages: int | None, count: int | None) -> str:
-    return "-" if messages is None or count is None else f"{messages} / {size(count)}"
+def _traffic(messages: int | None, number: int | None) -> str:
+    return "-" if messages is None or number is None else f"{messages} / {size(number)}"
 
 
 def restart(parts: Iterable[Part]) -> Iterator[str]:
     """Yield a line at the beginning of a restart, and one at its end."""
     for part in parts:
         if "restarting" in part:
-            yield f"Restarting {_count(part['restarting'], 'worker')}"
+            yield f"Restarting {count(part['restarting'], 'worker')}"
         elif "restarted" in part:
-            yield f"Restarted {_count(part['restarted'], 'worker')}"
+            yield f"Restarted {count(part['restarted'], 'worker')}"
 
 
 def scale(parts: Iterable[Part]) -> Iterator[str]:
     """Yield the new number of workers."""
     for part in parts:
-        yield f"{_count(part['target'], 'worker')} instead of {part['before']}"
+        yield f"{count(part['target'], 'worker')} instead of {part['before']}"
 
 
 def drain(parts: Iterable[Part]) -> Iterator[str]:
@@ -110,6 +110,23 @@ def close(parts: Iterable[Part]) -> Iterator[str]:
     for part in parts:
         how = "aborted" if part["code"] is None else f"closed with {part['code']}"
         yield f"{part['closed']} {how}"
+
+
+def stack(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield the stacks of workers, and those of their tasks."""
+    for part in parts:
+        if "stack" in part:
+            yield f"{_title(part)}:"
+            yield from (f"  {one_line(call)}" for call in part["stack"] or ("nothing of Python",))
+            yield ""
+
+
+def _title(part: Part) -> str:
+    if "task" in part:
+        return f"worker {part['worker']}, task {one_line(part['task'])}"
+    what = "is blocked here" if part["blocked"] else "is here"
+    tasks = "" if part.get("tasks") is None else f", with {count(part['tasks'], 'task')}"
+    return f"worker {part['worker']} {what}{tasks}"
 
 
 def log_level(parts: Iterable[Part]) -> Iterator[str]:
@@ -133,13 +150,19 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
-def size(count: int) -> str:
+def milliseconds(seconds: float | None) -> str:
+    """Return a short time: `0.4 ms`, and `-` for None."""
+    return "-" if seconds is None else f"{seconds * 1_000:.1f} ms"
+
+
+def size(number: int) -> str:
     """Return a number of bytes in its largest unit: `1.5 MiB`."""
     for unit, name in ((_GIB, "GiB"), (_MIB, "MiB"), (_KIB, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number} B"
 
 
-def _count(number: int, thing: str) -> str:
+def count(number: int, thing: str) -> str:
+    """Return a number of things: `1 worker`, `2 workers`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,6 +1,7 @@
 """What all commands of the control socket have in common: their form, and checks of arguments."""
 
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -62,6 +63,20 @@ async def guarded_parts(
     except Exception:  # noqa: BLE001  # the server has to go on
         loggers.error.exception("The command %s has failed", name)
         raise CommandRefused("the command has failed: the log says why") from None
+
+
+def parse_request(request: bytes) -> tuple[str, Arguments]:
+    """Return the name and the arguments of a command. Raises CommandRefused."""
+    try:
+        line = json.loads(request)
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict) or not isinstance(line.get("command"), str):
+        raise CommandRefused('a request is an object of JSON with a "command"')
+    arguments = line.get("arguments") or {}
+    if not isinstance(arguments, dict):
+        raise CommandRefused('the "arguments" of a request are an object')
+    return line["command"], arguments
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator
 
 from wsgate.errors import ConfigError
 from wsgate.process import unix_socket
+from wsgate.process.blocked_control import Answer, BlockedControl
 from wsgate.process.channel import Line
-from wsgate.process.commands import CommandRefused, Commands, guarded_parts
+from wsgate.process.commands import CommandRefused, Commands, guarded_parts, parse_request
 
 MODE = 0o600  # only the owner may connect
 MOST_CLIENTS = 16  # connections at a time
@@ -28,12 +29,16 @@ _CLOSE_TIMEOUT = 1.0  # seconds for the tasks of clients to end
 
 
 @contextlib.asynccontextmanager
-async def opened(path: str | os.PathLike[str] | None, commands: Commands) -> AsyncIterator[None]:
+async def opened(
+    path: str | os.PathLike[str] | None, commands: Commands, when_blocked: Answer | None = None
+) -> AsyncIterator[None]:
     """Serve the control socket at a path while the context lasts; do nothing without a path.
 
     Args:
         path: Of its file, which is created with the mode 0600 and removed at the end.
         commands: Executes the commands.
+        when_blocked: Executes them in a thread while the event loop is blocked; None if that is
+            never blocked for long.
 
     Raises:
         ConfigError: The path cannot be used.
@@ -44,10 +49,15 @@ async def opened(path: str | os.PathLike[str] | None, commands: Commands) -> Asy
     sock, file = _listen(os.fspath(path))
     control = ControlSocket(sock, commands)
     control.start()
+    blocked = None if when_blocked is None else BlockedControl(sock, when_blocked)
+    if blocked is not None:
+        blocked.start()
     try:
         yield
     finally:
         file.remove()  # before the socket is closed, and not in a process that was forked
+        if blocked is not None:
+            blocked.close()
         await control.close()
         sock.close()
 
@@ -138,7 +148,7 @@ class ControlSocket:
 
     async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> None:
         try:
-            name, arguments = _parse(request)
+            name, arguments = parse_request(request)
             parts = guarded_parts(self._commands, name, arguments)
             async with contextlib.aclosing(parts):
                 async for part in parts:
@@ -153,20 +163,6 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     """Return the next line, an empty one at the end. Raises ValueError if it is too long."""
     async with asyncio.timeout(REQUEST_TIMEOUT):
         return await reader.readline()
-
-
-def _parse(request: bytes) -> tuple[str, Line]:
-    """Return the name and the arguments of a command."""
-    try:
-        line = json.loads(request)
-    except (ValueError, RecursionError):
-        line = None
-    if not isinstance(line, dict) or not isinstance(line.get("command"), str):
-        raise CommandRefused('a request is an object of JSON with a "command"')
-    arguments = line.get("arguments") or {}
-    if not isinstance(arguments, dict):
-        raise CommandRefused('the "arguments" of a request are an object')
-    return line["command"], arguments
 
 
 async def _send(writer: asyncio.StreamWriter, line: Line) -> None:

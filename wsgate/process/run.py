@@ -14,6 +14,7 @@ from wsgate.loading import add_to_path, complete, load
 from wsgate.observe import console_log
 from wsgate.observe.log_format import indent
 from wsgate.process import control_socket, event_loop, signals, sockets, worker_process
+from wsgate.process.blocked_control import Answer
 from wsgate.process.commands import Commands
 from wsgate.process.program import DefaultLog, Program, complete_app, trace_if_logged
 from wsgate.process.reloader import ReloadingSupervisor
@@ -165,7 +166,8 @@ def _serve_in_new_loop(program: Program, control: str | os.PathLike[str] | None)
         handlers.enter_context(signals.refuse_scaling(loop))
         sockets.warn_of_unused(config)
         serving = server.serve(handle_signals=False)
-        loop.run_until_complete(_with_control(serving, control, ServerControl(server)))
+        commands = ServerControl(server)
+        loop.run_until_complete(_with_control(serving, control, commands, commands.answer_blocked))
 
 
 def _supervise(program: Program, settings: Supervision) -> None:
@@ -212,10 +214,11 @@ async def _with_control(
     serving: Coroutine[Any, Any, None],
     path: str | os.PathLike[str] | None,
     commands: Commands,
+    when_blocked: Answer | None = None,
 ) -> None:
     """Serve, with a control socket from before the start until after the stop."""
     with contextlib.closing(serving):  # in case the control socket cannot be opened
-        async with control_socket.opened(path, commands):
+        async with control_socket.opened(path, commands, when_blocked):
             await serving
 
 

@@ -1,5 +1,8 @@
 """The commands that one server executes: alone, or as a worker for its supervisor."""
 
+import asyncio
+import itertools
+import os
 from collections.abc import AsyncGenerator
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, get_args
@@ -9,6 +12,7 @@ from wsgate.config import LogLevel
 from wsgate.observe import log_files
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
+from wsgate.server import stacks
 from wsgate.server.close_request import AlreadyClosing, CloseRequest
 from wsgate.server.connection_list import ConnectionList, Filters
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from wsgate.process.server import Server
 
 MOST_LISTED = 10**9  # the largest limit of a list
+MOST_TASKS = 100  # whose stacks are shown
 
 
 class ServerCommands:
@@ -96,6 +101,29 @@ def unknown_id(name: str) -> CommandRefused:
     return CommandRefused(f"there is no connection {name!r}")
 
 
+# -- what the event loop does ----------------------------------------------------------------------
+
+
+async def show_stack(_: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Yield what the event loop does now. Argument: tasks, to have where its tasks wait."""
+    stack = await stacks.loop_stack()
+    if not arguments.get("tasks"):
+        yield stack_part(os.getpid(), stack)
+        return
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    shown = [
+        (one.get_name(), stacks.task_stack(one)) for one in itertools.islice(tasks, MOST_TASKS)
+    ]
+    yield stack_part(os.getpid(), stack) | {"tasks": len(tasks)}
+    for name, calls in shown:
+        yield {"worker": os.getpid(), "task": name, "stack": calls}
+
+
+def stack_part(process: int, stack: list[str], *, is_blocked: bool = False) -> Part:
+    """Return the part of an answer that has the stack of an event loop's thread."""
+    return {"worker": process, "blocked": is_blocked, "stack": stack, "tasks": None}
+
+
 # -- the log ---------------------------------------------------------------------------------------
 
 
@@ -124,6 +152,7 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
     "close": close_connection,
+    "stack": show_stack,
     "log-level": set_log_level,
 }
 REOPEN_LOGS = "reopen-logs"

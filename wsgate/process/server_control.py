@@ -1,6 +1,7 @@
 """The commands of the control socket for a server without workers."""
 
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator
 
@@ -8,12 +9,20 @@ from wsgate._version import __version__
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.server import Server
-from wsgate.process.server_commands import SERVER_COMMANDS, list_connections
+from wsgate.process.server_commands import (
+    SERVER_COMMANDS,
+    list_connections,
+    show_stack,
+    stack_part,
+)
+from wsgate.server.stacks import thread_stack
 from wsgate.supervision import ONE_PROCESS
 
 
 class ServerControl:
     """Executes the commands for one server, which counts as its only worker.
+
+    It is made in the thread of the event loop.
 
     Args:
         server: The server.
@@ -22,6 +31,7 @@ class ServerControl:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.began_at = time.monotonic()
+        self._thread = threading.get_ident()
 
     def run(self, name: str, arguments: Arguments) -> AsyncGenerator[Part]:
         """Yield the parts of the answer. Raises CommandRefused."""
@@ -30,6 +40,21 @@ class ServerControl:
         if name in _OWN:
             return commands.parts_of(_OWN, self, name, arguments)
         return commands.parts_of(SERVER_COMMANDS, self.server, name, arguments)
+
+    def answer_blocked(self, name: str, arguments: Arguments) -> list[Part]:
+        """Return the answer while the event loop is blocked. Thread-safe. Raises CommandRefused."""
+        if name != "stack":
+            raise CommandRefused("the event loop is blocked: `wsgate ctl stack` shows by what")
+        _check_worker(arguments)
+        stack = thread_stack(self._thread)
+        return [stack_part(os.getpid(), stack, is_blocked=True), {"unanswered": []}]
+
+
+def _check_worker(arguments: Arguments) -> None:
+    """Raise CommandRefused if the argument worker names another process."""
+    worker = commands.number(arguments, "worker", 1, commands.MOST)
+    if worker not in (None, 1, os.getpid()):
+        raise CommandRefused(f"there is no worker {worker}")
 
 
 async def _status(control: ServerControl, _: Arguments) -> AsyncGenerator[Part]:
@@ -61,12 +86,22 @@ async def _status(control: ServerControl, _: Arguments) -> AsyncGenerator[Part]:
 
 async def _list_connections(control: ServerControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """List the connections, as a supervisor does."""
-    worker = commands.number(arguments, "worker", 1, commands.MOST)
-    if worker not in (None, 1, os.getpid()):
-        raise CommandRefused(f"there is no worker {worker}")
+    _check_worker(arguments)
     async for part in list_connections(control.server, arguments):
         yield part
 
 
-_OWN: Table[ServerControl] = {"status": _status, "connections": _list_connections}
+async def _show_stack(control: ServerControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Show what the event loop does, as a supervisor does."""
+    _check_worker(arguments)
+    async for part in show_stack(control.server, arguments):
+        yield part
+    yield {"unanswered": []}
+
+
+_OWN: Table[ServerControl] = {
+    "status": _status,
+    "connections": _list_connections,
+    "stack": _show_stack,
+}
 _FOR_WORKERS = {"restart", "scale", "drain"}

@@ -494,7 +494,7 @@ class Supervisor:
                 self._check_stop(worker, now)
             else:
                 self._check_start(worker, now)
-            worker.log_stack()
+            worker.take_stack()
         if not was_late:
             self._check_forks(now)
 

@@ -15,6 +15,7 @@ from wsgate.process.server_commands import (
     filters_of,
     limit_of,
     log_level_of,
+    stack_part,
     unknown_id,
 )
 from wsgate.process.supervisor import Supervisor
@@ -203,6 +204,26 @@ async def _answers(
                 unanswered.append(pid)
 
 
+async def _show_stacks(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Show what the event loops of all workers do, or that of one. Arguments: worker, tasks.
+
+    A worker that does not answer, or that still starts, is asked by a signal.
+    """
+    name = commands.number(arguments, "worker", 1, commands.MOST)
+    asked = list(control.supervisor.workers) if name is None else [control.find(name)]
+    silent: list[int] = []
+    async with contextlib.aclosing(_answers(asked, "stack", arguments, silent)) as parts:
+        async for part in parts:
+            yield part
+    blocked = [(pid, one) for one in asked if (pid := one.pid) is not None and pid in silent]
+    stacks = await asyncio.gather(*(one.read_stack() for _, one in blocked))
+    for (pid, _), stack in zip(blocked, stacks, strict=True):
+        if stack:
+            silent.remove(pid)
+            yield stack_part(pid, stack, is_blocked=True)
+    yield {"unanswered": silent}
+
+
 async def _close(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """Pass the command on to the worker that the id names."""
     close_request_of(arguments)
@@ -252,5 +273,6 @@ _COMMANDS: Table[SupervisorControl] = {
     "drain": _drain,
     "connections": _list_connections,
     "close": _close,
+    "stack": _show_stacks,
     "log-level": _set_log_level,
 }

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from wsgate.errors import ConfigError, StartupFailed
 
-_MAX_STACK = 65_536  # bytes of a stack that are logged
+_MAX_STACK = 65_536  # bytes of a stack that are read
+STACK_TIMEOUT = 2.0  # seconds to wait for a stack
 
 
 class State(Enum):
@@ -90,6 +91,7 @@ class WorkerHandle:
         self._unsent: list[Line] = []  # until there is a channel
         self._listening: asyncio.Task[None] | None = None
         self._stacks = -1
+        self._stack: asyncio.Future[list[str]] | None = None  # for those who wait for it
 
     def __str__(self) -> str:
         """Return how the log names it."""
@@ -225,11 +227,32 @@ class WorkerHandle:
         self.stack_asked_at = now
         self._signal(STACK_SIGNAL)
 
-    def log_stack(self) -> None:
-        """Log the stack that it has written, if it has."""
+    async def read_stack(self) -> list[str]:
+        """Return the stack of its main thread, the innermost call first.
+
+        The worker writes it even if its event loop is blocked. Empty if it does not in time.
+        """
+        stack = self._stack
+        if stack is None:
+            stack = self._stack = asyncio.get_running_loop().create_future()
+            self._signal(STACK_SIGNAL)
+        await asyncio.wait([stack], timeout=STACK_TIMEOUT)
+        if stack.done():
+            return stack.result()
+        if self._stack is stack:
+            self._stack = None
+        return []
+
+    def take_stack(self) -> None:
+        """Give the stack that it has written, if it has, to those who wait for it, or to the log."""
         with contextlib.suppress(BlockingIOError):
             text = os.read(self._stacks, _MAX_STACK).decode(errors="backslashreplace")
             if not text:  # it has ended
                 return
             lines = [escape(line) for line in text.splitlines() if line.strip()]
+            if self._stack is not None:
+                self._stack.set_result([line.strip() for line in lines if line.startswith(" ")])
+                self._stack = None
+                if self.stack_asked_at is None:
+                    return
             loggers.error.error("%s is here:\n%s", self, "\n".join(lines))

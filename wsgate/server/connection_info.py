@@ -36,7 +36,8 @@ class ConnectionInfo:
     kind: what it does. client: its address, None for the client of a Unix socket. path: that of the
     request or WebSocket, without the query, which may hold a secret; None if there is none.
     opened_at: time of the worker's clock in seconds when it, or its WebSocket, was opened; None if
-    that is not known any more. traffic: None except for an open WebSocket.
+    that is not known any more. traffic: None except for an open WebSocket. round_trip: seconds from
+    its last Ping that was answered to the Pong, None if there was none.
     """
 
     kind: Kind
@@ -44,3 +45,4 @@ class ConnectionInfo:
     path: bytes | None = None
     opened_at: float | None = None
     traffic: Traffic | None = None
+    round_trip: float | None = None

@@ -89,8 +89,8 @@ class ConnectionList:
 
 
 def item_of(worker: "Worker", connection: "OpenConnection", info: ConnectionInfo) -> Item:
-    """Return a connection as data: addresses as text, the age in seconds."""
-    traffic = info.traffic
+    """Return a connection as data: addresses as text, times in seconds."""
+    traffic, round_trip = info.traffic, info.round_trip
     age = None if info.opened_at is None else max(worker.clock() - info.opened_at, 0.0)
     return {
         "id": connection.connection_id,
@@ -99,6 +99,7 @@ def item_of(worker: "Worker", connection: "OpenConnection", info: ConnectionInfo
         "type": info.kind.value,
         "path": None if info.path is None else _text(info.path)[:LONGEST_PATH],
         "age": None if age is None else round(age, 3),
+        "round_trip": None if round_trip is None else round(round_trip, 6),
         **(_NO_TRAFFIC if traffic is None else asdict(traffic)),
     }
 

@@ -436,7 +436,10 @@ class WebSocket(MessageReader):
         traffic = Traffic(
             self.received_messages, self.received_bytes, self.sent_messages, self.sent_bytes
         )
-        return ConnectionInfo(Kind.WEBSOCKET, self._peer.client, path, opened_at, traffic)
+        round_trip = self._liveness.round_trip
+        return ConnectionInfo(
+            Kind.WEBSOCKET, self._peer.client, path, opened_at, traffic, round_trip
+        )
 
     def drain(self) -> None:
         """Close with 1012, so that the client reconnects, or refuse the handshake with 503."""
