@@ -65,6 +65,8 @@ def invoke(*args: str, **env: str) -> Result:
         ),
         ("close 7-1", ("close", {"id": "7-1"})),
         ("close 7-1 1008 abuse", ("close", {"id": "7-1", "code": 1008, "reason": "abuse"})),
+        ("stack", ("stack", {})),
+        ("stack 2 --tasks", ("stack", {"worker": 2, "tasks": True})),
         ("log-level debug", ("log-level", {"level": "debug"})),
     ],
 )
@@ -158,7 +160,17 @@ def test_wrong_use_has_the_status_2(server: Server, args: list[str]) -> None:
 def test_help() -> None:
     text = invoke("--help").output
     assert text.startswith("Usage: wsgate ctl [OPTIONS] COMMAND")
-    for command in ("status", "restart", "scale", "drain", "connections", "close", "log-level"):
+    for command in (
+        "status",
+        "restart",
+        "scale",
+        "drain",
+        "connections",
+        "close",
+        "log-level",
+        "top",
+        "stack",
+    ):
         assert f"  {command} " in text
     assert "--wait" in invoke("restart", "--help").output
     assert "..." not in text.partition("Commands:")[2]

@@ -123,3 +123,17 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_sizes(count: int, text: str) -> None:
     assert tables.size(count) == text
+
+
+def test_stacks_of_workers_and_tasks() -> None:
+    parts: list[tables.Part] = [
+        {"worker": 7, "blocked": False, "stack": ["a", "b\x1b"], "tasks": 1},
+        {"worker": 7, "task": "app\x1b", "stack": []},
+        {"worker": 8, "blocked": True, "stack": ["c"], "tasks": None},
+        {"unanswered": []},
+    ]
+    assert list(tables.stack(parts)) == [
+        *("worker 7 is here, with 1 task:", "  a", "  b\\x1b", ""),
+        *("worker 7, task app\\x1b:", "  nothing of Python", ""),
+        *("worker 8 is blocked here:", "  c", ""),
+    ]

@@ -599,6 +599,43 @@ async def test_a_level_that_does_not_exist(tmp_path: Path, options: tuple[str, .
         assert (await server.part("log-level", level="DEBUG"))["log_level"] == "debug"
 
 
+# -- what the event loop does ----------------------------------------------------------------------
+
+
+@BOTH
+async def test_the_stack_of_a_loop_that_runs_and_of_its_tasks(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    async with controlled(tmp_path, *options) as server, server.connect() as websocket:
+        pid = await hello(websocket)
+        *lines, end = await server.lines("stack", worker=pid, tasks=True)
+        first, *tasks, last = [line["part"] for line in lines]
+        assert (end, last) == ({"end": True}, {"unanswered": []})
+        assert (first["worker"], first["blocked"], first["tasks"]) == (pid, False, len(tasks))
+        assert any(" in _serve" in call for call in first["stack"])
+        (echo,) = [one for one in tasks if any(" in _echo" in call for call in one["stack"])]
+        assert (echo["worker"], echo["task"]) == (pid, "wsgate app")
+        assert await server.error("stack", worker=2**30) == f"there is no worker {2**30}"
+        shown = await ctl(server.path, "stack", "--table")
+        assert shown.out.count(" is here:\n") == (2 if options else 1)
+
+
+@BOTH
+async def test_the_stack_of_a_loop_that_is_blocked(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    async with controlled(tmp_path, *options) as server, server.requested("/block"):
+        await server.logged("The event loop has been blocked")
+        *lines, end = await server.lines("stack")
+        *found, last = [line["part"] for line in lines]
+        assert (end, last) == ({"end": True}, {"unanswered": []})
+        (blocked,) = [one for one in found if one["blocked"]]
+        assert " in _block" in blocked["stack"][0]
+        assert len(found) == (2 if options else 1)
+        if not options:
+            assert (await server.error("status")).startswith("the event loop is blocked")
+
+
 # -- clients that misbehave ------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ class Worker:
         self.told: list[str] = []
         self.asked: list[str] = []
         self.asker = Asker(self._take)
+        self.stack: list[str] = []
         self._answers = answers
         self._left: dict[int, list[Part]] = {}
 
@@ -40,6 +41,9 @@ class Worker:
             answer = {"part": left.pop(0)} if left else {"end": True}
             asyncio.get_running_loop().call_soon(self.asker.take, {"answer": number, **answer})
         return self._answers is not None
+
+    async def read_stack(self) -> list[str]:
+        return self.stack
 
 
 class Supervisor:
@@ -226,3 +230,14 @@ async def test_the_seconds_of_a_wait_are_checked_before_the_restart() -> None:
     error = await refusal(supervisor, "restart", timeout=0)
     assert error == "timeout must be a number from 1 to 86400"
     assert supervisor.restart_ended is None
+
+
+async def test_a_worker_that_does_not_answer_writes_its_stack() -> None:
+    answered = {"worker": 101, "blocked": False, "stack": ["idle"], "tasks": None}
+    workers = [Worker(100, 0), Worker(101, 1, [answered]), Worker(102, 2), Worker(None, 3)]
+    workers[0].stack, workers[0].state = ["blocked"], State.STARTING
+    found = await parts(Supervisor(*workers), "stack")
+    blocked = {"worker": 100, "blocked": True, "stack": ["blocked"], "tasks": None}
+    assert found == [answered, blocked, {"unanswered": [102]}]
+    assert await parts(Supervisor(*workers), "stack", worker=2) == [answered, {"unanswered": []}]
+    assert await refusal(Supervisor(*workers), "stack", worker=9) == "there is no worker 9"

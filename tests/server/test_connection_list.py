@@ -66,6 +66,11 @@ async def test_a_websocket_from_its_handshake_to_its_end(access_log: bool) -> No
         assert (shown["age"], shown["worker"]) == (2, client.worker.process)
         assert (shown["received_messages"], shown["received_bytes"]) == (1, 11)
         assert (shown["sent_messages"], shown["sent_bytes"]) == (1, 4)
+        assert shown["round_trip"] is None  # there was no Ping yet
+        ws_driver = client.connection.driver
+        assert isinstance(ws_driver, WebSocket)
+        ws_driver._liveness.round_trip = 0.01234567
+        assert item(client)["round_trip"] == 0.012346
         client.eof()
         await turns()
         ws.call.finish()

@@ -264,9 +264,9 @@ def show_top(
 @click.option("--tasks", is_flag=True, help="Also show where its tasks wait, 100 at most.")
 @click.pass_obj
 def stack(control: Control, worker: int | None, tasks: bool) -> None:
-    """Show what the event loop of a worker does now, or those of all workers.
+    """Show what the event loops of workers do now.
 
-    WORKER is its pid or its number. The innermost call is the first.
+    WORKER is the pid or the number of one, all without it. The innermost call is the first.
     """
     control.show(tables.stack, "stack", worker=worker, tasks=tasks or None)
 

@@ -244,7 +244,7 @@ class WorkerHandle:
         return []
 
     def take_stack(self) -> None:
-        """Give the stack that it has written, if it has, to those who wait for it, or to the log."""
+        """Give the stack that it has written, if it has, to those who wait, or to the log."""
         with contextlib.suppress(BlockingIOError):
             text = os.read(self._stacks, _MAX_STACK).decode(errors="backslashreplace")
             if not text:  # it has ended
