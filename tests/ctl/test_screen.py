@@ -2,6 +2,8 @@
 
 import os
 import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ with screen.opened() as shown:
     while shown.wait(0.01):
         shown.draw(["first", "s" * 500, *["more"] * 500])
 """
-ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
+PATIENCE = 60.0
 
 
 @contextmanager
@@ -33,6 +35,7 @@ def running() -> Iterator[tuple["subprocess.Popen[bytes]", int, int]]:
         env=os.environ | {"COLUMNS": "", "LINES": ""},
         stdin=slave,
         stdout=slave,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield process, master, slave
@@ -43,30 +46,29 @@ def running() -> Iterator[tuple["subprocess.Popen[bytes]", int, int]]:
         os.close(slave)
 
 
-def read_until(master: int, expected: bytes) -> bytes:
-    """Return what was shown up to some text; the test's timeout is that of the run."""
+def read_until(master: int, expected: bytes) -> re.Match[bytes]:
+    """Return the first match of an expression in what is shown from now on."""
     shown = b""
-    while expected not in shown:
+    while (found := re.search(expected, shown, re.DOTALL)) is None:
+        assert select.select([master], (), (), PATIENCE)[0], shown
         shown += os.read(master, 65_536)
-    return shown
+    return found
 
 
 @pytest.mark.parametrize("end", ["q", signal.SIGINT, signal.SIGTERM])
 def test_it_is_drawn_again_and_the_terminal_restored(end: str | signal.Signals) -> None:
     with running() as (process, master, slave):
         before = termios.tcgetattr(slave)
-        shown = read_until(master, b"first\x1b[K\r\n")
-        assert shown.startswith(ENTER)
-        shown = read_until(master, b"\x1b[J")
+        read_until(master, rb"^\x1b\[\?1049h\x1b\[\?25l\x1b\[H")
         assert termios.tcgetattr(slave) != before  # keys are read at once, and not shown
-        frame = read_until(master, b"\x1b[J").partition(b"\x1b[H")[2]
-        rows = frame.partition(b"\x1b[J")[0].split(b"\x1b[K")
-        assert rows == [b"first", b"\r\n" + b"s" * 20, b"\r\nmore", b"\r\nmore", b"\r\nmore", b""]
+        drawn = read_until(master, rb"\x1b\[H([^J]*)\x1b\[J\x1b\[H")
+        rows = drawn[1].replace(b"\x1b[K", b"").split(b"\r\n")
+        assert rows == [b"first", b"s" * 20, b"more", b"more", b"more"]
         if isinstance(end, str):
             os.write(master, end.encode())
         else:
             process.send_signal(end)
-        read_until(master, LEAVE)
+        read_until(master, rb"\x1b\[\?25h\x1b\[\?1049l$")
         statuses = {"q": 0, signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}
-        assert process.wait(30) == statuses[end]
+        assert process.wait(PATIENCE) == statuses[end]
         assert termios.tcgetattr(slave) == before

@@ -57,7 +57,7 @@ def test_a_connection_that_has_become_a_websocket_and_one_that_is_new() -> None:
     [
         ("bytes", ["b", "a", "idle"]),
         ("messages", ["b", "a", "idle"]),
-        ("round-trip", ["a", "b", "idle"]),
+        ("round-trip", ["a", "idle", "b"]),
         ("age", ["b", "a", "idle"]),
     ],
 )

@@ -28,7 +28,7 @@ class Screen:
         """Show lines instead of those before; what does not fit is cut off."""
         columns, rows = shutil.get_terminal_size()
         shown = [line[:columns] for line, _ in zip(lines, range(rows), strict=False)]
-        text = "\r\n".join(line + _TO_END_OF_LINE for line in shown)
+        text = "\n".join(line + _TO_END_OF_LINE for line in shown)
         write_stdout(_HOME + text + _TO_END_OF_SCREEN)
 
     def wait(self, seconds: float) -> bool:

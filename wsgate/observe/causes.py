@@ -147,7 +147,8 @@ CAUSES: dict[Cause, Explanation] = {
         "server",
         "1011",
         "the app did not call receive() for 300 seconds while messages waited",
-        "Let the app read in a task of its own, or end the WebSocket.",
+        "`wsgate ctl stack WORKER --tasks` shows where it waits. Let the app read in a task of its "
+        "own, or end the WebSocket.",
     ),
     Cause.MESSAGES_LOST: Explanation(
         "server",

@@ -1,12 +1,13 @@
 """What an event loop is doing now: the stack of its thread, and those of its tasks, as text."""
 
 import asyncio
+import gc
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 from wsgate import threads
@@ -38,17 +39,27 @@ def task_stack(task: "asyncio.Task[Any]") -> list[str]:
 def _frames(awaited: object) -> Iterator[FrameType]:
     """Yield the frames of a coroutine and of what it waits for, as far as they are of Python."""
     while awaited is not None:
-        for frame_name, next_name in _CHAINS:
-            frame = getattr(awaited, frame_name, None)
-            if frame is not None:
-                yield frame
-                awaited = getattr(awaited, next_name)
-                break
-        else:
-            return
+        names = _names_of(awaited)
+        if names is None:  # the iterator of an asynchronous generator does not name that
+            awaited = next(filter(_names_of, gc.get_referents(awaited)), None)
+            continue
+        frame_name, next_name = names
+        frame = getattr(awaited, frame_name)
+        if frame is not None:
+            yield frame
+        awaited = getattr(awaited, next_name)
 
 
-_CHAINS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+def _names_of(awaited: object) -> tuple[str, str] | None:
+    """Return the attributes with the frame of a coroutine or generator, and with what it awaits."""
+    return next((names for kind, names in _CHAINS if isinstance(awaited, kind)), None)
+
+
+_CHAINS: tuple[tuple[type, tuple[str, str]], ...] = (
+    (CoroutineType, ("cr_frame", "cr_await")),
+    (GeneratorType, ("gi_frame", "gi_yieldfrom")),
+    (AsyncGeneratorType, ("ag_frame", "ag_await")),
+)
 
 
 def _place(code: CodeType, line: int | None) -> str:
