@@ -14,7 +14,10 @@ from wsgate.ctl import client, top
 from wsgate.ctl.client import ControlError, Part
 from wsgate.ctl.top import Query, Sample, lines, order, report, with_rates
 
-WORKERS = [{"number": 1, "pid": 7, "connections": 2}, {"number": 2, "pid": None, "connections": 0}]
+WORKERS: list[Part] = [
+    {"number": 1, "pid": 7, "connections": 2},
+    {"number": 2, "pid": None, "connections": 0},
+]
 
 
 def websocket(name: str, count: int, age: float = 10, trip: float | None = None) -> Part:
@@ -134,7 +137,7 @@ def test_a_line_for_each_sample_until_the_server_has_ended(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(top.time, "monotonic", lambda: 2.0 * len(server.requests))
+    monkeypatch.setattr(time, "monotonic", lambda: 2.0 * len(server.requests))
     monkeypatch.setattr(time, "sleep", pauses.append)
     server.fails = 3
     result = invoke("--interval", "0.5")

@@ -232,6 +232,7 @@ async def test_a_worker_that_is_blocked_shows_its_lag(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             while (await server.workers())[0]["lag"] < 1:
                 pass
+        assert await server.part("stack", worker=pid) == {"unanswered": [pid]}
         os.kill(pid, signal.SIGCONT)
 
 
@@ -686,6 +687,11 @@ async def test_people_see_tables_on_a_terminal(tmp_path: Path) -> None:
             r"\n\d+-\w{4}-1 +websocket +127\.0\.0\.1:\d+ +\d+ s +0 / 0 B +1 / .*/chat\n", shown
         )
         assert shown.endswith("\n1 connection\n")
+        shown = await ctl_on_a_terminal(server.path, "top", "--once", "--path", "/ch*")
+        assert re.match(
+            r"1 connection, [\d.]+ messages/s, \d+ B/s\nworkers: 1 \(pid \d+\) \d", shown
+        )
+        assert re.search(r"\n\d+-\w{4}-1 +websocket .* -  +/chat\n$", shown)  # no Ping yet
         shown = await ctl_on_a_terminal(server.path, "status", "--json")
         assert json.loads(shown)["server"]["pid"] == server.pid
         assert await ctl_on_a_terminal(server.path, "close", "7-7") == (
