@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wsgate import cli
-from wsgate.ctl import client, top
+from wsgate.ctl import client
 from wsgate.ctl.client import ControlError, Part
 from wsgate.ctl.top import Query, Sample, lines, order, report, with_rates
 

@@ -1,6 +1,7 @@
 """What an event loop is doing now: the stack of its thread, and those of its tasks, as text."""
 
 import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -81,7 +82,8 @@ async def loop_stack() -> list[str]:
 
     def read() -> None:
         time.sleep(_PAUSE)
-        loop.call_soon_threadsafe(give, thread_stack(watched))
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(give, thread_stack(watched))
 
     # A thread of its own: those of the loop's executor may all be in use.
     threads.daemon_thread(read, "wsgate-stack").start()
