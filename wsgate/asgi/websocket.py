@@ -124,8 +124,8 @@ class Conversation:
                 return _PLAIN_ACCEPT
             return Accept(check_subprotocol(self._handshake, subprotocol), accept_headers(headers))
         if kind == "websocket.close":
-            close = _close(message)
-            return close if self.state is OPEN else Refuse()
+            # A refusal has no Close frame: its code and reason reach nobody. FastAPI's is a list.
+            return _close(message) if self.state is OPEN else Refuse()
         assert kind in DENIAL  # the table has no other type
         return Deny(message)
 

@@ -1,6 +1,7 @@
 """Plain topics: workers that send publications to each other, over real sockets."""
 
 import asyncio
+import math
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.harness import hubs
 from tests.harness.hubs import Machine, Own, machine, scripted
 from tests.harness.log import capture_log
 from tests.harness.loops import LOOPS
-from tests.harness.waiting import nothing_left, soon, start_task, until
+from tests.harness.waiting import nothing_left, soon, start_task, turns, until
 from wsgate.brokers.local import mesh as mesh_module, peer as peer_module, waiting_frames
 from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.topics.messages import (
@@ -129,6 +130,19 @@ async def test_a_worker_that_stops_sends_first_what_it_has_published(
         reader.run_on()
         await soon(stopping)
         await reader.has("plain", *texts)
+
+
+async def test_a_worker_that_was_blocked_reads_before_it_publishes(tmp_path: Path) -> None:
+    async with nothing_left(), machine(tmp_path) as own:
+        first, second = await pair(own, "before")
+        first.broker._mesh._read_at = -math.inf  # as after a blocked loop
+        attaching = start_task(second.broker.attach("room"))
+        await turns(2)  # it has asked for the topic, and nobody has read it
+        (peer,) = first.peers
+        assert not peer.wants("room")
+        await first.publish("room", "arrives")
+        await second.has("room", "arrives")
+        await soon(attaching)
 
 
 async def test_nothing_of_a_detached_topic_arrives(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from wsgate.brokers.local import worker_socket
@@ -14,6 +15,8 @@ from wsgate.topics.messages import Delivered, Message, PeerHello
 from wsgate.topics.wire_format import WireError, encode
 
 PATIENCE = 0.5  # seconds to wait for a worker that does not answer or read, until it does again
+MAX_UNREAD = PATIENCE / 2  # seconds after which a publish reads first what has arrived
+READ_ITERATIONS = 3  # of the loop, in which all that has arrived is read, on asyncio and on uvloop
 CHECK_INTERVAL = 1.0  # seconds between two checks whether a worker still exists
 
 
@@ -48,6 +51,9 @@ class Mesh:
         self._count_dropped = count_dropped
         # What is published before the hub has named all others: each that it names gets it.
         self._early = WaitingFrames(lambda: count_dropped("hub"))
+        self._read_at = (
+            -math.inf
+        )  # when the loop has last read what had arrived, as far as is known
         self._hub = ""  # the path of its socket
         self._server = FrameServer(lambda _: None, self._take, self._end)
         self._peer_of: dict[FrameConnection, Peer] = {}
@@ -204,6 +210,8 @@ class Mesh:
 
     async def publish(self, topic: str, data: str | bytes) -> None:
         """Send a message to those that have attached its topic."""
+        if self.peers and asyncio.get_running_loop().time() - self._read_at > MAX_UNREAD:
+            await self._read_first()
         peers = [peer for peer in self.peers.values() if peer.wants(topic)]
         if not peers and self.settled.is_set():
             return
@@ -215,6 +223,15 @@ class Mesh:
         full = [peer for peer in peers if peer.is_full]
         if full:
             await self._wait_for_readers(full)
+
+    async def _read_first(self) -> None:
+        """Read what has arrived: while the loop was blocked, a worker may have asked for a topic.
+
+        Nobody waits longer than PATIENCE until this worker has noted it.
+        """
+        for _ in range(READ_ITERATIONS):
+            await asyncio.sleep(0)
+        self._read_at = asyncio.get_running_loop().time()
 
     async def _wait_for_readers(self, peers: Sequence[Peer]) -> None:
         try:
