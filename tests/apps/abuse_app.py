@@ -44,12 +44,19 @@ class Tired(Exception):
     """What these apps raise."""
 
 
+# A type for each stage: the log only counts an error of the same type and place.
+TIRED = {
+    stage: type("Tired", (Tired,), {})
+    for stage in ("called", "connected", "accepted", "received", "sent", "closed")
+}
+
+
 # -- an end at each stage --------------------------------------------------------------------------
 
 
 async def _raise(stage: str, receive: Any, send: Any) -> None:
     await _reach(stage, receive, send)
-    raise Tired(stage)
+    raise TIRED[stage](stage)
 
 
 async def _return(stage: str, receive: Any, send: Any) -> None:

@@ -148,9 +148,10 @@ async def test_the_files_of_workers_that_were_killed_are_removed(tmp_path: Path)
 
 
 async def test_a_failed_start_leaves_no_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path_factory.mktemp("x")  # a short path: that of a socket is limited
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
     def fail(*_: object) -> None:
         raise OSError("no descriptor is free")
@@ -158,4 +159,4 @@ async def test_a_failed_start_leaves_no_folder(
     monkeypatch.setattr("wsgate.process.unix_socket.listen_at", fail)
     with pytest.raises(ConfigError, match="no descriptor is free"):
         HubKeeper(Config(topics="local:")).start()
-    assert not os.listdir(tmp_path)  # noqa: PTH208  # within a coroutine
+    assert not os.listdir(folder)  # noqa: PTH208  # within a coroutine
