@@ -77,7 +77,7 @@ def test_ci_installs_the_other_programs_and_requires_them() -> None:
     script = (ROOT / ".ci/run").read_text()
     required = script.index("export " + " ".join(f"TEST_{name.upper()}=required" for name in names))
     installed = script.index("".join(f"\n.ci/install-{name}" for name in names))
-    assert installed < required < script.index("\n        make test")
+    assert installed < required < script.index("\n    make test")
 
 
 def test_ci_tests_the_pythons_of_the_classifiers() -> None:
