@@ -98,6 +98,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("fast_path", [True, False], ids=paths, indirect=True, scope="module")
 
 
+@pytest.fixture(autouse=True)
+def _unthrottled() -> None:
+    """Have each test log its first line: the log would only count what another test has logged."""
+    from wsgate.observe.throttled_log import throttled  # noqa: PLC0415  # as below
+
+    throttled.forget()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Return whether servers use the fast path: those in this process, and those it starts."""
