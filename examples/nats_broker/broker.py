@@ -30,7 +30,7 @@ from wsgate.topics.rules import Rules
 
 WORKERS = "wsgate.workers"  # the subject of what workers say about themselves
 RETRY = 0.2  # seconds between two attempts to connect
-TICK = 0.1  # seconds between two checks who has left
+TICK = 0.1  # seconds between two checks for members who have left
 
 
 class Settings(Protocol):
@@ -215,7 +215,7 @@ class NatsBroker:
 
     def _check_connected(self, topic: str) -> None:
         if not self._client.is_connected:
-            raise Unavailable(f"NATS is away: who has {topic!r} elsewhere is not known")
+            raise Unavailable(f"NATS is away: what other servers have of {topic!r} is not known")
 
     def changed(self, topic: str) -> None:
         """Note the number of subscribers on this worker."""

@@ -19,7 +19,6 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> No
     """Have the records come to caplog, whatever the log was set up for."""
     monkeypatch.setattr(logging.getLogger("wsgate"), "propagate", True)
     caplog.set_level(logging.DEBUG, "wsgate")
-    throttled.forget()
 
 
 class Call:

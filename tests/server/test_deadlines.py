@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.saved_loggers import bare_loggers
-from wsgate.observe.throttled_log import throttled
 from wsgate.server.deadlines import _MAX_CHECKS, MAX_PAUSE, TICK, Deadlines
 
 
@@ -158,7 +157,6 @@ def test_the_limit_of_an_iteration_spans_buckets() -> None:
 
 @pytest.fixture
 def errors(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    throttled.forget()
     with bare_loggers():
         caplog.set_level(logging.ERROR, "wsgate")
         yield caplog

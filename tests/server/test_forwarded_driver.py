@@ -11,18 +11,12 @@ from tests.harness.client import GET, POST, UPGRADE, handshake
 from tests.harness.log import LogCapture
 from tests.harness.memory import connected, read_response, requested
 from tests.harness.waiting import turns
-from wsgate.observe.throttled_log import throttled
 from wsgate.server.deadlines import TICK
 from wsgate.server.forwarded_driver import TIME_TO_SEND, ForwardedHttp1Driver
 from wsgate.server.http1_driver import Http1Driver
 from wsgate.testing import MemoryClient
 
 pytestmark = pytest.mark.usefixtures("http_parser", "log", "no_task_left")
-
-
-@pytest.fixture(autouse=True)
-def _unthrottled() -> None:
-    throttled.forget()
 
 
 PROXY = ("127.0.0.1", 50_000)

@@ -12,7 +12,6 @@ from tests.harness.memory import peer
 from tests.harness.waiting import soon, turns
 from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
 from wsgate.http.h1.connection import ALREADY_FAILED
-from wsgate.observe.throttled_log import throttled
 from wsgate.server.pending_websocket import EARLY
 from wsgate.types import Message
 
@@ -227,12 +226,6 @@ async def test_above_limit_concurrency_answers_503() -> None:
 # -- the reason of a refusal in the log ------------------------------------------------------------
 
 
-@pytest.fixture
-def _unthrottled() -> None:
-    throttled.forget()
-
-
-@pytest.mark.usefixtures("_unthrottled")
 @pytest.mark.parametrize(
     ("fields", "status", "reason"),
     [
@@ -256,7 +249,6 @@ async def test_the_error_log_says_why_the_server_refuses_a_handshake(
         assert f" {status} " in ws.log.access[0]
 
 
-@pytest.mark.usefixtures("_unthrottled")
 async def test_the_error_log_says_that_an_app_did_not_accept_in_time() -> None:
     async with peer(ws_handshake_timeout=5) as ws:
         await ws.request()
@@ -267,7 +259,6 @@ async def test_the_error_log_says_that_an_app_did_not_accept_in_time() -> None:
         assert ws.log.messages(logging.INFO) == [line]
 
 
-@pytest.mark.usefixtures("_unthrottled")
 async def test_a_refusal_because_of_a_stop_is_not_logged() -> None:
     async with peer() as ws:
         ws.client.worker.opens_websockets = False

@@ -12,7 +12,6 @@ from tests.harness.log import LogCapture
 from tests.harness.memory import connected, read_response
 from tests.harness.waiting import turns
 from wsgate.config import Config
-from wsgate.observe.throttled_log import throttled
 from wsgate.server.connection import Connection
 from wsgate.server.listener import Listener
 from wsgate.server.proxy_header import AnnouncedConnection, ProxyHeaderReader
@@ -39,11 +38,6 @@ HEADERS = {
     "v2 LOCAL": (LOCAL, *SOCKET, "http"),
     "v2 Unix": (UNIX, None, ("/b", None), "http"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _unthrottled() -> None:
-    throttled.forget()
 
 
 def is_waiting_for_header(client: MemoryClient) -> bool:

@@ -23,7 +23,7 @@ class Reconnects:
         self._parameter = field
         self._header = field.lower().encode("latin-1", "replace")
         self._open: set[str] = set()  # ids of open connections
-        self._successors: dict[str, str] = {}  # of these: who has replaced whom
+        self._successors: dict[str, str] = {}  # id of an open connection -> of the next one
 
     def open(self, connection_id: str, request: Request) -> str | None:
         """Note that a WebSocket has opened.
@@ -45,7 +45,7 @@ class Reconnects:
         return (values[0][:MAX_SAID] or None) if values else None
 
     def end(self, connection_id: str, end: End) -> End:
-        """Note that a WebSocket has ended, and return why: a client may have left it behind."""
+        """Note that a WebSocket has ended; return why: its client may have replaced it."""
         self._open.discard(connection_id)
         successor = self._successors.pop(connection_id, None)
         if successor is not None and end[0] in _GONE:

@@ -57,7 +57,7 @@ class Recorder:
         self.excluded.append(excluded)
 
     def change(self, change: Change) -> None:
-        """Record who has joined or left."""
+        """Record that a member has joined or left."""
         self.changes.append(change)
 
     def subscribers(self, topic: str) -> int:

@@ -253,7 +253,7 @@ class RedisPresence:
         self._has_changed.set()
 
     def _sweep(self, partition: int) -> None:
-        """Ask who has left, and confirm whom this worker has announced."""
+        """Ask for members who have left, and confirm those that this worker has announced."""
         if not self._servers.find(partition).commands.is_up:
             return
         time = asyncio.get_running_loop().time

@@ -355,7 +355,7 @@ class ClusterServers(Servers):
         return server
 
     def _take_misplaced(self, server: Server, command: Call | Post, has_moved: bool) -> None:
-        """Keep a command that a server has refused, until it is known who has its partition."""
+        """Keep a command that a server has refused, until the server of its partition is known."""
         if has_moved:
             self._lose_partition(command.partition, server)
         self._unknown.commands.put_back(command)
