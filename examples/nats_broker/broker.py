@@ -142,7 +142,9 @@ class NatsBroker:
             return
         await self._subscribe(topic)
         try:
-            await self._client.flush(self._timeout)  # type: ignore[arg-type]  # the same
+            # The client's PING overtakes a SUB that it has not written yet: the second one does not.
+            for _ in range(2):
+                await self._client.flush(self._timeout)  # type: ignore[arg-type]  # the same
         except (nats.errors.Error, OSError) as error:
             if self._client.is_connected:
                 raise Unavailable(f"no answer from NATS for {topic!r}") from error

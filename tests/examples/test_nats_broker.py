@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from websockets.asyncio.client import connect
 
 from examples.nats_broker import workers as nats_workers
-from examples.nats_broker.broker import NatsBroker
+from examples.nats_broker.broker import NatsBroker, subject_of
 from tests.harness.nats import NatsServer, nats_server
 from tests.harness.processes import running
 from tests.harness.waiting import pause
@@ -93,6 +93,63 @@ async def test_nats_is_started_again(server: NatsServer) -> None:
         assert one.recorder.changes + other.recorder.changes == [
             Change("room", "ada", has_joined=True)
         ]
+
+
+class RecordingServer:
+    """Speaks as much of the NATS protocol as a client needs, and records its commands.
+
+    Attributes:
+        commands: The first two words of each.
+        answers: Whether it answers Pings.
+    """
+
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+        self.answers = True
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        writer.write(b'INFO {"server_id": "x", "version": "2.9", "max_payload": 1048576}\r\n')
+        async for line in reader:
+            command = line.decode().split()
+            self.commands.append(" ".join(command[:2]))
+            if command[0] == "PUB":
+                await reader.readline()
+            elif command == ["PING"] and self.answers:
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+
+@pytest_asyncio.fixture
+async def recording() -> AsyncIterator[tuple[RecordingServer, NatsBroker]]:
+    """Return a server that records, and a broker that is connected to it."""
+    server = RecordingServer()
+    async with await asyncio.start_server(server.serve, "127.0.0.1") as listening:
+        port = listening.sockets[0].getsockname()[1]
+        broker = NatsBroker(f"nats://127.0.0.1:{port}", GRACE)
+        await broker.start(Recorder())
+        await until(lambda: "PUB wsgate.workers" in server.commands)
+        yield server, broker
+        await broker.stop()
+
+
+async def test_nats_has_a_subscription_when_attach_returns(
+    recording: tuple[RecordingServer, NatsBroker],
+) -> None:
+    server, broker = recording
+    await broker.attach("room")
+    await until(lambda: f"SUB {subject_of('room')}" in server.commands)
+    place = server.commands.index(f"SUB {subject_of('room')}")
+    assert "PING" in server.commands[place:]
+
+
+async def test_a_nats_that_does_not_answer_is_unavailable(
+    recording: tuple[RecordingServer, NatsBroker],
+) -> None:
+    server, broker = recording
+    server.answers = False
+    with pytest.raises(Unavailable, match="no answer from NATS for 'room'"):
+        await broker.attach("room")
 
 
 async def test_a_history_is_refused(server: NatsServer) -> None:
