@@ -44,7 +44,8 @@ help:
 	@echo "make clean        delete virtual environments, builds and caches"
 
 # Marks a complete virtual environment; rebuilt when the dependencies or the C sources change.
-$(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c
+$(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c \
+		wsgate/server/_message_meter.h
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "wsgate needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \

@@ -8,4 +8,11 @@ COMPILED = {
     "wsgate.server._fast_path": "wsgate/server/_fast_path.c",
 }
 
-setup(ext_modules=[Extension(name, [file], optional=True) for name, file in COMPILED.items()])
+# A change of a header builds what includes it again.
+HEADERS = ["wsgate/server/_message_meter.h"]
+
+setup(
+    ext_modules=[
+        Extension(name, [file], depends=HEADERS, optional=True) for name, file in COMPILED.items()
+    ]
+)

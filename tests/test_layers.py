@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "answers": {"settings"},
     "supervision": {"settings"},
     "foreign_options": set(),
-    "config": {"settings", "answers", "brokers"},  # of brokers the grammar of their URLs
+    # Of brokers the grammar of their URLs, of metrics that of their address.
+    "config": {"settings", "answers", "brokers", "metrics"},
     "env_file": {"text_file"},
     "config_file": {"settings", "text_file"},
     "environment": {"settings", "config_file"},
@@ -48,16 +49,21 @@ ALLOWED: dict[str, set[str]] = {
     "brokers": {"topics", "loggers", "observe", "loading", "diagnosis"},
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
+    # It counts events, and knows neither connections nor protocols.
+    "metrics": {"observe"},
     # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
     "static": {"fields", "observe"},
+    # The ASGI app of the metrics' address: it asks for what it shows, and knows no server.
+    "status": {"metrics"},
     "server": {
         *("fields", "http", "ws", "asgi", "tls", "topics", "observe", "config", "proxies"),
-        *("static", "brokers"),
+        *("static", "brokers", "metrics"),
         *("loggers", "diagnosis", "threads"),
     },
     "process": {
         *("server", "observe", "config", "loading", "loggers", "streams", "threads"),
         *("env_file", "settings", "supervision", "diagnosis", "brokers", "topics"),
+        *("metrics", "status"),
     },
     "testing": {
         *("config", "server", "process", "settings", "supervision", "brokers", "topics"),
@@ -82,7 +88,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 WITHOUT_IO = {
     *(*LEAVES, "fields", "http", "ws", "proxies", "asgi", "tls", "topics", "settings", "config"),
-    *("answers", "supervision"),
+    *("answers", "supervision", "metrics"),
 }
 IO = {"asyncio", "socket", "time", "select", "selectors", "threading", "uvloop", "ssl"}
 H11 = {"http/h1/h11_parser.py"}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from wsgate.answers import Answers, ProgramOnly
 from wsgate.brokers import urls
 from wsgate.errors import ConfigError
+from wsgate.metrics import address
 from wsgate.settings import (
     Bound,
     accept_aliases,
@@ -54,10 +55,17 @@ MESSAGES = "WebSocket messages"
 LIVENESS = "WebSocket keepalive and timeouts"
 COMPRESSION = "WebSocket compression"
 TOPICS = "Topics"
+MONITORING = "Monitoring"
 
 _ROOT_PATH = Bound(
     "/like/this, or empty", lambda root: not root or (root[0] == "/" and root[-1] != "/")
 )
+_SHORTEST_TOKEN = 16
+_TOKEN = Bound(
+    f"at least {_SHORTEST_TOKEN} printable ASCII characters",
+    lambda token: len(token) >= _SHORTEST_TOKEN and token.isascii() and token.isprintable(),
+)
+_METRICS_ADDRESS = Bound(address.WANTED, lambda text: address.parse(text) is not None)
 _BROKER_URL = Bound(urls.WANTED, urls.is_broker_url)
 _FORWARDED_VALUES = ("for", "proto", "host", "port", "prefix")
 _FORWARDED = Bound(
@@ -806,9 +814,42 @@ class Config:
         maximum=_MAX_SIZE,
     )
 
+    # -- monitoring ----------------------------------------------------------------------------
+
+    metrics: str | None = setting(
+        None,
+        group=MONITORING,
+        help="Address of the metrics: `HOST:PORT`, or `unix:PATH`. There are `/metrics` for "
+        "Prometheus, `/healthz` and `/readyz` for probes, and a live page at `/`. Whoever reaches "
+        "the address can read all that; use an internal one. It needs "
+        "`pip install 'wsgate[metrics]'`.",
+        default_text="none",
+        check=_METRICS_ADDRESS,
+    )
+    status_token: str | None = setting(
+        None,
+        group=MONITORING,
+        help="Token with which the live page may close connections and drain workers. Without it "
+        "the page is read only. Set the variable, so that the token is not in the list of "
+        "processes.",
+        secret=True,
+        check=_TOKEN,
+    )
+    readyz_broker_grace: float = setting(
+        30.0,
+        group=MONITORING,
+        help="Seconds for which the broker of topics may be out of reach before `/readyz` answers "
+        "503.",
+        unit="seconds",
+        minimum=0,
+        maximum=_DAY,
+    )
+
     def __post_init__(self) -> None:
         for one in SETTINGS:
             one.validate(getattr(self, one.name))
+        if self.status_token is not None and self.metrics is None:
+            raise ConfigError("--status-token needs --metrics", setting="status_token")
         if self.fd is not None:
             if self.uds:
                 raise ConfigError("--uds must be alone, without --fd", setting="uds")

@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 
 from examples.nats_broker.workers import INTERVAL, Workers
 from wsgate import ConfigError
-from wsgate.brokers.broker import Receiver
+from wsgate.brokers.broker import BrokerState, Receiver
 from wsgate.topics import LimitReached, TopicsError, Unavailable
 from wsgate.topics.history import Missed
 from wsgate.topics.publication import Publication
@@ -132,6 +132,10 @@ class NatsBroker:
         self._has_changed.set()
 
     # -- subscriptions -----------------------------------------------------------------------------
+
+    def state(self) -> BrokerState:
+        """Return how it is."""
+        return BrokerState()
 
     async def attach(self, topic: str) -> None:
         """Subscribe a topic. While NATS is away it is subscribed later."""

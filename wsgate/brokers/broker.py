@@ -1,7 +1,7 @@
 """The interface between a worker's topics and what carries publications between workers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wsgate.topics.history import Missed
 from wsgate.topics.presence import Change
@@ -56,6 +56,19 @@ class BrokerSettings(Protocol):
         """Seconds to wait for a broker."""
 
 
+class BrokerState(NamedTuple):
+    """How a broker is, for monitoring.
+
+    away_since: since when it does not reach what carries the publications, in seconds of the event
+    loop's clock; None while it does. lag: seconds that the latest answer of that took; None if
+    there was none. reconnects: how often a connection to it had to be made again.
+    """
+
+    away_since: float | None = None
+    lag: float | None = None
+    reconnects: int = 0
+
+
 class Broker(Protocol):
     """Carries publications between workers, keeps histories and presence.
 
@@ -67,6 +80,9 @@ class Broker(Protocol):
 
     async def stop(self) -> None:
         """Stop, and forget this worker's members and subscriptions."""
+
+    def state(self) -> BrokerState:
+        """Return how it is. Called often, also before `start`."""
 
     async def attach(self, topic: str) -> None:
         """Deliver a topic's publications from now on.

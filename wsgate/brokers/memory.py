@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from wsgate.brokers.broker import Receiver
+from wsgate.brokers.broker import BrokerState, Receiver
 from wsgate.topics.errors import LimitReached
 from wsgate.topics.history import Histories, Missed, missed_of
 from wsgate.topics.outlet import counted_size
@@ -49,6 +49,10 @@ class MemoryBroker:
 
     async def stop(self) -> None:
         """Do nothing: nothing outlives the process."""
+
+    def state(self) -> BrokerState:
+        """Return that it is always there."""
+        return BrokerState()
 
     async def attach(self, topic: str) -> None:
         """Do nothing: all publications are of this process, and delivered."""

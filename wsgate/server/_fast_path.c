@@ -11,6 +11,8 @@
 #include <structmember.h>
 #include <sys/socket.h>
 
+#include "_message_meter.h"
+
 #ifndef MSG_NOSIGNAL /* macOS; Python ignores SIGPIPE everywhere */
 #define MSG_NOSIGNAL 0
 #endif
@@ -111,6 +113,7 @@ typedef struct {
     PyObject *streams;
     RememberedFrame recent[RECENT];
     unsigned int next; /* of `recent`, the one to replace */
+    MessageMeter *meter; /* NULL while metrics are off */
     char is_scheduled;
     char has_late;
 } WriteBatch;
@@ -405,6 +408,7 @@ static int
 batch_traverse(WriteBatch *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->streams);
+    Py_VISIT(self->meter);
     for (int i = 0; i < RECENT; i++) {
         Py_VISIT(self->recent[i].payload);
         Py_VISIT(self->recent[i].encoding);
@@ -418,6 +422,7 @@ static int
 batch_clear(WriteBatch *self)
 {
     forget_recent(self);
+    Py_CLEAR(self->meter);
     if (self->streams != NULL)
         return PyList_SetSlice(self->streams, 0, PY_SSIZE_T_MAX, NULL);
     return 0;
@@ -430,10 +435,35 @@ batch_dealloc(WriteBatch *self)
 
     PyObject_GC_UnTrack(self);
     forget_recent(self);
+    Py_CLEAR(self->meter);
     Py_CLEAR(self->streams);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
+
+static PyObject *
+get_meter(WriteBatch *self, void *unused)
+{
+    (void)unused;
+    return Py_NewRef(self->meter == NULL ? Py_None : (PyObject *)self->meter);
+}
+
+static int
+set_meter(WriteBatch *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL || (value != Py_None && !PyObject_TypeCheck(value, message_meter_type))) {
+        PyErr_SetString(PyExc_TypeError, "meter is a MessageMeter or None");
+        return -1;
+    }
+    Py_XSETREF(self->meter, value == Py_None ? NULL : (MessageMeter *)Py_NewRef(value));
+    return 0;
+}
+
+static PyGetSetDef batch_properties[] = {
+    {"meter", (getter)get_meter, (setter)set_meter, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 
 static PyMemberDef batch_members[] = {
     {"streams", T_OBJECT_EX, offsetof(WriteBatch, streams), READONLY, NULL},
@@ -456,6 +486,7 @@ static PyType_Slot batch_slots[] = {
     {Py_tp_clear, batch_clear},
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_members, batch_members},
+    {Py_tp_getset, batch_properties},
     {Py_tp_methods, batch_methods},
     {0, NULL},
 };
@@ -679,9 +710,55 @@ typedef struct {
     Py_ssize_t received_bytes;
     Py_ssize_t sent_messages;
     Py_ssize_t sent_bytes;
+    double handed_at; /* when the app got its last event, 0 while it waits for one: of the meter */
     char is_open;
     char counts_each;
 } MessagePath;
+
+/* The worker's meter, NULL while metrics are off. */
+static MessageMeter *
+meter_of(MessagePath *self)
+{
+    PyObject *batch = self->batch;
+
+    return PyObject_TypeCheck(batch, write_batch_type) ? ((WriteBatch *)batch)->meter : NULL;
+}
+
+/* Count the event that the app had until now; -1 with an exception set. */
+static int
+end_event(MessagePath *self)
+{
+    MessageMeter *meter = meter_of(self);
+    double now;
+
+    if (meter == NULL || self->handed_at == 0.0)
+        return 0;
+    Py_INCREF(meter); /* a clock of Python's may replace it */
+    now = meter_now(meter);
+    if (now >= 0.0)
+        record_event(meter, now - self->handed_at);
+    Py_DECREF(meter);
+    self->handed_at = 0.0;
+    return now < 0.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Note that the app gets an event now; -1 with an exception set. */
+static int
+begin_event(MessagePath *self)
+{
+    MessageMeter *meter = meter_of(self);
+    double now;
+
+    if (meter == NULL)
+        return 0;
+    Py_INCREF(meter);
+    now = meter_now(meter);
+    Py_DECREF(meter);
+    if (now < 0.0 && PyErr_Occurred())
+        return -1;
+    self->handed_at = now;
+    return 0;
+}
 
 /* The message that `data` is if this receiver waits for it; else NULL, without an exception. */
 static PyObject *
@@ -752,6 +829,8 @@ path_data(MessagePath *self, PyObject *data)
     }
     self->received_bytes += PyBytes_GET_SIZE(data);
     self->received_messages++;
+    if (meter_of(self) != NULL)
+        record_size(&meter_of(self)->received, message, 1);
     Py_XSETREF(self->receiver, Py_NewRef(Py_None));
     set = PyObject_CallMethodOneArg(receiver, names.set_result, message);
     Py_DECREF(receiver);
@@ -831,12 +910,13 @@ common_payload(PyObject *message)
     return payload;
 }
 
-/* The frame of a message that can leave now; else NULL, without an exception but the codec's.
+/* The frame of a message that can leave now, and its payload as another new reference; else NULL,
+ * without an exception but the codec's.
  *
  * The batch is scheduled before the frame is made: with context takeover that changes the
  * compressor, so what may raise for an app at its recursion limit comes first. */
 static PyObject *
-framed(MessagePath *self, PyObject *message)
+framed(MessagePath *self, PyObject *message, PyObject **kept)
 {
     PyObject *payload, *batch, *codec, *frame = NULL;
 
@@ -854,9 +934,13 @@ framed(MessagePath *self, PyObject *message)
         frame = frame_of((WriteBatch *)batch, codec, payload);
     Py_XDECREF(batch);
     Py_XDECREF(codec);
-    Py_DECREF(payload);
-    if (frame == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-        PyErr_Clear(); /* send_other reports it to the app */
+    if (frame == NULL) {
+        Py_DECREF(payload);
+        if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            PyErr_Clear(); /* send_other reports it to the app */
+        return NULL;
+    }
+    *kept = payload;
     return frame;
 }
 
@@ -892,11 +976,11 @@ prefetch(MessagePath *self)
 static Sent
 put(MessagePath *self, PyObject *message)
 {
-    PyObject *wire, *frame;
+    PyObject *wire, *frame, *payload;
     Sent sent = FAILED;
 
     prefetch(self);
-    frame = framed(self, message);
+    frame = framed(self, message, &payload);
     if (frame == NULL)
         return PyErr_Occurred() ? FAILED : LEFT;
     wire = own(self->wire, "wire");
@@ -906,7 +990,10 @@ put(MessagePath *self, PyObject *message)
     if (sent != FAILED) {
         self->sent_messages++;
         self->sent_bytes += PyBytes_GET_SIZE(frame);
+        if (meter_of(self) != NULL)
+            record_size(&meter_of(self)->sent, payload, 1);
     }
+    Py_DECREF(payload);
     Py_DECREF(frame);
     return sent;
 }
@@ -1130,7 +1217,7 @@ receive_other(Awaited *self)
 static int
 start_receive(Awaited *self)
 {
-    PyObject *arrival = path_expect(self->path, NULL);
+    PyObject *arrival = end_event(self->path) < 0 ? NULL : path_expect(self->path, NULL);
 
     if (arrival == NULL)
         return -1;
@@ -1159,6 +1246,16 @@ receive_event(PyObject *payload)
 
 static PySendResult step(Awaited *self, PyObject *value, PyObject **result);
 
+/* Return an event to the app; the reference is dropped if that fails. */
+static PySendResult
+end_receive(Awaited *self, PyObject **result)
+{
+    if (begin_event(self->path) == 0)
+        return PYGEN_RETURN;
+    Py_CLEAR(*result);
+    return PYGEN_ERROR;
+}
+
 /* Go on after `inner` has ended with *result. */
 static PySendResult
 finish(Awaited *self, PyObject **result)
@@ -1167,11 +1264,11 @@ finish(Awaited *self, PyObject **result)
 
     Py_CLEAR(self->inner);
     if (self->arrival == NULL)
-        return PYGEN_RETURN;
+        return self->is_send ? PYGEN_RETURN : end_receive(self, result);
     Py_CLEAR(self->arrival);
     if (value != Py_None) {
         *result = receive_event(value);
-        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+        return *result == NULL ? PYGEN_ERROR : end_receive(self, result);
     }
     Py_DECREF(value); /* only the session's state has changed */
     *result = NULL;
@@ -1692,6 +1789,7 @@ path_dealloc(MessagePath *self)
 static PyMemberDef path_members[] = {
     MEMBERS(OBJECT)
     COUNT(received_messages) COUNT(received_bytes) COUNT(sent_messages) COUNT(sent_bytes)
+    {"handed_at", T_DOUBLE, offsetof(MessagePath, handed_at), 0, NULL},
     {"is_open", T_BOOL, offsetof(MessagePath, is_open), 0, NULL},
     {"counts_each", T_BOOL, offsetof(MessagePath, counts_each), 0, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -1777,6 +1875,7 @@ static int
 execute(PyObject *module)
 {
     return intern_names() < 0 || find_twins() < 0 ||
+                   create_type(module, "MessageMeter", &meter_spec, &message_meter_type) < 0 ||
                    create_type(module, "Stream", &stream_spec, &stream_type) < 0 ||
                    create_type(module, "WriteBatch", &batch_spec, &write_batch_type) < 0 ||
                    create_type(module, NULL, &awaited_spec, &awaited_type) < 0 ||

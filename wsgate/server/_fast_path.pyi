@@ -2,11 +2,13 @@
 from collections.abc import Callable
 
 from wsgate.server.fast_path import Path, PlainMessagePath, PlainStream, PlainWriteBatch
+from wsgate.server.message_meter import PlainMessageMeter
 from wsgate.ws.encoded import Encoded
 
 class Stream(PlainStream): ...
 class WriteBatch(PlainWriteBatch): ...
 class MessagePath(PlainMessagePath): ...
+class MessageMeter(PlainMessageMeter): ...
 
 def deliver(
     targets: list[Path], encoded: Encoded, excluded: object, slowly: Callable[[Path], object]

@@ -37,6 +37,7 @@ class Admission:
 
     Attributes:
         refused: Refused connections that are still open, to read their 503.
+        turned_away: How many connections were refused since the start.
         total: Admitted connections that are open.
         on_change: Called when `total` has changed.
     """
@@ -52,6 +53,7 @@ class Admission:
         self._accepted = 0
         self.total = 0
         self.refused = 0
+        self.turned_away = 0
         self.on_change: Callable[[], object] = _do_nothing
 
     def enter(self, client: Address | None) -> bool:
@@ -64,7 +66,7 @@ class Admission:
             Whether it is admitted.
         """
         if self.total >= self._own_limit or self.is_address_full(client):
-            self.refused += 1
+            self._refuse()
             return False
         self.total += 1
         self._accepted += 1
@@ -72,9 +74,13 @@ class Admission:
         self._report()
         if self._exceed_together(client):
             self.leave(client, was_admitted=True)
-            self.refused += 1
+            self._refuse()
             return False
         return True
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        self.turned_away += 1
 
     def _exceed_together(self, client: Address | None) -> bool:
         """Return whether all workers together are above a limit, with the last one counted."""

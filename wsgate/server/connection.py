@@ -154,6 +154,9 @@ class Connection(Stream, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Resume senders: the write buffer has fallen below its low-water mark."""
+        meter, shut_since = self.worker.meter, self.gate.shut_since
+        if meter is not None and shut_since is not None:
+            meter.drain_seconds(self.worker.clock() - shut_since)
         self.gate.open()
         self.driver.writable()
 
@@ -209,6 +212,11 @@ class Connection(Stream, asyncio.Protocol):
     def hand_to(self, driver: "Driver") -> None:
         """Make `driver` the owner."""
         self.driver = driver
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that were written and that the kernel has not taken."""
+        return 0 if self.is_lost else self.transport.get_write_buffer_size()
 
     @property
     def is_flushed(self) -> bool:

@@ -16,6 +16,7 @@ from wsgate.types import Message
 
 if TYPE_CHECKING:
     from wsgate.server.backpressure import Gate
+    from wsgate.server.message_meter import PlainMessageMeter
     from wsgate.server.receive_queue import ReceiveQueue
     from wsgate.server.wire import Driver, Wire
     from wsgate.ws.encoded import Encoded
@@ -117,14 +118,16 @@ class PlainWriteBatch:
     """What all connections of a worker write and encode during one loop iteration.
 
     streams: the connections with pending bytes. is_scheduled: the loop will call `flush`. has_late:
-    earlier iterations have left connections to be flushed.
+    earlier iterations have left connections to be flushed. meter: counts messages, None while
+    metrics are off.
     """
 
-    __slots__ = ("_recent", "has_late", "is_scheduled", "streams")
+    __slots__ = ("_recent", "has_late", "is_scheduled", "meter", "streams")
 
     streams: list[PlainStream]
     is_scheduled: bool
     has_late: bool
+    meter: "PlainMessageMeter | None"
     _recent: list[tuple[str | bytes, object, bytes]]
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
@@ -132,6 +135,7 @@ class PlainWriteBatch:
         self = super().__new__(cls)
         self.streams = []
         self.is_scheduled = self.has_late = False
+        self.meter = None
         self._recent = []
         return self
 
@@ -268,6 +272,8 @@ class PlainMessagePath:
         received_bytes: Bytes of incoming frames, with their headers.
         sent_messages: Number of outgoing data messages.
         sent_bytes: Bytes of outgoing frames, with their headers.
+        handed_at: When the app got its last event, by the meter's clock; 0 while it waits for one,
+            and while metrics are off.
     """
 
     __slots__ = (
@@ -276,6 +282,7 @@ class PlainMessagePath:
         "counts_each",
         "create_future",
         "gate",
+        "handed_at",
         "is_open",
         "max_size",
         "queue",
@@ -303,6 +310,7 @@ class PlainMessagePath:
     received_bytes: int
     sent_messages: int
     sent_bytes: int
+    handed_at: float
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
         """Create a path whose fields are all there, as the compiled twin does."""
@@ -313,6 +321,7 @@ class PlainMessagePath:
         self.counts_each = False
         self.received_messages = self.received_bytes = 0
         self.sent_messages = self.sent_bytes = 0
+        self.handed_at = 0.0
         return self
 
     # -- in ----------------------------------------------------------------------------------------
@@ -345,6 +354,8 @@ class PlainMessagePath:
         ):
             return False
         self.receiver = None
+        if self.batch.meter is not None:
+            self.batch.meter.record_received(message)
         receiver.set_result(message)
         return True
 
@@ -371,6 +382,17 @@ class PlainMessagePath:
 
     async def receive(self) -> Any:
         """Return the app's next message."""
+        meter = self.batch.meter
+        if meter is None:
+            return await self._next_event()
+        if self.handed_at:
+            meter.record_event(meter.clock() - self.handed_at)
+            self.handed_at = 0.0
+        event = await self._next_event()
+        self.handed_at = meter.clock()
+        return event
+
+    async def _next_event(self) -> Any:
         arrival = self.expect()
         if arrival is None:
             return await self.receive_other()
@@ -417,6 +439,8 @@ class PlainMessagePath:
         self.wire.write(frame)
         self.sent_messages += 1
         self.sent_bytes += len(frame)
+        if batch.meter is not None:
+            batch.meter.record_sent(payload)
         return True
 
     # -- the subclass's part -----------------------------------------------------------------------

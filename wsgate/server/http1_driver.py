@@ -250,6 +250,8 @@ class Http1Driver:
             refused.status,
             escape(refused.detail),
         )
+        if self.worker.meter is not None:
+            self.worker.meter.count_bad_request(refused.status)
         self._send_refusal(refused)
 
     def _send_refusal(self, refused: RequestRefused) -> None:

@@ -104,14 +104,20 @@ class Liveness(Keepalive):
         # Random, so that connections opened together do not end together.
         self._ends_at = now + lifetime if lifetime else math.inf
 
-    def record_pong(self, now: float) -> None:
-        """Measure the round trip with the first Pong after a Ping; others answer nothing."""
+    def record_pong(self, now: float) -> bool:
+        """Measure the round trip with the first Pong after a Ping; others answer nothing.
+
+        Returns:
+            Whether it was measured.
+        """
         if self._long_at == _NEW:
-            return  # there was no Ping yet
+            return False  # there was no Ping yet
         pinged_at = self.unanswered_ping
-        if pinged_at is not None and pinged_at is not self._measured_ping:
-            self._measured_ping = pinged_at
-            self.round_trip = now - pinged_at
+        if pinged_at is None or pinged_at is self._measured_ping:
+            return False
+        self._measured_ping = pinged_at
+        self.round_trip = now - pinged_at
+        return True
 
     def check(self, now: float, websocket: Watched) -> float:
         """Enforce all timeouts.

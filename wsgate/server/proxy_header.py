@@ -133,6 +133,11 @@ class ProxyHeaderReader(asyncio.Protocol):
         self._refuse("its PROXY header did not arrive in time")
         return math.inf
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Nothing: it has written nothing."""
+        return 0
+
     def stop(self) -> None:
         """Abort the connection: it has no request yet."""
         self.abort()

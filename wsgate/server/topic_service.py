@@ -20,11 +20,12 @@ from wsgate.topics.publication import Publication
 from wsgate.topics.rules import PLAIN, RuleBook, Rules, Slow, parse_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from contextvars import Context
 
-    from wsgate.brokers.broker import Broker
+    from wsgate.brokers.broker import Broker, BrokerState
     from wsgate.config import Config
+    from wsgate.server.message_meter import PlainMessageMeter
     from wsgate.server.websocket import WebSocket
     from wsgate.topics.history import Missed
 
@@ -112,6 +113,7 @@ class TopicService:
     Attributes:
         counts: What has happened since the start.
         max_outlet: Bytes that may wait for one socket or listener.
+        meter: Counts messages, None while metrics are off.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class TopicService:
         self._announcer = Announcer(self._publish_announcement, variables)
         self._closing = SpreadClosing()
         self.counts = Counts()
+        self.meter: PlainMessageMeter | None = None
 
     async def start(self) -> None:
         """Start the broker."""
@@ -154,6 +157,16 @@ class TopicService:
     def extension(self, owner: Owner | None, socket: "WebSocket | None" = None) -> Extension:
         """Return the value of the ASGI extension for one call of the app."""
         return Extension(self, owner, socket)
+
+    @property
+    def broker_state(self) -> "BrokerState":
+        """How the broker is."""
+        return self._broker.state()
+
+    @property
+    def local_topics(self) -> "Collection[LocalTopic]":
+        """The topics with subscribers or listeners on this worker."""
+        return self._topics.values()
 
     def rules_of(self, topic: str) -> Rules:
         """Return the rules of a topic: those of the app before those of the settings."""
@@ -432,6 +445,8 @@ class TopicService:
 
         count = deliver(local.targets, publication.encoded, excluded, deliver_slowly)
         self.counts.delivered += count
+        if self.meter is not None:
+            self.meter.record_sent(publication.data, count)
         for recovery in list(local.recoveries.values()):
             if recovery.socket is not excluded:
                 self._add_to(recovery, publication, rules)

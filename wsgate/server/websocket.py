@@ -152,11 +152,13 @@ class WebSocket(MessageReader):
         if self.gate.is_shut:
             await self._send_from_outlet(payload)
         else:
-            self._write_message(self.session.write_message(payload))
+            self._write_message(self.session.write_message(payload), payload)
 
-    def _write_message(self, frame: bytes) -> None:
+    def _write_message(self, frame: bytes, payload: str | bytes) -> None:
         self.write_frames(frame)
         self.sent_messages += 1
+        if self.batch.meter is not None:
+            self.batch.meter.record_sent(payload)
 
     # -- messages that wait for a slow client: the outlet ------------------------------------------
 
@@ -172,7 +174,8 @@ class WebSocket(MessageReader):
         if not self.session.can_send:
             return 1, False
         if not self.gate.is_shut:
-            self._write_message(self.session.write_encoded(publication.encoded))
+            frame = self.session.write_encoded(publication.encoded)
+            self._write_message(frame, publication.data)
             return 0, False
         try:
             dropped = self._open_outlet().publish(publication, slow)
@@ -185,6 +188,12 @@ class WebSocket(MessageReader):
     def give_up_slow(self) -> None:
         """Close with 1013: too much waits that was published."""
         self.give_up(TRY_AGAIN_LATER, "slow consumer", Cause.SLOW_CONSUMER, _OUTLET_FULL)
+
+    @property
+    def waiting_messages(self) -> tuple[int, int]:
+        """The messages that the app has not received, and those that wait for the client."""
+        queue, outlet = self.queue, self._outlet
+        return 0 if queue is None else len(queue), 0 if outlet is None else len(outlet)
 
     def check_can_subscribe(self) -> None:
         """Raise TopicsError before the accept, and ClientDisconnected after the end."""
@@ -234,7 +243,8 @@ class WebSocket(MessageReader):
         """Send a message of the outlet. An exception ends only this message."""
         error = None
         try:
-            self._write_message(self.session.write_encoded(waiting.encoded))
+            frame = self.session.write_encoded(waiting.encoded)
+            self._write_message(frame, waiting.encoded.payload)
         except Exception as failure:  # noqa: BLE001  # its sender gets it, the others go on
             error = failure
             if waiting.on_end is None:
@@ -378,7 +388,10 @@ class WebSocket(MessageReader):
 
     def pong_received(self) -> None:
         """Measure the round trip of the Ping that is answered."""
-        self._liveness.record_pong(self.worker.clock())
+        is_measured = self._liveness.record_pong(self.worker.clock())
+        meter, round_trip = self.worker.meter, self._liveness.round_trip
+        if meter is not None and is_measured and round_trip is not None:
+            meter.round_trip_seconds(round_trip)
 
     def close(self, code: int, reason: str, cause: Cause, detail: str = "") -> None:
         """Send what was published, then our Close.

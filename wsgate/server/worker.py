@@ -49,9 +49,17 @@ from wsgate.ws.handshake import PROTOCOL, lines_of
 from wsgate.ws.limits import MessageLimits
 from wsgate.ws.origins import Origins
 
+try:
+    from wsgate.server._fast_path import MessageMeter
+except ImportError:  # no compiler was found where wsgate was installed
+    from wsgate.server.message_meter import (  # type: ignore[assignment]  # the same class
+        PlainMessageMeter as MessageMeter,
+    )
+
 if TYPE_CHECKING:
     from wsgate.brokers.broker import Broker
     from wsgate.http.h1.connection import Http1Connection
+    from wsgate.metrics.meter import Meter
     from wsgate.server.exchange import Exchange
     from wsgate.server.websocket import WebSocket
 
@@ -66,6 +74,10 @@ class OpenConnection(Checked, Protocol):
     """
 
     connection_id: str
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that were written and that the kernel has not taken."""
 
     def stop(self) -> None:
         """Accept no further request, because the server stops."""
@@ -110,6 +122,7 @@ class Worker:
             the next request of each connection, so that no client finds its connection closed at
             the moment in which it sends one.
         other_workers: The other workers.
+        meter: Counts what happens, None without --metrics.
         topics: The topics of this worker.
         topics_hub: The path of the topics hub's socket, None without a hub.
         forwarded: Reads the headers of trusted proxies, None with --no-proxy-headers.
@@ -132,6 +145,8 @@ class Worker:
         default_headers: The headers of every response.
         default_lines: The same headers, serialized.
     """
+
+    meter: "Meter | None" = None
 
     def __init__(
         self,
@@ -200,6 +215,12 @@ class Worker:
         self.default_headers: list[Header] = []
         self.default_lines = b""
         self.refresh_date()
+
+    def count_with(self, meter: "Meter") -> None:
+        """Count what happens with a meter. Call it before the start."""
+        meter.messages = self.batch.meter = self.topics.meter = MessageMeter()
+        self.meter = meter
+        self.observers = Observers([*self.observers, meter.take])
 
     def _make_broker(self) -> "Broker":
         default = urls.MEMORY if self.topics_hub is None else urls.LOCAL
@@ -293,6 +314,8 @@ class Worker:
         """
         late = self._time() - self._next_tick
         self.lag = max(late, 0.0)
+        if self.meter is not None:
+            self.meter.lag_seconds(self.lag)
         # In a longer pause the loop may have been blocked from the first TICK on: data that arrived
         # then was not read either.
         blocked = late + max(self._pause - TICK, 0.0)

@@ -28,6 +28,13 @@ class MessageWriter(Protocol):
         """Return the frame of a message."""
 
 
+def message_size(payload: str | bytes) -> int:
+    """Return the bytes of a message, of a text in UTF-8, where a lone surrogate counts as 3."""
+    if isinstance(payload, str) and not payload.isascii():
+        return len(payload.encode(errors="surrogatepass"))
+    return len(payload)
+
+
 class Encoded:
     """A message for any number of connections, text if `payload` is a str.
 
@@ -45,11 +52,7 @@ class Encoded:
     def size(self) -> int:
         """Bytes of the payload, of a text in UTF-8."""
         if self._size is None:
-            payload = self.payload
-            if isinstance(payload, str) and not payload.isascii():
-                self._size = len(payload.encode(errors="surrogatepass"))
-            else:
-                self._size = len(payload)
+            self._size = message_size(self.payload)
         return self._size
 
     def frame_for(self, codec: MessageWriter) -> bytes:

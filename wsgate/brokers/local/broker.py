@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from wsgate.brokers.broker import Receiver
+from wsgate.brokers.broker import BrokerState, Receiver
 from wsgate.brokers.local.attached_topics import AttachedTopics
 from wsgate.brokers.local.hub_link import HubLink
 from wsgate.brokers.local.mesh import Mesh
@@ -154,6 +154,10 @@ class LocalBroker:
         self._seen = max(self._seen, message.place)
 
     # -- topics ------------------------------------------------------------------------------------
+
+    def state(self) -> BrokerState:
+        """Return how it is."""
+        return BrokerState()
 
     async def attach(self, topic: str) -> None:
         """Deliver a topic's publications from now on."""

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from wsgate import loggers
-from wsgate.brokers.broker import Receiver
+from wsgate.brokers.broker import BrokerState, Receiver
 from wsgate.brokers.redis import scripts
 from wsgate.brokers.redis.commands import Post, TooManyCalls
 from wsgate.brokers.redis.connection import ConnectionLost, ReplyError
@@ -138,6 +138,10 @@ class RedisBroker:
                 topic.follower.end()
 
     # -- subscriptions -----------------------------------------------------------------------------
+
+    def state(self) -> BrokerState:
+        """Return how it is."""
+        return BrokerState()
 
     async def attach(self, topic: str) -> None:
         """Subscribe a topic. Of a plain one this returns although Redis is away."""

@@ -1,0 +1,1 @@
+"""Numbers about a server for monitoring: what is counted, and how it is exposed. Without I/O."""

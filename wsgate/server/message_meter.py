@@ -1,0 +1,71 @@
+"""What is counted for each WebSocket message while metrics are on: the twin of _message_meter.h.
+
+The message path counts in its own code, compiled where there is a compiler: a call of Python for
+each message would cost more than everything else that metrics do.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple
+
+from wsgate.metrics.families import EVENT_TIMES, SIZES
+from wsgate.ws.encoded import message_size
+
+
+class Distribution(NamedTuple):
+    """A histogram as numbers.
+
+    counts: how many values are in each bucket, the last one for all that are above the bounds. sum:
+    of all values.
+    """
+
+    counts: tuple[int, ...]
+    sum: float
+
+
+class PlainMessageMeter:
+    """The sizes of a worker's messages, and how long the app takes for each event.
+
+    Args:
+        clock: Returns a monotonic time in seconds.
+    """
+
+    __slots__ = ("_event_counts", "_event_sum", "_received", "_sent", "_sums", "clock")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._received = [0] * (len(SIZES) + 1)
+        self._sent = [0] * (len(SIZES) + 1)
+        self._sums = [0, 0]  # bytes received and sent
+        self._event_counts = [0] * (len(EVENT_TIMES) + 1)
+        self._event_sum = 0.0
+
+    def record_received(self, message: str | bytes) -> None:
+        """Count a message of a client."""
+        size = message_size(message)
+        self._received[bisect_left(SIZES, size)] += 1
+        self._sums[0] += size
+
+    def record_sent(self, message: str | bytes, times: int = 1) -> None:
+        """Count a message that is sent to so many clients."""
+        size = message_size(message)
+        self._sent[bisect_left(SIZES, size)] += times
+        self._sums[1] += size * times
+
+    def record_event(self, seconds: float) -> None:
+        """Count an event that the app has processed."""
+        self._event_counts[bisect_left(EVENT_TIMES, seconds)] += 1
+        self._event_sum += seconds
+
+    def received(self) -> Distribution:
+        """Return the sizes of the messages that were received, in bytes."""
+        return Distribution(tuple(self._received), self._sums[0])
+
+    def sent(self) -> Distribution:
+        """Return the sizes of the messages that were sent, in bytes."""
+        return Distribution(tuple(self._sent), self._sums[1])
+
+    def events(self) -> Distribution:
+        """Return how long the app took for events, in seconds."""
+        return Distribution(tuple(self._event_counts), self._event_sum)

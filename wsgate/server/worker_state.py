@@ -1,0 +1,75 @@
+"""What a worker is at one moment, as samples: what is open, what waits, counters of topics."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import TYPE_CHECKING, TypeVar
+
+from wsgate.metrics import families as f
+from wsgate.metrics.state import State
+
+if TYPE_CHECKING:
+    from wsgate.server.topic_service import TopicService
+    from wsgate.server.worker import Worker
+
+AT_ONCE = 500  # connections that are visited in one loop iteration
+
+_Item = TypeVar("_Item")
+
+
+async def read_state(worker: "Worker") -> State:
+    """Return what a worker is. The event loop runs in between if there are many connections."""
+    state = State()
+    await _add_waiting(worker, state)
+    state.set(f.CONNECTIONS, len(worker.connections))
+    state.set(f.CALLS, len(worker.exchanges), type="http")
+    state.set(f.CALLS, len(worker.websockets), type="websocket")
+    state.set(f.TURNED_AWAY, worker.admission.turned_away)
+    state.set(f.TOPICS, len(worker.topics.local_topics))
+    state.set(f.SUBSCRIPTIONS, await _count_subscriptions(worker.topics))
+    _add_topics(worker.topics, state)
+    return state
+
+
+async def _add_waiting(worker: "Worker", state: State) -> None:
+    """Add what waits for clients and for the app: summed over some iterations, so not exact."""
+    unsent = slow = received = published = 0
+    async for connection in _each(worker.connections):
+        unsent += connection.unsent_bytes
+    async for websocket in _each(worker.websockets.values()):
+        slow += websocket.gate.is_shut
+        to_app, to_client = websocket.waiting_messages
+        received, published = received + to_app, published + to_client
+    state.set(f.WRITE_BUFFER, unsent)
+    state.set(f.SLOW, slow)
+    state.set(f.QUEUED, received, queue="receive")
+    state.set(f.QUEUED, published, queue="outlet")
+
+
+async def _each(items: Collection[_Item]) -> AsyncIterator[_Item]:
+    """Yield items as they are now; the event loop runs after every `AT_ONCE` of them."""
+    for number, item in enumerate(list(items), 1):
+        yield item
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
+async def _count_subscriptions(topics: "TopicService") -> int:
+    count = 0
+    async for topic in _each(topics.local_topics):
+        count += len(topic)
+    return count
+
+
+def _add_topics(topics: "TopicService", state: State) -> None:
+    counts, broker = topics.counts, topics.broker_state
+    state.set(f.PUBLISHED, counts.published)
+    state.set(f.DELIVERED, counts.delivered)
+    for cause, number in counts.dropped.items():
+        state.set(f.DROPPED, number, cause=cause)
+    state.set(f.CLOSED_SLOW, counts.closed_slow)
+    state.set(f.RECOVERIES, counts.recovered, complete="true")
+    state.set(f.RECOVERIES, counts.incomplete, complete="false")
+    state.set(f.BROKER_UP, broker.away_since is None)
+    if broker.lag is not None:
+        state.set(f.BROKER_LAG, broker.lag)
+    state.set(f.BROKER_RECONNECTS, broker.reconnects)
