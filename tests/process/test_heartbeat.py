@@ -18,6 +18,9 @@ class Beats:
     def report_beat(self, lag: float) -> None:
         self.lags.append(lag)
 
+    def report_broker(self, away_since: float | None) -> None:
+        assert away_since == 5.0
+
 
 @pytest.mark.parametrize(("timeout", "interval"), [(0.1, 0.05), (1.0, 0.25), (5.0, 1.0), (60, 1.0)])
 def test_several_beats_fit_into_the_timeout(timeout: float, interval: float) -> None:
@@ -26,7 +29,7 @@ def test_several_beats_fit_into_the_timeout(timeout: float, interval: float) -> 
 
 async def test_it_beats_until_it_is_stopped() -> None:
     row: Any = Beats()
-    heart = Heartbeat(row, 0.001)
+    heart = Heartbeat(row, 0.001, lambda: 5.0)
     heart.start()
     assert len(row.lags) == 1
     await until(lambda: len(row.lags) > 3)

@@ -121,7 +121,7 @@ def test_the_client_of_a_unix_socket_and_a_long_path() -> None:
     [(("::1", 5), "[::1]:5"), (("10.0.0.1", 5), "10.0.0.1:5"), (("named", None), "named")],
 )
 def test_addresses_are_written_as_in_urls(client: Any, written: str) -> None:
-    assert connection_list._address(*client) == written
+    assert connection_list.address_text(*client) == written
 
 
 # -- ids -------------------------------------------------------------------------------------------

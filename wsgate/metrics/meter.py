@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from wsgate.metrics import families as f
+from wsgate.metrics.activity import TopicActivity
 from wsgate.metrics.exposition import read
 from wsgate.metrics.families import WORKER, Family
 from wsgate.metrics.samples import Labels, Samples
@@ -49,6 +50,9 @@ the bounds, and the sum of the values."""
 class MessageCounts(Protocol):
     """What the message path counts."""
 
+    def record_sent(self, message: str | bytes, times: int = 1) -> None:
+        """Count a message that is sent to so many clients."""
+
     def received(self) -> Distribution:
         """Return the sizes of the messages that were received, in bytes."""
 
@@ -60,24 +64,33 @@ class MessageCounts(Protocol):
 
 
 class Ended(NamedTuple):
-    """A WebSocket that has ended. number: of all that have ended on this worker."""
+    """A WebSocket that has ended.
+
+    number: of all that have ended on this worker, from 1. at: when, in seconds since the epoch.
+    """
 
     number: int
+    at: float
     event: WebSocketClosed
 
 
 class Meter:
     """Counts what happens on one worker. Its methods run in the event loop and take microseconds.
 
+    Args:
+        now: Returns the seconds since the epoch.
+
     Attributes:
         messages: What the message path counts; set by the worker.
         ended: The latest WebSockets that have ended, the newest last.
         open_websockets: How many are open.
+        activity: Which topics are busy.
     """
 
     messages: MessageCounts
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._registry = CollectorRegistry()
         self.ended: deque[Ended] = deque(maxlen=RECENT)
         self.open_websockets = 0
@@ -103,8 +116,8 @@ class Meter:
             HandshakeRefused: self._take_refusal,
             RequestDone: self._take_request,
         }
+        self.activity = TopicActivity()
         self.round_trip_seconds: Callable[[float], None] = self._round_trip.observe
-        self.lag_seconds: Callable[[float], None] = self._lag.observe
         self.drain_seconds: Callable[[float], None] = self._drain.observe
 
     def _counter(self, family: Family) -> Counter:
@@ -137,7 +150,7 @@ class Meter:
         self._closed.labels(code, event.initiator, event.cause.value).inc()
         self._duration.observe(event.duration)
         self._number += 1
-        self.ended.append(Ended(self._number, event))
+        self.ended.append(Ended(self._number, self._now(), event))
 
     def _label_of(self, code: int) -> str:
         """Return the label of a close code; clients may send thousands of different ones."""
@@ -160,6 +173,21 @@ class Meter:
         self._requests[key].inc()
         self._http_time.observe(event.duration)
         self._http_bytes.inc(event.sent_bytes)
+
+    def tick(self, lag: float, now: float) -> None:
+        """Count how late the event loop was.
+
+        Args:
+            lag: Seconds by which a timer was late.
+            now: Time of the worker's clock in seconds.
+        """
+        self._lag.observe(lag)
+        self.activity.rotate(now)
+
+    def count_delivery(self, topic: str, message: str | bytes, times: int) -> None:
+        """Count a publication that was written to so many WebSockets at once."""
+        self.messages.record_sent(message, times)
+        self.activity.add(topic, times)
 
     def count_bad_request(self, status: int) -> None:
         """Count a request that was refused before the app was called."""

@@ -11,6 +11,7 @@ from wsgate.errors import ConfigError, StartupFailed, WsgateError
 
 # Seconds to wait for the end of a channel whose process has ended: its children may hold it.
 CHANNEL_TIMEOUT = 1.0
+FLUSH_TIMEOUT = 1.0
 _LONGEST_LINE = 2**20  # bytes
 _LONGEST_REASON = 2**16  # characters: as a line they are shorter than the longest one
 _MAX_UNREAD = 65_536  # bytes that wait for the other end to read
@@ -82,3 +83,10 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._writer.close()
+
+    async def close_flushed(self) -> None:
+        """Close this end after all that was sent has left, or after FLUSH_TIMEOUT seconds."""
+        self._writer.close()
+        with contextlib.suppress(OSError):  # the other end is gone, or does not read: TimeoutError
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                await self._writer.wait_closed()

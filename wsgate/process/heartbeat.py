@@ -1,6 +1,7 @@
-"""A worker's sign to the supervisor that its event loop runs, and how late the loop was."""
+"""A worker's sign to the supervisor that its event loop runs; how late it was; its broker."""
 
 import asyncio
+from collections.abc import Callable
 
 from wsgate.process.row import Row
 
@@ -19,10 +20,14 @@ class Heartbeat:
     Args:
         row: The row.
         interval: Seconds between two beats.
+        broker_away_since: Returns since when the broker is away, None while it is there.
     """
 
-    def __init__(self, row: Row, interval: float) -> None:
+    def __init__(
+        self, row: Row, interval: float, broker_away_since: Callable[[], float | None]
+    ) -> None:
         self._row = row
+        self._broker_away_since = broker_away_since
         self._interval = interval
         self._timer: asyncio.TimerHandle | None = None
 
@@ -34,6 +39,7 @@ class Heartbeat:
     def _beat(self, loop: asyncio.AbstractEventLoop, planned: float) -> None:
         now = loop.time()
         self._row.report_beat(max(now - planned, 0.0))
+        self._row.report_broker(self._broker_away_since())
         planned = now + self._interval
         self._timer = loop.call_at(planned, self._beat, loop, planned)
 

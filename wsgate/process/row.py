@@ -44,6 +44,11 @@ class Row:
         self._board.put(self._number, Field.LAG, int(lag * 1e6))
         self._board.put(self._number, Field.BEAT, int(time.monotonic() * 1e6))
 
+    def report_broker(self, away_since: float | None) -> None:
+        """Write since when it does not reach its broker, in seconds of the monotonic clock."""
+        since = 0 if away_since is None else max(int(away_since * 1e6), 1)
+        self._board.put(self._number, Field.BROKER_AWAY, since)
+
     def report_accepting(self, *, accepting: bool) -> None:
         """Write whether it takes part in accepting."""
         self._board.put(self._number, Field.ACCEPTING, accepting)

@@ -20,6 +20,7 @@ from wsgate.process.program import DefaultLog, Program, complete_app, trace_if_l
 from wsgate.process.reloader import ReloadingSupervisor
 from wsgate.process.server import Server
 from wsgate.process.server_control import ServerControl
+from wsgate.process.status_server import StatusServer
 from wsgate.process.supervisor import Supervisor
 from wsgate.process.supervisor_control import SupervisorControl
 from wsgate.process.systemd import Notifier
@@ -205,9 +206,23 @@ def _supervise(program: Program, settings: Supervision) -> None:
         )
         sockets.warn_of_unused(program.config)
         commands = SupervisorControl(supervisor)
-        loop.run_until_complete(
-            _with_control(supervisor.serve(), settings.control_socket, commands)
-        )
+        serving = supervisor.serve()
+        if program.config.metrics is not None:
+            serving = _with_status(serving, program.config, commands)
+        loop.run_until_complete(_with_control(serving, settings.control_socket, commands))
+
+
+async def _with_status(
+    serving: Coroutine[Any, Any, None], config: Config, commands: Commands
+) -> None:
+    """Serve, with the address of the metrics from before the start until after the stop."""
+    with contextlib.closing(serving):  # in case the address cannot be opened
+        status = StatusServer(config, commands)
+        await status.start()
+        try:
+            await serving
+        finally:
+            await status.stop()
 
 
 async def _with_control(

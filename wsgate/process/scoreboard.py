@@ -25,7 +25,8 @@ class Field(IntEnum):
     CONNECTIONS: Its open connections. ACCEPTED: The connections that it has accepted so far.
     CALLS: The running calls of the app. BEAT: When its event loop ran last, in microseconds of the
     monotonic clock. LAG: By how many microseconds it was late then. EXPIRED: 1 once it has served
-    --limit-max-requests.
+    --limit-max-requests. BROKER_AWAY: Since when it does not reach its broker, in microseconds of
+    the monotonic clock; 0 while it does.
     """
 
     ACCEPTING = 0
@@ -35,6 +36,7 @@ class Field(IntEnum):
     BEAT = 4
     LAG = 5
     EXPIRED = 6
+    BROKER_AWAY = 7
 
 
 class _Header(IntEnum):

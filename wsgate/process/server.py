@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from wsgate import loggers
 from wsgate.brokers import urls
@@ -18,12 +18,16 @@ from wsgate.observe import log_files
 from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.process import signals, sockets
 from wsgate.process.hub_keeper import HubKeeper
+from wsgate.process.metering import make_meter
 from wsgate.process.systemd import Notifier
 from wsgate.server.lifecycle import CANCEL_TIMEOUT, Lifecycle, SocketOwner
 from wsgate.server.listener import url_of
 from wsgate.server.other_workers import OtherWorkers
 from wsgate.server.worker import Worker
 from wsgate.types import App
+
+if TYPE_CHECKING:
+    from wsgate.process.status_server import StatusServer
 
 # Seconds that a stop may take after its timeouts: for apps and tasks that ignore a cancellation.
 _CANCELLATIONS = 7.0
@@ -69,8 +73,11 @@ class Server:
         _check_arguments(app, config)
         self.config = config or Config()
         self.worker = Worker(app, self.config, clock, other_workers, hub)
+        if (meter := make_meter(self.config)) is not None:
+            self.worker.count_with(meter)
         has_hub = hub is None and urls.is_local(self.config.topics)
         self._hub = HubKeeper(self.config) if has_hub else None
+        self._status: StatusServer | None = None
         self._notifier = notifier or Notifier()
         self._sockets: ServerSockets = sockets.OpenSockets()
         self._lifecycle = Lifecycle(self.worker)
@@ -188,7 +195,14 @@ class Server:
         """
         self._check_is_new()
         self._has_started = True
-        self._sockets = self._open_sockets()
+        self._status = self._make_status_server()
+        if self._status is not None:
+            await self._status.start()
+        try:
+            self._sockets = self._open_sockets()
+        except BaseException:
+            await self._stop_status()
+            raise
         try:
             self._start_hub()
             await self._lifecycle.start(self.sockets)
@@ -199,6 +213,7 @@ class Server:
             await asyncio.sleep(0)
             await self._lifecycle.abandon()
             await self._stop_hub()
+            await self._stop_status()
             raise
         self._is_running = True
         self.names = [listener.description for listener in self._lifecycle.listeners]
@@ -212,6 +227,18 @@ class Server:
     async def _stop_hub(self) -> None:
         if self._hub is not None:
             await self._hub.stop()
+
+    def _make_status_server(self) -> "StatusServer | None":
+        if self.config.metrics is None:
+            return None
+        from wsgate.process.server_control import ServerControl  # noqa: PLC0415  # imports this
+        from wsgate.process.status_server import StatusServer  # noqa: PLC0415  # rarely needed
+
+        return StatusServer(self.config, ServerControl(self))
+
+    async def _stop_status(self) -> None:
+        if self._status is not None:
+            await self._status.stop()
 
     def _open_sockets(self) -> ServerSockets:
         return sockets.open_sockets(self.config)
@@ -293,6 +320,7 @@ class Server:
             await self._lifecycle.stop(self._sockets)
         finally:
             await self._stop_hub()
+            await self._stop_status()
             self._announce_end()
 
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, get_args
 
 from wsgate import loggers
 from wsgate.config import LogLevel
+from wsgate.metrics.samples import parts_of
 from wsgate.observe import log_files
-from wsgate.process import commands
+from wsgate.process import commands, metering
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
-from wsgate.server import stacks
+from wsgate.server import live_view, stacks
 from wsgate.server.close_request import AlreadyClosing, CloseRequest
 from wsgate.server.connection_list import ConnectionList, Filters
 
 if TYPE_CHECKING:
+    from wsgate.metrics.meter import Meter
     from wsgate.process.server import Server
 
 MOST_LISTED = 10**9  # the largest limit of a list
@@ -124,6 +126,38 @@ def stack_part(process: int, stack: list[str], *, is_blocked: bool = False) -> P
     return {"worker": process, "blocked": is_blocked, "stack": stack, "tasks": None}
 
 
+# -- monitoring -----------------------------------------------------------------------------------
+
+
+def meter_of(server: "Server") -> "Meter":
+    """Return the meter of a server. Raises CommandRefused if it has none."""
+    if (meter := server.worker.meter) is None:
+        raise CommandRefused("there are no metrics: start the server with --metrics")
+    return meter
+
+
+def seconds_away(away_since: float | None) -> float | None:
+    """Return for how many seconds a broker is away, None if it is there."""
+    if away_since is None:
+        return None
+    return round(max(asyncio.get_running_loop().time() - away_since, 0.0), 3)
+
+
+async def read_metrics(server: "Server", _: Arguments) -> AsyncGenerator[Part]:
+    """Yield what this worker has counted, in parts."""
+    for part in parts_of(await metering.read_samples(server.worker, meter_of(server))):
+        yield {"worker": os.getpid(), "samples": part, "is_last": False}
+    yield {"worker": os.getpid(), "samples": [], "is_last": True}
+
+
+async def look_live(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Yield what happens now. Argument: since, by pid of a worker, the last end that is known."""
+    since = arguments.get("since")
+    known = since.get(str(os.getpid()), 0) if isinstance(since, dict) else 0
+    meter = meter_of(server)
+    yield await live_view.look(server.worker, meter, known if isinstance(known, int) else 0)
+
+
 # -- the log ---------------------------------------------------------------------------------------
 
 
@@ -149,11 +183,14 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
     yield {"reopened": log_files.reopen_moved()}
 
 
+LIVE = "live"
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
     "close": close_connection,
     "stack": show_stack,
     "log-level": set_log_level,
+    LIVE: look_live,
 }
 REOPEN_LOGS = "reopen-logs"
-_WORKER_COMMANDS = {**SERVER_COMMANDS, REOPEN_LOGS: reopen_logs}
+METRICS = "metrics"
+_WORKER_COMMANDS = {**SERVER_COMMANDS, REOPEN_LOGS: reopen_logs, METRICS: read_metrics}

@@ -6,12 +6,16 @@ import time
 from collections.abc import AsyncGenerator
 
 from wsgate._version import __version__
-from wsgate.process import commands
+from wsgate.metrics.samples import parts_of
+from wsgate.process import commands, metering
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.server import Server
 from wsgate.process.server_commands import (
+    METRICS,
     SERVER_COMMANDS,
     list_connections,
+    meter_of,
+    seconds_away,
     show_stack,
     stack_part,
 )
@@ -79,6 +83,7 @@ async def _status(control: ServerControl, _: Arguments) -> AsyncGenerator[Part]:
                 "connections": len(server.worker.connections),
                 "lag": round(server.worker.lag, 6),
                 "version": __version__,
+                "broker_away": seconds_away(server.worker.topics.broker_state.away_since),
             }
         ],
     }
@@ -99,9 +104,19 @@ async def _show_stack(control: ServerControl, arguments: Arguments) -> AsyncGene
     yield {"unanswered": []}
 
 
+async def _read_metrics(control: ServerControl, _: Arguments) -> AsyncGenerator[Part]:
+    """Yield the metrics of the server, in parts."""
+    server = control.server
+    meter = meter_of(server)
+    samples = await metering.read_only_worker(server.worker, meter, server.state)
+    for part in parts_of(samples):
+        yield {"samples": part}
+
+
 _OWN: Table[ServerControl] = {
     "status": _status,
     "connections": _list_connections,
     "stack": _show_stack,
+    METRICS: _read_metrics,
 }
 _FOR_WORKERS = {"restart", "scale", "drain"}

@@ -13,7 +13,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from wsgate import loggers
 from wsgate.bounded_cache import BoundedCache
@@ -28,6 +28,7 @@ from wsgate.process.assignment import Assignment
 from wsgate.process.heartbeat import interval_of
 from wsgate.process.hub_keeper import HubKeeper
 from wsgate.process.launchers import SLOW_START, ForkLauncher, Launcher, SpawnLauncher
+from wsgate.process.metering import make_worker_samples
 from wsgate.process.process_end import ProcessEnd
 from wsgate.process.processors import usable_processors
 from wsgate.process.program import Program
@@ -38,6 +39,9 @@ from wsgate.process.server_commands import REOPEN_LOGS
 from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
+
+if TYPE_CHECKING:
+    from wsgate.metrics.supervisor_meter import Reason
 
 _CHECK_INTERVAL = 0.25  # seconds between two checks of the health of the workers
 _FORK_TIMEOUT = 30.0  # seconds for a worker to be forked, and to report its process id
@@ -65,6 +69,7 @@ class Supervisor:
         names: The addresses that the server listens on, once a worker was ready.
         restart_ended: While a restart runs: completed at its end, with why it has failed, or None.
         hub: Keeps the topics hub running; None if the workers have none.
+        samples: Keeps the metrics of the workers; None without --metrics.
     """
 
     fixed_by: str | None = None
@@ -96,6 +101,7 @@ class Supervisor:
         self._checked_at = 0.0
         has_hub = urls.is_local(program.config.topics or self.default_topics)
         self.hub = HubKeeper(program.config) if has_hub else None
+        self.samples = make_worker_samples(program.config)
 
     async def serve(self) -> None:
         """Run the workers until `stop`.
@@ -267,6 +273,11 @@ class Supervisor:
         late = max(lag / 1e6, silent) if is_serving else 0.0
         return self._board.get(worker.row, Field.CONNECTIONS), late
 
+    def broker_away_since(self, worker: WorkerHandle) -> float | None:
+        """Return since when a worker does not reach its broker, in seconds of the loop's clock."""
+        since = self._board.get(worker.row, Field.BROKER_AWAY)
+        return since / 1e6 if since else None
+
     def replace(self, worker: WorkerHandle) -> None:
         """Replace a worker that serves; it stops as soon as a new one is ready."""
         loggers.error.info("%s is drained: a new one is started first", worker)
@@ -421,6 +432,7 @@ class Supervisor:
     def _end(self, worker: WorkerHandle, status: int | None) -> None:
         was, now = worker.state, asyncio.get_running_loop().time()
         served = now - worker.changed_at if was is State.READY else None
+        self._count_end(worker, now)
         worker.ended(status)
         if self.hub is not None and worker.pid is not None:
             self.hub.take_worker_end(worker.pid)
@@ -430,6 +442,14 @@ class Supervisor:
         self._closing.add(closing)
         closing.add_done_callback(self._closed)
 
+    def _count_end(self, worker: WorkerHandle, now: float) -> None:
+        if self.samples is None:
+            return
+        was_asked = worker.state is State.STOPPING
+        stopped_for = now - worker.changed_at if was_asked else None
+        reason: Reason = "replaced" if was_asked else "failed"
+        self.samples.meter.count_end("killed" if worker.was_killed else reason, stopped_for)
+
     def _closed(self, closing: asyncio.Task[None]) -> None:
         self._closing.discard(closing)
         self._changed.set()
@@ -437,6 +457,8 @@ class Supervisor:
     async def _close(self, worker: WorkerHandle, was: State, served: float | None) -> None:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
+        if self.samples is not None:
+            self.samples.count_end(worker)
         end = ProcessEnd(str(worker), worker.failure, worker.status, served)
         if worker.pid is None and end.failure is None:
             return  # it was not forked, because the process of --preload has ended: that is judged

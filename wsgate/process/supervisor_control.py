@@ -7,14 +7,18 @@ import time
 from collections.abc import AsyncGenerator, Iterable
 
 from wsgate._version import __version__
+from wsgate.metrics.samples import Samples, parts_of, read_part
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.questions import Gone, NoAnswer
 from wsgate.process.server_commands import (
+    LIVE,
+    METRICS,
     close_request_of,
     filters_of,
     limit_of,
     log_level_of,
+    seconds_away,
     stack_part,
     unknown_id,
 )
@@ -103,6 +107,7 @@ def _describe(supervisor: Supervisor, worker: WorkerHandle) -> Part:
         "connections": connections,
         "lag": round(lag, 6),
         "version": worker.version,
+        "broker_away": seconds_away(supervisor.broker_away_since(worker)),
     }
 
 
@@ -204,6 +209,33 @@ async def _answers(
                 unanswered.append(pid)
 
 
+async def _read_metrics(control: SupervisorControl, _: Arguments) -> AsyncGenerator[Part]:
+    """Yield the metrics of all workers together, in parts.
+
+    A worker that does not answer counts as it has answered last.
+    """
+    samples = control.supervisor.samples
+    if samples is None:
+        raise CommandRefused("there are no metrics: start the server with --metrics")
+    asked = {one.pid: one for one in control.serving}
+    found: dict[int, list[Samples]] = {}
+    async with contextlib.aclosing(_answers(asked.values(), METRICS, {}, [])) as parts:
+        async for part in parts:
+            pid = part["worker"]
+            found.setdefault(pid, []).extend(read_part(part["samples"]))
+            if part["is_last"]:
+                samples.keep(asked[pid], found[pid])
+    for page in parts_of(samples.all(control.supervisor.workers, control.supervisor.target)):
+        yield {"samples": page}
+
+
+async def _look_live(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """Yield what happens now in each worker. Argument: since, as of a worker."""
+    async with contextlib.aclosing(_answers(control.serving, LIVE, arguments, [])) as parts:
+        async for part in parts:
+            yield part
+
+
 async def _show_stacks(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """Show what the event loops of all workers do, or that of one. Arguments: worker, tasks.
 
@@ -274,5 +306,7 @@ _COMMANDS: Table[SupervisorControl] = {
     "connections": _list_connections,
     "close": _close,
     "stack": _show_stacks,
+    METRICS: _read_metrics,
+    LIVE: _look_live,
     "log-level": _set_log_level,
 }

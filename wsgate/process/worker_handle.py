@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from wsgate import loggers
+from wsgate.metrics.samples import Samples, read_part
 from wsgate.observe.log_format import escape
 from wsgate.process import assignment as assignments
 from wsgate.process.assignment import Assignment
@@ -64,6 +65,7 @@ class WorkerHandle:
         is_lost: Its channel has ended, and there is no process with its id, or the id is unknown.
         stack_asked_at: When it was asked for its stack; None if it was not.
         was_killed: The supervisor has ended it at once.
+        last_samples: Its metrics at its end; empty until it has sent them.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class WorkerHandle:
         self.is_lost = False
         self.stack_asked_at: float | None = None
         self.was_killed = False
+        self.last_samples: list[Samples] = []
+        self._last_samples: list[Samples] = []  # until they are complete
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -165,7 +169,15 @@ class WorkerHandle:
                 self.seen_at = self.changed_at
         elif "failed" in line:
             self.failure = failure_of(line)
+        elif "last_samples" in line:
+            self._take_last_samples(line)
+            return
         self._on_change()
+
+    def _take_last_samples(self, line: Line) -> None:
+        self._last_samples += read_part(line["last_samples"])
+        if line["is_last"]:
+            self.last_samples = self._last_samples
 
     def _enter(self, state: State) -> None:
         self.state = state

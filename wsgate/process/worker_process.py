@@ -13,11 +13,13 @@ from pathlib import Path
 from wsgate import loggers, streams
 from wsgate._version import __version__
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
+from wsgate.metrics.samples import parts_of
 from wsgate.observe import console_log
 from wsgate.process import assignment as assignments, event_loop, signals
 from wsgate.process.assignment import Assignment
 from wsgate.process.channel import Channel, Line, failure_line
 from wsgate.process.heartbeat import Heartbeat
+from wsgate.process.metering import read_samples
 from wsgate.process.program import complete_app
 from wsgate.process.questions import Answerer
 from wsgate.process.row import Row
@@ -188,7 +190,9 @@ class WorkerServer(Server):
             app, assignment.program.config, other_workers=self._row, hub=assignment.hub
         )
         self._shared = SharedSockets(assignment, board)
-        self._heartbeat = Heartbeat(self._row, assignment.beat)
+        self._heartbeat = Heartbeat(
+            self._row, assignment.beat, lambda: self.worker.topics.broker_state.away_since
+        )
         self._channel: Channel | None = None
         self._answerer = Answerer(ServerCommands(self), self._answer)
         self.worker.ask_to_stop = self._row.report_expired  # a new worker is started first
@@ -209,7 +213,15 @@ class WorkerServer(Server):
             listening.cancel()
             await asyncio.wait([listening])
             await self._answerer.close()
-            self._channel.close()
+            await self._send_last_samples(self._channel)
+            await self._channel.close_flushed()
+
+    async def _send_last_samples(self, channel: Channel) -> None:
+        """Send what was counted since the supervisor has asked, so that nothing is lost."""
+        if (meter := self.worker.meter) is not None:
+            for part in parts_of(await read_samples(self.worker, meter)):
+                channel.send({"last_samples": part, "is_last": False})
+            channel.send({"last_samples": [], "is_last": True})
 
     async def _listen(self, channel: Channel) -> None:
         """Answer the supervisor's questions. Stop when the channel ends: it is gone."""
@@ -225,6 +237,10 @@ class WorkerServer(Server):
 
     def _open_sockets(self) -> SharedSockets:
         return self._shared
+
+    def _make_status_server(self) -> None:
+        """Return None: the supervisor has one."""
+        return
 
     def _announce(self) -> None:
         assert self._channel is not None  # opened before the start

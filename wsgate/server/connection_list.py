@@ -31,7 +31,7 @@ class Filters:
 
     def matches(self, info: ConnectionInfo) -> bool:
         """Return whether a connection is one of them."""
-        if self.path is not None and not fnmatchcase(_text(info.path), self.path):
+        if self.path is not None and not fnmatchcase(path_text(info.path), self.path):
             return False
         return self.network is None or _is_in(self.network, info)
 
@@ -95,12 +95,13 @@ def item_of(worker: "Worker", connection: "OpenConnection", info: ConnectionInfo
     return {
         "id": connection.connection_id,
         "worker": worker.process,
-        "address": None if info.client is None else _address(*info.client),
+        "address": None if info.client is None else address_text(*info.client),
         "type": info.kind.value,
-        "path": None if info.path is None else _text(info.path)[:LONGEST_PATH],
+        "path": None if info.path is None else path_text(info.path)[:LONGEST_PATH],
         "age": None if age is None else round(age, 3),
         "round_trip": None if round_trip is None else round(round_trip, 6),
         **(_NO_TRAFFIC if traffic is None else asdict(traffic)),
+        "unsent_bytes": connection.unsent_bytes,
     }
 
 
@@ -109,11 +110,13 @@ _NO_TRAFFIC: dict[str, int | None] = dict.fromkeys(
 )
 
 
-def _text(path: bytes | None) -> str:
+def path_text(path: bytes | None) -> str:
+    """Return a path as text, empty for None."""
     return "" if path is None else path.decode("ascii", "backslashreplace")
 
 
-def _address(host: str, port: int | None) -> str:
+def address_text(host: str, port: int | None) -> str:
+    """Return an address as text, an IPv6 one with a port in brackets."""
     if port is None:
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -44,9 +44,14 @@ class SocketOwner(Protocol):
 
 
 class Lifecycle:
-    """Starts and stops one worker within the running event loop."""
+    """Starts and stops one worker within the running event loop.
 
-    def __init__(self, worker: Worker) -> None:
+    Args:
+        worker: The worker.
+        watchdog: Watches the loop; None for a new one.
+    """
+
+    def __init__(self, worker: Worker, watchdog: Watchdog | None = None) -> None:
         self.worker = worker
         self.listeners: list[Listener] = []
         self._lifespan = Lifespan(
@@ -55,7 +60,7 @@ class Lifecycle:
             worker.state,
             {EXTENSION: worker.topics.extension(None)},
         )
-        self._watchdog = Watchdog()
+        self._watchdog = watchdog or Watchdog()
         self._balance = Balance(worker, self.listeners)
         self._timer: asyncio.TimerHandle | None = None
         self.names: tuple[str, ...] = ()  # of the listeners that accept connections
@@ -120,6 +125,8 @@ class Lifecycle:
         pause = TICK
         try:
             pause = self.worker.tick()
+            if blocked := self.worker.blocked:
+                self._watchdog.report_blocked(blocked)
         except Exception:  # noqa: BLE001  # the other connections must be served
             loggers.error.exception("A deadline could not be processed; the others go on")
         self._set_timer(pause)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from wsgate.brokers.broker import Broker, BrokerState
     from wsgate.config import Config
-    from wsgate.server.message_meter import PlainMessageMeter
+    from wsgate.metrics.meter import Meter
     from wsgate.server.websocket import WebSocket
     from wsgate.topics.history import Missed
 
@@ -113,7 +113,7 @@ class TopicService:
     Attributes:
         counts: What has happened since the start.
         max_outlet: Bytes that may wait for one socket or listener.
-        meter: Counts messages, None while metrics are off.
+        meter: Counts publications, None while metrics are off.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class TopicService:
         self._announcer = Announcer(self._publish_announcement, variables)
         self._closing = SpreadClosing()
         self.counts = Counts()
-        self.meter: PlainMessageMeter | None = None
+        self.meter: Meter | None = None
 
     async def start(self) -> None:
         """Start the broker."""
@@ -446,7 +446,7 @@ class TopicService:
         count = deliver(local.targets, publication.encoded, excluded, deliver_slowly)
         self.counts.delivered += count
         if self.meter is not None:
-            self.meter.record_sent(publication.data, count)
+            self.meter.count_delivery(publication.topic, publication.data, count)
         for recovery in list(local.recoveries.values()):
             if recovery.socket is not excluded:
                 self._add_to(recovery, publication, rules)

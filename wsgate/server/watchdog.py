@@ -50,6 +50,11 @@ class Watchdog:
         self._beat = time.monotonic() + max(pause - _PERIOD, 0.0)
         self._has_warned = False
 
+    def report_blocked(self, seconds: float) -> None:
+        """Log for how long the loop was blocked, now that it runs again."""
+        text = "The event loop was blocked for %.1f s; deadlines are extended"
+        loggers.error.warning(text, seconds)
+
     def _watch(self) -> None:
         now = time.monotonic()
         while not self._stopped.wait(asleep := max(self._beat + BLOCKED - now, _PERIOD)):
@@ -75,6 +80,19 @@ class Watchdog:
             silent,
             " < ".join(map(_format_frame, reversed(stack))) or "an unknown call",
         )
+
+
+class NoWatchdog(Watchdog):
+    """In place of a watchdog, for a worker beside another one whose loop is watched."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def report_blocked(self, seconds: float) -> None:
+        """Log nothing."""
 
 
 def _format_frame(frame: traceback.FrameSummary) -> str:

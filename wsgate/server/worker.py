@@ -137,6 +137,7 @@ class Worker:
         ticked_at: When the last tick was, in seconds of `clock`. All that begins before the next
             one shares the number.
         lag: By how many seconds the event loop was late then.
+        blocked: For how many seconds it was blocked before that, 0 if it was not for long.
         variables: The context variables of the server's callbacks.
         app_variables: The context variables of which each call of the app gets a copy. They
             include those that the lifespan has set.
@@ -164,7 +165,7 @@ class Worker:
         self._next_tick = math.inf  # when `tick` should be called
         self._pause = TICK  # seconds from the plan to that time
         self.ticked_at = self.clock()
-        self.lag = 0.0
+        self.lag = self.blocked = 0.0
         self.deadlines = Deadlines()
         self.certificates = CertificateWatch(config) if config.has_tls else None
         self.connections: set[OpenConnection] = set()
@@ -218,8 +219,8 @@ class Worker:
 
     def count_with(self, meter: "Meter") -> None:
         """Count what happens with a meter. Call it before the start."""
-        meter.messages = self.batch.meter = self.topics.meter = MessageMeter()
-        self.meter = meter
+        meter.messages = self.batch.meter = MessageMeter()
+        self.meter = self.topics.meter = meter
         self.observers = Observers([*self.observers, meter.take])
 
     def _make_broker(self) -> "Broker":
@@ -315,15 +316,13 @@ class Worker:
         late = self._time() - self._next_tick
         self.lag = max(late, 0.0)
         if self.meter is not None:
-            self.meter.lag_seconds(self.lag)
+            self.meter.tick(self.lag, self.clock())
         # In a longer pause the loop may have been blocked from the first TICK on: data that arrived
         # then was not read either.
         blocked = late + max(self._pause - TICK, 0.0)
         if blocked > BLOCKED:
             self._blocked_time += blocked
-        if late > BLOCKED:
-            text = "The event loop was blocked for %.1f s; deadlines are extended"
-            loggers.error.warning(text, blocked)
+        self.blocked = blocked if late > BLOCKED else 0.0
         self.refresh_date()
         self.ticked_at = self.clock()
         if self.deadlines.sweep(self.clock()):

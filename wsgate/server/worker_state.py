@@ -33,9 +33,9 @@ async def read_state(worker: "Worker") -> State:
 async def _add_waiting(worker: "Worker", state: State) -> None:
     """Add what waits for clients and for the app: summed over some iterations, so not exact."""
     unsent = slow = received = published = 0
-    async for connection in _each(worker.connections):
+    async for connection in each(worker.connections):
         unsent += connection.unsent_bytes
-    async for websocket in _each(worker.websockets.values()):
+    async for websocket in each(worker.websockets.values()):
         slow += websocket.gate.is_shut
         to_app, to_client = websocket.waiting_messages
         received, published = received + to_app, published + to_client
@@ -45,7 +45,7 @@ async def _add_waiting(worker: "Worker", state: State) -> None:
     state.set(f.QUEUED, published, queue="outlet")
 
 
-async def _each(items: Collection[_Item]) -> AsyncIterator[_Item]:
+async def each(items: Collection[_Item]) -> AsyncIterator[_Item]:
     """Yield items as they are now; the event loop runs after every `AT_ONCE` of them."""
     for number, item in enumerate(list(items), 1):
         yield item
@@ -55,7 +55,7 @@ async def _each(items: Collection[_Item]) -> AsyncIterator[_Item]:
 
 async def _count_subscriptions(topics: "TopicService") -> int:
     count = 0
-    async for topic in _each(topics.local_topics):
+    async for topic in each(topics.local_topics):
         count += len(topic)
     return count
 

@@ -1,0 +1,66 @@
+"""Makes the meters of --metrics, and reads what a worker has counted."""
+
+import time
+from typing import TYPE_CHECKING
+
+from wsgate._version import __version__
+from wsgate.config import Config
+from wsgate.errors import ConfigError
+from wsgate.metrics import families as f
+from wsgate.metrics.samples import Samples, Totals
+from wsgate.metrics.state import State
+from wsgate.server.worker import Worker
+from wsgate.server.worker_state import read_state
+
+if TYPE_CHECKING:
+    from wsgate.metrics.meter import Meter
+    from wsgate.process.worker_samples import WorkerSamples
+
+_MISSING = "--metrics needs prometheus-client: pip install 'wsgate[metrics]'"
+ONLY_WORKER = 1  # its number where there is no supervisor
+
+
+def make_meter(config: Config) -> "Meter | None":
+    """Return the meter of a worker, None without --metrics. Raises ConfigError."""
+    if config.metrics is None:
+        return None
+    try:
+        from wsgate.metrics.meter import Meter  # noqa: PLC0415  # its library is optional
+    except ImportError:
+        raise ConfigError(_MISSING, setting="metrics") from None
+    return Meter(time.time)
+
+
+def make_worker_samples(config: Config) -> "WorkerSamples | None":
+    """Return what keeps the samples of workers, None without --metrics. Raises ConfigError."""
+    if config.metrics is None:
+        return None
+    try:
+        from wsgate.metrics.supervisor_meter import SupervisorMeter  # noqa: PLC0415  # as above
+    except ImportError:
+        raise ConfigError(_MISSING, setting="metrics") from None
+    from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # it needs that
+
+    return WorkerSamples(SupervisorMeter())
+
+
+async def read_samples(worker: Worker, meter: "Meter") -> list[Samples]:
+    """Return what a worker has counted, and what it is now."""
+    return meter.samples(await read_state(worker))
+
+
+async def read_only_worker(worker: Worker, meter: "Meter", state: str) -> list[Samples]:
+    """Return the samples of a server without workers.
+
+    Args:
+        worker: Its worker.
+        meter: That of the worker.
+        state: What the server does.
+    """
+    server = State()
+    server.set(f.INFO, 1, version=__version__)
+    server.set(f.WORKERS, 1, state=state)
+    server.set(f.WORKERS_TARGET, 1)
+    totals = Totals()
+    totals.add(await read_samples(worker, meter), ONLY_WORKER)
+    return [*server.samples(), *totals.families()]

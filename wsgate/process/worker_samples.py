@@ -1,0 +1,71 @@
+"""The metrics of all workers of a supervisor, also of those that have ended."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from wsgate._version import __version__
+from wsgate.metrics import families as f
+from wsgate.metrics.samples import Samples, Totals
+from wsgate.metrics.state import State
+from wsgate.process.worker_handle import State as WorkerState, WorkerHandle
+
+if TYPE_CHECKING:
+    from wsgate.metrics.supervisor_meter import SupervisorMeter
+
+_STATES = (WorkerState.STARTING, WorkerState.READY, WorkerState.STOPPING)
+SUPERVISOR = 0  # in the place of a worker's number
+
+
+class WorkerSamples:
+    """Keeps the latest samples of each worker, and the sum of those of the ended ones.
+
+    A worker sends its last samples when it stops, so nothing that it has counted is lost. Of one
+    that was killed the latest ones count that it was asked for.
+
+    Args:
+        meter: Counts how workers end.
+    """
+
+    def __init__(self, meter: "SupervisorMeter") -> None:
+        self.meter = meter
+        self._latest: dict[WorkerHandle, Sequence[Samples]] = {}
+        self._ended = Totals()
+
+    def keep(self, worker: WorkerHandle, samples: Sequence[Samples]) -> None:
+        """Keep what a worker has answered."""
+        if worker.state is not WorkerState.ENDED:
+            self._latest[worker] = samples
+
+    def count_end(self, worker: WorkerHandle) -> None:
+        """Add what an ended worker has counted, once all that it has sent was read."""
+        samples = self._latest.pop(worker, ())
+        self._ended.add_ended(worker.last_samples or samples)
+
+    def all(self, workers: Iterable[WorkerHandle], target: int) -> list[Samples]:
+        """Return the samples of the server.
+
+        Args:
+            workers: All whose process may still run.
+            target: How many should serve.
+        """
+        running = list(workers)
+        totals = Totals()
+        totals.add_ended(self._ended.families())
+        for worker, samples in self._latest.items():
+            current = worker.last_samples or samples
+            if worker in running:
+                totals.add(current, worker.row + 1)
+            else:
+                totals.add_ended(current)
+        totals.add(self.meter.process_samples(), SUPERVISOR)
+        return [*_describe(running, target), *self.meter.samples(), *totals.families()]
+
+
+def _describe(workers: Sequence[WorkerHandle], target: int) -> list[Samples]:
+    state = State()
+    state.set(f.INFO, 1, version=__version__)
+    for one in _STATES:
+        count = sum(worker.state is one for worker in workers)
+        state.set(f.WORKERS, count, state=one.name.lower())
+    state.set(f.WORKERS_TARGET, target)
+    return state.samples()

@@ -1,0 +1,1 @@
+"""The ASGI app of the metrics' address: metrics, probes, and a live page with its WebSocket."""
