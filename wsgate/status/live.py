@@ -24,7 +24,7 @@ INTERVAL = 1.0  # seconds between two samples
 MOST_CLOSES = 200  # WebSockets that have ended, for pages that are opened later
 MOST_ROWS = 1000  # connections in one answer
 _TOP = 10  # topics and readers that are shown
-_WRONG_TOKEN_PAUSE = 1.0  # seconds until the next request after a wrong token
+WRONG_TOKEN_PAUSE = 1.0  # seconds until the next request after a wrong token
 # What the page draws, of all metrics.
 SHOWN = (
     *("wsgate_connections", "wsgate_websockets", "wsgate_websockets_opened_total"),
@@ -179,7 +179,7 @@ class Viewer:
 
     async def _execute(self, request: Mapping[str, Any]) -> Part:
         command = request.get("do")
-        if command not in _ARGUMENTS:
+        if not isinstance(command, str) or command not in _ARGUMENTS:
             raise Refused("there is no such request")
         if command in _ACTIONS:
             await self._check_token(request.get("token"))
@@ -198,7 +198,7 @@ class Viewer:
             raise Refused("the page is read only: start the server with --status-token")
         given = token.encode() if isinstance(token, str) else b""
         if not hmac.compare_digest(given, self._token.encode()):
-            await asyncio.sleep(_WRONG_TOKEN_PAUSE)  # nobody can try many
+            await asyncio.sleep(WRONG_TOKEN_PAUSE)  # nobody can try many
             raise Refused("the token is wrong")
 
     async def _list(self, arguments: dict[str, Any]) -> Part:
