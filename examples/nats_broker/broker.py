@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import functools
+import logging
 import os
 import secrets
 import time
@@ -31,6 +32,7 @@ from wsgate.topics.rules import Rules
 WORKERS = "wsgate.workers"  # the subject of what workers say about themselves
 RETRY = 0.2  # seconds between two attempts to connect
 TICK = 0.1  # seconds between two checks for members who have left
+logger = logging.getLogger("wsgate.error")  # the log of the server
 
 
 class Settings(Protocol):
@@ -73,6 +75,9 @@ class NatsBroker:
         self._timeout = timeout
         self._receiver: Receiver
         self._client = Client()
+        self._away_since: float | None = None
+        self._is_reported = False  # the log says that NATS is away
+        self._lag: float | None = None
         self._attached: dict[str, Subscription | None] = {}  # None: not subscribed yet
         self._has_changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,6 +92,7 @@ class NatsBroker:
         self._receiver = receiver
         # Not earlier: the process may have been forked after this object was made.
         self._workers = Workers(f"{time.time_ns():020}-{secrets.token_hex(4)}")
+        self._away_since = asyncio.get_running_loop().time()
         self._run(self._connect())
 
     async def stop(self) -> None:
@@ -115,7 +121,8 @@ class NatsBroker:
                     reconnect_time_wait=RETRY,  # type: ignore[arg-type]  # any number of seconds
                     ping_interval=2,
                     no_echo=True,  # what this worker publishes does not come back
-                    error_cb=_ignore,
+                    error_cb=self._note_error,
+                    disconnected_cb=self._note_loss,
                     reconnected_cb=self._note_connected,
                 )
             except (nats.errors.Error, OSError, TimeoutError):
@@ -126,16 +133,36 @@ class NatsBroker:
 
     async def _note_connected(self) -> None:
         """Go on after a connection: the client subscribes again what it had subscribed before."""
+        self._away_since = None
+        if self._is_reported:
+            self._is_reported = False
+            logger.info("NATS is back")
         for topic in list(self._attached):
             await self._subscribe(topic)
         self._workers.connect(asyncio.get_running_loop().time())
         self._has_changed.set()
 
-    # -- subscriptions -----------------------------------------------------------------------------
+    async def _note_loss(self) -> None:
+        """Note the end of a connection: the client connects again."""
+        if self._tasks:  # else this broker stops
+            self._away_since = asyncio.get_running_loop().time()
+            self._report_away("the connection has ended")
+
+    async def _note_error(self, error: Exception) -> None:
+        """Report why there is no connection: the client tries again."""
+        if self._away_since is not None:
+            self._report_away(str(error) or type(error).__name__)
+
+    def _report_away(self, reason: str) -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            logger.warning("NATS is away: %s", reason)
 
     def state(self) -> BrokerState:
-        """Return how it is."""
-        return BrokerState()
+        """Return since when NATS is away, and how long it took to confirm a subscription."""
+        return BrokerState(self._away_since, self._lag, self._client.stats["reconnects"])
+
+    # -- subscriptions -----------------------------------------------------------------------------
 
     async def attach(self, topic: str) -> None:
         """Subscribe a topic. While NATS is away it is subscribed later."""
@@ -145,10 +172,13 @@ class NatsBroker:
         if not self._client.is_connected:
             return
         await self._subscribe(topic)
+        time = asyncio.get_running_loop().time
         try:
-            # The client's PING overtakes a SUB that it has not written yet: the second one does not.
+            # The client's PING overtakes a SUB that it has not written yet; the second does not.
             for _ in range(2):
+                sent_at = time()
                 await self._client.flush(self._timeout)  # type: ignore[arg-type]  # the same
+                self._lag = time() - sent_at
         except (nats.errors.Error, OSError) as error:
             if self._client.is_connected:
                 raise Unavailable(f"no answer from NATS for {topic!r}") from error
@@ -267,8 +297,3 @@ class NatsBroker:
     async def _take_numbers(self, message: Msg) -> None:
         if self._workers.take(message.data, asyncio.get_running_loop().time()):
             self._has_changed.set()  # so that the new worker knows this one at once
-
-
-async def _ignore(error: Exception) -> None:
-    """Do nothing: the client connects again."""
-    del error

@@ -63,7 +63,7 @@ def test_a_function_makes_the_broker(module: str) -> None:
             "own_broker:other",
             '"own_broker:other" has returned 1, not a broker: it has no start, .+',
         ),
-        ("own_broker:Half", ".*not a broker: it has no changed, no join, no leave"),
+        ("own_broker:Half", ".*not a broker: it has no state, no changed, no join, no leave"),
     ],
 )
 def test_a_fault_is_one_line(module: str, name: str, text: str) -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 
 from examples.nats_broker import workers as nats_workers
 from examples.nats_broker.broker import NatsBroker, subject_of
+from tests.harness.log import LogCapture, capture_log
 from tests.harness.nats import NatsServer, nats_server
 from tests.harness.processes import running
 from tests.harness.waiting import pause
@@ -93,6 +94,51 @@ async def test_nats_is_started_again(server: NatsServer) -> None:
         assert one.recorder.changes + other.recorder.changes == [
             Change("room", "ada", has_joined=True)
         ]
+
+
+async def test_nats_is_away_until_it_is_back(server: NatsServer) -> None:
+    time = asyncio.get_running_loop().time
+    with capture_log() as log:
+        async with workers(lambda: NatsBroker(server.url, TIMEOUT), 1) as (worker,):
+            state = worker.broker.state
+            await until(lambda: state().away_since is None)
+            await worker.broker.attach("room")
+            lag = state().lag
+            assert lag is not None
+            assert 0 < lag < TIMEOUT
+            killed_at = time()
+            await server.kill()
+            await until(lambda: state().away_since is not None)
+            assert killed_at <= (state().away_since or 0.0) <= time()
+            await server.start()
+            await until(lambda: state().away_since is None)
+            assert state().reconnects == 1
+    assert nats_lines(log) == ["NATS is away: the connection has ended", "NATS is back"]
+
+
+async def test_a_nats_that_comes_later_is_away_since_the_start(server: NatsServer) -> None:
+    time = asyncio.get_running_loop().time
+    await server.kill()
+    broker = NatsBroker(server.url, TIMEOUT)
+    started_at = time()
+    with capture_log() as log:
+        await broker.start(Recorder())
+        await until(lambda: log.warnings)
+        assert started_at <= (broker.state().away_since or 0.0) <= time()
+        await server.start()
+        await until(lambda: broker.state().away_since is None)
+        assert broker.state().reconnects == 0
+        await broker.stop()
+    away, back = nats_lines(log)
+    assert away.startswith("NATS is away: ")
+    assert "Connect call failed" in away
+    assert back == "NATS is back"
+
+
+def nats_lines(log: LogCapture) -> list[str]:
+    """Return what the log says of NATS."""
+    lines = [record.getMessage() for record in log.records]
+    return [line for line in lines if line.startswith("NATS ")]
 
 
 class RecordingServer:

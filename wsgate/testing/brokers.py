@@ -13,7 +13,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from wsgate.brokers.broker import Broker
+from wsgate.brokers.broker import Broker, BrokerState
 from wsgate.topics.errors import LimitReached, Unavailable
 from wsgate.topics.presence import Change
 from wsgate.topics.publication import Publication
@@ -219,6 +219,13 @@ async def counts_here(make: Make) -> None:
         assert recorder.changes == [joined, Change("room", "ada", has_joined=False)]
 
 
+async def tells_its_state(make: Make) -> None:
+    """Check that a broker that is connected is not away, and that one not started has a state."""
+    assert isinstance(make().state(), BrokerState)
+    async with workers(make, 1) as (worker,):
+        await until(lambda: worker.broker.state().away_since is None)
+
+
 async def keeps_a_history(make: Make) -> None:
     """Check that a message has a place, is kept once for each id, and can be recovered."""
     async with workers(make, 1, history=True) as (worker,):
@@ -350,7 +357,7 @@ def _changes(found: list[Worker]) -> list[Change]:
 
 
 _CHECKS: dict[tuple[int, bool], list[Check]] = {
-    (1, False): [publishes_here, counts_here],
+    (1, False): [publishes_here, counts_here, tells_its_state],
     (1, True): [keeps_a_history, refuses_what_is_too_large],
     (2, False): [publishes_there, detaches, counts_there, forgets_who_stops],
     (2, True): [has_one_order],

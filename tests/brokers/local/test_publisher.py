@@ -1,13 +1,16 @@
 """Publishing to the hub from another program: `Publisher("local:/path")`."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.harness.hubs import Machine
+from tests.harness.hubs import Machine, listen
+from tests.harness.log import capture_log
+from tests.harness.waiting import until
 from wsgate.topics import LimitReached, Publisher, SyncPublisher, Unavailable
 
 
@@ -69,10 +72,25 @@ async def test_a_publish_waits_for_the_hub_and_the_rules_of_a_worker(machine: Ma
         assert [one.data for one in missed.publications] == ["early"]
 
 
-async def test_without_a_hub_a_publish_is_unavailable(machine: Machine) -> None:
-    async with Publisher(url_of(machine), timeout=0.05) as publisher:
-        with pytest.raises(Unavailable, match="did not answer within"):
-            await publisher.publish("room", "text")
+async def fails(machine: Machine, reason: str) -> None:
+    """Check that a publish fails, and for this reason after an attempt to connect has failed."""
+    text = re.escape(f"the topics hub did not answer within 0.05 s{reason}")
+    with capture_log() as log:
+        async with Publisher(url_of(machine), timeout=0.05) as publisher:
+            await until(lambda: log.warnings or not reason)
+            with pytest.raises(Unavailable, match=f"^{text}$"):
+                await publisher.publish("room", "text")
+
+
+async def test_a_path_where_nothing_listens_is_named(machine: Machine) -> None:
+    await fails(machine, f": nothing listens at {machine.path}")
+    listen(machine.path).close()  # as a server that was killed: the file is left
+    await fails(machine, f": nothing listens at {machine.path}")
+
+
+async def test_a_hub_that_says_nothing_is_no_wrong_path(machine: Machine) -> None:
+    with listen(machine.path):
+        await fails(machine, "")
 
 
 async def test_without_async(machine: Machine) -> None:

@@ -48,7 +48,7 @@ class LocalBroker:
         self._find_path = find_path
         self._link = HubLink(self._prepare, self._hello, self._begin, self._take, self._end)
         self._send = self._link.send
-        self._requests = Requests(self._send, timeout)
+        self._requests = Requests(self._send, self._link.no_answer, timeout)
         self._topics = AttachedTopics(self._send, self._requests.next_number, self._fetch_since)
         self._mesh = Mesh(self._topics, self._deliver_plain, self._count_dropped)
         self._members = OwnMembers(self._send)
@@ -92,6 +92,10 @@ class LocalBroker:
         await self._link.stop()
         await self._mesh.stop()
         self._requests.fail_all()
+
+    def state(self) -> BrokerState:
+        """Return since when there is no hub, and how long it took for its latest answer."""
+        return BrokerState(self._link.away_since, self._requests.lag, self._link.reconnects)
 
     # -- the connection to the hub -----------------------------------------------------------------
 
@@ -155,10 +159,6 @@ class LocalBroker:
 
     # -- topics ------------------------------------------------------------------------------------
 
-    def state(self) -> BrokerState:
-        """Return how it is."""
-        return BrokerState()
-
     async def attach(self, topic: str) -> None:
         """Deliver a topic's publications from now on."""
         if topic not in self._topics:
@@ -178,8 +178,7 @@ class LocalBroker:
                 for event in events:
                     await event.wait()
         except TimeoutError:
-            text = f"the topics hub did not answer within {self._timeout:g} s"
-            raise Unavailable(text) from None
+            raise self._link.no_answer(self._timeout) from None
 
     def detach(self, topic: str) -> None:
         """Deliver nothing more of a topic."""
@@ -283,6 +282,7 @@ class LocalBroker:
         request = self._requests.find(message.request)
         if request is None or request.publication is None:
             return
+        self._requests.note_answer(request)
         topic = request.publication.topic
         request.placed = message
         if topic in self._topics:

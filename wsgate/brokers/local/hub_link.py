@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from wsgate.brokers.local.backoff import Backoff
 from wsgate.brokers.local.frame_connection import FrameConnection
 from wsgate.observe.throttled_log import throttled
+from wsgate.topics.errors import Unavailable
 from wsgate.topics.messages import Hello, Message, Refused, Welcome
 from wsgate.topics.wire_format import WireError
 
@@ -26,6 +27,9 @@ class HubLink:
 
     Attributes:
         connection: The connection; None while there is none.
+        away_since: Since when there is none, in seconds of the loop's clock; None while there is
+            one, and before the start.
+        reconnects: How many connections there were after the first one.
     """
 
     def __init__(
@@ -42,6 +46,10 @@ class HubLink:
         self._on_message = on_message
         self._on_loss = on_loss
         self.connection: FrameConnection | None = None
+        self.away_since: float | None = None
+        self.reconnects = 0
+        self._was_connected = False
+        self._reason = ""  # why the latest attempt has failed; "" if it has not
         self._latest: FrameConnection | None = None
         self._welcomed: asyncio.Future[None]  # of the present attempt
         self._ended: asyncio.Event
@@ -50,7 +58,9 @@ class HubLink:
 
     def start(self) -> None:
         """Connect, now and after each end of the connection."""
-        self._running = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self.away_since = loop.time()
+        self._running = loop.create_task(self._run())
 
     async def stop(self) -> None:
         """End the connection, and connect no more."""
@@ -65,6 +75,11 @@ class HubLink:
         self.connection.send(message)
         return True
 
+    def no_answer(self, timeout: float) -> Unavailable:
+        """Return the exception for a request that was not answered within so many seconds."""
+        text = f"the topics hub did not answer within {timeout:g} s"
+        return Unavailable(f"{text}: {self._reason}" if self._reason else text)
+
     async def _run(self) -> None:
         while True:
             await self._serve_one_connection()
@@ -77,17 +92,25 @@ class HubLink:
         connection: FrameConnection | None = None
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT):
-                path = await self._find_path()
-                _, connection = await loop.create_unix_connection(self._new, path)
+                connection = await self._connect(await self._find_path())
                 await self._welcomed
             await self._ended.wait()
         except (OSError, ValueError) as error:  # ValueError: there is no path, or a malformed one
-            throttled.warning("The topics hub does not answer: %s", str(error) or "timeout")
+            self._reason = str(error)
+            throttled.warning("The topics hub does not answer: %s", self._reason or "timeout")
         finally:
             if connection is not None:
                 connection.close()
             self._lose()
             self._welcomed.cancel()
+
+    async def _connect(self, path: str | None) -> FrameConnection:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_unix_connection(self._new, path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise ConnectionError(f"nothing listens at {path}") from None
+        return connection
 
     def _new(self) -> FrameConnection:
         return FrameConnection(self._greet, self._take, self._end)
@@ -104,15 +127,22 @@ class HubLink:
         elif self._welcomed.done():
             return  # it is about to be given up
         elif isinstance(message, Welcome):
-            self.connection = connection
-            self._backoff.reset()
-            self._welcomed.set_result(None)
+            self._note_connected(connection)
             self._on_welcome(message)
         elif isinstance(message, Refused):
             self._fail(message.text)
             self._backoff.slow_down()
         else:
             raise WireError(f"{type(message).__name__} is out of place")
+
+    def _note_connected(self, connection: FrameConnection) -> None:
+        self.connection = connection
+        self.away_since = None
+        self.reconnects += self._was_connected
+        self._was_connected = True
+        self._reason = ""
+        self._backoff.reset()
+        self._welcomed.set_result(None)
 
     def _end(self, connection: FrameConnection) -> None:
         if connection is self._latest:
@@ -129,4 +159,5 @@ class HubLink:
     def _lose(self) -> None:
         if self.connection is not None:
             self.connection = None
+            self.away_since = asyncio.get_running_loop().time()
             self._on_loss()

@@ -23,7 +23,7 @@ class LocalPublisher:
         self._link = HubLink(
             self._find_path, _hello, self._repeat, self._take, on_loss=lambda: None
         )
-        self._requests = Requests(self._link.send, timeout)
+        self._requests = Requests(self._link.send, self._link.no_answer, timeout)
         self._hub: int | None = None  # the first place of the hub that was connected last
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)

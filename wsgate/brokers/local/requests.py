@@ -21,11 +21,12 @@ class Request:
         parts: The messages of the answer before the last one.
         publication: What it publishes; None for other requests.
         placed: The answer to a publication that has its place, but is not delivered here yet.
-        is_sent: It was sent to the present hub, or to an earlier one.
+        sent_at: When it was sent, to the present hub or to an earlier one, in seconds of the loop's
+            clock; None if it was not.
         may_repeat: It may be sent again to the same hub after a new connection.
     """
 
-    __slots__ = (*("answer", "is_sent", "may_repeat", "message", "parts", "placed", "publication"),)
+    __slots__ = (*("answer", "may_repeat", "message", "parts", "placed", "publication", "sent_at"),)
 
     def __init__(
         self, message: Message, publication: Publication | None, *, may_repeat: bool
@@ -35,7 +36,7 @@ class Request:
         self.parts: list[Any] = []
         self.publication = publication
         self.placed: Message | None = None
-        self.is_sent = False
+        self.sent_at: float | None = None
         self.may_repeat = may_repeat
 
     @property
@@ -59,11 +60,19 @@ class Requests:
 
     Args:
         send: Sends a message; returns False if there is no connection.
+        no_answer: Returns the exception if there is no answer within so many seconds.
         timeout: Seconds to wait for an answer.
+
+    Attributes:
+        lag: Seconds until the hub began the answer that came last; None before the first one.
     """
 
-    def __init__(self, send: Send, timeout: float) -> None:
+    def __init__(
+        self, send: Send, no_answer: Callable[[float], Unavailable], timeout: float
+    ) -> None:
+        self.lag: float | None = None
         self._send = send
+        self._no_answer = no_answer
         self._timeout = timeout
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Request] = {}
@@ -101,14 +110,13 @@ class Requests:
         """
         number = self.next_number()
         request = self._waiting[number] = Request(make(number), publication, may_repeat=may_repeat)
-        request.is_sent = self._send(request.message)
+        self._transmit(request)
         try:
             async with asyncio.timeout(self._timeout):
                 last = await request.answer
         except TimeoutError:
             if request.placed is None:
-                text = f"the topics hub did not answer within {self._timeout:g} s"
-                raise Unavailable(text) from None
+                raise self._no_answer(self._timeout) from None
             last = request.placed
         finally:
             del self._waiting[number]
@@ -116,11 +124,23 @@ class Requests:
                 self._send(Forget(number))
         return request.parts, last
 
+    def _transmit(self, request: Request) -> None:
+        """Send a request if there is a connection."""
+        if self._send(request.message):
+            request.sent_at = asyncio.get_running_loop().time()
+
+    def note_answer(self, request: Request) -> None:
+        """Measure how long the hub took until it began to answer."""
+        if request.sent_at is not None:
+            self.lag = asyncio.get_running_loop().time() - request.sent_at
+
     def take(self, number: int, message: Message) -> None:
         """Take an answer, or a part of one."""
         request = self._waiting.get(number)
         if request is None:
             return  # it is too late
+        if not request.parts:
+            self.note_answer(request)
         has_more = isinstance(message, MissedPart | Members) and message.has_more
         if not has_more:
             request.complete(message)
@@ -139,11 +159,15 @@ class Requests:
             publishes = request.publication is not None
             if request.placed is not None:
                 request.complete(request.placed)
-            elif request.is_sent and publishes and not (is_same_hub and request.may_repeat):
+            elif (
+                request.sent_at is not None
+                and publishes
+                and not (is_same_hub and request.may_repeat)
+            ):
                 request.fail(Unavailable("the topics hub has ended before it answered"))
             else:
                 request.parts.clear()
-                request.is_sent = self._send(request.message)
+                self._transmit(request)
 
     def fail_all(self) -> None:
         """Raise Unavailable where an answer is waited for: the worker stops."""

@@ -137,11 +137,11 @@ class RedisBroker:
             if topic.follower is not None:
                 topic.follower.end()
 
-    # -- subscriptions -----------------------------------------------------------------------------
-
     def state(self) -> BrokerState:
-        """Return how it is."""
-        return BrokerState()
+        """Return how its links are."""
+        return self._servers.health.state
+
+    # -- subscriptions -----------------------------------------------------------------------------
 
     async def attach(self, topic: str) -> None:
         """Subscribe a topic. Of a plain one this returns although Redis is away."""

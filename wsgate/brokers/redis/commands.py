@@ -16,6 +16,7 @@ from wsgate.brokers.redis.connection import (
     RedisConnection,
     ReplyError,
 )
+from wsgate.brokers.redis.health import Health
 from wsgate.brokers.redis.link import Connect, Link, Timing
 from wsgate.brokers.redis.resp import Command
 from wsgate.brokers.redis.scripts import Script
@@ -120,8 +121,8 @@ class CommandLink(Link):
             the partition, and whether another server has it. By default the connection ends.
     """
 
-    def __init__(self, name: str, connect: Connect, timing: Timing) -> None:
-        super().__init__(name, connect, timing)
+    def __init__(self, name: str, connect: Connect, timing: Timing, health: Health) -> None:
+        super().__init__(name, connect, timing, health)
         self._run_id = ""
         self._is_durable = False
         self.on_up: Callable[[], object] = lambda: None

@@ -8,6 +8,7 @@ from typing import Any
 
 from wsgate import loggers
 from wsgate.brokers.redis.connection import ConnectionLost, RedisConnection
+from wsgate.brokers.redis.health import Health
 
 Connect = Callable[[], Awaitable[RedisConnection]]
 
@@ -37,6 +38,7 @@ class Link:
         name: Of the server, for the log.
         connect: Opens a connection; raises ConnectionLost.
         timing: Its intervals and deadlines.
+        health: Gets to know when it is up and down.
 
     Attributes:
         is_up: There is a connection, and it was set up.
@@ -46,7 +48,7 @@ class Link:
         on_down: Called each time that a connection has ended or could not be opened.
     """
 
-    def __init__(self, name: str, connect: Connect, timing: Timing) -> None:
+    def __init__(self, name: str, connect: Connect, timing: Timing, health: Health) -> None:
         self.name = name
         self.is_up = self.is_away = False
         self.reason = ""
@@ -54,11 +56,13 @@ class Link:
         self.on_down: Callable[[], object] = _do_nothing
         self._connect = connect
         self._timing = timing
+        self._health = health
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
 
     def start(self) -> None:
         """Connect, and stay connected."""
+        self._health.expect(self)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -73,11 +77,13 @@ class Link:
             try:
                 await self._connect_and_serve()
             except ConnectionLost as error:
-                self._report(error)
-            except Exception:  # noqa: BLE001  # a link that ends would never come back
+                self.reason = str(error)
+            except Exception as error:  # noqa: BLE001  # a link that ends would never come back
                 loggers.error.exception("Redis %s: the connection has failed", self.name)
+                self.reason = type(error).__name__
             self._failures += 1
             self.is_away = True
+            self._health.note_down(self, self.reason)
             self.on_down()
             await asyncio.sleep(self._backoff())
 
@@ -86,21 +92,14 @@ class Link:
         limit = min(timing.backoff_min * 2 ** min(self._failures, 20), timing.backoff_max)
         return random.uniform(timing.backoff_min / 2, limit)  # noqa: S311  # jitter, no secret
 
-    def _report(self, error: ConnectionLost) -> None:
-        """Log the first failure of a row; the next line is that of the new connection."""
-        self.reason = str(error)
-        if not self._failures:
-            loggers.error.warning("Redis %s is away: %s", self.name, error)
-
     async def _connect_and_serve(self) -> None:
         connection = await self._connect()
         try:
             async with asyncio.timeout(self._timing.ping_timeout):
                 await self.set_up(connection)
-            if self._failures:
-                loggers.error.info("Redis %s is back", self.name)
             self._failures = 0
             self.is_up, self.is_away, self.reason = True, False, ""
+            self._health.note_up(self)
             self.note_up()
             watch = [self._watch()] if self._timing.ping_interval else []
             await run_together(*self.parts(connection), *watch)
@@ -116,8 +115,9 @@ class Link:
 
         Whatever is read is a sign of life: the answer to the Ping may come after much else.
         """
-        timeout = self._timing.ping_timeout
+        timeout, time = self._timing.ping_timeout, asyncio.get_running_loop().time
         while True:
+            sent_at = time()
             ping = asyncio.ensure_future(self.ping())
             try:
                 while not ping.done():
@@ -126,6 +126,7 @@ class Link:
                     if not ping.done() and read == self.read_count:
                         raise ConnectionLost(f"no answer in {timeout:g} s")
                 await ping
+                self._health.lag = time() - sent_at
             finally:
                 ping.cancel()
             await asyncio.sleep(self._timing.ping_interval)

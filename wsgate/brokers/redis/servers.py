@@ -14,6 +14,7 @@ from wsgate.brokers.redis.connection import (
     RedisConnection,
     connect,
 )
+from wsgate.brokers.redis.health import Health
 from wsgate.brokers.redis.keys import PARTITIONS, partition_of, slot_of, topic_of
 from wsgate.brokers.redis.link import TIMING, Timing
 from wsgate.brokers.redis.subscriptions import SubscriptionLink
@@ -66,6 +67,9 @@ class Servers:
         handlers: Who is called.
         timing: The intervals and deadlines of the connections.
         subscribes: Open connections for subscriptions as well.
+
+    Attributes:
+        health: How all links are.
     """
 
     is_sharded = False
@@ -80,6 +84,7 @@ class Servers:
         subscribes: bool = True,
     ) -> None:
         self.url = url
+        self.health = Health(str(url))
         self._subscribes = subscribes
         self._handlers = handlers
         self._timing = timing
@@ -110,13 +115,15 @@ class Servers:
             name,
             connect_to,
             self._timing,
+            self.health,
             on_message=self._handlers.on_message,
             on_subscribed=self._handlers.on_subscribed,
             is_sharded=self.is_sharded,
         )
-        server = Server(CommandLink(name, connect_to, self._timing), subscriptions)
+        commands = CommandLink(name, connect_to, self._timing, self.health)
+        server = Server(commands, subscriptions)
         subscriptions.on_down = self._handlers.on_away
-        server.commands.on_up = functools.partial(self._handlers.on_up, server)
+        commands.on_up = functools.partial(self._handlers.on_up, server)
         return server
 
 
@@ -254,6 +261,7 @@ class ClusterServers(Servers):
     def start(self) -> None:
         """Find the servers, and connect."""
         self._stale.set()
+        self.health.expect(self._unknown.commands)
         self._task = asyncio.get_running_loop().create_task(self._keep_map())
 
     async def stop(self) -> None:
@@ -265,7 +273,6 @@ class ClusterServers(Servers):
             await server.stop()
 
     async def _keep_map(self) -> None:
-        was_found = True
         while True:
             try:
                 async with asyncio.timeout(MAX_MAP_AGE):
@@ -275,13 +282,10 @@ class ClusterServers(Servers):
             self._stale.clear()
             try:
                 await self._load_map()
-                was_found = True
             except ConnectionLost as error:
-                if was_found:
-                    loggers.error.warning("Redis cluster %s is away: %s", self.url, error)
-                was_found = False
                 self._unknown.subscriptions.is_away = True
                 self._unknown.commands.reason = str(error)
+                self.health.note_down(self._unknown.commands, str(error))
                 self._handlers.on_away()
                 self._stale.set()
             except Exception:  # noqa: BLE001  # without a map nothing would be sent
@@ -325,6 +329,8 @@ class ClusterServers(Servers):
             self._handlers.on_moved(partitions, old, new)
         self._unknown.subscriptions.is_away = False
         self._pass_on(self._unknown.commands.take_waiting(ALL_PARTITIONS))
+        if self._unknown not in self._map.values():
+            self.health.forget(self._unknown.commands)
         await self._stop_unused()
 
     def _is_answering(self, partition: int) -> bool:
@@ -340,6 +346,8 @@ class ClusterServers(Servers):
             if id(server) not in used:
                 del self._by_address[address]
                 await server.stop()
+                self.health.forget(server.commands)
+                self.health.forget(server.subscriptions)
 
     def _server_at(self, address: Address) -> Server:
         server = self._by_address.get(address)
@@ -368,6 +376,7 @@ class ClusterServers(Servers):
         """Notice that a server does not have a partition any more."""
         if self._map[partition] is server:
             self._map[partition] = self._unknown
+            self.health.expect(self._unknown.commands)
             self._handlers.on_moved({partition}, server, self._unknown)
             self._pass_on(server.commands.take_waiting({partition}))
             self._stale.set()

@@ -11,6 +11,7 @@ from wsgate.brokers.redis.connection import (
     RedisConnection,
     ReplyError,
 )
+from wsgate.brokers.redis.health import Health
 from wsgate.brokers.redis.link import Connect, Link, Timing
 from wsgate.brokers.redis.resp import Command
 
@@ -27,6 +28,7 @@ class SubscriptionLink(Link):
         name: Of the server, for the log.
         connect: Opens a connection.
         timing: Its intervals and deadlines.
+        health: Gets to know when it is up and down.
         on_message: Called with the channel and the payload of each message.
         on_subscribed: Called with a channel when the server has subscribed it: what is published
             after that arrives, as long as the connection is there.
@@ -41,12 +43,13 @@ class SubscriptionLink(Link):
         name: str,
         connect: Connect,
         timing: Timing,
+        health: Health,
         *,
         on_message: Callable[[bytes, bytes], object],
         on_subscribed: Callable[[str], object],
         is_sharded: bool,
     ) -> None:
-        super().__init__(name, connect, timing)
+        super().__init__(name, connect, timing, health)
         self.on_moved: Callable[[str], object] | None = None
         self._on_message = on_message
         self._on_subscribed = on_subscribed
