@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.openmetrics import parser
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
-from tests.harness.metrics import PATIENCE, MetricsClient, metrics_of
+from tests.harness.metrics import PATIENCE, MetricsClient, Scrape, metrics_of
 from tests.harness.processes import ServerProcess, running, started
 from tests.harness.waiting import pause
 from wsgate.metrics import families as f
@@ -88,6 +88,11 @@ async def test_the_metrics_of_the_app_are_there(workers: str) -> None:
         assert found.sum(f.HTTP_REQUESTS.name, method="GET", status="2xx") == 8
 
 
+async def until_ended(metrics: MetricsClient, reason: str, count: int) -> Scrape:
+    """Return the first metrics in which so many workers have ended."""
+    return await metrics.until(lambda now: now.sum(f.RESTARTS.name, reason=reason) == count)
+
+
 async def test_counters_go_on_over_restarts() -> None:
     async with measured("--workers", "2") as (server, metrics):
         before = await metrics.scrape()
@@ -102,9 +107,7 @@ async def test_counters_go_on_over_restarts() -> None:
                     assert websocket.close_code == 1012
             await server.logged("Restarted 2 workers", PATIENCE, times=restart)
             ended = 2 * restart
-            after = await metrics.until(
-                lambda now, ended=ended: now.sum(f.RESTARTS.name, reason="replaced") == ended
-            )
+            after = await until_ended(metrics, "replaced", ended)
             assert after.sum(f.OPENED.name) == after.sum(f.CLOSED.name) == ended
             assert after.sum(f.CLOSED.name, cause="worker_restart") == ended
             assert after.sum(f.MESSAGES.name, direction="received") == ended
@@ -127,7 +130,7 @@ async def test_a_killed_worker_keeps_what_was_last_scraped() -> None:
                 os.kill(int(one), signal.SIGKILL)
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(websocket.recv(), PATIENCE)
-        after = await metrics.until(lambda now: now.sum(f.RESTARTS.name, reason="failed") == 2)
+        after = await until_ended(metrics, "failed", 2)
         assert after.sum(f.MESSAGES.name, direction="received") == 1
         assert after.sum("app_echoes_total") == 1
 
@@ -172,13 +175,16 @@ async def test_refusals_and_failures_are_counted() -> None:
 # -- formats and addresses -------------------------------------------------------------------------
 
 
+parse: Any = parser.text_string_to_metric_families
+
+
 async def test_openmetrics_is_valid() -> None:
     async with measured() as (server, metrics):
         async with opened(server) as websocket:
             await echo(websocket, "a")
         await metrics.until_closed()
         response = await metrics.get("/metrics", "application/openmetrics-text; version=1.0.0")
-        names = {family.name for family in text_string_to_metric_families(response.text)}
+        names = {family.name for family in parse(response.text)}
         assert {
             "wsgate_messages",
             "wsgate_websockets",

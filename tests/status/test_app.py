@@ -9,7 +9,7 @@ from wsgate.status.app import StatusApp
 
 @pytest.fixture
 def client(app: StatusApp) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # it has its own types
+    transport = httpx.ASGITransport(app=app)
     return httpx.AsyncClient(transport=transport, base_url="http://metrics")
 
 

@@ -30,7 +30,8 @@ class Page:
     async def open(self) -> dict[str, Any]:
         """Call the app, and return its first event."""
         scope: Any = {"type": "websocket", "path": self._path}
-        work = self._app(scope, self._in.get, self._out.put)
+        send: Any = self._out.put
+        work = self._app(scope, self._in.get, send)
         self.call = asyncio.ensure_future(work)
         await self._in.put({"type": "websocket.connect"})
         return await asyncio.wait_for(self._out.get(), DEADLINE)
