@@ -16,7 +16,7 @@ from wsgate.asgi.http import Response, State
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wsgate"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-SUFFIXES = {".py", ".pyi", ".c", ".typed"}
+SUFFIXES = {".py", ".pyi", ".c", ".h", ".html", ".typed"}
 
 PATHS = sorted(set(re.findall(r"`((?:[\w.]+/)*\w+\.(?:pyi?|c))`", PAGE)) - {"__init__.py"})
 NAMES = sorted(set(re.findall(r"`([\w./]+\.(?:py|c))::([\w.]+)`", PAGE)))

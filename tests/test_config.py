@@ -102,6 +102,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "topics_history_max_bytes": 268_435_456,
         "topics_publish_timeout": 5.0,
         "topics_max_outlet": 1_048_576,
+        "metrics": None,
+        "status_token": None,
+        "readyz_broker_grace": 30.0,
     }
 
 
@@ -194,6 +197,10 @@ EDGES: dict[str, tuple[list[Any], Refused]] = {
         [(0, POSITIVE), (math.nan, POSITIVE), (86_401, "at most 86400")],
     ),
     "topics_max_outlet": ([1, MAX_SIZE], [(0, POSITIVE), (MAX_SIZE + 1, AT_MOST_SIZE)]),
+    "readyz_broker_grace": (
+        [0, 86_400],
+        [(-1, "0 to 86400"), (math.nan, "0 to 86400"), (86_401, "0 to 86400")],
+    ),
 }
 
 

@@ -830,8 +830,8 @@ class Config:
         None,
         group=MONITORING,
         help="Token with which the live page may close connections and drain workers. Without it "
-        "the page is read only. Set the variable, so that the token is not in the list of "
-        "processes.",
+        "the page is read only. At least 16 characters; set the variable, so that the token is not "
+        "in the list of processes. It has no effect without `--metrics`.",
         secret=True,
         check=_TOKEN,
     )
@@ -848,8 +848,6 @@ class Config:
     def __post_init__(self) -> None:
         for one in SETTINGS:
             one.validate(getattr(self, one.name))
-        if self.status_token is not None and self.metrics is None:
-            raise ConfigError("--status-token needs --metrics", setting="status_token")
         if self.fd is not None:
             if self.uds:
                 raise ConfigError("--uds must be alone, without --fd", setting="uds")

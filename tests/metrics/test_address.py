@@ -37,11 +37,6 @@ def test_anything_else_is_refused(text: str) -> None:
     assert raised.value.setting == "metrics"
 
 
-def test_a_token_needs_the_page() -> None:
-    with pytest.raises(ConfigError, match="--status-token needs --metrics"):
-        Config(status_token="0123456789abcdef")
-
-
 @pytest.mark.parametrize("token", ["short", "0123456789abcd\xe9f", "0123456789abcde\n"])
 def test_a_weak_token_is_refused(token: str) -> None:
     with pytest.raises(ConfigError, match="at least 16 printable ASCII characters") as raised:

@@ -62,6 +62,9 @@ class Supervisor:
     def load_of(self, worker: Worker) -> tuple[int, float]:
         return worker.row, 0.5
 
+    def broker_away_since(self, worker: Worker) -> float | None:
+        return None if worker.row else asyncio.get_running_loop().time() - 5.0
+
     def hang_up(self) -> None:
         self.restart_ended = asyncio.get_running_loop().create_future()
 
@@ -105,6 +108,9 @@ async def test_the_states_of_workers() -> None:
     assert shown == ["starting", "ready", "outdated", "stopping"]
     assert [one["number"] for one in status["workers"]] == [1, 2, 3, 4]
     assert [one["connections"] for one in status["workers"]] == [0, 1, 2, 3]
+    away, *others = [one["broker_away"] for one in status["workers"]]
+    assert away >= 5.0
+    assert others == [None, None, None]
 
 
 async def test_a_worker_whose_process_is_not_known_yet() -> None:

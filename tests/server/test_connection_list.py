@@ -174,6 +174,7 @@ class Listed:
     """A connection in a list."""
 
     bucket = None
+    unsent_bytes = 5
 
     def __init__(self, number: int) -> None:
         self.number = number

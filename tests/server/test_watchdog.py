@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.log import LogCapture
 from wsgate.server import watchdog as module
-from wsgate.server.watchdog import BLOCKED, Watchdog
+from wsgate.server.watchdog import BLOCKED, NoWatchdog, Watchdog
 
 PATIENCE = 30.0
 
@@ -148,3 +148,19 @@ def test_the_real_clock_is_a_monotonic_one() -> None:
     before = time.monotonic()
     watchdog = Watchdog()
     assert before <= watchdog._beat <= time.monotonic()
+
+
+def test_it_reports_how_long_the_loop_was_blocked(log: LogCapture) -> None:
+    Watchdog().report_blocked(5.04)
+    assert log.warnings == ["The event loop was blocked for 5.0 s; deadlines are extended"]
+
+
+def test_in_its_place_nothing_watches_and_reports(log: LogCapture) -> None:
+    before = threading.active_count()
+    instead = NoWatchdog()
+    instead.start()
+    instead.beat()
+    instead.report_blocked(5.0)
+    assert threading.active_count() == before
+    instead.stop()
+    assert log.warnings == []

@@ -217,31 +217,29 @@ def test_a_tick_is_planned_for_the_next_deadline() -> None:
 
 @pytest.mark.parametrize(("late", "excluded"), [(0.2, 0.0), (0.3, 1.05), (5.0, 5.75)])
 def test_a_longer_pause_in_which_the_loop_may_have_been_blocked_postpones_the_deadlines(
-    caplog: pytest.LogCaptureFixture, late: float, excluded: float
+    late: float, excluded: float
 ) -> None:
     made = context()
     assert made.tick() == MAX_PAUSE
     turn(made, 100.0 + MAX_PAUSE + late)
-    with caplog.at_level("WARNING", "wsgate.error"):
-        made.tick()
+    made.tick()
     assert made.clock() == pytest.approx(100.0 + MAX_PAUSE + late - excluded)
-    assert len(caplog.messages) == (late > 1)
+    assert made.blocked == pytest.approx(excluded if late > 1 else 0.0)
 
 
-def test_a_blocked_loop_postpones_the_deadlines(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_blocked_loop_postpones_the_deadlines() -> None:
     made, item = context(), Item()
     made.deadlines.schedule(item, 102.0)
     made.tick()
     turn(made, 100.0 + TICK + 5)
-    with caplog.at_level("WARNING", "wsgate.error"):
-        made.tick()
+    made.tick()
     assert made.clock() == 100.0 + TICK
     assert item.checked == []
-    assert caplog.messages == ["The event loop was blocked for 5.0 s; deadlines are extended"]
+    assert made.blocked == 5.0
     turn(made, 100.0 + TICK + 5 + TICK)
     made.tick()
     assert made.clock() == 100.0 + 2 * TICK
-    assert len(caplog.messages) == 1
+    assert made.blocked == 0.0
 
 
 def test_a_tick_that_leaves_deadlines_runs_again_immediately() -> None:
