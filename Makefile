@@ -97,7 +97,8 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(BIN)/mypy
 
-# The reference of settings, and the state diagrams of docs/architecture.md.
+# The references of settings, close codes and metrics, the Grafana dashboard, and the state diagrams
+# of docs/architecture.md.
 docs: $(VENV)/.ready
 	$(BIN)/python -m docs.generate
 

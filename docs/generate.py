@@ -1,4 +1,4 @@
-"""Write what is made from the code: settings, close codes, options of uvicorn, state diagrams.
+"""Write what is made from the code: settings, close codes, metrics, state diagrams, a dashboard.
 
 Run it with `make docs`. With --check it writes nothing and fails if a page is stale.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from docs import close_codes
+from docs import close_codes, grafana_dashboard, metrics_table
 from docs.uvicorn_options import DIFFERENCES
 from wsgate import cli
 from wsgate.answers import ANSWERS
@@ -271,9 +271,20 @@ def close_codes_page() -> str:
     return fill_region(page, "what to do about each cause", close_codes.advice())
 
 
+def metrics_page() -> str:
+    """Return docs/reference/metrics.md with its tables made anew."""
+    page = (DOCS / "reference" / "metrics.md").read_text()
+    page = fill_region(page, "the metrics", metrics_table.metrics_tables())
+    page = fill_region(page, "the metrics of processes", metrics_table.process_table())
+    page = fill_region(page, "the metrics by worker", metrics_table.by_worker_list())
+    return fill_region(page, "the buckets", metrics_table.bucket_table())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings_page,
     "reference/close-codes.md": close_codes_page,
+    "reference/metrics.md": metrics_page,
+    "deploy/examples/monitoring/grafana-dashboard.json": grafana_dashboard.dashboard_json,
     "migrate-from-uvicorn.md": migration_page,
     "architecture.md": architecture_page,
 }
@@ -297,7 +308,7 @@ def main(check: bool) -> None:
         if check:
             click.echo(f"{name} is stale: run `{COMMAND}` and commit it", err=True)
         else:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             click.echo(f"{name} is written")
     sys.exit(bool(check and stale))

@@ -54,6 +54,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (docs / "reference").mkdir()
     closes = (generate.DOCS / "reference" / "close-codes.md").read_text()
     (docs / "reference" / "close-codes.md").write_text(closes.replace("### operator\n", ""))
+    metrics = (generate.DOCS / "reference" / "metrics.md").read_text()
+    (docs / "reference" / "metrics.md").write_text(metrics.replace("| `wsgate_info` ", "| "))
     monkeypatch.setattr(generate, "DOCS", docs)
     return docs
 
@@ -65,6 +67,9 @@ def test_a_check_names_the_stale_pages_and_the_command(folder: Path) -> None:
     assert result.output == (
         "docs/reference/settings.md is stale: run `make docs` and commit it\n"
         "docs/reference/close-codes.md is stale: run `make docs` and commit it\n"
+        "docs/reference/metrics.md is stale: run `make docs` and commit it\n"
+        "docs/deploy/examples/monitoring/grafana-dashboard.json is stale: "
+        "run `make docs` and commit it\n"
         "docs/migrate-from-uvicorn.md is stale: run `make docs` and commit it\n"
         "docs/architecture.md is stale: run `make docs` and commit it\n"
     )
@@ -77,6 +82,8 @@ def test_stale_pages_are_written_once(folder: Path) -> None:
     assert result.output == (
         "docs/reference/settings.md is written\n"
         "docs/reference/close-codes.md is written\n"
+        "docs/reference/metrics.md is written\n"
+        "docs/deploy/examples/monitoring/grafana-dashboard.json is written\n"
         "docs/migrate-from-uvicorn.md is written\n"
         "docs/architecture.md is written\n"
     )

@@ -71,7 +71,7 @@ def test_ci_installs_the_other_programs_and_requires_them() -> None:
     steps = _workflow()["jobs"]["test"]["steps"]
     runs = [step.get("run", "") for step in steps]
     tests = next(i for i, run in enumerate(runs) if run.startswith("make test"))
-    names = ("proxies", "redis", "nats", "browser")
+    names = ("proxies", "redis", "nats", "browser", "prometheus")
     assert {f".ci/install-{name}" for name in names} <= set(runs[:tests])
     assert steps[tests]["env"] == {f"TEST_{name.upper()}": "required" for name in names}
     script = (ROOT / ".ci/run").read_text()

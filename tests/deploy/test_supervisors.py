@@ -73,7 +73,9 @@ def test_the_image_runs_wsgate_as_process_1_and_not_as_root() -> None:
     assert lines["USER"] == "app"
     assert lines["STOPSIGNAL"] == "SIGTERM"
     assert lines["CMD"].startswith('["wsgate", ')
-    assert "/healthz" in lines["HEALTHCHECK"]
+    assert "127.0.0.1:9464/readyz" in lines["HEALTHCHECK"]
+    assert parse(of_image()).metrics == "0.0.0.0:9464"
+    assert "[metrics]" in lines["RUN"]
     assert lines["EXPOSE"] == "8000"
     assert "--port" not in of_image()
     assert "ENTRYPOINT" not in lines
@@ -133,10 +135,13 @@ def test_the_manifests_fit_together() -> None:
 
 
 def test_the_pod_listens_where_it_is_probed() -> None:
-    assert container()["ports"] == [{"name": "http", "containerPort": 8000}]
+    ports = {one["name"]: one["containerPort"] for one in container()["ports"]}
+    assert ports == {"http": 8000, "metrics": 9464}
     assert "--port" not in of_pod()
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container()[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert parse(of_pod()).metrics == "0.0.0.0:9464"
+    paths = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+    for probe, path in paths.items():
+        assert container()[probe]["httpGet"] == {"path": path, "port": "metrics"}
 
 
 def test_kubernetes_waits_long_enough() -> None:
