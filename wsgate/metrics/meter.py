@@ -1,5 +1,6 @@
 """The meter of one worker: counts what happens to its connections, and returns the samples."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -13,6 +14,7 @@ from wsgate.metrics.exposition import read
 from wsgate.metrics.families import WORKER, Family
 from wsgate.metrics.samples import Labels, Samples
 from wsgate.metrics.state import State, samples_of
+from wsgate.observe.causes import CAUSES
 from wsgate.observe.events import (
     Event,
     HandshakeRefused,
@@ -40,6 +42,7 @@ _REFUSALS = {
     "the server stops": "stopping",
 }
 _MALFORMED = "malformed"
+_CODE = re.compile(r"\b1\d{3}\b")  # in the codes of a cause, which are text
 
 
 Distribution = tuple[Sequence[int], float]
@@ -108,8 +111,7 @@ class Meter:
         self._http_bytes = self._counter(f.HTTP_BYTES)
         self._codes: set[int] = set(_REGISTERED_CODES)
         self._requests: dict[tuple[str, int], Any] = {}  # the series, by method and status class
-        for reconnect in ("false", "true"):
-            self._opened.labels(reconnect)
+        self._begin_at_zero()
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             WebSocketOpened: self._take_opened,
             WebSocketClosed: self._take_closed,
@@ -131,6 +133,14 @@ class Meter:
             buckets=family.bounds,
             registry=self._registry,
         )
+
+    def _begin_at_zero(self) -> None:
+        """Expose the series of each cause before it happens: else its first rise is not seen."""
+        for reconnect in ("false", "true"):
+            self._opened.labels(reconnect)
+        for cause, explanation in CAUSES.items():
+            for code in _CODE.findall(explanation.codes):
+                self._closed.labels(code, explanation.initiator, cause.value)
 
     # -- what happens ------------------------------------------------------------------------------
 

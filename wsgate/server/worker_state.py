@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from wsgate.server.topic_service import TopicService
     from wsgate.server.worker import Worker
 
+# Exposed before they happen: else the first increase is not seen. Those of a broker are besides.
+_NO_DROPS = dict.fromkeys(("slow subscriber", "slow listener", "error"), 0)
 AT_ONCE = 500  # connections that are visited in one loop iteration
 
 _Item = TypeVar("_Item")
@@ -64,7 +66,7 @@ def _add_topics(topics: "TopicService", state: State) -> None:
     counts, broker = topics.counts, topics.broker_state
     state.set(f.PUBLISHED, counts.published)
     state.set(f.DELIVERED, counts.delivered)
-    for cause, number in counts.dropped.items():
+    for cause, number in {**_NO_DROPS, **counts.dropped}.items():
         state.set(f.DROPPED, number, cause=cause)
     state.set(f.CLOSED_SLOW, counts.closed_slow)
     state.set(f.RECOVERIES, counts.recovered, complete="true")
