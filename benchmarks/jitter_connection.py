@@ -26,6 +26,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         ended: Set when the server or the network has ended it, with None or an exception.
+        close_code: The code of the server's Close; 1006 without one.
     """
 
     transport: asyncio.Transport
@@ -36,6 +37,8 @@ class Connection(asyncio.Protocol):
         self._path = path
         self._take = take
         self._data = b""
+        self._has_closed = False
+        self.close_code = 1006
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the handshake."""
@@ -68,7 +71,9 @@ class Connection(asyncio.Protocol):
         elif opcode == PING:
             self._send(PONG, payload)
         elif opcode == CLOSE:
-            self._send(CLOSE, payload[:2])
+            self.close_code = int.from_bytes(payload[:2]) or self.close_code
+            if not self._has_closed:
+                self._send(CLOSE, payload[:2])
             self.transport.close()
             self._end()
 
@@ -86,6 +91,11 @@ class Connection(asyncio.Protocol):
     def send(self, text: str) -> None:
         """Send a text."""
         self._send(TEXT, text.encode())
+
+    def close(self, code: int) -> None:
+        """Send a Close frame; the server answers with its own."""
+        self._has_closed = True
+        self._send(CLOSE, code.to_bytes(2))
 
     def _send(self, opcode: int, payload: bytes) -> None:
         self.transport.write(bytes((opcode, 0x80 | len(payload))) + NO_MASK + payload)

@@ -95,6 +95,7 @@ H11 = {"http/h1/h11_parser.py"}
 REDIS = {"brokers/redis/connection.py", "brokers/redis/factory.py"}
 # redis-py is optional: only these files are imported when there is no Redis.
 WITHOUT_REDIS = {"brokers/redis/factory.py", "brokers/redis/url.py"}
+PROMETHEUS = {"metrics/exposition.py"}
 WSPROTO = {"ws/frames/wsproto_codec.py", "ws/deflate/wsproto_extension.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -171,10 +172,11 @@ def test_no_io_below_the_server(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 @pytest.mark.parametrize(
-    ("parser", "places"), [("wsproto", WSPROTO), ("h11", H11), ("redis", REDIS)]
+    ("library", "places"),
+    [("wsproto", WSPROTO), ("h11", H11), ("redis", REDIS), ("prometheus_client", PROMETHEUS)],
 )
-def test_one_place_knows_a_parser(path: Path, parser: str, places: set[str]) -> None:
-    if parser in {name.split(".")[0] for name in imported(path)}:
+def test_one_place_knows_a_library(path: Path, library: str, places: set[str]) -> None:
+    if library in {name.split(".")[0] for name in imported(path)}:
         assert place_of(path) in places
 
 

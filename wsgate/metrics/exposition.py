@@ -1,35 +1,26 @@
-"""Samples <-> prometheus-client: its registries are read, its formats are written."""
+"""Samples <-> prometheus-client: its registry is read, its formats are written."""
 
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import parse_qs
 
-from prometheus_client import Metric
+from prometheus_client import REGISTRY, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from wsgate.metrics.samples import Samples
 
 
-def read(registry: Collector, *, with_created: bool = True) -> list[Samples]:
-    """Return the samples of a registry.
-
-    Args:
-        registry: The registry.
-        with_created: Whether the times at which series began are among them.
-    """
+def read_process() -> list[Samples]:
+    """Return the samples of this process: its own, and those of the app."""
     return [
         Samples(
             one.name,
             one.type,
             one.documentation,
             one.unit,
-            [
-                (sample.name, sample.labels, float(sample.value))
-                for sample in one.samples
-                if with_created or not sample.name.endswith("_created")
-            ],
+            [(sample.name, sample.labels, float(sample.value)) for sample in one.samples],
         )
-        for one in registry.collect()
+        for one in REGISTRY.collect()
     ]
 
 

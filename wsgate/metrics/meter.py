@@ -1,19 +1,17 @@
 """The meter of one worker: counts what happens to its connections, and returns the samples."""
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
-
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from wsgate.metrics import families as f
 from wsgate.metrics.activity import TopicActivity
-from wsgate.metrics.exposition import read
-from wsgate.metrics.families import WORKER, Family
+from wsgate.metrics.distribution import Counted, Distribution
+from wsgate.metrics.exposition import read_process
+from wsgate.metrics.families import Family
 from wsgate.metrics.samples import Labels, Samples
-from wsgate.metrics.state import State, samples_of
+from wsgate.metrics.state import State, histogram_of, samples_of
 from wsgate.observe.causes import CAUSES
 from wsgate.observe.events import (
     Event,
@@ -45,24 +43,19 @@ _MALFORMED = "malformed"
 _CODE = re.compile(r"\b1\d{3}\b")  # in the codes of a cause, which are text
 
 
-Distribution = tuple[Sequence[int], float]
-"""A histogram as numbers: how many values are in each bucket, the last one for all that are above
-the bounds, and the sum of the values."""
-
-
 class MessageCounts(Protocol):
-    """What the message path counts."""
+    """What the message path counts. Its histograms are counts by bucket, and a sum."""
 
     def record_sent(self, message: str | bytes, times: int = 1) -> None:
         """Count a message that is sent to so many clients."""
 
-    def received(self) -> Distribution:
+    def received(self) -> tuple[Sequence[int], float]:
         """Return the sizes of the messages that were received, in bytes."""
 
-    def sent(self) -> Distribution:
+    def sent(self) -> tuple[Sequence[int], float]:
         """Return the sizes of the messages that were sent, in bytes."""
 
-    def events(self) -> Distribution:
+    def events(self) -> tuple[Sequence[int], float]:
         """Return how long the app took for events, in seconds."""
 
 
@@ -94,24 +87,22 @@ class Meter:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._registry = CollectorRegistry()
         self.ended: deque[Ended] = deque(maxlen=RECENT)
         self.open_websockets = 0
         self._number = 0
-        self._opened = self._counter(f.OPENED)
-        self._closed = self._counter(f.CLOSED)
-        self._duration = self._histogram(f.DURATION)
-        self._refused = self._counter(f.REFUSED)
-        self._bad_requests = self._counter(f.BAD_REQUESTS)
-        self._round_trip = self._histogram(f.ROUND_TRIP)
-        self._lag = self._histogram(f.LAG)
-        self._drain = self._histogram(f.DRAIN)
-        self._http_requests = self._counter(f.HTTP_REQUESTS)
-        self._http_time = self._histogram(f.HTTP_TIME)
-        self._http_bytes = self._counter(f.HTTP_BYTES)
+        # All series exist before something happens: else the first rise of one is not seen.
+        self._opened = {"false": 0, "true": 0}
+        self._closed: Counter[tuple[str, str, str]] = Counter(_series_of_causes())
         self._codes: set[int] = set(_REGISTERED_CODES)
-        self._requests: dict[tuple[str, int], Any] = {}  # the series, by method and status class
-        self._begin_at_zero()
+        self._duration = Distribution(f.DURATION.bounds)
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._bad_requests: Counter[str] = Counter()
+        self._round_trip = Distribution(f.ROUND_TRIP.bounds)
+        self._lag = Distribution(f.LAG.bounds)
+        self._drain = Distribution(f.DRAIN.bounds)
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._request_time = Distribution(f.HTTP_TIME.bounds)
+        self._response_bytes = 0
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             WebSocketOpened: self._take_opened,
             WebSocketClosed: self._take_closed,
@@ -119,28 +110,8 @@ class Meter:
             RequestDone: self._take_request,
         }
         self.activity = TopicActivity()
-        self.round_trip_seconds: Callable[[float], None] = self._round_trip.observe
-        self.drain_seconds: Callable[[float], None] = self._drain.observe
-
-    def _counter(self, family: Family) -> Counter:
-        return Counter(family.name, family.help, _own_labels(family), registry=self._registry)
-
-    def _histogram(self, family: Family) -> Histogram:
-        return Histogram(
-            family.name,
-            family.help,
-            _own_labels(family),
-            buckets=family.bounds,
-            registry=self._registry,
-        )
-
-    def _begin_at_zero(self) -> None:
-        """Expose the series of each cause before it happens: else its first rise is not seen."""
-        for reconnect in ("false", "true"):
-            self._opened.labels(reconnect)
-        for cause, explanation in CAUSES.items():
-            for code in _CODE.findall(explanation.codes):
-                self._closed.labels(code, explanation.initiator, cause.value)
+        self.round_trip_seconds = self._round_trip.add
+        self.drain_seconds = self._drain.add
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -152,13 +123,13 @@ class Meter:
 
     def _take_opened(self, event: WebSocketOpened) -> None:
         self.open_websockets += 1
-        self._opened.labels("false" if event.reconnect is None else "true").inc()
+        self._opened["false" if event.reconnect is None else "true"] += 1
 
     def _take_closed(self, event: WebSocketClosed) -> None:
         self.open_websockets -= 1
         code = self._label_of(event.code)
-        self._closed.labels(code, event.initiator, event.cause.value).inc()
-        self._duration.observe(event.duration)
+        self._closed[code, event.initiator, event.cause.value] += 1
+        self._duration.add(event.duration)
         self._number += 1
         self.ended.append(Ended(self._number, self._now(), event))
 
@@ -172,17 +143,13 @@ class Meter:
 
     def _take_refusal(self, event: HandshakeRefused) -> None:
         reason = _REFUSALS.get(event.reason, _MALFORMED)
-        self._refused.labels(str(event.status), reason).inc()
+        self._refused[str(event.status), reason] += 1
 
     def _take_request(self, event: RequestDone) -> None:
-        key = (event.method, event.status // 100)
-        if key not in self._requests:
-            method = event.method if event.method in _METHODS else _OTHER
-            key = (method, event.status // 100)
-            self._requests.setdefault(key, self._http_requests.labels(method, f"{key[1]}xx"))
-        self._requests[key].inc()
-        self._http_time.observe(event.duration)
-        self._http_bytes.inc(event.sent_bytes)
+        method = event.method if event.method in _METHODS else _OTHER
+        self._requests[method, event.status // 100] += 1
+        self._request_time.add(event.duration)
+        self._response_bytes += event.sent_bytes
 
     def tick(self, lag: float, now: float) -> None:
         """Count how late the event loop was.
@@ -191,7 +158,7 @@ class Meter:
             lag: Seconds by which a timer was late.
             now: Time of the worker's clock in seconds.
         """
-        self._lag.observe(lag)
+        self._lag.add(lag)
         self.activity.rotate(now)
 
     def count_delivery(self, topic: str, message: str | bytes, times: int) -> None:
@@ -201,7 +168,7 @@ class Meter:
 
     def count_bad_request(self, status: int) -> None:
         """Count a request that was refused before the app was called."""
-        self._bad_requests.labels(str(status)).inc()
+        self._bad_requests[str(status)] += 1
 
     # -- the samples -------------------------------------------------------------------------------
 
@@ -212,35 +179,61 @@ class Meter:
             state: What the worker is at this moment.
         """
         return [
-            *read(self._registry, with_created=False),
+            *self._websocket_samples(),
+            *self._http_samples(),
             *self._message_samples(),
             *state.samples(),
+            *read_process(),
+        ]
+
+    def _websocket_samples(self) -> list[Samples]:
+        opened = [({"reconnect": which}, count) for which, count in self._opened.items()]
+        return [
             samples_of(f.WEBSOCKETS, [({}, self.open_websockets)]),
-            *read(REGISTRY),
+            samples_of(f.OPENED, opened),
+            samples_of(f.CLOSED, _labelled(f.CLOSED, self._closed)),
+            samples_of(f.REFUSED, _labelled(f.REFUSED, self._refused)),
+            histogram_of(f.DURATION, [({}, self._duration.counted())]),
+            histogram_of(f.ROUND_TRIP, [({}, self._round_trip.counted())]),
+            histogram_of(f.LAG, [({}, self._lag.counted())]),
+            histogram_of(f.DRAIN, [({}, self._drain.counted())]),
+        ]
+
+    def _http_samples(self) -> list[Samples]:
+        requests: list[tuple[Labels, float]] = [
+            ({"method": method, "status": f"{kind}xx"}, count)
+            for (method, kind), count in self._requests.items()
+        ]
+        bad = [({"status": status}, count) for status, count in self._bad_requests.items()]
+        return [
+            samples_of(f.HTTP_REQUESTS, requests),
+            samples_of(f.BAD_REQUESTS, bad),
+            samples_of(f.HTTP_BYTES, [({}, self._response_bytes)]),
+            histogram_of(f.HTTP_TIME, [({}, self._request_time.counted())]),
         ]
 
     def _message_samples(self) -> list[Samples]:
-        received, sent = self.messages.received(), self.messages.sent()
+        received, sent = Counted(*self.messages.received()), Counted(*self.messages.sent())
         both = [({"direction": "received"}, received), ({"direction": "sent"}, sent)]
         return [
-            samples_of(f.MESSAGES, [(labels, sum(counts)) for labels, (counts, _) in both]),
-            samples_of(f.MESSAGE_BYTES, [(labels, total) for labels, (_, total) in both]),
-            _histogram_samples(f.MESSAGE_SIZE, both),
-            _histogram_samples(f.EVENT_TIME, [({}, self.messages.events())]),
+            samples_of(f.MESSAGES, [(labels, sum(one.counts)) for labels, one in both]),
+            samples_of(f.MESSAGE_BYTES, [(labels, one.sum) for labels, one in both]),
+            histogram_of(f.MESSAGE_SIZE, both),
+            histogram_of(f.EVENT_TIME, [({}, Counted(*self.messages.events()))]),
         ]
 
 
-def _own_labels(family: Family) -> list[str]:
-    """Return the labels that a worker gives: its number is added by whoever adds the workers."""
-    return [label for label in family.labels if label != WORKER]
+def _series_of_causes() -> dict[tuple[str, str, str], int]:
+    """Return the series of all causes, with the codes that are known before."""
+    return {
+        (code, explanation.initiator, cause.value): 0
+        for cause, explanation in CAUSES.items()
+        for code in _CODE.findall(explanation.codes)
+    }
 
 
-def _histogram_samples(family: Family, values: Sequence[tuple[Labels, Distribution]]) -> Samples:
-    found: list[tuple[str, Labels, float]] = []
-    for labels, (counts, total) in values:
-        bounds = [*map(str, family.bounds), "+Inf"]
-        for bound, count in zip(bounds, accumulate(counts), strict=True):
-            found.append((f"{family.name}_bucket", {**labels, "le": bound}, count))
-        found.append((f"{family.name}_count", labels, sum(counts)))
-        found.append((f"{family.name}_sum", labels, total))
-    return Samples(family.name, family.kind, family.help, "", found)
+def _labelled(family: Family, counts: Counter[Any]) -> list[tuple[Labels, float]]:
+    """Return counts with the names of their labels; the keys are the labels' values, in order."""
+    return [
+        (dict(zip(family.labels, values, strict=True)), count) for values, count in counts.items()
+    ]

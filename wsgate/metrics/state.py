@@ -1,7 +1,9 @@
 """What a worker is at one moment: gauges, and what its other parts have counted."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
+from wsgate.metrics.distribution import Counted
 from wsgate.metrics.families import Family
 from wsgate.metrics.samples import Labels, Samples
 
@@ -26,3 +28,15 @@ def samples_of(family: Family, values: Sequence[tuple[Labels, float]]) -> Sample
     name = family.name.removesuffix("_total")
     found = [(family.name, labels, value) for labels, value in values]
     return Samples(name, family.kind, family.help, "", found)
+
+
+def histogram_of(family: Family, values: Sequence[tuple[Labels, Counted]]) -> Samples:
+    """Return the samples of a histogram: labels and buckets of each."""
+    found: list[tuple[str, Labels, float]] = []
+    for labels, one in values:
+        bounds = [*map(str, family.bounds), "+Inf"]
+        for bound, count in zip(bounds, accumulate(one.counts), strict=True):
+            found.append((f"{family.name}_bucket", {**labels, "le": bound}, count))
+        found.append((f"{family.name}_count", labels, sum(one.counts)))
+        found.append((f"{family.name}_sum", labels, one.sum))
+    return Samples(family.name, family.kind, family.help, "", found)

@@ -9,6 +9,7 @@ from wsgate.errors import ConfigError
 from wsgate.metrics import families as f
 from wsgate.metrics.samples import Samples, Totals
 from wsgate.metrics.state import State
+from wsgate.metrics.supervisor_meter import SupervisorMeter
 from wsgate.server.worker import Worker
 from wsgate.server.worker_state import read_state
 
@@ -36,11 +37,9 @@ def make_worker_samples(config: Config) -> "WorkerSamples | None":
     if config.metrics is None:
         return None
     try:
-        from wsgate.metrics.supervisor_meter import SupervisorMeter  # noqa: PLC0415  # as above
+        from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # as above
     except ImportError:
         raise ConfigError(_MISSING, setting="metrics") from None
-    from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # it needs that
-
     return WorkerSamples(SupervisorMeter())
 
 

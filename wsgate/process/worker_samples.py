@@ -1,16 +1,14 @@
 """The metrics of all workers of a supervisor, also of those that have ended."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from wsgate._version import __version__
 from wsgate.metrics import families as f
+from wsgate.metrics.exposition import read_process
 from wsgate.metrics.samples import Samples, Totals
 from wsgate.metrics.state import State
+from wsgate.metrics.supervisor_meter import SupervisorMeter
 from wsgate.process.worker_handle import State as WorkerState, WorkerHandle
-
-if TYPE_CHECKING:
-    from wsgate.metrics.supervisor_meter import SupervisorMeter
 
 _STATES = (WorkerState.STARTING, WorkerState.READY, WorkerState.STOPPING)
 SUPERVISOR = 0  # in the place of a worker's number
@@ -26,7 +24,7 @@ class WorkerSamples:
         meter: Counts how workers end.
     """
 
-    def __init__(self, meter: "SupervisorMeter") -> None:
+    def __init__(self, meter: SupervisorMeter) -> None:
         self.meter = meter
         self._latest: dict[WorkerHandle, Sequence[Samples]] = {}
         self._ended = Totals()
@@ -57,7 +55,7 @@ class WorkerSamples:
                 totals.add(current, worker.row + 1)
             else:
                 totals.add_ended(current)
-        totals.add(self.meter.process_samples(), SUPERVISOR)
+        totals.add(read_process(), SUPERVISOR)
         return [*_describe(running, target), *self.meter.samples(), *totals.families()]
 
 

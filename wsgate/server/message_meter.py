@@ -7,21 +7,10 @@ each message would cost more than everything else that metrics do.
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import NamedTuple
 
+from wsgate.metrics.distribution import Counted
 from wsgate.metrics.families import EVENT_TIMES, SIZES
 from wsgate.ws.encoded import message_size
-
-
-class Distribution(NamedTuple):
-    """A histogram as numbers.
-
-    counts: how many values are in each bucket, the last one for all that are above the bounds. sum:
-    of all values.
-    """
-
-    counts: tuple[int, ...]
-    sum: float
 
 
 class PlainMessageMeter:
@@ -58,14 +47,14 @@ class PlainMessageMeter:
         self._event_counts[bisect_left(EVENT_TIMES, seconds)] += 1
         self._event_sum += seconds
 
-    def received(self) -> Distribution:
+    def received(self) -> Counted:
         """Return the sizes of the messages that were received, in bytes."""
-        return Distribution(tuple(self._received), self._sums[0])
+        return Counted(tuple(self._received), self._sums[0])
 
-    def sent(self) -> Distribution:
+    def sent(self) -> Counted:
         """Return the sizes of the messages that were sent, in bytes."""
-        return Distribution(tuple(self._sent), self._sums[1])
+        return Counted(tuple(self._sent), self._sums[1])
 
-    def events(self) -> Distribution:
+    def events(self) -> Counted:
         """Return how long the app took for events, in seconds."""
-        return Distribution(tuple(self._event_counts), self._event_sum)
+        return Counted(tuple(self._event_counts), self._event_sum)
