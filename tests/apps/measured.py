@@ -15,7 +15,7 @@ WORK = Histogram("app_work_seconds", "Time of the work.", buckets=(0.5, 1.0))
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Echo on a WebSocket; topics by "subscribe NAME" and "publish NAME"."""
+    """Echo on a WebSocket; it also takes "subscribe NAME", "publish NAME", "fail" and "who"."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
@@ -49,6 +49,10 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
             await mine.subscribe(name)
         elif word == "publish":
             await mine.publish(name, "published")
+        elif word == "who":
+            text = scope["extensions"]["wsgate"]["connection_id"]
+            await send({"type": "websocket.send", "text": text})
+            continue
         elif word == "fail":
             raise RuntimeError("as it was told to")
         ECHOES.labels("text" if message.get("bytes") is None else "bytes").inc()

@@ -172,6 +172,31 @@ async def test_refusals_and_failures_are_counted() -> None:
         assert found.sum(f.BAD_REQUESTS.name, status="400") == 1
 
 
+async def ask_who(websocket: ClientConnection) -> str:
+    """Return the id of a connection, as the app has it."""
+    await websocket.send("who")
+    return str(await asyncio.wait_for(websocket.recv(), PATIENCE))
+
+
+@ONE_AND_TWO
+async def test_a_client_that_came_back_has_replaced_its_connection(workers: str) -> None:
+    options = ("--workers", workers, "--ws-reconnect-field", "was")
+    async with measured(*options) as (server, metrics):
+        for _ in range(4):
+            first = await opened(server)
+            name = await ask_who(first)
+            url = f"{server.ws_url}/?was={name}"
+            async with connect(url, proxy=None, open_timeout=PATIENCE) as again:
+                successor = await ask_who(again)
+                # The workers answer after they have heard of the return: it came first.
+                await metrics.scrape()
+                first.transport.abort()
+                await server.logged(f"left this one: as {successor}", PATIENCE)
+        after = await metrics.until_closed()
+        assert after.sum(f.OPENED.name, reconnect="true") == 4
+        assert after.sum(f.CLOSED.name, cause="replaced", initiator="client") == 4
+
+
 # -- formats and addresses -------------------------------------------------------------------------
 
 

@@ -71,8 +71,8 @@ CAUSES: dict[Cause, Explanation] = {
         "1006, 1011 or 1013",
         "the client had come back on another connection, and left this one",
         "Nothing: the network of the client changed. It is known because the client named this "
-        "connection when it came back to the same worker (--ws-reconnect-field). After a return to "
-        "another worker the cause is client_vanished, ping_timeout or slow_consumer.",
+        "connection when it came back to a worker of the same server (--ws-reconnect-field). After "
+        "a return to another server the cause is client_vanished, ping_timeout or slow_consumer.",
     ),
     Cause.PING_TIMEOUT: Explanation(
         "server",

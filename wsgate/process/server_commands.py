@@ -126,6 +126,13 @@ def stack_part(process: int, stack: list[str], *, is_blocked: bool = False) -> P
     return {"worker": process, "blocked": is_blocked, "stack": stack, "tasks": None}
 
 
+async def note_return(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Note that a client has come back to another worker. Arguments: previous, connection."""
+    reconnects = server.worker.reconnects
+    if reconnects is not None:
+        yield {"noted": reconnects.note_return(arguments["previous"], arguments["connection"])}
+
+
 # -- monitoring -----------------------------------------------------------------------------------
 
 
@@ -183,6 +190,7 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
     yield {"reopened": log_files.reopen_moved()}
 
 
+RETURNED = "returned"
 LIVE = "live"
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
@@ -193,4 +201,9 @@ SERVER_COMMANDS: Table["Server"] = {
 }
 REOPEN_LOGS = "reopen-logs"
 METRICS = "metrics"
-_WORKER_COMMANDS = {**SERVER_COMMANDS, REOPEN_LOGS: reopen_logs, METRICS: read_metrics}
+_WORKER_COMMANDS = {
+    **SERVER_COMMANDS,
+    REOPEN_LOGS: reopen_logs,
+    METRICS: read_metrics,
+    RETURNED: note_return,
+}

@@ -35,9 +35,10 @@ from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
 from wsgate.process.scoreboard import Field, Scoreboard
 from wsgate.process.server import longest_stop, stop_seconds
-from wsgate.process.server_commands import REOPEN_LOGS
+from wsgate.process.server_commands import REOPEN_LOGS, RETURNED
 from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State, WorkerHandle
+from wsgate.server.connection_ids import parse_id
 from wsgate.supervision import AUTO, MOST_WORKERS, Supervision
 
 if TYPE_CHECKING:
@@ -376,6 +377,7 @@ class Supervisor:
             return False
         now = asyncio.get_running_loop().time()
         worker = WorkerHandle(row, now, self._lifetime(), self._changed.set)
+        worker.on_return = self._pass_on_return
         try:
             worker.start(self._launcher, lambda stacks: self._assignment(row, stacks))
         except OSError as error:  # no process or no descriptor is free
@@ -384,6 +386,14 @@ class Supervisor:
             return False
         self.workers.append(worker)
         return True
+
+    def _pass_on_return(self, previous: str, connection_id: str) -> None:
+        """Tell the worker of a client's previous connection that it has come back elsewhere."""
+        parsed = parse_id(previous)
+        for worker in self.workers:
+            if parsed is not None and worker.pid == parsed.process:
+                arguments = {"previous": previous, "connection": connection_id}
+                worker.asker.tell(RETURNED, arguments)
 
     def _lifetime(self) -> float:
         """Return for how many seconds a new worker may serve."""

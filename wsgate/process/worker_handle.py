@@ -65,6 +65,8 @@ class WorkerHandle:
         is_lost: Its channel has ended, and there is no process with its id, or the id is unknown.
         stack_asked_at: When it was asked for its stack; None if it was not.
         was_killed: The supervisor has ended it at once.
+        on_return: Called with the ids of two connections if a client of another worker has come
+            back to it: that of the previous one, and that of the new one.
         last_samples: Its metrics at its end; empty until it has sent them.
     """
 
@@ -87,6 +89,7 @@ class WorkerHandle:
         self.is_lost = False
         self.stack_asked_at: float | None = None
         self.was_killed = False
+        self.on_return: Callable[[str, str], object] = _do_nothing
         self.last_samples: list[Samples] = []
         self._last_samples: list[Samples] = []  # until they are complete
         self._on_change = on_change
@@ -169,6 +172,9 @@ class WorkerHandle:
                 self.seen_at = self.changed_at
         elif "failed" in line:
             self.failure = failure_of(line)
+        elif "returned" in line:
+            self.on_return(line["returned"], line["as"])
+            return
         elif "last_samples" in line:
             self._take_last_samples(line)
             return
@@ -268,3 +274,7 @@ class WorkerHandle:
                 if self.stack_asked_at is None:
                     return
             loggers.error.error("%s is here:\n%s", self, "\n".join(lines))
+
+
+def _do_nothing(_: str, __: str) -> None:
+    """Stand in for a supervisor."""

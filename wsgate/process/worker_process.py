@@ -27,6 +27,7 @@ from wsgate.process.scoreboard import Scoreboard
 from wsgate.process.server import Server
 from wsgate.process.server_commands import ServerCommands
 from wsgate.process.spawn import STACK_SIGNAL
+from wsgate.server.connection_ids import parse_id
 from wsgate.types import App
 
 _STDERR = 2
@@ -196,6 +197,8 @@ class WorkerServer(Server):
         self._channel: Channel | None = None
         self._answerer = Answerer(ServerCommands(self), self._answer)
         self.worker.ask_to_stop = self._row.report_expired  # a new worker is started first
+        if self.worker.reconnects is not None:
+            self.worker.reconnects.tell_others = self._tell_return
 
     async def serve_with(self, sock: socket.socket) -> None:
         """Serve until SIGTERM, or until the supervisor has ended.
@@ -234,6 +237,12 @@ class WorkerServer(Server):
     def _answer(self, line: Line) -> None:
         assert self._channel is not None  # it has brought the question
         self._channel.send(line)
+
+    def _tell_return(self, previous: str, connection_id: str) -> None:
+        """Let the worker of the previous connection know that its client has come back here."""
+        parsed = parse_id(previous)
+        if parsed is not None and parsed.process != os.getpid() and self._channel is not None:
+            self._channel.send({"returned": previous, "as": connection_id})
 
     def _open_sockets(self) -> SharedSockets:
         return self._shared

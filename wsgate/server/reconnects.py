@@ -1,11 +1,15 @@
-"""Recognises clients that connect again to this worker, and the connections that they left."""
+"""Recognises clients that connect again, and the connections that they left."""
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from wsgate.fields import values_of
 from wsgate.http.request import Request
 from wsgate.observe.causes import Cause
 from wsgate.server.end_cause import End
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_SAID = 128  # characters that are kept of what a client says
 # The ends of a connection whose client is gone. Any other end was intended by one side.
@@ -17,6 +21,10 @@ class Reconnects:
 
     Args:
         field: The query parameter or header in which a client names its previous connection.
+
+    Attributes:
+        tell_others: Called with the id of the previous connection and that of the new one, if the
+            previous one is not of this worker.
     """
 
     def __init__(self, field: str) -> None:
@@ -24,6 +32,7 @@ class Reconnects:
         self._header = field.lower().encode("latin-1", "replace")
         self._open: set[str] = set()  # ids of open connections
         self._successors: dict[str, str] = {}  # id of an open connection -> of the next one
+        self.tell_others: Callable[[str, str], object] = _do_nothing
 
     def open(self, connection_id: str, request: Request) -> str | None:
         """Note that a WebSocket has opened.
@@ -33,9 +42,20 @@ class Reconnects:
         """
         self._open.add(connection_id)
         said = self._read(request)
-        if said in self._open and said != connection_id:
-            self._successors[said] = connection_id
+        if said is not None and not self.note_return(said, connection_id):
+            self.tell_others(said, connection_id)
         return said
+
+    def note_return(self, previous: str, connection_id: str) -> bool:
+        """Note that the client of a connection has come back on another one.
+
+        Returns:
+            Whether the previous connection is an open one of this worker.
+        """
+        if previous not in self._open or previous == connection_id:
+            return False
+        self._successors[previous] = connection_id
+        return True
 
     def _read(self, request: Request) -> str | None:
         """Return the header's value, else the query parameter's; None if there is neither."""
@@ -51,3 +71,7 @@ class Reconnects:
         if successor is not None and end[0] in _GONE:
             return Cause.REPLACED, f"as {successor}"
         return end
+
+
+def _do_nothing(_: str, __: str) -> None:
+    """Stand in for other workers."""
