@@ -71,7 +71,7 @@ def _add_topics(topics: "TopicService", state: State) -> None:
     state.set(f.CLOSED_SLOW, counts.closed_slow)
     state.set(f.RECOVERIES, counts.recovered, complete="true")
     state.set(f.RECOVERIES, counts.incomplete, complete="false")
-    state.set(f.BROKER_UP, broker.away_since is None)
+    state.set(f.BROKER_UP, int(broker.away_since is None))
     if broker.lag is not None:
         state.set(f.BROKER_LAG, broker.lag)
     state.set(f.BROKER_RECONNECTS, broker.reconnects)

@@ -2,30 +2,38 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from importlib import resources
-from typing import Any
+from typing import NamedTuple
 
 from wsgate.metrics.exposition import expose
 from wsgate.metrics.samples import Samples, read_part
 from wsgate.status.health import reasons_not_ready
 from wsgate.status.live import Live, Viewer
+from wsgate.status.page import load_page
 from wsgate.status.source import Refused, Source
 from wsgate.types import Header, Receive, Scope, Send
 
+LIVE_PATH = "/live"
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
-# The page has no outside resource, and nobody may frame it: it has buttons that close connections.
-_POLICY = (
-    b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
-    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _HEADERS: list[Header] = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 ]
-LIVE_PATH = "/live"
 
-Respond = Callable[[int, str, bytes], Awaitable[None]]
+
+class Answer(NamedTuple):
+    """The response to a request. headers: besides those that each has."""
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: tuple[Header, ...] = ()
+
+
+Route = Callable[[Scope], Awaitable[Answer]]
+
+_NOT_FOUND = Answer(404, _TEXT, b"there are /metrics, /healthz, /readyz and /\n")
+_NOT_ALLOWED = Answer(405, _TEXT, b"GET and HEAD only\n", ((b"allow", b"GET, HEAD"),))
 
 
 class StatusApp:
@@ -42,7 +50,7 @@ class StatusApp:
         self._broker_grace = broker_grace
         self._live = Live(source, broker_grace)
         self._token = token
-        self._routes: dict[str, Callable[[Scope], Awaitable[tuple[int, str, bytes]]]] = {
+        self._routes: dict[str, Route] = {
             "/metrics": self._metrics,
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -53,46 +61,42 @@ class StatusApp:
         """Answer a request, or serve the page's WebSocket."""
         if scope["type"] == "websocket":
             await self._serve_live(scope, receive, send)
-            return
-        route = self._routes.get(scope["path"])
-        if route is None:
-            await _respond(
-                scope, send, 404, _TEXT, b"there are /metrics, /healthz, /readyz and /\n"
-            )
-        elif scope["method"] not in ("GET", "HEAD"):
-            await _respond(
-                scope, send, 405, _TEXT, b"GET and HEAD only\n", (b"allow", b"GET, HEAD")
-            )
         else:
-            await _respond(scope, send, *await route(scope))
+            await _respond(scope, send, await self._answer(scope))
 
     # -- requests ----------------------------------------------------------------------------------
 
-    async def _metrics(self, scope: Scope) -> tuple[int, str, bytes]:
+    async def _answer(self, scope: Scope) -> Answer:
+        route = self._routes.get(scope["path"])
+        if route is None:
+            return _NOT_FOUND
+        return await route(scope) if scope["method"] in ("GET", "HEAD") else _NOT_ALLOWED
+
+    async def _metrics(self, scope: Scope) -> Answer:
         samples: list[Samples] = []
         try:
             async for part in self._source.ask("metrics", {}):
                 samples += read_part(part["samples"])
         except Refused as refused:
-            return 503, _TEXT, f"{refused}\n".encode()
+            return Answer(503, _TEXT, f"{refused}\n".encode())
         accept = b", ".join(value for name, value in scope["headers"] if name == b"accept")
         query = scope["query_string"].decode("latin-1")
         # In a thread: thousands of samples of the app take a while.
         text, media_type = await asyncio.to_thread(expose, samples, accept.decode("latin-1"), query)
-        return 200, media_type, text
+        return Answer(200, media_type, text)
 
-    async def _healthz(self, _: Scope) -> tuple[int, str, bytes]:
-        return 200, _TEXT, b"ok\n"
+    async def _healthz(self, _: Scope) -> Answer:
+        return Answer(200, _TEXT, b"ok\n")
 
-    async def _readyz(self, _: Scope) -> tuple[int, str, bytes]:
+    async def _readyz(self, _: Scope) -> Answer:
         async for status in self._source.ask("status", {}):
             if reasons := reasons_not_ready(status, self._broker_grace):
-                return 503, _TEXT, f"not ready: {'; '.join(reasons)}\n".encode()
-        return 200, _TEXT, b"ready\n"
+                return Answer(503, _TEXT, f"not ready: {'; '.join(reasons)}\n".encode())
+        return Answer(200, _TEXT, b"ready\n")
 
-    async def _page(self, _: Scope) -> tuple[int, str, bytes]:
-        page = resources.files("wsgate.status").joinpath("page.html")
-        return 200, _HTML, await asyncio.to_thread(page.read_bytes)
+    async def _page(self, _: Scope) -> Answer:
+        page = await asyncio.to_thread(load_page)
+        return Answer(200, _HTML, page.html, ((b"content-security-policy", page.policy),))
 
     # -- the page's WebSocket ----------------------------------------------------------------------
 
@@ -105,21 +109,13 @@ class StatusApp:
         await Viewer(self._live, self._source, self._token).serve(receive, send)
 
 
-async def _respond(
-    scope: Scope, send: Send, status: int, media_type: str, body: bytes, *headers: Header
-) -> None:
-    fields: list[Header] = [
-        (b"content-type", media_type.encode("ascii")),
-        (b"content-length", str(len(body)).encode()),
+async def _respond(scope: Scope, send: Send, answer: Answer) -> None:
+    headers: list[Header] = [
+        (b"content-type", answer.media_type.encode("ascii")),
+        (b"content-length", str(len(answer.body)).encode()),
         *_HEADERS,
-        *headers,
+        *answer.headers,
     ]
-    if media_type == _HTML:
-        fields.append((b"content-security-policy", _POLICY))
-    start: dict[str, Any] = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": fields,
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body})

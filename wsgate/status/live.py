@@ -34,7 +34,8 @@ SHOWN = (
     *("wsgate_write_buffer_bytes", "wsgate_slow_consumers", "wsgate_queued_messages"),
     *("wsgate_topics", "wsgate_topic_subscriptions", "wsgate_topic_publishes_total"),
     *("wsgate_topic_deliveries_total", "wsgate_topic_drops_total", "wsgate_broker_up"),
-    *("wsgate_worker_restarts_total",),
+    *("wsgate_worker_restarts_total", "wsgate_broker_reconnects_total"),
+    *("wsgate_bad_requests_total", "wsgate_connections_refused_total"),
     *("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"),
 )
 _ACTIONS = {"close", "drain"}
