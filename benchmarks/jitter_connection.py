@@ -119,8 +119,16 @@ class Connection(asyncio.Protocol):
         self._take = lambda _: None
 
 
-async def connect(port: int, path: str, take: Callable[[str], None]) -> Connection:
+async def connect(
+    port: int, path: str, take: Callable[[str], None], seconds: float = ANSWER_SECONDS
+) -> Connection:
     """Open a WebSocket.
+
+    Args:
+        port: Of the server, on this machine.
+        path: The path and the query.
+        take: Called with each text.
+        seconds: How long to wait for the answer.
 
     Raises:
         OSError: It is refused, or there is no answer.
@@ -128,7 +136,7 @@ async def connect(port: int, path: str, take: Callable[[str], None]) -> Connecti
     loop = asyncio.get_running_loop()
     connection: Connection | None = None
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             _, connection = await loop.create_connection(
                 lambda: Connection(path, take), "127.0.0.1", port
             )

@@ -33,7 +33,7 @@ PUBLISHERS = 0.05  # the part of the texts that are published
 REQUESTS = 5.0  # HTTP requests a second
 RECONNECT_SECONDS = 3.0  # random delay of a client after 1012
 START_SECONDS = 60.0
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 120.0
 RESTART_SECONDS = 300.0
 OPENING = 100  # connections that are opened at the same time
 STEP = 0.1
@@ -88,7 +88,8 @@ class Client:
     async def open(self) -> None:
         """Connect, and wait until it is in its room."""
         self._subscribed.clear()
-        self.connection = await connect(self._port, self._path, self._take)
+        # A handshake that is given up counts for the server and not for the client: never give up.
+        self.connection = await connect(self._port, self._path, self._take, SETTLE_SECONDS)
         self._tally.opened += 1
         await self._subscribed.wait()
 
@@ -240,15 +241,15 @@ class Soak:
     async def run(self) -> None:
         """Do what is planned."""
         await self._open_all()
-        staying = [asyncio.create_task(client.stay()) for client in self._clients]
-        for period in range(self._plan.restarts + 1):
-            if period:
-                await self._restart()
-            await self._send(self._plan.seconds / (self._plan.restarts + 1))
-            await self._compare(f"after period {period + 1}")
-        for task in staying:
-            task.cancel()
-        await asyncio.wait(staying)
+        async with asyncio.TaskGroup() as group:  # a client that fails ends the soak
+            staying = [group.create_task(client.stay()) for client in self._clients]
+            for period in range(self._plan.restarts + 1):
+                if period:
+                    await self._restart()
+                await self._send(self._plan.seconds / (self._plan.restarts + 1))
+                await self._compare(f"after period {period + 1}")
+            for task in staying:
+                task.cancel()
         await self._end()
         await self._compare("at the end")
 
@@ -261,11 +262,11 @@ class Soak:
 
     async def _restart(self) -> None:
         await self._server.restart()
-        async with asyncio.timeout(SETTLE_SECONDS):  # the last ones still close their clients
+        async with asyncio.timeout(SETTLE_SECONDS):  # the last ones close their clients
             while await self._has_stopping_workers():  # noqa: ASYNC110  # other processes end
                 await asyncio.sleep(STEP)
-        for client in self._clients:
-            await client.wait_until_open()
+            for client in self._clients:
+                await client.wait_until_open()
 
     async def _has_stopping_workers(self) -> bool:
         metrics = await self._server.metrics()
