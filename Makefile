@@ -25,7 +25,7 @@ BENCH ?=
 BENCH_VENV ?= build/bench-venv
 
 .PHONY: help chat test plain sanitize check lint types docs check-docs format autobahn reliability \
-	bench fuzz clean
+	bench soak fuzz clean
 
 help:
 	@echo "make chat         serve the example chat on http://$(ADDRESS):$(PORT); PORT=... chooses the port"
@@ -40,6 +40,7 @@ help:
 	@echo "make autobahn     run the Autobahn Testsuite and write docs/autobahn.md (needs Docker)"
 	@echo "make reliability  run the abuse suite and write docs/reliability.md"
 	@echo "make bench        measure wsgate and other servers (60 minutes) and write docs/performance.md"
+	@echo "make soak         compare the metrics of a server with what 5,000 clients count, for ten minutes"
 	@echo "make fuzz         fuzz each target for $(FUZZ_TIME) seconds"
 	@echo "make clean        delete virtual environments, builds and caches"
 
@@ -136,6 +137,11 @@ fuzz: $(VENV)/.ready
 		$(BIN)/python -m fuzz.target $$target -max_total_time=$(FUZZ_TIME) -timeout=10 \
 			-artifact_prefix=$(FUZZ_FOUND)/ $(FUZZ_FOUND)/$$target fuzz/corpus/$$target || exit 1; \
 	done
+
+# 5,000 clients, two restarts. SOAK: --connections, --seconds, --restarts, --pause.
+SOAK ?=
+soak: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.soak $(SOAK)
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache
