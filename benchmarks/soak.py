@@ -86,12 +86,15 @@ class Client:
         self.connection: Connection | None = None
 
     async def open(self) -> None:
-        """Connect, and wait until it is in its room."""
+        """Connect, and wait until it is in its room, or is closed before by a worker that stops."""
         self._subscribed.clear()
         # A handshake that is given up counts for the server and not for the client: never give up.
         self.connection = await connect(self._port, self._path, self._take, SETTLE_SECONDS)
         self._tally.opened += 1
-        await self._subscribed.wait()
+        subscribed = asyncio.create_task(self._subscribed.wait())
+        ends = (subscribed, self.connection.ended)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        subscribed.cancel()
 
     def _take(self, text: str) -> None:
         self._tally.count_received(text)

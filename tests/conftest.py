@@ -27,7 +27,8 @@ COMPILED = "TESTS_COMPILED"  # the variable with the value of --compiled
 # Prefixes of the paths of tests whose servers speak WebSocket: `--fast-path both` runs these with
 # both codecs. The tests of the protocol itself always run with every codec.
 WEBSOCKETS = (
-    *("e2e", "examples", "testing", "test_autobahn.py"),
+    *("e2e/test_chat.py", "e2e/test_frameworks.py", "e2e/test_topics.py", "test_autobahn.py"),
+    *("examples/test_chat_app.py", "testing/test_memory.py"),
     *(f"abuse/test_{what}.py" for what in ("app", "floods", "frames", "liveness", "policies")),
     "abuse/test_process.py",
     *("process/test_stopping.py", "server/test_fast_path_payloads.py", "server/test_liveness.py"),
@@ -96,6 +97,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.config.getoption("--fast-path") == "both" and path.startswith(WEBSOCKETS):
         paths = ["fast", "wsproto"]
         metafunc.parametrize("fast_path", [True, False], ids=paths, indirect=True, scope="module")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # A codec knows no event loop: one of the loops runs with both codecs.
+    twice = [item for item in items if _runs_on_another_loop(item)]
+    if twice:
+        config.hook.pytest_deselected(items=twice)
+        items[:] = [item for item in items if item not in set(twice)]
+
+
+def _runs_on_another_loop(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    values = {} if parameters is None else parameters.params
+    is_on = values.get("fast_path", True)
+    return not is_on and "uvloop" in (values.get("loop_name"), values.get("loop"))
 
 
 @pytest.fixture(autouse=True)
