@@ -217,8 +217,8 @@ def _supervise(program: Program, settings: Supervision) -> None:
 def _warn_of_separate_topics(config: Config, workers: int) -> None:
     if config.topics == urls.MEMORY and workers > 1:
         loggers.error.warning(
-            "--topics memory: with %d workers: each has topics of its own, so what one publishes does "
-            "not reach the subscribers of the others (--topics local: joins them)",
+            "--topics memory: with %d workers: each has topics of its own, so what one publishes "
+            "does not reach the subscribers of the others (--topics local: joins them)",
             workers,
         )
 
