@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "printing": set(),
     # A client of its own: it knows nothing of the server but its control socket.
     "ctl": {"printing"},
-    "publish": {"printing", "topics"},
+    # Of brokers the grammar of their URLs.
+    "publish": {"printing", "topics", "brokers"},
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},

@@ -1,8 +1,10 @@
 """docs/topics-redis.md: its programs and commands, run as they are written."""
 
 import asyncio
+import os
 import re
 import shlex
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -38,6 +40,18 @@ async def run(redis: RedisServer, folder: Path, name: str) -> None:
         assert await process.ended() == 0, process.text
 
 
+async def run_shell(script: str, redis: RedisServer, folder: Path) -> None:
+    """Run lines of a shell of the page, with the command of this Python."""
+    command = folder / "wsgate"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m wsgate "$@"\n')
+    command.chmod(0o755)
+    variables = {"PYTHONPATH": str(ROOT), "PATH": f"{folder}:{os.environ['PATH']}"}
+    start = "import os, sys; os.execvp('sh', ['sh', '-ec', sys.argv[1]])"
+    async with program("-c", start, script.replace(URL, redis.url), variables=variables) as process:
+        assert await process.ended() == 0, process.text
+        assert len(process.log) == 1  # the id
+
+
 async def test_the_programs_of_the_page(redis: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "rooms.py").write_text(block("# rooms.py"))
     install, serve = block("pip install").splitlines()
@@ -66,8 +80,10 @@ async def test_the_programs_of_the_page(redis: RedisServer, tmp_path: Path) -> N
             async with program("-m", *words) as process:
                 assert await process.ended() == 0, process.text
                 assert process.log == ["notice-7"]
+            await run_shell(block("export WSGATE_TOPICS"), redis, tmp_path)
             expected = ["Good morning", "once", "Good night", "Back in five minutes"]
-            while texts[-4:] != expected:
+            expected.append('{"text": "We are back"}')
+            while texts[-5:] != expected:
                 texts.append(await there.recv())
 
 

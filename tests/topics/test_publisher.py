@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -205,9 +206,17 @@ def test_a_publisher_is_used_within_its_block() -> None:
 # -- the command -----------------------------------------------------------------------------------
 
 
-async def publish_by_command(*arguments: str) -> tuple[int, list[str]]:
-    async with program("-m", "wsgate", "publish", *arguments) as process:
-        return await process.ended(), process.log
+async def publish_by_command(
+    *arguments: str, topics: str | None = None, stdin: bytes = b""
+) -> tuple[int, list[str]]:
+    """Return the exit status and what is printed. topics: the variable WSGATE_TOPICS."""
+    variables = {} if topics is None else {"WSGATE_TOPICS": topics}
+    command = ("-m", "wsgate", "publish", *arguments)
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        async with program(*command, variables=variables, stdin=file) as process:
+            return await process.ended(), process.log
 
 
 async def test_the_command_publishes(redis: RedisServer, worker: Node) -> None:
@@ -226,3 +235,16 @@ async def test_the_errors_of_the_command_are_one_line() -> None:
     assert "no answer from Redis 127.0.0.1:1 in 5 s: " in lines[0]
     status, lines = await publish_by_command("redis://a", "", "text")
     assert (status, lines) == (1, ["Error: the name of a topic must not be empty"])
+
+
+async def test_the_command_has_the_url_of_the_variable(redis: RedisServer, worker: Node) -> None:
+    assert await publish_by_command("room", "text", topics=redis.url) == (0, [])
+    other = "redis://127.0.0.1:x"
+    assert await publish_by_command(redis.url, "room", "of the argument", topics=other) == (0, [])
+    await worker.recorder.has("room", "text", "of the argument")
+
+
+async def test_the_command_publishes_standard_input(redis: RedisServer, worker: Node) -> None:
+    for text in (b'{"text":\n"gr\xc3\xbc\xc3\x9f"}\n', b"two lines, \n\n", b""):
+        assert await publish_by_command(redis.url, "room", "-", stdin=text) == (0, [])
+    await worker.recorder.has("room", '{"text":\n"gr\u00fc\u00df"}', "two lines, \n", "")
