@@ -198,9 +198,83 @@ async def test_in_an_event_loop_the_other_publisher_is_named(redis: RedisServer)
         pass
 
 
-def test_a_publisher_is_used_within_its_block() -> None:
-    with pytest.raises(RuntimeError, match="within its `with` block"):
-        SyncPublisher("redis://127.0.0.1:1").publish("room", "text")
+# -- without a block -------------------------------------------------------------------------------
+
+
+async def test_a_publisher_is_open_until_it_is_closed(redis: RedisServer, worker: Node) -> None:
+    publisher = Publisher(redis.url, timeout=PATIENCE)
+    for text in ("1", "2"):
+        await publisher.open()
+        with pytest.raises(RuntimeError, match="is open already"):
+            await publisher.open()
+        await publisher.publish("room", text)
+        for _ in range(2):
+            await publisher.close()
+        with pytest.raises(RuntimeError, match=r"is not open: .* call open\(\)"):
+            await publisher.publish("room", "closed")
+    await worker.recorder.has("room", "1", "2")
+
+
+async def test_a_publisher_without_async_is_open_until_it_is_closed(
+    redis: RedisServer, worker: Node
+) -> None:
+    def publish() -> None:
+        publisher = SyncPublisher(redis.url, timeout=PATIENCE)
+        for text in ("1", "2"):
+            publisher.open()
+            with pytest.raises(RuntimeError, match="is open already"):
+                publisher.open()
+            publisher.publish("room", text)
+            for _ in range(2):
+                publisher.close()
+            with pytest.raises(RuntimeError, match=r"is not open: .* call open\(\)"):
+                publisher.publish("room", "closed")
+
+    await asyncio.to_thread(publish)
+    await worker.recorder.has("room", "1", "2")
+
+
+FORKING = """
+import os, sys
+from wsgate.topics import SyncPublisher
+
+publisher = SyncPublisher(sys.argv[1], timeout=30)
+
+def publish_as(name):
+    publisher.open()
+    publisher.publish("h", name + " 1")
+    publisher.publish("h", name + " 2")
+
+def use_inherited():
+    for use in (publisher.open, lambda: publisher.publish("h", "inherited")):
+        try:
+            use()
+        except RuntimeError as error:
+            print(error, flush=True)
+    publisher.close()
+
+def in_child(use, *arguments):
+    if not (child := os.fork()):
+        use(*arguments)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+in_child(publish_as, "child")
+in_child(publish_as, "other")
+publish_as("parent")
+in_child(use_inherited)
+publisher.publish("h", "parent 3")
+publisher.close()
+"""
+
+
+async def test_each_process_opens_a_publisher_of_its_own(redis: RedisServer, worker: Node) -> None:
+    async with program("-c", FORKING, redis.url) as process:
+        assert await process.ended() == 0, process.text
+        error = "the publisher was opened before this process was forked: open it in the child only"
+        assert process.log == [error, error]
+    texts = [f"{name} {n}" for name in ("child", "other", "parent") for n in (1, 2)]
+    await worker.recorder.has("h", *texts, "parent 3")
 
 
 # -- the command -----------------------------------------------------------------------------------
