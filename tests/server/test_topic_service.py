@@ -408,9 +408,10 @@ async def test_a_rule_holds_from_its_configuration_on() -> None:
         assert await ada.read_all() == ["plain", "kept"]
 
 
-async def test_a_malformed_rule_of_the_settings_names_the_option() -> None:
-    with pytest.raises(ConfigError, match="--topics-rule 'room slow=never'"):
-        async with hall(topics_rule=["room slow=never"]):
+@pytest.mark.parametrize("rule", ["room slow=never", "room history_seconds=60"])
+async def test_a_malformed_rule_of_the_settings_names_the_option(rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"--topics-rule '{rule}'"):
+        async with hall(topics_rule=[rule]):
             pass
 
 
