@@ -134,7 +134,7 @@ def test_an_answer_that_is_not_complete_is_an_error(server: Server) -> None:
     server.answer = [{"connections": [ITEM]}, {"total": 1, "listed": 1, "unanswered": [7, 8]}]
     result = invoke("connections", "--socket", "s")
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr == "Error: the answer is not complete: no answer from worker 7, 8\n"
+    assert result.stderr == "Error: the answer is not complete: no answer from workers 7, 8\n"
     assert result.exit_code == 1
 
 

@@ -415,7 +415,7 @@ async def test_a_gap_that_cannot_be_closed_closes_exactly_those_who_have_it() ->
         assert await second.closed() == 1012
         numbers = [one[0] for one in second.messages[1:]]
         assert numbers == list(range(len(numbers)))  # what came before the gap, and nothing after
-        await server.logged("Messages of topics were lost: 1 WebSockets are closed with 1012")
+        await server.logged("Messages of topics were lost: closing 1 WebSocket with 1012")
         await first.publish("on", "room")
         assert await third.received(1) == ["on"]
         back = await server.client()

@@ -54,8 +54,8 @@ class Control:
         for line in _json_lines(parts) if self._as_json else view(parts):
             write_stdout(line + "\n")
         if unanswered:
-            pids = ", ".join(map(str, unanswered))
-            raise ControlError(f"the answer is not complete: no answer from worker {pids}")
+            silent = tables.name_workers(unanswered)
+            raise ControlError(f"the answer is not complete: no answer from {silent}")
 
     def print_top(self, query: top.Query, interval: float, *, is_endless: bool) -> None:
         """Print a sample of the connections, or one after the other until Ctrl+C."""

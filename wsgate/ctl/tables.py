@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from wsgate.errors import one_line
+from wsgate.quantities import count
 
 Part = dict[str, Any]
 View = Callable[[Iterable[Part]], Iterator[str]]
@@ -135,6 +136,11 @@ def log_level(parts: Iterable[Part]) -> Iterator[str]:
         yield f"The log level is {part['log_level']}"
 
 
+def name_workers(pids: Sequence[int]) -> str:
+    """Return workers by their pids: `worker 7`, `workers 7, 8`."""
+    return f"worker{'' if len(pids) == 1 else 's'} {', '.join(map(str, pids))}"
+
+
 # -- quantities ------------------------------------------------------------------------------------
 
 
@@ -161,8 +167,3 @@ def size(number: int) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {name}"
     return f"{number} B"
-
-
-def count(number: int, thing: str) -> str:
-    """Return a number of things: `1 worker`, `2 workers`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

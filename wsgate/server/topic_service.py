@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from wsgate import quantities
 from wsgate.errors import ClientDisconnected, ConfigError
 from wsgate.observe.causes import Cause
 from wsgate.observe.throttled_log import throttled
@@ -213,7 +214,8 @@ class TopicService:
             return self._subscribe_again(socket, topics[topic], after, member)
         if len(topics) >= self._max_per_connection:
             raise LimitReached(
-                f"a connection has {len(topics)} topics (--topics-max-per-connection)"
+                f"a connection has {quantities.count(len(topics), 'topic')} "
+                "(--topics-max-per-connection)"
             )
         local = self._find_or_add(topic)
         self._sockets[socket] = topics
@@ -391,7 +393,8 @@ class TopicService:
         local = self._topics.get(name)
         if local is None:
             if len(self._topics) >= self._max_topics:
-                raise LimitReached(f"there are {len(self._topics)} topics (--topics-max)")
+                known = quantities.count(len(self._topics), "topic")
+                raise LimitReached(f"a worker has {known} (--topics-max)")
             local = self._topics[name] = LocalTopic(name)
         return local
 
@@ -513,8 +516,8 @@ class TopicService:
         for socket in sockets:  # they get nothing more, so that they recover from where they are
             self._end_subscription(socket, local)
         if sockets:
-            text = "Messages of topics were lost: %d WebSockets are closed with 1012"
-            throttled.warning(text, len(sockets))
+            text = "Messages of topics were lost: closing %s with 1012"
+            throttled.warning(text, quantities.count(len(sockets), "WebSocket"))
             self._closing.add(sockets)
 
     # -- numbers and members -----------------------------------------------------------------------
