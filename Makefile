@@ -2,18 +2,20 @@
 PYTHON ?= python3
 # Each value of PYTHON has its own virtual environment: make test PYTHON=python3.13
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
-VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
+SUFFIX := $(if $(filter python3,$(PYTHON)),,-$(VERSION))
+VENV ?= .venv$(SUFFIX)
 BIN := $(VENV)/bin
 # Processes of the test run. Many tests wait for timeouts and other processes, so two more than there
 # are processors take less time.
 PROCESSES ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
 # More arguments for pytest: make test TESTS=tests/ws
 TESTS ?=
-# For `make chat`. With WORKERS=2 or more, `wsgate ctl --socket $(CONTROL) restart` replaces them.
+# For `make chat`, which needs nothing but wsgate. With WORKERS=2 or more, `wsgate ctl --socket $(CONTROL) restart` replaces them.
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?=
 CONTROL := build/chat.sock
+CHAT_VENV ?= build/chat-venv$(SUFFIX)
 
 # Seconds per fuzz target.
 FUZZ_TIME ?= 60
@@ -44,19 +46,32 @@ help:
 	@echo "make fuzz         fuzz each target for $(FUZZ_TIME) seconds"
 	@echo "make clean        delete virtual environments, builds and caches"
 
-# Marks a complete virtual environment; rebuilt when the dependencies or the C sources change.
-$(VENV)/.ready: pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c \
-		wsgate/server/_message_meter.h
+# A virtual environment has a file .ready when it is complete. It is completed again when the
+# dependencies or the C sources change.
+SOURCES := pyproject.toml setup.py wsgate/ws/frames/_messages.c wsgate/server/_fast_path.c \
+	wsgate/server/_message_meter.h
+
+# $(call make_venv,FOLDER,WHAT): make one, and install WHAT into it.
+define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "wsgate needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { \
+	@$(PYTHON) -m venv $(1) || { \
 		echo "Python's venv module is missing (on Debian: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '$(2)'
 	@touch $@
+endef
 
-chat: $(VENV)/.ready
+$(VENV)/.ready: $(SOURCES)
+	@echo "Installing wsgate and all development tools into $(VENV) (the first time about a minute)"
+	$(call make_venv,$(VENV),.[dev])
+
+$(CHAT_VENV)/.ready: $(SOURCES)
+	@echo "Installing wsgate into $(CHAT_VENV) (the first time about half a minute)"
+	$(call make_venv,$(CHAT_VENV),.)
+
+chat: $(CHAT_VENV)/.ready
 	@mkdir -p build
-	@$(BIN)/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT) \
+	@$(CHAT_VENV)/bin/wsgate examples.chat.app:app --host $(ADDRESS) --port $(PORT) \
 		$(and $(WORKERS),--workers $(WORKERS) --control-socket $(CONTROL))
 
 # Tests of servers that speak WebSocket run twice: with the fast path and without it.

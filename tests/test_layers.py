@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "wsgate"
 
 # The files that anything may import: they import nothing of wsgate but each other.
-LEAVES = {"errors", "types", "bounded_cache", "_version"}
+LEAVES = {"errors", "types", "bounded_cache", "quantities", "_version"}
 # Which rooms each room may import from, besides itself and the leaves.
 ALLOWED: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "printing": set(),
     # A client of its own: it knows nothing of the server but its control socket.
     "ctl": {"printing"},
-    "publish": {"printing", "topics"},
+    # Of brokers the grammar of their URLs.
+    "publish": {"printing", "topics", "brokers"},
     # The protocols do not know each other: they meet in `asgi` and `server`.
     "http": {"fields"},
     "ws": {"fields"},

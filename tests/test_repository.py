@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,30 @@ def test_make_targets_of_ci_and_pre_commit_exist(name: str) -> None:
     called = re.findall(r"^\s*(?:- run: |entry: )?make ([a-z-]+)", text, re.MULTILINE)
     assert called
     assert set(called) <= _make_targets()
+
+
+@pytest.mark.parametrize(("target", "installed"), [("chat", "."), ("test", ".[dev]")])
+def test_make_installs_what_a_target_needs_and_says_so(
+    target: str, installed: str, tmp_path: Path
+) -> None:
+    folders = (f"VENV={tmp_path / 'dev'}", f"CHAT_VENV={tmp_path / 'chat'}")
+    command = ("make", "--dry-run", "--no-print-directory", target, *folders)
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith('echo "Installing wsgate ')
+    assert re.findall("--editable '(.*)'", printed) == [installed]
+
+
+@pytest.mark.parametrize("path", _tracked("examples/chat/*.py"), ids=lambda path: path.name)
+def test_the_chat_imports_nothing_but_wsgate(path: Path) -> None:
+    own = {one.stem for one in path.parent.glob("*.py")}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = {one.name.partition(".")[0] for one in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = {str(node.module).partition(".")[0]}
+        else:
+            continue
+        assert names <= {*sys.stdlib_module_names, "wsgate", *own}
 
 
 def test_ci_runs_the_checks_that_a_developer_runs() -> None:

@@ -74,7 +74,7 @@ async def test_more_topics_than_a_worker_may_have(server: Target, measured: Meas
             f"{TOPICS:,} topics; those that others have can still be subscribed",
             f"{2 * PER_CONNECTION - errors.total():,}; {shared.total()} of {BATCH} were refused",
         )
-        text = f"LimitReached: there are {TOPICS} topics (--topics-max)"
+        text = f"LimitReached: a worker has {TOPICS} topics (--topics-max)"
         assert errors == {text: 2 * PER_CONNECTION - TOPICS}
         assert not shared
     async with server.opened(target="/topics") as later:  # all are free again

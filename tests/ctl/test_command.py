@@ -63,6 +63,8 @@ def invoke(*args: str, **env: str) -> Result:
             "connections --path /a/* --address 10.0.0.0/8 --limit 5",
             ("connections", {"path": "/a/*", "address": "10.0.0.0/8", "limit": 5}),
         ),
+        ("topics", ("topics", {"limit": 50})),
+        ("topics --topic room:* --limit 5", ("topics", {"topic": "room:*", "limit": 5})),
         ("close 7-1", ("close", {"id": "7-1"})),
         ("close 7-1 1008 abuse", ("close", {"id": "7-1", "code": 1008, "reason": "abuse"})),
         ("stack", ("stack", {})),
@@ -104,6 +106,19 @@ def test_json_has_a_line_for_each_part_and_each_connection(server: Server) -> No
     ]
 
 
+def test_json_has_a_line_for_each_topic(server: Server) -> None:
+    server.answer = [{"topics": [{"topic": "a"}, {"topic": "b"}]}, {"total": 2}]
+    result = invoke("topics", "--socket", "s")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines == [{"topic": "a"}, {"topic": "b"}, {"total": 2}]
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "x"])
+def test_a_limit_of_topics_that_cannot_be_used(server: Server, limit: str) -> None:
+    assert invoke("topics", "--limit", limit, "--socket", "s").exit_code == 2
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("args", [("--json", "close", "7-1"), ("close", "7-1", "--json")])
 def test_json_on_a_terminal(
     server: Server, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
@@ -134,7 +149,7 @@ def test_an_answer_that_is_not_complete_is_an_error(server: Server) -> None:
     server.answer = [{"connections": [ITEM]}, {"total": 1, "listed": 1, "unanswered": [7, 8]}]
     result = invoke("connections", "--socket", "s")
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr == "Error: the answer is not complete: no answer from worker 7, 8\n"
+    assert result.stderr == "Error: the answer is not complete: no answer from workers 7, 8\n"
     assert result.exit_code == 1
 
 

@@ -93,6 +93,32 @@ def test_a_path_cannot_forge_a_line() -> None:
     assert "/\\x1b[2J\\n1 connection" in list(tables.connections(pages))[1]
 
 
+TOPIC = {
+    "topic": "room:\x1b1",
+    "subscribers": 1200,
+    "at_most": 1200,
+    "publishes_rate": 2.25,
+    "deliveries_rate": 2700.0,
+}
+
+
+def test_topics() -> None:
+    small = {"subscribers": 1, "at_most": 3, "publishes_rate": None, "deliveries_rate": None}
+    pages: list[tables.Part] = [
+        {"topics": [TOPIC]},
+        {"topics": [{**TOPIC, **small, "topic": "b"}]},
+        {"total": 90, "listed": 2, "subscriptions": 1400, "unanswered": []},
+    ]
+    assert list(tables.topics(pages)) == [
+        "SUBSCRIBERS  PUBLISHES/S  DELIVERIES/S  TOPIC",
+        "1200         2.2          2700.0        room:\\x1b1",
+        "1+           -            -             b",
+        "",
+        "2 of 90 topics, 1400 subscriptions",
+    ]
+    assert list(tables.topics([{"total": 0, "subscriptions": 0}])) == ["0 topics, 0 subscriptions"]
+
+
 def test_the_other_commands() -> None:
     restart = [{"restarting": 2}, {"newer": 1}, {"restarted": 1}]
     assert list(tables.restart(restart)) == ["Restarting 2 workers", "Restarted 1 worker"]

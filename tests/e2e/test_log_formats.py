@@ -113,3 +113,22 @@ async def test_a_library_gets_the_lines_as_the_page_says(library: str, tmp_path:
     assert lines[3]["exception"].startswith("Traceback (most recent call last):\n")
     request = lines[events.index("request")]
     assert (request["path"], request["query"], request["status"]) == ("/a", "b=1", 204)
+
+
+async def test_a_client_that_connects_again_as_the_page_says(tmp_path: Path) -> None:
+    section = PAGE.read_text().partition("### Tell reconnects from first connections\n")[2]
+    app, client = re.findall(r"(?s)```python\n(.*?)```", section)[:2]
+    words = shlex.split(re.findall(r"(?s)```sh\n(.*?)```", section)[0])
+    (tmp_path / "reconnects.py").write_text(app)
+    options = ("--app-dir", str(tmp_path), "--port", "0", "--log-format", "json")
+    async with program("-m", *words, *options) as server:
+        await server.serves()
+        url = server.ws_url.removeprefix("ws://")
+        async with program("-c", client.replace("127.0.0.1:8000", url)) as process:
+            assert await process.ended() == 0, process.text
+        server.signal()
+        assert await server.ended() == 0
+        lines = [json.loads(line) for line in server.log]
+    first, second = [one for one in lines if one["event"] == "websocket_open"]
+    assert "reconnect" not in first
+    assert second["reconnect"] == first["connection"]

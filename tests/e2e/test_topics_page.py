@@ -42,6 +42,12 @@ class Talker:
     async def receive(self) -> Any:
         return json.loads(await soon(self._socket.recv(), PATIENCE))
 
+    async def receive_others(self) -> Any:
+        """Return the next message that announces nobody."""
+        while "joined" in (message := await self.receive()):
+            pass
+        return message
+
     async def say(self, text: str) -> None:
         await self._socket.send(text)
 
@@ -80,24 +86,45 @@ async def test_rooms_with_fastapi(tmp_path: Path) -> None:
         httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http,
         talker(server, "/lobby", name="ada") as ada,
     ):
-        assert await ada.receive() == joined
+        assert [await ada.receive() for _ in range(2)] == [{"complete": True}, joined]
         assert (await http.get("/lobby/members")).json() == {"ada": 1}
         async with http.stream("GET", "/lobby/events") as response:
             lines = response.aiter_lines()
             assert [await soon(anext(lines), PATIENCE) for _ in range(2)] == [": listening", ""]
             await ada.say("one\nand more")
-            said = {"name": "ada", "text": "one\nand more"}
-            assert await ada.receive() == said
+            said = await ada.receive()
+            assert said | {"id": ""} == {"id": "", "name": "ada", "text": "one\nand more"}
             id_, data = [await soon(anext(lines), PATIENCE) for _ in range(2)]
+            assert id_ == f"id: {said['id']}"
             assert json.loads(data.removeprefix("data: ")) == said
         parameters = {"name": "bob", "text": "from a thread"}
         assert (await http.post("/lobby", params=parameters)).status_code == 200
-        assert await ada.receive() == parameters
-        headers = {"Last-Event-ID": id_.removeprefix("id: ")}
+        by_bob = await ada.receive()
+        assert by_bob | {"id": ""} == {"id": ""} | parameters
+        headers = {"Last-Event-ID": said["id"]}
         async with http.stream("GET", "/lobby/events", headers=headers) as response:
             lines = response.aiter_lines()
             *_, data = [await soon(anext(lines), PATIENCE) for _ in range(4)]
-            assert json.loads(data.removeprefix("data: ")) == parameters
+            assert json.loads(data.removeprefix("data: ")) == by_bob
+
+
+async def test_a_client_of_fastapi_comes_back_and_has_what_it_has_missed(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, "rooms_fastapi") as server,
+        talker(server, "/lobby", name="ada") as ada,
+    ):
+        assert await ada.receive_others() == (complete := {"complete": True})
+        await ada.say("first")
+        first = await ada.receive_others()
+        await ada.say("second")
+        second = await ada.receive_others()
+        async with talker(server, "/lobby", name="bob", after=first["id"]) as bob:
+            assert [await bob.receive_others() for _ in range(2)] == [second, complete]
+        async with talker(server, "/lobby", name="bob", after=second["id"]) as bob:
+            assert await bob.receive_others() == complete
+        async with talker(server, "/lobby", name="bob", after="unknown") as bob:
+            received = [await bob.receive_others() for _ in range(3)]
+            assert received == [first, second, {"complete": False}]
 
 
 def test_each_program_of_the_page_is_tried() -> None:

@@ -1,8 +1,10 @@
 """docs/topics-redis.md: its programs and commands, run as they are written."""
 
 import asyncio
+import os
 import re
 import shlex
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -38,6 +40,63 @@ async def run(redis: RedisServer, folder: Path, name: str) -> None:
         assert await process.ended() == 0, process.text
 
 
+# What tasks.py uses of Celery, and its worker with two processes.
+CELERY = """
+class Signal(list):
+    def connect(self, receiver):
+        self.append(receiver)
+        return receiver
+
+class Celery:
+    def __init__(self, name, broker):
+        pass
+    def task(self, function):
+        return function
+"""
+SIGNALS = """
+from celery import Signal
+worker_process_init, worker_process_shutdown = Signal(), Signal()
+"""
+WORKER = """
+import os
+import tasks
+from celery import signals
+
+for number in range(2):
+    if not (child := os.fork()):
+        for receiver in signals.worker_process_init:
+            receiver(sender=None)
+        tasks.finish(number)
+        for receiver in signals.worker_process_shutdown:
+            receiver(sender=None, exitcode=0)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+async def run_tasks(redis: RedisServer, folder: Path) -> None:
+    """Run the tasks of the page in two processes, with a stand-in for Celery."""
+    (folder / "celery").mkdir()
+    (folder / "celery" / "__init__.py").write_text(CELERY)
+    (folder / "celery" / "signals.py").write_text(SIGNALS)
+    (folder / "tasks.py").write_text(block("# tasks.py").replace(URL, redis.url))
+    variables = {"PYTHONPATH": f"{folder}:{ROOT}"}
+    async with program("-c", WORKER, variables=variables) as process:
+        assert await process.ended() == 0, process.text
+
+
+async def run_shell(script: str, redis: RedisServer, folder: Path) -> None:
+    """Run lines of a shell of the page, with the command of this Python."""
+    command = folder / "wsgate"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m wsgate "$@"\n')
+    command.chmod(0o755)
+    variables = {"PYTHONPATH": str(ROOT), "PATH": f"{folder}:{os.environ['PATH']}"}
+    start = "import os, sys; os.execvp('sh', ['sh', '-ec', sys.argv[1]])"
+    async with program("-c", start, script.replace(URL, redis.url), variables=variables) as process:
+        assert await process.ended() == 0, process.text
+        assert len(process.log) == 1  # the id
+
+
 async def test_the_programs_of_the_page(redis: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "rooms.py").write_text(block("# rooms.py"))
     install, serve = block("pip install").splitlines()
@@ -62,12 +121,17 @@ async def test_the_programs_of_the_page(redis: RedisServer, tmp_path: Path) -> N
                     texts.append(await there.recv())
             await run(redis, tmp_path, "news.py")
             await run(redis, tmp_path, "task.py")
+            await run_tasks(redis, tmp_path)
             words = shlex.split(block("wsgate publish").replace(URL, redis.url))
             async with program("-m", *words) as process:
                 assert await process.ended() == 0, process.text
                 assert process.log == ["notice-7"]
-            expected = ["Good morning", "once", "Good night", "Back in five minutes"]
-            while texts[-4:] != expected:
+            await run_shell(block("export WSGATE_TOPICS"), redis, tmp_path)
+            expected = [
+                *("Good morning", "once", "Good night", "report 0 is ready", "report 1 is ready"),
+                *("Back in five minutes", '{"text": "We are back"}'),
+            ]
+            while texts[-len(expected) :] != expected:
                 texts.append(await there.recv())
 
 

@@ -22,6 +22,27 @@ def test_the_latest_window_counts_per_second() -> None:
     assert activity.busiest(5) == []
 
 
+def test_the_rates_of_one_topic() -> None:
+    activity = TopicActivity()
+    assert activity.rates_of("a") == (0.0, 0.0)
+    activity.rotate(100.0)
+    for _ in range(10):
+        activity.add("a", 3)
+    activity.rotate(100.0 + WINDOW)
+    assert activity.rates_of("a") == (10 / WINDOW, 30 / WINDOW)
+    assert activity.rates_of("b") == (0.0, 0.0)
+
+
+def test_the_rates_of_a_topic_that_was_left_out_are_not_known() -> None:
+    activity = TopicActivity()
+    activity.rotate(100.0)
+    for number in range(MOST_TOPICS + 1):
+        activity.add(f"{number}", 1)
+    activity.rotate(100.0 + WINDOW)
+    assert activity.rates_of("0") == (1 / WINDOW, 1 / WINDOW)
+    assert activity.rates_of(f"{MOST_TOPICS}") is None
+
+
 def test_there_is_a_limit_of_topics() -> None:
     activity = TopicActivity()
     activity.rotate(100.0)

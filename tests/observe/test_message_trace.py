@@ -58,7 +58,7 @@ def test_each_message_is_logged_without_its_content(lines: list[str]) -> None:
     assert lines == [
         f"[::1]:5 - ASGI [1] {line}"
         for line in (
-            "Started scope={'type': 'websocket', 'client': ('::1', 5), 'headers': '<1 headers>'}",
+            "Started scope={'type': 'websocket', 'client': ('::1', 5), 'headers': '<1 header>'}",
             "Receive {'type': 'websocket.receive', 'text': None, 'bytes': '<6 bytes>'}",
             "Send {'type': 'websocket.send', 'text': '<6 characters>'}",
             "Completed",

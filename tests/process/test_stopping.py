@@ -212,7 +212,7 @@ async def test_an_app_that_does_not_end_is_cancelled(log: LogCapture) -> None:
             ConnectionResetError
         ):  # the connection is aborted, and the response is truncated
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
-        assert "cancelling 1 app calls, dropping 1 connections" in log.warnings[0]
+        assert "cancelling 1 app call, dropping 1 connection" in log.warnings[0]
         assert log.warnings[1:] == ["An app's call was cancelled before it ended"]
         assert not log.errors
 
@@ -316,7 +316,7 @@ async def test_a_client_that_does_not_read_its_last_response_is_dropped(log: Log
         await server.stop()
         await sending
         # On a loaded machine a warning about a blocked loop may be logged before.
-        assert any("dropping 1 connections" in line for line in log.messages(logging.WARNING))
+        assert any("dropping 1 connection" in line for line in log.messages(logging.WARNING))
 
 
 async def test_a_client_that_does_not_close_its_half_is_dropped(log: LogCapture) -> None:
@@ -328,7 +328,7 @@ async def test_a_client_that_does_not_close_its_half_is_dropped(log: LogCapture)
         await client.head()
         await server.stop()
         lines = log.messages(logging.WARNING)
-        assert any("cancelling 0 app calls, dropping 1 connections" in line for line in lines)
+        assert any("cancelling 0 app calls, dropping 1 connection" in line for line in lines)
 
 
 async def test_a_reset_while_the_server_stops(log: LogCapture) -> None:

@@ -24,6 +24,7 @@ class Worker:
         self.started_at = 0.0
         self.told: list[str] = []
         self.asked: list[str] = []
+        self.arguments: dict[str, Any] = {}  # of the last question
         self.asker = Asker(self._take)
         self.stack: list[str] = []
         self._answers = answers
@@ -34,6 +35,7 @@ class Worker:
             self.told.append(line["tell"])
         if "ask" in line:
             self.asked.append(line["command"])
+            self.arguments = line["arguments"]
             self._left[line["ask"]] = list(self._answers or ())
         number = line.get("ask") or line.get("fetch")
         if number and self._answers is not None:
@@ -185,6 +187,40 @@ async def test_an_answer_that_nobody_reads_to_its_end_leaves_no_question() -> No
     await anext(answer)
     await answer.aclose()
     assert not any(worker.asker._questions for worker in workers)
+
+
+def topics_of(pid: int, row: int, **subscribers: int) -> Worker:
+    rates = {"publishes_rate": None, "deliveries_rate": None}
+    items = [{"topic": one, "subscribers": number, **rates} for one, number in subscribers.items()]
+    count = len(items)
+    end = {"total": count, "listed": count, "subscriptions": sum(subscribers.values())}
+    return Worker(pid, row, [{"worker": pid, "topics": items}, {"worker": pid, **end}])
+
+
+async def test_topics_are_added_up_over_the_workers() -> None:
+    workers = [topics_of(100, 0, a=3, b=2), topics_of(101, 1, b=2), Worker(102, 2)]
+    page, totals = await parts(Supervisor(*workers), "topics", limit=1, topic="*")
+    assert [(one["topic"], one["subscribers"]) for one in page["topics"]] == [("b", 4)]
+    assert totals == {"total": 2, "listed": 1, "subscriptions": 7, "unanswered": [102]}
+    assert workers[0].arguments == {"topic": "*", "limit": 51}
+    await parts(Supervisor(*workers), "topics", limit=1000)
+    assert workers[0].arguments == {"topic": None, "limit": 1000}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"limit": 0}, "limit must be a number from 1 to 1000"),
+        ({"limit": 1001}, "limit must be a number from 1 to 1000"),
+        ({"topic": 1}, "topic must be a string of at most 1000 characters"),
+    ],
+)
+async def test_topics_are_chosen_by_a_pattern_and_a_limit(
+    arguments: dict[str, Any], text: str
+) -> None:
+    worker = topics_of(100, 0, a=3)
+    assert await refusal(Supervisor(worker), "topics", **arguments) == text
+    assert worker.asked == []
 
 
 async def test_a_worker_is_found_by_its_pid_or_number() -> None:

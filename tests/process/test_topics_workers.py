@@ -415,7 +415,7 @@ async def test_a_gap_that_cannot_be_closed_closes_exactly_those_who_have_it() ->
         assert await second.closed() == 1012
         numbers = [one[0] for one in second.messages[1:]]
         assert numbers == list(range(len(numbers)))  # what came before the gap, and nothing after
-        await server.logged("Messages of topics were lost: 1 WebSockets are closed with 1012")
+        await server.logged("Messages of topics were lost: closing 1 WebSocket with 1012")
         await first.publish("on", "room")
         assert await third.received(1) == ["on"]
         back = await server.client()
@@ -558,6 +558,16 @@ async def test_workers_with_memory_have_topics_of_their_own() -> None:
             await client.publish(client.pid)
             assert await client.received(1) == [client.pid]
             assert await client.ask("count") == 1
+        (warning,) = [line for line in server.log if "WARNING" in line]
+        assert warning == (
+            "WARNING:  --topics memory: with 2 workers: each has topics of its own, so what one "
+            "publishes does not reach the subscribers of the others (--topics local: joins them)"
+        )
+
+
+async def test_a_single_worker_with_memory_is_no_warning() -> None:
+    async with topics_server(1, "--topics", "memory:", "--preload") as server:
+        assert not [line for line in server.log if "WARNING" in line]
 
 
 async def test_publishers_outside_find_a_socket_at_a_path(tmp_path: Path) -> None:
@@ -590,6 +600,39 @@ async def test_a_shell_publishes_through_a_socket_at_a_path(tmp_path: Path) -> N
             assert (await shell.ended(), shell.log) == (0, ["an id"])
         for client in clients:
             assert await client.received(1) == ["from a shell"]
+
+
+# -- wsgate ctl topics -----------------------------------------------------------------------------
+
+
+async def list_topics(path: Path, *arguments: str) -> list[Any]:
+    """Run the command; return its lines of JSON."""
+    words = ("-m", "wsgate", "ctl", "--socket", str(path), "topics", *arguments)
+    async with program(*words) as shell:
+        assert await shell.ended() == 0, shell.text
+        return [json.loads(line) for line in shell.log]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_the_topics_of_all_workers_are_listed(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    async with topics_server(count, "--control-socket", str(path)) as server:
+        assert await list_topics(path) == [
+            {"total": 0, "listed": 0, "subscriptions": 0, "unanswered": []}
+        ]
+        clients = (await server.pair()) if count > 1 else [await server.client() for _ in range(2)]
+        for client in clients:
+            await client.subscribe("room:1")
+        await clients[0].subscribe("room:2")
+        await clients[1].subscribe("other")
+        no_rates = {"publishes_rate": None, "deliveries_rate": None}
+        first = {"topic": "room:1", "subscribers": 2, "at_most": 2, **no_rates}
+        second = {"topic": "room:2", "subscribers": 1, "at_most": 1, **no_rates}
+        *topics, totals = await list_topics(path, "--topic", "room:*")
+        assert topics == [first, second]
+        assert totals == {"total": 2, "listed": 2, "subscriptions": 3, "unanswered": []}
+        topic, totals = await list_topics(path, "--limit", "1")
+        assert (topic["topic"], totals["listed"], totals["subscriptions"]) == ("room:1", 1, 4)
 
 
 async def _say(path: Path, message: Message) -> list[Message]:

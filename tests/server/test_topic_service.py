@@ -2,9 +2,12 @@
 
 import asyncio
 import contextvars
+import functools
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from anyio import from_thread, to_thread
 
 from tests.frames import BINARY
 from tests.harness.app import ScriptedApp, close, text
@@ -242,6 +245,55 @@ async def test_a_scope_without_a_socket_names_listen() -> None:
 # -- limits ----------------------------------------------------------------------------------------
 
 
+async def enter(listener: topics.Listener) -> None:
+    async with listener:
+        pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t.subscribe("other"),
+        lambda t: t.unsubscribe(ROOM),
+        lambda t: t.publish(ROOM, "x"),
+        lambda t: enter(t.listen(ROOM)),
+        lambda t: anext(aiter(t.listen(ROOM))),
+        lambda t: t.count(ROOM),
+        lambda t: t.members(ROOM),
+    ],
+)
+async def test_another_thread_is_an_error_that_says_how_to_do_it(
+    use: Callable[[topics.Topics], Coroutine[Any, Any, Any]],
+) -> None:
+    async with hall() as here:
+        ada = await here.subscribed(ROOM)
+        before = topics.stats()
+
+        async def use_topics() -> None:
+            await use(ada.topics)
+
+        with pytest.raises(topics.TopicsError, match=r"use anyio\.from_thread\.run\("):
+            await asyncio.to_thread(asyncio.run, use_topics())
+        assert topics.stats() == before
+        assert ada.topics.subscribers("other") == 0
+        await ada.topics.publish(ROOM, "still subscribed")
+        assert await ada.read_all() == ["still subscribed"]
+
+
+async def test_in_another_thread_subscribers_are_known() -> None:
+    async with hall() as here:
+        ada = await here.subscribed(ROOM)
+        assert await asyncio.to_thread(ada.topics.subscribers, ROOM) == 1
+
+
+async def test_anyio_calls_from_a_thread() -> None:
+    async with hall() as here:
+        ada = await here.subscribed(ROOM)
+        publish = functools.partial(from_thread.run, ada.topics.publish, ROOM, "from a thread")
+        await to_thread.run_sync(publish)
+        assert await ada.read_all() == ["from a thread"]
+
+
 async def test_a_connection_has_a_limited_number_of_topics() -> None:
     async with hall(topics_max_per_connection=2) as here:
         ada = await here.subscribed("1")
@@ -356,9 +408,10 @@ async def test_a_rule_holds_from_its_configuration_on() -> None:
         assert await ada.read_all() == ["plain", "kept"]
 
 
-async def test_a_malformed_rule_of_the_settings_names_the_option() -> None:
-    with pytest.raises(ConfigError, match="--topics-rule 'room slow=never'"):
-        async with hall(topics_rule=["room slow=never"]):
+@pytest.mark.parametrize("rule", ["room slow=never", "room history_seconds=60"])
+async def test_a_malformed_rule_of_the_settings_names_the_option(rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"--topics-rule '{rule}'"):
+        async with hall(topics_rule=[rule]):
             pass
 
 

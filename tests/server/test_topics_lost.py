@@ -47,7 +47,7 @@ async def test_a_subscriber_is_closed_and_gets_nothing_more(ws: Peer) -> None:
     await topics.publish("room 2", "another topic")
     assert await ws.read_texts(1) == ["another topic"]
     assert close_code(await ws.read_frame()) == (1012, "service restart")
-    assert ws.log.warnings == ["Messages of topics were lost: 1 WebSockets are closed with 1012"]
+    assert ws.log.warnings == ["Messages of topics were lost: closing 1 WebSocket with 1012"]
 
 
 async def test_nobody_else_is_closed(ws: Peer) -> None:

@@ -248,7 +248,7 @@ async def test_app_that_takes_too_long_is_cancelled() -> None:
         await soon(server.stop())
         assert app.cancelled == 1
         assert log.problems == [
-            "Timeout graceful shutdown exceeded: cancelling 1 app calls, dropping 1 connections",
+            "Timeout graceful shutdown exceeded: cancelling 1 app call, dropping 1 connection",
             "An app's call was cancelled before it ended",
         ]
         writer.close()
@@ -373,6 +373,6 @@ async def test_client_that_does_not_close_is_dropped() -> None:
         await soon(reader.readuntil(b"\r\n\r\n"))
         await soon(server.stop())
         assert log.problems == [
-            "Timeout graceful shutdown exceeded: cancelling 0 app calls, dropping 1 connections"
+            "Timeout graceful shutdown exceeded: cancelling 0 app calls, dropping 1 connection"
         ]
         writer.close()

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -197,17 +198,99 @@ async def test_in_an_event_loop_the_other_publisher_is_named(redis: RedisServer)
         pass
 
 
-def test_a_publisher_is_used_within_its_block() -> None:
-    with pytest.raises(RuntimeError, match="within its `with` block"):
-        SyncPublisher("redis://127.0.0.1:1").publish("room", "text")
+# -- without a block -------------------------------------------------------------------------------
+
+
+async def test_a_publisher_is_open_until_it_is_closed(redis: RedisServer, worker: Node) -> None:
+    publisher = Publisher(redis.url, timeout=PATIENCE)
+    for text in ("1", "2"):
+        await publisher.open()
+        with pytest.raises(RuntimeError, match="is open already"):
+            await publisher.open()
+        await publisher.publish("room", text)
+        for _ in range(2):
+            await publisher.close()
+        with pytest.raises(RuntimeError, match=r"is not open: .* call open\(\)"):
+            await publisher.publish("room", "closed")
+    await worker.recorder.has("room", "1", "2")
+
+
+async def test_a_publisher_without_async_is_open_until_it_is_closed(
+    redis: RedisServer, worker: Node
+) -> None:
+    def publish() -> None:
+        publisher = SyncPublisher(redis.url, timeout=PATIENCE)
+        for text in ("1", "2"):
+            publisher.open()
+            with pytest.raises(RuntimeError, match="is open already"):
+                publisher.open()
+            publisher.publish("room", text)
+            for _ in range(2):
+                publisher.close()
+            with pytest.raises(RuntimeError, match=r"is not open: .* call open\(\)"):
+                publisher.publish("room", "closed")
+
+    await asyncio.to_thread(publish)
+    await worker.recorder.has("room", "1", "2")
+
+
+FORKING = """
+import os, sys
+from wsgate.topics import SyncPublisher
+
+publisher = SyncPublisher(sys.argv[1], timeout=30)
+
+def publish_as(name):
+    publisher.open()
+    publisher.publish("h", name + " 1")
+    publisher.publish("h", name + " 2")
+
+def use_inherited():
+    for use in (publisher.open, lambda: publisher.publish("h", "inherited")):
+        try:
+            use()
+        except RuntimeError as error:
+            print(error, flush=True)
+    publisher.close()
+
+def in_child(use, *arguments):
+    if not (child := os.fork()):
+        use(*arguments)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+in_child(publish_as, "child")
+in_child(publish_as, "other")
+publish_as("parent")
+in_child(use_inherited)
+publisher.publish("h", "parent 3")
+publisher.close()
+"""
+
+
+async def test_each_process_opens_a_publisher_of_its_own(redis: RedisServer, worker: Node) -> None:
+    async with program("-c", FORKING, redis.url) as process:
+        assert await process.ended() == 0, process.text
+        error = "the publisher was opened before this process was forked: open it in the child only"
+        assert process.log == [error, error]
+    texts = [f"{name} {n}" for name in ("child", "other", "parent") for n in (1, 2)]
+    await worker.recorder.has("h", *texts, "parent 3")
 
 
 # -- the command -----------------------------------------------------------------------------------
 
 
-async def publish_by_command(*arguments: str) -> tuple[int, list[str]]:
-    async with program("-m", "wsgate", "publish", *arguments) as process:
-        return await process.ended(), process.log
+async def publish_by_command(
+    *arguments: str, topics: str | None = None, stdin: bytes = b""
+) -> tuple[int, list[str]]:
+    """Return the exit status and what is printed. topics: the variable WSGATE_TOPICS."""
+    variables = {} if topics is None else {"WSGATE_TOPICS": topics}
+    command = ("-m", "wsgate", "publish", *arguments)
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        async with program(*command, variables=variables, stdin=file) as process:
+            return await process.ended(), process.log
 
 
 async def test_the_command_publishes(redis: RedisServer, worker: Node) -> None:
@@ -226,3 +309,16 @@ async def test_the_errors_of_the_command_are_one_line() -> None:
     assert "no answer from Redis 127.0.0.1:1 in 5 s: " in lines[0]
     status, lines = await publish_by_command("redis://a", "", "text")
     assert (status, lines) == (1, ["Error: the name of a topic must not be empty"])
+
+
+async def test_the_command_has_the_url_of_the_variable(redis: RedisServer, worker: Node) -> None:
+    assert await publish_by_command("room", "text", topics=redis.url) == (0, [])
+    other = "redis://127.0.0.1:x"
+    assert await publish_by_command(redis.url, "room", "of the argument", topics=other) == (0, [])
+    await worker.recorder.has("room", "text", "of the argument")
+
+
+async def test_the_command_publishes_standard_input(redis: RedisServer, worker: Node) -> None:
+    for text in (b'{"text":\n"gr\xc3\xbc\xc3\x9f"}\n', b"two lines, \n\n", b""):
+        assert await publish_by_command(redis.url, "room", "-", stdin=text) == (0, [])
+    await worker.recorder.has("room", '{"text":\n"gr\u00fc\u00df"}', "two lines, \n", "")

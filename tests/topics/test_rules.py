@@ -84,12 +84,12 @@ def test_a_history_that_loses_messages_is_refused(slow: str) -> None:
         ({"history": 1.0}, TypeError),
         ({"history": True}, TypeError),
         ({"history": "1"}, TypeError),
-        ({"history_seconds": 0}, ValueError),
-        ({"history_seconds": -1}, ValueError),
-        ({"history_seconds": math.inf}, ValueError),
-        ({"history_seconds": math.nan}, ValueError),
-        ({"history_seconds": "5"}, TypeError),
-        ({"history_seconds": True}, TypeError),
+        ({"history_seconds": 0, "history": 1}, ValueError),
+        ({"history_seconds": -1, "history": 1}, ValueError),
+        ({"history_seconds": math.inf, "history": 1}, ValueError),
+        ({"history_seconds": math.nan, "history": 1}, ValueError),
+        ({"history_seconds": "5", "history": 1}, TypeError),
+        ({"history_seconds": True, "history": 1}, TypeError),
         ({"slow": "wait"}, ValueError),
         ({"slow": b"drop"}, TypeError),
         ({"slow": ["drop"]}, TypeError),
@@ -103,6 +103,12 @@ def test_what_is_out_of_bounds_or_of_another_type_is_refused(
         make_rules(**values)
 
 
+def test_seconds_without_a_history_are_refused() -> None:
+    with pytest.raises(ValueError, match="history_seconds needs history, the number of messages"):
+        make_rules(history_seconds=60)
+    assert make_rules(history=0, history_seconds=60).history == 0, "a history that is switched off"
+
+
 @pytest.mark.parametrize(
     ("text", "pattern", "rules"),
     [
@@ -113,7 +119,7 @@ def test_what_is_out_of_bounds_or_of_another_type_is_refused(
             "a",
             Rules(history=5, history_seconds=0.5, slow=Slow.CLOSE),
         ),
-        ("a history-seconds=60", "a", Rules(history_seconds=60.0)),
+        ("a history=0 history-seconds=60", "a", Rules(history_seconds=60.0)),
         ("'two words' slow=conflate", "two words", Rules(slow=Slow.CONFLATE)),
     ],
 )
@@ -130,7 +136,8 @@ def test_a_rule_of_the_settings(text: str, pattern: str, rules: Rules) -> None:
         ("a history=", "history must be a number"),
         ("a history=1e3", "history must be a number"),
         ("a history_seconds=inf", "history_seconds must be a number"),
-        ("a history_seconds=0", "above 0"),
+        ("a history=1 history_seconds=0", "above 0"),
+        ("a history_seconds=60", "history_seconds needs history"),
         ("a announce=f", "unknown: 'announce=f'"),
         ("a slow=wait", "slow must be"),
         ("a history=1 slow=drop", "loses messages"),

@@ -16,6 +16,8 @@ from wsgate.errors import one_line
 from wsgate.printing import write_stdout
 
 LIMIT = 100  # connections that are listed by default
+TOPICS_LISTED = 50  # by default
+MOST_TOPICS = 1_000  # that a server lists
 SHORTEST_INTERVAL = 0.1  # seconds between two samples of `top`
 
 
@@ -54,8 +56,8 @@ class Control:
         for line in _json_lines(parts) if self._as_json else view(parts):
             write_stdout(line + "\n")
         if unanswered:
-            pids = ", ".join(map(str, unanswered))
-            raise ControlError(f"the answer is not complete: no answer from worker {pids}")
+            silent = tables.name_workers(unanswered)
+            raise ControlError(f"the answer is not complete: no answer from {silent}")
 
     def print_top(self, query: top.Query, interval: float, *, is_endless: bool) -> None:
         """Print a sample of the connections, or one after the other until Ctrl+C."""
@@ -97,9 +99,9 @@ def _without_signs(parts: Iterable[Part], unanswered: list[int]) -> Iterator[Par
 
 
 def _json_lines(parts: Iterable[Part]) -> Iterator[str]:
-    """Yield a line for each part, and for each connection of a page."""
+    """Yield a line for each part, and for each connection and each topic of a page."""
     for part in parts:
-        yield from map(json.dumps, part.get("connections", (part,)))
+        yield from map(json.dumps, part.get("connections") or part.get("topics") or (part,))
 
 
 def _common_options() -> list[click.Parameter]:
@@ -222,6 +224,21 @@ def connections(
         worker=worker,
         limit=limit,
     )
+
+
+@main.command(cls=_Command)
+@click.option("--topic", metavar="PATTERN", help="Only those with such a name: 'room:*'.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST_TOPICS),
+    default=TOPICS_LISTED,
+    show_default=True,
+    help="How many to list.",
+)
+@click.pass_obj
+def topics(control: Control, topic: str | None, limit: int) -> None:
+    """List the topics with the most subscribers, over all workers."""
+    control.show(tables.topics, "topics", topic=topic, limit=limit)
 
 
 @main.command("top", cls=_Command)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from wsgate.errors import one_line
+from wsgate.quantities import count
 
 Part = dict[str, Any]
 View = Callable[[Iterable[Part]], Iterator[str]]
@@ -84,6 +85,35 @@ def _traffic(messages: int | None, number: int | None) -> str:
     return "-" if messages is None or number is None else f"{messages} / {size(number)}"
 
 
+def topics(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield a table of topics, and how many there are."""
+    rows: list[tuple[str, ...]] = []
+    total = subscriptions = 0
+    for part in parts:
+        rows += [_topic(one) for one in part.get("topics", ())]
+        total += part.get("total", 0)
+        subscriptions += part.get("subscriptions", 0)
+    if rows:
+        yield from table(("SUBSCRIBERS", "PUBLISHES/S", "DELIVERIES/S", "TOPIC"), rows)
+        yield ""
+    shown = f"{len(rows)} of " if len(rows) < total else ""
+    yield f"{shown}{count(total, 'topic')}, {count(subscriptions, 'subscription')}"
+
+
+def _topic(one: Part) -> tuple[str, ...]:
+    is_exact = one["at_most"] == one["subscribers"]
+    return (
+        f"{one['subscribers']}{'' if is_exact else '+'}",
+        _rate(one["publishes_rate"]),
+        _rate(one["deliveries_rate"]),
+        one["topic"],
+    )
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.1f}"
+
+
 def restart(parts: Iterable[Part]) -> Iterator[str]:
     """Yield a line at the beginning of a restart, and one at its end."""
     for part in parts:
@@ -135,6 +165,11 @@ def log_level(parts: Iterable[Part]) -> Iterator[str]:
         yield f"The log level is {part['log_level']}"
 
 
+def name_workers(pids: Sequence[int]) -> str:
+    """Return workers by their pids: `worker 7`, `workers 7, 8`."""
+    return f"worker{'' if len(pids) == 1 else 's'} {', '.join(map(str, pids))}"
+
+
 # -- quantities ------------------------------------------------------------------------------------
 
 
@@ -161,8 +196,3 @@ def size(number: int) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {name}"
     return f"{number} B"
-
-
-def count(number: int, thing: str) -> str:
-    """Return a number of things: `1 worker`, `2 workers`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

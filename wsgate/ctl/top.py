@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsgate.ctl import client
-from wsgate.ctl.tables import Part, count, duration, milliseconds, size, table
+from wsgate.ctl.tables import Part, duration, milliseconds, name_workers, size, table
+from wsgate.quantities import count
 
 SORTS = ("bytes", "messages", "round-trip", "age")
 
@@ -127,7 +128,7 @@ def lines(part: Part) -> Iterator[str]:
     yield f"{shown}, {_per_second(part, 'messages')}, {_per_second(part, 'bytes')}"
     yield "workers: " + (", ".join(map(_worker, part["workers"])) or "none")
     if part["unanswered"]:
-        yield "no answer from worker " + ", ".join(map(str, part["unanswered"]))
+        yield f"no answer from {name_workers(part['unanswered'])}"
     yield ""
     yield from table([head for head, _ in _COLUMNS], list(map(_row, part["connections"])))
 

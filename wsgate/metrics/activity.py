@@ -44,6 +44,14 @@ class TopicActivity:
             for topic, (publishes, deliveries) in most
         ]
 
+    def rates_of(self, topic: str) -> tuple[float, float] | None:
+        """Return publications and deliveries per second of the latest window; None if not known."""
+        found = self._latest.get(topic)
+        if found is None:
+            return (0.0, 0.0) if len(self._latest) < MOST_TOPICS else None
+        publishes, deliveries = found
+        return publishes / self._length, deliveries / self._length
+
 
 def _weight(item: tuple[str, tuple[int, int]]) -> tuple[int, int]:
     publishes, deliveries = item[1]

@@ -4,13 +4,13 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from wsgate import loggers
+from wsgate import loggers, quantities
 from wsgate.loggers import TRACE
 from wsgate.observe.log_format import format_address
 from wsgate.types import App, Message, Receive, Scope, Send
 
 # What may be long or secret: its type is not shown, but its size.
-_SIZED = {"body": "bytes", "bytes": "bytes", "text": "characters", "headers": "headers"}
+_SIZED = {"body": "byte", "bytes": "byte", "text": "character", "headers": "header"}
 
 
 def trace(app: App) -> App:
@@ -52,4 +52,4 @@ def _shown(message: Mapping[str, Any]) -> dict[str, Any]:
 def _size(unit: str | None, value: Any) -> Any:
     if unit is None or not hasattr(value, "__len__"):
         return value
-    return f"<{len(value)} {unit}>"
+    return f"<{quantities.count(len(value), unit)}>"

@@ -1,5 +1,7 @@
 """The line that a graceful shutdown logs while it waits for connections and calls of the app."""
 
+from wsgate.quantities import count
+
 FIRST_REPORT = 1.0  # seconds after "Shutting down"; a shutdown that is faster logs none
 REPORT_INTERVAL = 5.0  # seconds between two reports
 
@@ -12,10 +14,6 @@ def progress_report(connections: int, app_calls: int, seconds_left: float) -> st
         app_calls: how many calls of the app have not ended.
         seconds_left: until they are ended by force.
     """
-    counts = [_count(connections, "connection"), _count(app_calls, "app call")]
-    pending = " and ".join(filter(None, counts))
+    counts = ((connections, "connection"), (app_calls, "app call"))
+    pending = " and ".join(count(number, thing) for number, thing in counts if number)
     return f"Waiting for {pending}, at most {max(0.0, seconds_left):.0f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}" if number else ""

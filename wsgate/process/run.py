@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn, get_args
 
 from wsgate import env_file as variables, loggers, streams
+from wsgate.brokers import urls
 from wsgate.config import Config
 from wsgate.errors import ConfigError, LoopIsRunning, StartupFailed
 from wsgate.loading import add_to_path, complete, load
@@ -205,11 +206,21 @@ def _supervise(program: Program, settings: Supervision) -> None:
             )
         )
         sockets.warn_of_unused(program.config)
+        _warn_of_separate_topics(program.config, supervisor.target)
         commands = SupervisorControl(supervisor)
         serving = supervisor.serve()
         if program.config.metrics is not None:
             serving = _with_status(serving, program.config, commands)
         loop.run_until_complete(_with_control(serving, settings.control_socket, commands))
+
+
+def _warn_of_separate_topics(config: Config, workers: int) -> None:
+    if config.topics == urls.MEMORY and workers > 1:
+        loggers.error.warning(
+            "--topics memory: with %d workers: each has topics of its own, so what one publishes "
+            "does not reach the subscribers of the others (--topics local: joins them)",
+            workers,
+        )
 
 
 async def _with_status(

@@ -16,12 +16,15 @@ from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.server import live_view, stacks
 from wsgate.server.close_request import AlreadyClosing, CloseRequest
 from wsgate.server.connection_list import ConnectionList, Filters
+from wsgate.server.topic_list import TopicList
 
 if TYPE_CHECKING:
     from wsgate.metrics.meter import Meter
     from wsgate.process.server import Server
 
 MOST_LISTED = 10**9  # the largest limit of a list
+MOST_TOPICS = 1_000  # the largest limit of a list of topics
+TOPICS_LISTED = 50  # without a limit
 MOST_TASKS = 100  # whose stacks are shown
 
 
@@ -101,6 +104,36 @@ def close_request_of(arguments: Arguments) -> CloseRequest:
 def unknown_id(name: str) -> CommandRefused:
     """Return the refusal of an id that no open connection has."""
     return CommandRefused(f"there is no connection {name!r}")
+
+
+# -- topics ----------------------------------------------------------------------------------------
+
+
+async def list_topics(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Yield pages of the topics with the most subscribers on this worker, and then its totals.
+
+    Arguments: topic, a pattern; limit.
+    """
+    topics = TopicList()
+    await topics.read(server.worker, topic_pattern_of(arguments), topic_limit_of(arguments))
+    for page in topics.pages(server.worker):
+        yield {"worker": os.getpid(), "topics": page}
+    yield {
+        "worker": os.getpid(),
+        "total": topics.total,
+        "listed": topics.listed,
+        "subscriptions": topics.subscriptions,
+    }
+
+
+def topic_pattern_of(arguments: Arguments) -> str | None:
+    """Return the pattern of the topics that are listed, None for all. Raises CommandRefused."""
+    return commands.text(arguments, "topic")
+
+
+def topic_limit_of(arguments: Arguments) -> int:
+    """Return how many topics are listed. Raises CommandRefused."""
+    return commands.number(arguments, "limit", 1, MOST_TOPICS) or TOPICS_LISTED
 
 
 # -- what the event loop does ----------------------------------------------------------------------
@@ -192,6 +225,7 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
 
 RETURNED = "returned"
 LIVE = "live"
+TOPICS = "topics"
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
     "close": close_connection,
@@ -203,6 +237,7 @@ REOPEN_LOGS = "reopen-logs"
 METRICS = "metrics"
 _WORKER_COMMANDS = {
     **SERVER_COMMANDS,
+    TOPICS: list_topics,
     REOPEN_LOGS: reopen_logs,
     METRICS: read_metrics,
     RETURNED: note_return,

@@ -13,12 +13,16 @@ from wsgate.process.server import Server
 from wsgate.process.server_commands import (
     METRICS,
     SERVER_COMMANDS,
+    TOPICS,
     list_connections,
+    list_topics,
     meter_of,
     seconds_away,
     show_stack,
     stack_part,
+    topic_limit_of,
 )
+from wsgate.process.topic_totals import TopicTotals
 from wsgate.server.stacks import thread_stack
 from wsgate.supervision import ONE_PROCESS
 
@@ -96,6 +100,15 @@ async def _list_connections(control: ServerControl, arguments: Arguments) -> Asy
         yield part
 
 
+async def _list_topics(control: ServerControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """List the topics, as a supervisor does."""
+    totals = TopicTotals()
+    async for part in list_topics(control.server, arguments):
+        totals.add(part)
+    for part in totals.parts(topic_limit_of(arguments), []):
+        yield part
+
+
 async def _show_stack(control: ServerControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """Show what the event loop does, as a supervisor does."""
     _check_worker(arguments)
@@ -116,6 +129,7 @@ async def _read_metrics(control: ServerControl, _: Arguments) -> AsyncGenerator[
 _OWN: Table[ServerControl] = {
     "status": _status,
     "connections": _list_connections,
+    TOPICS: _list_topics,
     "stack": _show_stack,
     METRICS: _read_metrics,
 }

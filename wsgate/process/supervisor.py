@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-from wsgate import loggers
+from wsgate import loggers, quantities
 from wsgate.bounded_cache import BoundedCache
 from wsgate.brokers import urls
 from wsgate.config import LogLevel
@@ -185,7 +185,7 @@ class Supervisor:
         self._report_restart("the server stops")
         if self._error is None:
             count = sum(worker.state is not State.STOPPING for worker in self.workers)
-            which = f" {_workers(count)}" if count else ""
+            which = f" {quantities.count(count, 'worker')}" if count else ""
             event = ServerStopping(tuple(self.names))
             loggers.error.info("Shutting down%s", which, extra={EVENT: event})
         self._notifier.stopping(stop_seconds(self._program.config))
@@ -217,7 +217,7 @@ class Supervisor:
     def restart(self) -> None:
         """Replace each worker by a new one, which imports the app anew."""
         if not self._is_stopping:
-            loggers.error.info("Restarting %s", _workers(self.target))
+            loggers.error.info("Restarting %s", quantities.count(self.target, "worker"))
             self._replace_all()
 
     def _replace_all(self) -> None:
@@ -245,7 +245,7 @@ class Supervisor:
             loggers.error.warning("The number of workers is from 1 to %d", MOST_WORKERS)
         target = min(max(target, 1), MOST_WORKERS)
         if target != self.target:
-            loggers.error.info("%s instead of %d", _workers(target), self.target)
+            loggers.error.info("%s instead of %d", quantities.count(target, "worker"), self.target)
             self.target = target
             self._changed.set()
 
@@ -353,10 +353,11 @@ class Supervisor:
             for name in self.names:
                 text = "wsgate running on %s with %s (Press CTRL+C to quit)"
                 event = ServerStarted((name,))
-                loggers.error.info(text, name, _workers(self.target), extra={EVENT: event})
+                workers = quantities.count(self.target, "worker")
+                loggers.error.info(text, name, workers, extra={EVENT: event})
             self._notifier.ready(self.names)
         elif self.restart_ended is not None:
-            loggers.error.info("Restarted %s", _workers(self.target))
+            loggers.error.info("Restarted %s", quantities.count(self.target, "worker"))
         self._end_restart()
 
     def _end_restart(self, failure: str | None = None) -> None:
@@ -611,10 +612,6 @@ def worker_count(settings: Supervision) -> int:
     """Return how many workers the settings ask for."""
     count = settings.worker_count
     return min(usable_processors(), MOST_WORKERS) if count == AUTO else int(count)
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _is_too_large(worker: WorkerHandle, limit: int | None) -> bool:

@@ -14,21 +14,27 @@ from wsgate.process.questions import Gone, NoAnswer
 from wsgate.process.server_commands import (
     LIVE,
     METRICS,
+    MOST_TOPICS,
+    TOPICS,
     close_request_of,
     filters_of,
     limit_of,
     log_level_of,
     seconds_away,
     stack_part,
+    topic_limit_of,
+    topic_pattern_of,
     unknown_id,
 )
 from wsgate.process.supervisor import Supervisor
+from wsgate.process.topic_totals import TopicTotals
 from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.server.connection_ids import parse_id
 from wsgate.supervision import MOST_WORKERS
 
 RESTART_TIMEOUT = 600  # seconds that a restart is waited for, unless the command says otherwise
 _MOST_SECONDS = 86_400
+_MORE_TOPICS = 50  # that each worker lists
 _STEP = 1.0  # seconds between two lines during a restart: a client that has left is noticed so
 
 
@@ -209,6 +215,23 @@ async def _answers(
                 unanswered.append(pid)
 
 
+async def _list_topics(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+    """List the topics of all workers. Arguments: those of a worker.
+
+    Each worker lists some more: what is in the middle on each may be the first one over all.
+    """
+    limit = topic_limit_of(arguments)
+    asked = {"topic": topic_pattern_of(arguments), "limit": min(limit + _MORE_TOPICS, MOST_TOPICS)}
+    totals = TopicTotals()
+    unanswered: list[int] = []
+    answers = _answers(control.serving, TOPICS, asked, unanswered)
+    async with contextlib.aclosing(answers) as parts:
+        async for part in parts:
+            totals.add(part)
+    for part in totals.parts(limit, unanswered):
+        yield part
+
+
 async def _read_metrics(control: SupervisorControl, _: Arguments) -> AsyncGenerator[Part]:
     """Yield the metrics of all workers together, in parts.
 
@@ -304,6 +327,7 @@ _COMMANDS: Table[SupervisorControl] = {
     "scale": _scale,
     "drain": _drain,
     "connections": _list_connections,
+    TOPICS: _list_topics,
     "close": _close,
     "stack": _show_stacks,
     METRICS: _read_metrics,

@@ -12,6 +12,7 @@ from wsgate.errors import ConfigError
 from wsgate.observe.events import ServerStarted, ServerStopped, ServerStopping
 from wsgate.observe.shutdown_log import FIRST_REPORT, REPORT_INTERVAL, progress_report
 from wsgate.observe.throttled_log import throttled
+from wsgate.quantities import count
 from wsgate.server.balance import Balance
 from wsgate.server.connection_ids import ConnectionIds
 from wsgate.server.deadlines import TICK, do_nothing
@@ -240,9 +241,9 @@ class Lifecycle:
         """Cancel the app calls and abort the connections that are left."""
         worker, tasks = self.worker, self.worker.tasks
         loggers.error.warning(
-            "Timeout graceful shutdown exceeded: cancelling %d app calls, dropping %d connections",
-            len(tasks),
-            len(worker.connections),
+            "Timeout graceful shutdown exceeded: cancelling %s, dropping %s",
+            count(len(tasks), "app call"),
+            count(len(worker.connections), "connection"),
         )
         for task in tasks:
             task.cancel("the server stops")

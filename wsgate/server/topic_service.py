@@ -1,8 +1,10 @@
 """The topics of one worker: subscriptions, recoveries, and the delivery of publications."""
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Protocol
 
+from wsgate import quantities
 from wsgate.errors import ClientDisconnected, ConfigError
 from wsgate.observe.causes import Cause
 from wsgate.observe.throttled_log import throttled
@@ -135,9 +137,11 @@ class TopicService:
         self._closing = SpreadClosing()
         self.counts = Counts()
         self.meter: Meter | None = None
+        self._thread = 0  # of the event loop, known from the start on
 
     async def start(self) -> None:
         """Start the broker."""
+        self._thread = threading.get_ident()
         process.running.add(self.counts)
         await self._broker.start(self)
 
@@ -157,6 +161,14 @@ class TopicService:
     def extension(self, owner: Owner | None, socket: "WebSocket | None" = None) -> Extension:
         """Return the value of the ASGI extension for one call of the app."""
         return Extension(self, owner, socket)
+
+    def _check_thread(self) -> None:
+        """Raise TopicsError in another thread, where half of the work would be done."""
+        if threading.get_ident() != self._thread:
+            raise TopicsError(
+                "topics belong to the thread of the server's event loop: "
+                "in another thread use anyio.from_thread.run(...)"
+            )
 
     @property
     def broker_state(self) -> "BrokerState":
@@ -191,6 +203,7 @@ class TopicService:
         member: str | None,
     ) -> Recovered:
         """Subscribe a WebSocket, and send it what it has missed."""
+        self._check_thread()
         if socket is None:
             raise TopicsError("only a WebSocket can subscribe; use listen() in other scopes")
         while (recovery := self._recovery_of(socket, topic)) is not None:
@@ -201,7 +214,8 @@ class TopicService:
             return self._subscribe_again(socket, topics[topic], after, member)
         if len(topics) >= self._max_per_connection:
             raise LimitReached(
-                f"a connection has {len(topics)} topics (--topics-max-per-connection)"
+                f"a connection has {quantities.count(len(topics), 'topic')} "
+                "(--topics-max-per-connection)"
             )
         local = self._find_or_add(topic)
         self._sockets[socket] = topics
@@ -290,6 +304,7 @@ class TopicService:
 
     async def unsubscribe(self, socket: "WebSocket | None", topic: str) -> None:
         """End the subscription of a WebSocket, if there is one."""
+        self._check_thread()
         if socket is None:
             raise TopicsError("only a WebSocket can subscribe and unsubscribe")
         local = self._sockets.get(socket, {}).get(topic)
@@ -326,6 +341,7 @@ class TopicService:
 
         A listener whose owner is over ends at once.
         """
+        self._check_thread()
         if self._has_ended if owner is None else owner.is_over:
             listener.end()
             await asyncio.sleep(0)  # an app that listens again and again lets others run
@@ -377,7 +393,8 @@ class TopicService:
         local = self._topics.get(name)
         if local is None:
             if len(self._topics) >= self._max_topics:
-                raise LimitReached(f"there are {len(self._topics)} topics (--topics-max)")
+                known = quantities.count(len(self._topics), "topic")
+                raise LimitReached(f"a worker has {known} (--topics-max)")
             local = self._topics[name] = LocalTopic(name)
         return local
 
@@ -423,6 +440,7 @@ class TopicService:
         is_kept: bool,
     ) -> str | None:
         """Publish a message to all subscribers; returns the id under which history keeps it."""
+        self._check_thread()
         rules = self.rules_of(topic)
         keeps = is_kept and rules.history > 0
         publication = Publication(topic, data, id if keeps else None)
@@ -498,8 +516,8 @@ class TopicService:
         for socket in sockets:  # they get nothing more, so that they recover from where they are
             self._end_subscription(socket, local)
         if sockets:
-            text = "Messages of topics were lost: %d WebSockets are closed with 1012"
-            throttled.warning(text, len(sockets))
+            text = "Messages of topics were lost: closing %s with 1012"
+            throttled.warning(text, quantities.count(len(sockets), "WebSocket"))
             self._closing.add(sockets)
 
     # -- numbers and members -----------------------------------------------------------------------
@@ -511,10 +529,12 @@ class TopicService:
 
     async def count(self, topic: str) -> int:
         """Return how many subscribers and listeners a topic has on all workers."""
+        self._check_thread()
         return await self._broker.count(topic)
 
     async def members(self, topic: str) -> dict[str, int]:
         """Return the members of a topic on all workers."""
+        self._check_thread()
         return await self._broker.members(topic)
 
     def change(self, change: Change) -> None:

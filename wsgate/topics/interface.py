@@ -134,7 +134,8 @@ def extension_of(scope: Any) -> Extension | None:
 class Topics:
     """The topics, as one call of the app uses them.
 
-    A WebSocket subscribes with it. Any call may publish and listen.
+    A WebSocket subscribes with it. Any call may publish and listen. In another thread than that of
+    the event loop, all but `subscribers` raise TopicsError.
     """
 
     __slots__ = ("extension",)

@@ -13,8 +13,8 @@ running: set[Counts] = set()
 def configure(
     pattern: str,
     *,
-    history: int = 0,
-    history_seconds: float = 300.0,
+    history: int | None = None,
+    history_seconds: float | None = None,
     slow: str | None = None,
     announce: Announce | None = None,
 ) -> None:
@@ -23,8 +23,8 @@ def configure(
     Args:
         pattern: As of `fnmatch`: `*`, `?`, `[abc]`.
         history: Number of messages of each topic that are kept for subscribers that were away.
-            Such a topic has one order for everybody. 0: none.
-        history_seconds: How long they are kept.
+            Such a topic has one order for everybody. 0 or left out: none.
+        history_seconds: How long they are kept, by default 300. An error without `history`.
         slow: What happens to a subscriber that reads too slowly: "close" (the default with
             history), "drop" (the default without) or "conflate" (it gets the latest message).
         announce: Called with (topic, member, joined) when a member joins or leaves. It may return a

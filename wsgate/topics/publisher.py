@@ -1,7 +1,10 @@
 """Publishes to topics from other programs: a worker of a queue, a cron job, a shell."""
 
 import asyncio
+import functools
+import os
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -12,6 +15,8 @@ from wsgate.topics.errors import TopicsError, Unavailable
 from wsgate.topics.names import check_data, check_id, check_name
 
 TIMEOUT = 5.0  # seconds that a publish may take by default
+_IS_OPEN = "the publisher is open already"
+_IS_NOT_OPEN = "the publisher is not open: use it in a `with` block, or call open()"
 
 
 class _Carrier(Protocol):
@@ -25,6 +30,17 @@ class _Carrier(Protocol):
         self, topic: str, data: str | bytes, id: str | None, *, is_kept: bool
     ) -> str | None:
         """Publish a message; returns its id."""
+
+
+def _carrier_maker(url: str, timeout: float) -> Callable[[], _Carrier]:
+    """Return what makes the carrier of a URL.
+
+    A publisher has a new one each time that it is opened. A carrier numbers its messages, so those
+    of two processes would be taken for the same if both had inherited it.
+    """
+    make = functools.partial(_make_carrier, url, timeout)
+    make()  # to raise the errors of the URL
+    return make
 
 
 def _make_carrier(url: str, timeout: float) -> _Carrier:
@@ -46,8 +62,9 @@ def _make_carrier(url: str, timeout: float) -> _Carrier:
 class Publisher:
     """Publishes to the topics of the servers that use the same URL.
 
-    Use it as `async with Publisher(url) as p`, then `await p.publish(topic, data)`. The rules of
-    the topics are those that the servers have stored. It may be used by many tasks at once.
+    Use it as `async with Publisher(url) as p`, then `await p.publish(topic, data)`; or call `open`
+    and `close`. The rules of the topics are those that the servers have stored. It may be used by
+    many tasks at once.
 
     Args:
         url: What the servers have as --topics.
@@ -59,11 +76,29 @@ class Publisher:
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
-        self._carrier = _make_carrier(url, timeout)
+        self._make_carrier = _carrier_maker(url, timeout)
+        self._carrier: _Carrier | None = None
+
+    async def open(self) -> None:
+        """Connect in the background: what is published waits for the connection.
+
+        Raises:
+            RuntimeError: It is open.
+        """
+        if self._carrier is not None:
+            raise RuntimeError(_IS_OPEN)
+        self._carrier = self._make_carrier()
+        await self._carrier.start()
+
+    async def close(self) -> None:
+        """Close the connections, if it is open. It may be opened again."""
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            await carrier.stop()
 
     async def __aenter__(self) -> Self:
-        """Connect in the background: what is published waits for the connection."""
-        await self._carrier.start()
+        """Open it."""
+        await self.open()
         return self
 
     async def __aexit__(
@@ -72,8 +107,8 @@ class Publisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connections."""
-        await self._carrier.stop()
+        """Close it."""
+        await self.close()
 
     async def publish(
         self, topic: str, data: str | bytes, *, id: str | None = None, keep: bool = True
@@ -93,9 +128,12 @@ class Publisher:
         Raises:
             LimitReached: The message is too large for the history.
             Unavailable: There was no answer in time. With an id it can be published again.
+            RuntimeError: The publisher is not open.
             TypeError, ValueError: An argument is not allowed.
         """
         _check(topic, data, id)
+        if self._carrier is None:
+            raise RuntimeError(_IS_NOT_OPEN)
         return await self._carrier.publish(topic, data, id, is_kept=bool(keep))
 
 
@@ -103,21 +141,45 @@ class SyncPublisher:
     """The same for code that is not async: `with SyncPublisher(url) as p: p.publish(...)`.
 
     It may be used by many threads, one after the other. In code that runs in an event loop it is an
-    error: use `Publisher` there. The arguments and errors are those of `Publisher`.
+    error: use `Publisher` there. It is used in the process that has opened it: after a fork, the
+    child opens one of its own. The arguments and errors are those of `Publisher`.
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
-        self._url = url
-        self._timeout = timeout
-        self._carrier = _make_carrier(url, timeout)
+        self._make_carrier = _carrier_maker(url, timeout)
+        self._carrier: _Carrier
         self._lock = threading.Lock()
         self._runner: asyncio.Runner | None = None
+        self._process = 0  # that has opened it
+
+    def open(self) -> None:
+        """Open it; the first publish waits for the connection.
+
+        Raises:
+            RuntimeError: It is open, or an event loop runs in this thread.
+        """
+        self._check_thread()
+        self._check_process()
+        with self._lock:
+            if self._runner is not None:
+                raise RuntimeError(_IS_OPEN)
+            self._process = os.getpid()
+            self._runner = asyncio.Runner()
+            self._runner.run(self._start())
+
+    def close(self) -> None:
+        """Close the connections, if it is open. It may be opened again."""
+        if self._is_inherited:
+            return  # they are the parent's
+        with self._lock:
+            runner, self._runner = self._runner, None
+            if runner is not None:
+                with runner:
+                    runner.run(self._carrier.stop())
 
     def __enter__(self) -> Self:
-        """Open it; the first publish waits for the connection."""
-        self._check_thread()
-        self._runner = asyncio.Runner()
-        self._runner.run(self._carrier.start())
+        """Open it."""
+        self.open()
         return self
 
     def __exit__(
@@ -126,12 +188,8 @@ class SyncPublisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connections."""
-        with self._lock:
-            runner, self._runner = self._runner, None
-            if runner is not None:
-                with runner:
-                    runner.run(self._carrier.stop())
+        """Close it."""
+        self.close()
 
     def publish(
         self, topic: str, data: str | bytes, *, id: str | None = None, keep: bool = True
@@ -139,20 +197,24 @@ class SyncPublisher:
         """Send a message to all subscribers of a topic, as `Publisher.publish` does."""
         _check(topic, data, id)
         self._check_thread()
+        self._check_process()
         with self._lock:
             if self._runner is None:
-                raise RuntimeError("a SyncPublisher is used within its `with` block")
+                raise RuntimeError(_IS_NOT_OPEN)
             try:
                 return self._runner.run(self._carrier.publish(topic, data, id, is_kept=bool(keep)))
             except Unavailable:
                 self._runner.run(self._connect_again())
                 raise
 
+    async def _start(self) -> None:
+        self._carrier = self._make_carrier()
+        await self._carrier.start()
+
     async def _connect_again(self) -> None:
         """Give up a connection that may be dead: nothing reads from it between two calls."""
         await self._carrier.stop()
-        self._carrier = _make_carrier(self._url, self._timeout)
-        await self._carrier.start()
+        await self._start()
 
     def _check_thread(self) -> None:
         try:
@@ -160,6 +222,17 @@ class SyncPublisher:
         except RuntimeError:
             return
         raise RuntimeError("this code runs in an event loop: use wsgate.topics.Publisher")
+
+    @property
+    def _is_inherited(self) -> bool:
+        """Whether it was opened before this process was forked."""
+        return self._runner is not None and self._process != os.getpid()
+
+    def _check_process(self) -> None:
+        if self._is_inherited:
+            raise RuntimeError(
+                "the publisher was opened before this process was forked: open it in the child only"
+            )
 
 
 def _check(topic: str, data: str | bytes, id: str | None) -> None:

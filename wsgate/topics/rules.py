@@ -80,8 +80,8 @@ class RuleBook:
 
 def make_rules(
     *,
-    history: int = 0,
-    history_seconds: float = 300.0,
+    history: int | None = None,
+    history_seconds: float | None = None,
     slow: str | None = None,
     announce: Announce | None = None,
 ) -> Rules:
@@ -91,8 +91,15 @@ def make_rules(
 
     Raises:
         TypeError: A value has the wrong type.
-        ValueError: A value is out of bounds, or `slow` breaks the promise of a history.
+        ValueError: A value is out of bounds, there are seconds without a history, or `slow` breaks
+            the promise of a history.
     """
+    if history is None:
+        if history_seconds is not None:
+            raise ValueError("history_seconds needs history, the number of messages that are kept")
+        history = PLAIN.history
+    if history_seconds is None:
+        history_seconds = PLAIN.history_seconds
     _check_history(history, history_seconds)
     if announce is not None and not callable(announce):
         raise TypeError(f"announce must be a function, not {type(announce).__name__}")

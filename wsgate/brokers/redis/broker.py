@@ -6,7 +6,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from wsgate import loggers
+from wsgate import loggers, quantities
 from wsgate.brokers.broker import BrokerState, Receiver
 from wsgate.brokers.redis import scripts
 from wsgate.brokers.redis.commands import Post, TooManyCalls
@@ -275,9 +275,10 @@ class RedisBroker:
         lost, self._lost = self._lost, []
         if lost:
             loggers.error.warning(
-                "Redis has lost messages of %d topics, such as %r: their WebSockets are closed",
-                len(lost),
+                "Redis has lost messages of %s, whose WebSockets are closed: %r%s",
+                quantities.count(len(lost), "topic"),
                 lost[0],
+                ", ..." if len(lost) > 1 else "",
             )
 
     async def _close_gap(self, name: str) -> None:
