@@ -1,6 +1,7 @@
 """The repository's own files: CI workflow, templates, links, and log lines quoted in the docs."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -190,6 +191,7 @@ def test_the_app_of_the_readme_has_ten_lines_at_most() -> None:
 # -- texts of the server that the docs quote -------------------------------------------------------
 
 
+@functools.cache
 def _texts_of_the_code() -> list[str]:
     """Return all string constants of the package, including the parts of f-strings."""
     trees = (ast.parse(path.read_text()) for path in (ROOT / "wsgate").rglob("*.py"))

@@ -74,6 +74,26 @@ async def test_a_hub_that_dies_is_replaced_and_that_is_one_line() -> None:
     assert log.errors == ["The topics hub was ended by SIGKILL: another one is started"]
 
 
+async def test_a_signal_to_all_processes_does_not_end_a_hub_that_still_starts() -> None:
+    with capture_log() as log:
+        keeper = HubKeeper(Config(topics="local:"))
+        keeper.start()
+        await until(lambda: keeper.pid)
+        pid = keeper.pid
+        for number in topics_hub.IGNORED:
+            os.kill(pid, number)  # its interpreter is being loaded
+        own = Own(Path(keeper.path), PATIENCE, 1000)
+        await own.broker.start(own.worker)
+        await own.publish("room", "1")
+        assert keeper.pid == pid
+        for number in topics_hub.IGNORED:
+            os.kill(pid, number)
+        await own.publish("room", "2")
+        await own.broker.stop()
+        await keeper.stop()
+    assert log.errors == []
+
+
 async def test_a_hub_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_keeper, "_END_TIMEOUT", 0.05)
     keeper = HubKeeper(Config(topics="local:"))

@@ -19,7 +19,7 @@ from wsgate.process.channel import Channel
 from wsgate.process.process_end import ProcessEnd
 from wsgate.process.restart_policy import RestartPolicy
 from wsgate.process.spawn import spawn
-from wsgate.process.topics_hub import NAME, HubAssignment
+from wsgate.process.topics_hub import IGNORED, NAME, HubAssignment
 
 if TYPE_CHECKING:
     import subprocess
@@ -129,7 +129,7 @@ class HubKeeper:
             undo.enter_context(own)
             descriptor = self._sock.fileno()
             self._status = None
-            process = spawn("topics_hub", their_end, [descriptor], NAME)
+            process = spawn("topics_hub", their_end, [descriptor], NAME, blocked=IGNORED)
             self.pid = process.pid
             limit = self._config.topics_history_max_bytes
             assignment = HubAssignment(descriptor, self._folder, limit, self._has_died)

@@ -19,7 +19,11 @@ _ROOT = str(Path(__file__).parents[2])  # the folder of this package
 
 
 def spawn(
-    module: str, channel: socket.socket, descriptors: Sequence[int], *words: str
+    module: str,
+    channel: socket.socket,
+    descriptors: Sequence[int],
+    *words: str,
+    blocked: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start an interpreter that runs `main` of a module of this folder.
 
@@ -28,6 +32,7 @@ def spawn(
         channel: A socket for it; `main` gets the descriptor.
         descriptors: Further ones that it inherits, with the same numbers.
         words: Further arguments of its command line, by which people recognize it.
+        blocked: Signals that `main` unblocks, besides those of `_signals_blocked`.
 
     Raises:
         OSError: The process cannot be started.
@@ -35,18 +40,18 @@ def spawn(
     program = _COMMAND.format(module=module, root=_ROOT)
     command = [*_interpreter(), "-c", program, str(channel.fileno()), *words]
     inherited = [channel.fileno(), *descriptors]
-    with _signals_blocked():
+    with _signals_blocked(blocked):
         return subprocess.Popen(command, pass_fds=inherited)  # noqa: S603  # this Python
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
+def _signals_blocked(more: Sequence[int]) -> Iterator[None]:
     """Block signals in a child that is started meanwhile, until it has handlers of its own.
 
     Those that may be sent to all processes of the server, by the terminal or to reopen logs, and
     the one that asks for a stack, which would end an interpreter that is slow to start.
     """
-    blocked = [signal.SIGINT, signal.SIGUSR1, STACK_SIGNAL]
+    blocked = [signal.SIGINT, signal.SIGUSR1, STACK_SIGNAL, *more]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield

@@ -16,6 +16,8 @@ from wsgate.process.channel import Channel
 from wsgate.topics.hub import Hub
 
 NAME = "topics-hub"  # in its command line
+# A terminal and a service manager send these to all processes. The hub ends after the workers.
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTLE_SECONDS = 1.0  # for the workers to connect, after an earlier hub has died
 _LONGEST = 65_536  # bytes of the assignment
 
@@ -45,10 +47,9 @@ def main(descriptor: int) -> None:
     Args:
         descriptor: Of the channel to the process that started this one.
     """
-    # A terminal and a service manager send these to all processes. The hub ends after the workers.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # they were blocked until here
     streams.open_missing()
     event_loop.raise_file_limit()
     with socket.socket(fileno=descriptor) as sock:
