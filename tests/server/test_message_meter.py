@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from tests.frames import BINARY, TEXT, frame
 from tests.server.twins import PLAIN, Twin
-from wsgate.metrics.families import EVENT_TIMES, SIZES
+from wsgate.metrics.families import EVENT_TIME, MESSAGE_SIZE
 from wsgate.server import fast_path
 from wsgate.server.message_meter import PlainMessageMeter
 
@@ -23,7 +23,7 @@ METERS: dict[str, Any] = {meter.__module__: meter for meter in (PlainMessageMete
 MESSAGES = st.one_of(
     st.binary(max_size=100),
     st.text(max_size=100),
-    st.sampled_from(SIZES).flatmap(
+    st.sampled_from(MESSAGE_SIZE.bounds).flatmap(
         lambda bound: st.sampled_from([bound - 1, bound, bound + 1]).map(lambda n: bytes(int(n)))
     ),
     st.text(alphabet="a\xe4\u20ac\U0001f600\ud800", max_size=100),
@@ -68,7 +68,7 @@ def test_the_twins_count_the_same_sizes(messages: list[str | bytes], times: int)
 
 
 def test_a_size_is_counted_in_the_first_bucket_that_holds_it(make: Callable[..., Any]) -> None:
-    for index, bound in enumerate(SIZES):
+    for index, bound in enumerate(MESSAGE_SIZE.bounds):
         for size, bucket in ((int(bound), index), (int(bound) + 1, index + 1)):
             meter = make()
             meter.record_received(bytes(size))
@@ -80,7 +80,7 @@ def test_a_size_is_counted_in_the_first_bucket_that_holds_it(make: Callable[...,
 def test_a_time_is_counted_in_the_first_bucket_that_holds_it(
     make: Callable[..., Any], factor: float
 ) -> None:
-    for index, bound in enumerate(EVENT_TIMES):
+    for index, bound in enumerate(EVENT_TIME.bounds):
         meter = make()
         meter.record_event(bound * factor)
         counts, total = meter.events()
@@ -125,7 +125,8 @@ async def test_an_event_takes_from_one_receive_to_the_next(twin: Twin) -> None:
     assert await twin.path.receive() == {"type": "websocket.disconnect"}
     counts, total = meter.events()
     assert math.isclose(total, 3.2)
-    assert [EVENT_TIMES[number] for number, count in enumerate(counts) if count] == [0.25, 10.0]
+    found = [EVENT_TIME.bounds[number] for number, count in enumerate(counts) if count]
+    assert found == [0.25, 10.0]
     assert twin.path.handed_at == clock.now
 
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 from wsgate.metrics import families as f
 from wsgate.metrics.activity import TopicActivity
-from wsgate.metrics.distribution import Counted, Distribution
 from wsgate.metrics.exposition import read_process
 from wsgate.metrics.families import Family
+from wsgate.metrics.histogram import Histogram, HistogramSnapshot
 from wsgate.metrics.samples import Labels, Samples
-from wsgate.metrics.state import State, histogram_of, samples_of
+from wsgate.metrics.state import State, histogram_samples, samples_of
 from wsgate.observe.causes import CAUSES
 from wsgate.observe.events import (
     Event,
@@ -94,14 +94,14 @@ class Meter:
         self._opened = {"false": 0, "true": 0}
         self._closed: Counter[tuple[str, str, str]] = Counter(_series_of_causes())
         self._codes: set[int] = set(_REGISTERED_CODES)
-        self._duration = Distribution(f.DURATION.bounds)
+        self._duration = Histogram(f.DURATION.bounds)
         self._refused: Counter[tuple[str, str]] = Counter()
         self._bad_requests: Counter[str] = Counter()
-        self._round_trip = Distribution(f.ROUND_TRIP.bounds)
-        self._lag = Distribution(f.LAG.bounds)
-        self._drain = Distribution(f.DRAIN.bounds)
+        self._round_trip = Histogram(f.ROUND_TRIP.bounds)
+        self._lag = Histogram(f.LAG.bounds)
+        self._drain = Histogram(f.DRAIN.bounds)
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._request_time = Distribution(f.HTTP_TIME.bounds)
+        self._request_time = Histogram(f.HTTP_TIME.bounds)
         self._response_bytes = 0
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             WebSocketOpened: self._take_opened,
@@ -110,8 +110,8 @@ class Meter:
             RequestDone: self._take_request,
         }
         self.activity = TopicActivity()
-        self.round_trip_seconds = self._round_trip.add
-        self.drain_seconds = self._drain.add
+        self.round_trip_seconds = self._round_trip.observe
+        self.drain_seconds = self._drain.observe
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Meter:
         self.open_websockets -= 1
         code = self._label_of(event.code)
         self._closed[code, event.initiator, event.cause.value] += 1
-        self._duration.add(event.duration)
+        self._duration.observe(event.duration)
         self._number += 1
         self.ended.append(Ended(self._number, self._now(), event))
 
@@ -148,7 +148,7 @@ class Meter:
     def _take_request(self, event: RequestDone) -> None:
         method = event.method if event.method in _METHODS else _OTHER
         self._requests[method, event.status // 100] += 1
-        self._request_time.add(event.duration)
+        self._request_time.observe(event.duration)
         self._response_bytes += event.sent_bytes
 
     def tick(self, lag: float, now: float) -> None:
@@ -158,7 +158,7 @@ class Meter:
             lag: Seconds by which a timer was late.
             now: Time of the worker's clock in seconds.
         """
-        self._lag.add(lag)
+        self._lag.observe(lag)
         self.activity.rotate(now)
 
     def count_delivery(self, topic: str, message: str | bytes, times: int) -> None:
@@ -193,10 +193,10 @@ class Meter:
             samples_of(f.OPENED, opened),
             samples_of(f.CLOSED, _labelled(f.CLOSED, self._closed)),
             samples_of(f.REFUSED, _labelled(f.REFUSED, self._refused)),
-            histogram_of(f.DURATION, [({}, self._duration.counted())]),
-            histogram_of(f.ROUND_TRIP, [({}, self._round_trip.counted())]),
-            histogram_of(f.LAG, [({}, self._lag.counted())]),
-            histogram_of(f.DRAIN, [({}, self._drain.counted())]),
+            histogram_samples(f.DURATION, [({}, self._duration.snapshot())]),
+            histogram_samples(f.ROUND_TRIP, [({}, self._round_trip.snapshot())]),
+            histogram_samples(f.LAG, [({}, self._lag.snapshot())]),
+            histogram_samples(f.DRAIN, [({}, self._drain.snapshot())]),
         ]
 
     def _http_samples(self) -> list[Samples]:
@@ -209,17 +209,18 @@ class Meter:
             samples_of(f.HTTP_REQUESTS, requests),
             samples_of(f.BAD_REQUESTS, bad),
             samples_of(f.HTTP_BYTES, [({}, self._response_bytes)]),
-            histogram_of(f.HTTP_TIME, [({}, self._request_time.counted())]),
+            histogram_samples(f.HTTP_TIME, [({}, self._request_time.snapshot())]),
         ]
 
     def _message_samples(self) -> list[Samples]:
-        received, sent = Counted(*self.messages.received()), Counted(*self.messages.sent())
+        received = HistogramSnapshot(*self.messages.received())
+        sent = HistogramSnapshot(*self.messages.sent())
         both = [({"direction": "received"}, received), ({"direction": "sent"}, sent)]
         return [
             samples_of(f.MESSAGES, [(labels, sum(one.counts)) for labels, one in both]),
             samples_of(f.MESSAGE_BYTES, [(labels, one.sum) for labels, one in both]),
-            histogram_of(f.MESSAGE_SIZE, both),
-            histogram_of(f.EVENT_TIME, [({}, Counted(*self.messages.events()))]),
+            histogram_samples(f.MESSAGE_SIZE, both),
+            histogram_samples(f.EVENT_TIME, [({}, HistogramSnapshot(*self.messages.events()))]),
         ]
 
 

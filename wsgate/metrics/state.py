@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
-from wsgate.metrics.distribution import Counted
 from wsgate.metrics.families import Family
+from wsgate.metrics.histogram import HistogramSnapshot
 from wsgate.metrics.samples import Labels, Samples
 
 
@@ -30,7 +30,9 @@ def samples_of(family: Family, values: Sequence[tuple[Labels, float]]) -> Sample
     return Samples(name, family.kind, family.help, "", found)
 
 
-def histogram_of(family: Family, values: Sequence[tuple[Labels, Counted]]) -> Samples:
+def histogram_samples(
+    family: Family, values: Sequence[tuple[Labels, HistogramSnapshot]]
+) -> Samples:
     """Return the samples of a histogram: labels and buckets of each."""
     found: list[tuple[str, Labels, float]] = []
     for labels, one in values:
