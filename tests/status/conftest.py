@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wsgate.metrics.samples import Samples, parts_of
+from wsgate.metrics.samples import Samples, json_parts
 from wsgate.status.app import StatusApp
 from wsgate.status.source import Part, Refused
 
@@ -34,7 +34,7 @@ class FakeSource:
         self.set_metrics([Samples("x", "counter", "X.", "", [("x_total", {}, 5.0)])])
 
     def set_metrics(self, families: list[Samples]) -> None:
-        self.answers["metrics"] = [{"samples": part} for part in parts_of(families)]
+        self.answers["metrics"] = [{"samples": part} for part in json_parts(families)]
 
     async def ask(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Part]:
         self.asked.append((command, dict(arguments)))

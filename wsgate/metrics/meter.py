@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 from wsgate.metrics import families as f
 from wsgate.metrics.activity import TopicActivity
-from wsgate.metrics.exposition import read_process
+from wsgate.metrics.exposition import read_registry
 from wsgate.metrics.families import Family
 from wsgate.metrics.histogram import Histogram, HistogramSnapshot
-from wsgate.metrics.samples import Labels, Samples
-from wsgate.metrics.state import State, histogram_samples, samples_of
+from wsgate.metrics.readings import Readings
+from wsgate.metrics.samples import Labels, Samples, histogram_samples, samples_of
 from wsgate.observe.causes import CAUSES
 from wsgate.observe.events import (
     Event,
@@ -172,18 +172,18 @@ class Meter:
 
     # -- the samples -------------------------------------------------------------------------------
 
-    def samples(self, state: State) -> list[Samples]:
+    def samples(self, readings: Readings) -> list[Samples]:
         """Return all samples of this worker, those of the app and of the process included.
 
         Args:
-            state: What the worker is at this moment.
+            readings: The numbers of this worker that others keep.
         """
         return [
             *self._websocket_samples(),
             *self._http_samples(),
             *self._message_samples(),
-            *state.samples(),
-            *read_process(),
+            *readings.samples(),
+            *read_registry(),
         ]
 
     def _websocket_samples(self) -> list[Samples]:

@@ -4,8 +4,7 @@ from typing import Literal
 
 from wsgate.metrics import families as f
 from wsgate.metrics.histogram import Histogram
-from wsgate.metrics.samples import Samples
-from wsgate.metrics.state import histogram_samples, samples_of
+from wsgate.metrics.samples import Samples, histogram_samples, samples_of
 
 Reason = Literal["replaced", "failed", "killed"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from wsgate import loggers
 from wsgate.config import LogLevel
-from wsgate.metrics.samples import parts_of
+from wsgate.metrics.samples import json_parts
 from wsgate.observe import log_files
 from wsgate.process import commands, metering
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
@@ -185,7 +185,7 @@ def seconds_away(away_since: float | None) -> float | None:
 
 async def read_metrics(server: "Server", _: Arguments) -> AsyncGenerator[Part]:
     """Yield what this worker has counted, in parts."""
-    for part in parts_of(await metering.read_samples(server.worker, meter_of(server))):
+    for part in json_parts(await metering.read_samples(server.worker, meter_of(server))):
         yield {"worker": os.getpid(), "samples": part, "is_last": False}
     yield {"worker": os.getpid(), "samples": [], "is_last": True}
 

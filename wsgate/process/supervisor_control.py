@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable
 
 from wsgate._version import __version__
-from wsgate.metrics.samples import Samples, parts_of, read_part
+from wsgate.metrics.samples import Samples, json_parts, read_part
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.questions import Gone, NoAnswer
@@ -248,7 +248,7 @@ async def _read_metrics(control: SupervisorControl, _: Arguments) -> AsyncGenera
             found.setdefault(pid, []).extend(read_part(part["samples"]))
             if part["is_last"]:
                 samples.keep(asked[pid], found[pid])
-    for page in parts_of(samples.all(control.supervisor.workers, control.supervisor.target)):
+    for page in json_parts(samples.all(control.supervisor.workers, control.supervisor.target)):
         yield {"samples": page}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from wsgate import loggers, streams
 from wsgate._version import __version__
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
-from wsgate.metrics.samples import parts_of
+from wsgate.metrics.samples import json_parts
 from wsgate.observe import console_log
 from wsgate.process import assignment as assignments, event_loop, signals
 from wsgate.process.assignment import Assignment
@@ -222,7 +222,7 @@ class WorkerServer(Server):
     async def _send_last_samples(self, channel: Channel) -> None:
         """Send what was counted since the supervisor has asked, so that nothing is lost."""
         if (meter := self.worker.meter) is not None:
-            for part in parts_of(await read_samples(self.worker, meter)):
+            for part in json_parts(await read_samples(self.worker, meter)):
                 channel.send({"last_samples": part, "is_last": False})
             channel.send({"last_samples": [], "is_last": True})
 
