@@ -146,8 +146,8 @@ def test_messages_and_times_are_in_buckets(meter: Meter) -> None:
     meter.messages.record_sent("abc", 5)
     meter.count_delivery("room", bytes(100), 2)
     meter.tick(0.02, 10.0)
-    meter.round_trip_seconds(0.3)
-    meter.drain_seconds(100.0)
+    meter.count_round_trip(0.3)
+    meter.count_drain(100.0)
     meter.count_bad_request(431)
     samples = meter.samples(Readings())
     assert value(samples, f.MESSAGES.name, direction="sent") == 7

@@ -89,7 +89,7 @@ def test_a_time_is_counted_in_the_first_bucket_that_holds_it(
 
 
 async def test_the_path_counts_what_is_received_and_sent(twin: Twin) -> None:
-    twin.batch.meter = meter = meter_of(twin)()
+    twin.batch.message_meter = meter = meter_of(twin)()
     arrival = twin.path.expect()
     twin.path.data(frame(TEXT, "gr\u00fc\u00df"))
     assert await arrival == "gr\u00fc\u00df"
@@ -103,7 +103,7 @@ async def test_the_path_counts_what_is_received_and_sent(twin: Twin) -> None:
 
 
 async def test_what_could_not_be_sent_is_not_counted(twin: Twin) -> None:
-    twin.batch.meter = meter = meter_of(twin)()
+    twin.batch.message_meter = meter = meter_of(twin)()
     assert not twin.path.put({"type": "websocket.send", "text": "\ud800"})
     twin.path.gate.shut(0.0)
     assert not twin.path.put({"type": "websocket.send", "text": "a"})
@@ -112,7 +112,7 @@ async def test_what_could_not_be_sent_is_not_counted(twin: Twin) -> None:
 
 async def test_an_event_takes_from_one_receive_to_the_next(twin: Twin) -> None:
     clock = Clock()
-    twin.batch.meter = meter = meter_of(twin)(clock=clock)
+    twin.batch.message_meter = meter = meter_of(twin)(clock=clock)
     for seconds in (0.2, 3.0):
         receiving = asyncio.ensure_future(twin.path.receive())
         await asyncio.sleep(0)
@@ -132,7 +132,7 @@ async def test_an_event_takes_from_one_receive_to_the_next(twin: Twin) -> None:
 
 async def test_a_receive_that_is_cancelled_counts_the_event_before_it_once(twin: Twin) -> None:
     clock = Clock()
-    twin.batch.meter = meter = meter_of(twin)(clock=clock)
+    twin.batch.message_meter = meter = meter_of(twin)(clock=clock)
     twin.path.handed_at = 99.0
     receiving = asyncio.ensure_future(twin.path.receive())
     await asyncio.sleep(0)
@@ -153,14 +153,14 @@ async def test_without_a_meter_nothing_is_noted(twin: Twin) -> None:
     twin.path.data(frame(TEXT, "a"))
     await receiving
     assert twin.path.handed_at == 0.0
-    assert twin.batch.meter is None
+    assert twin.batch.message_meter is None
 
 
 async def test_a_clock_that_fails_fails_the_call(twin: Twin) -> None:
     def fail() -> float:
         raise OSError("no clock")
 
-    twin.batch.meter = meter_of(twin)(clock=fail)
+    twin.batch.message_meter = meter_of(twin)(clock=fail)
     twin.path.handed_at = 1.0
     with pytest.raises(OSError, match="no clock"):
         await twin.path.receive()

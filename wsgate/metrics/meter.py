@@ -77,9 +77,8 @@ class Meter:
         now: Returns the seconds since the epoch.
 
     Attributes:
-        messages: What the message path counts; set by the worker.
+        messages: What the message path counts; set by `Worker.count_with`.
         ended: The latest WebSockets that have ended, the newest last.
-        open_websockets: How many are open.
         activity: Which topics are busy.
     """
 
@@ -88,8 +87,8 @@ class Meter:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.ended: deque[Ended] = deque(maxlen=RECENT)
-        self.open_websockets = 0
-        self._number = 0
+        self._open = 0
+        self._number = 0  # of the latest end
         # All series exist before something happens: else the first rise of one is not seen.
         self._opened = {"false": 0, "true": 0}
         self._closed: Counter[tuple[str, str, str]] = Counter(_series_of_causes())
@@ -106,12 +105,10 @@ class Meter:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             WebSocketOpened: self._take_opened,
             WebSocketClosed: self._take_closed,
-            HandshakeRefused: self._take_refusal,
+            HandshakeRefused: self._take_refused,
             RequestDone: self._take_request,
         }
         self.activity = TopicActivity()
-        self.round_trip_seconds = self._round_trip.observe
-        self.drain_seconds = self._drain.observe
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -122,11 +119,11 @@ class Meter:
             handle(event)
 
     def _take_opened(self, event: WebSocketOpened) -> None:
-        self.open_websockets += 1
+        self._open += 1
         self._opened["false" if event.reconnect is None else "true"] += 1
 
     def _take_closed(self, event: WebSocketClosed) -> None:
-        self.open_websockets -= 1
+        self._open -= 1
         code = self._label_of(event.code)
         self._closed[code, event.initiator, event.cause.value] += 1
         self._duration.observe(event.duration)
@@ -141,7 +138,7 @@ class Meter:
             self._codes.add(code)
         return str(code)
 
-    def _take_refusal(self, event: HandshakeRefused) -> None:
+    def _take_refused(self, event: HandshakeRefused) -> None:
         reason = _REFUSALS.get(event.reason, _MALFORMED)
         self._refused[str(event.status), reason] += 1
 
@@ -166,6 +163,14 @@ class Meter:
         self.messages.record_sent(message, times)
         self.activity.add(topic, times)
 
+    def count_round_trip(self, seconds: float) -> None:
+        """Count a Ping that was answered."""
+        self._round_trip.observe(seconds)
+
+    def count_drain(self, seconds: float) -> None:
+        """Count a write buffer that was full, and for how long."""
+        self._drain.observe(seconds)
+
     def count_bad_request(self, status: int) -> None:
         """Count a request that was refused before the app was called."""
         self._bad_requests[str(status)] += 1
@@ -189,10 +194,10 @@ class Meter:
     def _websocket_samples(self) -> list[Samples]:
         opened = [({"reconnect": which}, count) for which, count in self._opened.items()]
         return [
-            samples_of(f.WEBSOCKETS, [({}, self.open_websockets)]),
+            samples_of(f.WEBSOCKETS, [({}, self._open)]),
             samples_of(f.OPENED, opened),
-            samples_of(f.CLOSED, _labelled(f.CLOSED, self._closed)),
-            samples_of(f.REFUSED, _labelled(f.REFUSED, self._refused)),
+            samples_of(f.CLOSED, _with_label_names(f.CLOSED, self._closed)),
+            samples_of(f.REFUSED, _with_label_names(f.REFUSED, self._refused)),
             histogram_samples(f.DURATION, [({}, self._duration.snapshot())]),
             histogram_samples(f.ROUND_TRIP, [({}, self._round_trip.snapshot())]),
             histogram_samples(f.LAG, [({}, self._lag.snapshot())]),
@@ -201,8 +206,8 @@ class Meter:
 
     def _http_samples(self) -> list[Samples]:
         requests: list[tuple[Labels, float]] = [
-            ({"method": method, "status": f"{kind}xx"}, count)
-            for (method, kind), count in self._requests.items()
+            ({"method": method, "status": f"{hundreds}xx"}, count)
+            for (method, hundreds), count in self._requests.items()
         ]
         bad = [({"status": status}, count) for status, count in self._bad_requests.items()]
         return [
@@ -233,7 +238,7 @@ def _series_of_causes() -> dict[tuple[str, str, str], int]:
     }
 
 
-def _labelled(family: Family, counts: Counter[Any]) -> list[tuple[Labels, float]]:
+def _with_label_names(family: Family, counts: Counter[Any]) -> list[tuple[Labels, float]]:
     """Return counts with the names of their labels; the keys are the labels' values, in order."""
     return [
         (dict(zip(family.labels, values, strict=True)), count) for values, count in counts.items()
