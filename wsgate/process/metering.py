@@ -1,4 +1,4 @@
-"""Makes the meters of --metrics, and reads what a worker has counted."""
+"""What --metrics needs in a process: the meter of its worker, and the samples of that."""
 
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +9,6 @@ from wsgate.errors import ConfigError
 from wsgate.metrics import families as f
 from wsgate.metrics.readings import Readings
 from wsgate.metrics.samples import Samples
-from wsgate.metrics.supervisor_meter import SupervisorMeter
 from wsgate.metrics.totals import Totals
 from wsgate.server.worker import Worker
 from wsgate.server.worker_state import read_state
@@ -38,10 +37,10 @@ def make_worker_samples(config: Config) -> "WorkerSamples | None":
     if config.metrics is None:
         return None
     try:
-        from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # as above
+        from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # needs it, too
     except ImportError:
         raise ConfigError(_MISSING, setting="metrics") from None
-    return WorkerSamples(SupervisorMeter())
+    return WorkerSamples()
 
 
 async def read_samples(worker: Worker, meter: "Meter") -> list[Samples]:

@@ -106,6 +106,16 @@ def unknown_id(name: str) -> CommandRefused:
     return CommandRefused(f"there is no connection {name!r}")
 
 
+async def note_reconnect(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Note that a client has connected again to another worker.
+
+    Arguments: previous and connection, the ids of its connections.
+    """
+    reconnects = server.worker.reconnects
+    if reconnects is not None:
+        yield {"noted": reconnects.note_reconnect(arguments["previous"], arguments["connection"])}
+
+
 # -- topics ----------------------------------------------------------------------------------------
 
 
@@ -157,13 +167,6 @@ async def show_stack(_: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
 def stack_part(process: int, stack: list[str], *, is_blocked: bool = False) -> Part:
     """Return the part of an answer that has the stack of an event loop's thread."""
     return {"worker": process, "blocked": is_blocked, "stack": stack, "tasks": None}
-
-
-async def note_return(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
-    """Note that a client has come back to another worker. Arguments: previous, connection."""
-    reconnects = server.worker.reconnects
-    if reconnects is not None:
-        yield {"noted": reconnects.note_return(arguments["previous"], arguments["connection"])}
 
 
 # -- monitoring -----------------------------------------------------------------------------------
@@ -223,7 +226,7 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
     yield {"reopened": log_files.reopen_moved()}
 
 
-RETURNED = "returned"
+RECONNECTED = "reconnected"
 LIVE = "live"
 TOPICS = "topics"
 SERVER_COMMANDS: Table["Server"] = {
@@ -240,5 +243,5 @@ _WORKER_COMMANDS = {
     TOPICS: list_topics,
     REOPEN_LOGS: reopen_logs,
     METRICS: read_metrics,
-    RETURNED: note_return,
+    RECONNECTED: note_reconnect,
 }

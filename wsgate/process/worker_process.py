@@ -198,7 +198,7 @@ class WorkerServer(Server):
         self._answerer = Answerer(ServerCommands(self), self._answer)
         self.worker.ask_to_stop = self._row.report_expired  # a new worker is started first
         if self.worker.reconnects is not None:
-            self.worker.reconnects.tell_others = self._tell_return
+            self.worker.reconnects.notify_others = self._report_reconnect
 
     async def serve_with(self, sock: socket.socket) -> None:
         """Serve until SIGTERM, or until the supervisor has ended.
@@ -238,11 +238,11 @@ class WorkerServer(Server):
         assert self._channel is not None  # it has brought the question
         self._channel.send(line)
 
-    def _tell_return(self, previous: str, connection_id: str) -> None:
-        """Let the worker of the previous connection know that its client has come back here."""
+    def _report_reconnect(self, previous: str, connection_id: str) -> None:
+        """Let the supervisor notify the worker of the previous connection, if it is another one."""
         parsed = parse_id(previous)
         if parsed is not None and parsed.process != os.getpid() and self._channel is not None:
-            self._channel.send({"returned": previous, "as": connection_id})
+            self._channel.send({"reconnected": previous, "as": connection_id})
 
     def _open_sockets(self) -> SharedSockets:
         return self._shared

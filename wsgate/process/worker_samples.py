@@ -19,14 +19,14 @@ class WorkerSamples:
     """Keeps the latest samples of each worker, and the sum of those of the ended ones.
 
     A worker sends its last samples when it stops, so nothing that it has counted is lost. Of one
-    that was killed the latest ones count that it was asked for.
+    that was killed, those of its latest answer count.
 
-    Args:
+    Attributes:
         meter: Counts how workers end.
     """
 
-    def __init__(self, meter: SupervisorMeter) -> None:
-        self.meter = meter
+    def __init__(self) -> None:
+        self.meter = SupervisorMeter()
         self._latest: dict[WorkerHandle, Sequence[Samples]] = {}
         self._ended = Totals()
 
@@ -35,7 +35,7 @@ class WorkerSamples:
         if worker.state is not State.ENDED:
             self._latest[worker] = samples
 
-    def count_end(self, worker: WorkerHandle) -> None:
+    def add_ended(self, worker: WorkerHandle) -> None:
         """Add what an ended worker has counted, once all that it has sent was read."""
         samples = self._latest.pop(worker, ())
         self._ended.add_ended(worker.last_samples or samples)
@@ -54,7 +54,7 @@ class WorkerSamples:
             current = worker.last_samples or samples
             if worker in running:
                 totals.add(current, worker.row + 1)
-            else:
+            else:  # its process has ended, but what it has sent is still being read
                 totals.add_ended(current)
         totals.add(read_registry(), SUPERVISOR)
         return [*_describe(running, target), *self.meter.samples(), *totals.families()]
