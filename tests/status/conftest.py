@@ -25,13 +25,17 @@ class FakeSource:
             "status": [
                 {
                     "server": {"state": "ready", "uptime": 5.0, "target": 1},
-                    "workers": [{"state": "ready", "broker_away": None, "number": 1}],
+                    "workers": [self.worker(number=1, pid=7)],
                 }
             ],
             "live": [{"worker": 7, "number": 0, "closes": [], "topics": [], "slow": []}],
         }
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.set_metrics([Samples("x", "counter", "X.", "", [("x_total", {}, 5.0)])])
+
+    @staticmethod
+    def worker(number: int, pid: int) -> Part:
+        return {"state": "ready", "broker_away": None, "number": number, "pid": pid}
 
     def set_metrics(self, families: list[Samples]) -> None:
         self.answers["metrics"] = [{"samples": part} for part in json_parts(families)]
