@@ -193,12 +193,12 @@ async def read_metrics(server: "Server", _: Arguments) -> AsyncGenerator[Part]:
     yield {"worker": os.getpid(), "samples": [], "is_last": True}
 
 
-async def look_live(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+async def read_live(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
     """Yield what happens now. Argument: since, by pid of a worker, the last end that is known."""
     since = arguments.get("since")
     known = since.get(str(os.getpid()), 0) if isinstance(since, dict) else 0
     meter = meter_of(server)
-    yield await live_view.look(server.worker, meter, known if isinstance(known, int) else 0)
+    yield await live_view.read_live(server.worker, meter, known if isinstance(known, int) else 0)
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -226,18 +226,18 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
     yield {"reopened": log_files.reopen_moved()}
 
 
-RECONNECTED = "reconnected"
-LIVE = "live"
 TOPICS = "topics"
+LIVE = "live"
+METRICS = "metrics"
+REOPEN_LOGS = "reopen-logs"
+RECONNECTED = "reconnected"
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
     "close": close_connection,
     "stack": show_stack,
     "log-level": set_log_level,
-    LIVE: look_live,
+    LIVE: read_live,
 }
-REOPEN_LOGS = "reopen-logs"
-METRICS = "metrics"
 _WORKER_COMMANDS = {
     **SERVER_COMMANDS,
     TOPICS: list_topics,

@@ -252,7 +252,7 @@ async def _read_metrics(control: SupervisorControl, _: Arguments) -> AsyncGenera
         yield {"samples": page}
 
 
-async def _look_live(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+async def _read_live(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """Yield what happens now in each worker. Argument: since, as of a worker."""
     async with contextlib.aclosing(_answers(control.serving, LIVE, arguments, [])) as parts:
         async for part in parts:
@@ -331,6 +331,6 @@ _COMMANDS: Table[SupervisorControl] = {
     "close": _close,
     "stack": _show_stacks,
     METRICS: _read_metrics,
-    LIVE: _look_live,
+    LIVE: _read_live,
     "log-level": _set_log_level,
 }

@@ -1,21 +1,18 @@
 """What a worker is at one moment, as samples: what is open, what waits, counters of topics."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from wsgate.metrics import families as f
 from wsgate.metrics.readings import Readings
+from wsgate.server.iteration import each
 
 if TYPE_CHECKING:
     from wsgate.server.topic_service import TopicService
     from wsgate.server.worker import Worker
 
-# Exposed before they happen: else the first increase is not seen. Those of a broker are besides.
+# Causes of drops that are exposed before they happen: else the first increase is not seen. Brokers
+# have others.
 _NO_DROPS = dict.fromkeys(("slow subscriber", "slow listener", "error"), 0)
-AT_ONCE = 500  # connections that are visited in one loop iteration
-
-_Item = TypeVar("_Item")
 
 
 async def read_state(worker: "Worker") -> Readings:
@@ -45,14 +42,6 @@ async def _add_waiting(worker: "Worker", readings: Readings) -> None:
     readings.set(f.SLOW, slow)
     readings.set(f.QUEUED, received, queue="receive")
     readings.set(f.QUEUED, published, queue="outlet")
-
-
-async def each(items: Collection[_Item]) -> AsyncIterator[_Item]:
-    """Yield items as they are now; the event loop runs after every `AT_ONCE` of them."""
-    for number, item in enumerate(list(items), 1):
-        yield item
-        if number % AT_ONCE == 0:
-            await asyncio.sleep(0)
 
 
 async def _count_subscriptions(topics: "TopicService") -> int:
