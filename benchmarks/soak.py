@@ -280,14 +280,14 @@ class Soak:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         rate = len(self._clients) / self._plan.pause
-        debt = requests = 0.0
+        texts = requests = 0.0  # that are due
         while (left := until - loop.time()) > 0:
             await asyncio.sleep(min(STEP, left))
-            debt += rate * STEP
+            texts += rate * STEP
             requests += REQUESTS * STEP
-            for client in random.choices(self._clients, k=int(debt)):
+            for client in random.choices(self._clients, k=int(texts)):
                 client.send()
-            debt -= int(debt)
+            texts -= int(texts)
             while requests >= 1:
                 await asyncio.to_thread(_get, f"http://127.0.0.1:{self._server.port}/")
                 self.tally.requests += 1
@@ -351,9 +351,9 @@ def _print(line: str) -> None:
 async def soak(plan: Plan) -> Sequence[str]:
     """Soak a server; return what was not equal."""
     async with running() as server:
-        one = Soak(server, plan)
-        await one.run()
-        return one.differences
+        soaking = Soak(server, plan)
+        await soaking.run()
+        return soaking.differences
 
 
 def main() -> int:

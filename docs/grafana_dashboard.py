@@ -144,14 +144,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Handshakes refused",
             _RATE,
-            ((_rate(f.REFUSED, "status, reason"), "{{status}} {{reason}}"),),
+            ((_rate(f.HANDSHAKES_REFUSED, "status, reason"), "{{status}} {{reason}}"),),
         ),
         Panel(
             "Requests and connections refused",
             _RATE,
             (
                 (_rate(f.BAD_REQUESTS, "status"), "bad request: {{status}}"),
-                (_rate(f.TURNED_AWAY, "instance"), "limit of connections: {{instance}}"),
+                (_rate(f.CONNECTIONS_REFUSED, "instance"), "limit of connections: {{instance}}"),
             ),
         ),
     ),

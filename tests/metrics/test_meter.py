@@ -119,7 +119,7 @@ def test_codes_of_clients_do_not_make_series_without_end(meter: Meter) -> None:
 def test_refused_handshakes_are_counted(meter: Meter, status: int, text: str, reason: str) -> None:
     meter.take(HandshakeRefused(None, b"/", status, text))
     samples = meter.samples(Readings())
-    assert value(samples, f.REFUSED.name, status=str(status), reason=reason) == 1
+    assert value(samples, f.HANDSHAKES_REFUSED.name, status=str(status), reason=reason) == 1
 
 
 def test_requests_are_counted_by_method_and_class(meter: Meter) -> None:

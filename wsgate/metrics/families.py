@@ -76,13 +76,13 @@ DURATION = Family(
     (),
     _LONG_TIMES,
 )
-REFUSED = Family(
+HANDSHAKES_REFUSED = Family(
     "wsgate_handshakes_refused_total",
     "counter",
     "WebSocket handshakes that were refused, by HTTP status and reason.",
     ("status", "reason"),
 )
-TURNED_AWAY = Family(
+CONNECTIONS_REFUSED = Family(
     "wsgate_connections_refused_total",
     "counter",
     "Connections that were answered with 503, because a limit of connections was reached.",
@@ -262,7 +262,8 @@ STOP_TIME = Family(
 INFO = Family("wsgate_info", "gauge", "1, with the version of wsgate as its label.", ("version",))
 
 WORKER_FAMILIES = (
-    *(CONNECTIONS, WEBSOCKETS, OPENED, CLOSED, DURATION, REFUSED, TURNED_AWAY, BAD_REQUESTS),
+    *(CONNECTIONS, WEBSOCKETS, OPENED, CLOSED, DURATION),
+    *(HANDSHAKES_REFUSED, CONNECTIONS_REFUSED, BAD_REQUESTS),
     *(MESSAGES, MESSAGE_BYTES, MESSAGE_SIZE, EVENT_TIME, ROUND_TRIP, LAG, DRAIN),
     *(WRITE_BUFFER, SLOW, QUEUED, CALLS, HTTP_REQUESTS, HTTP_TIME, HTTP_BYTES),
     *(TOPICS, SUBSCRIPTIONS, PUBLISHED, DELIVERED, DROPPED, CLOSED_SLOW, RECOVERIES),

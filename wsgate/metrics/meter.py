@@ -196,8 +196,8 @@ class Meter:
         return [
             samples_of(f.WEBSOCKETS, [({}, self._open)]),
             samples_of(f.OPENED, opened),
-            samples_of(f.CLOSED, _with_label_names(f.CLOSED, self._closed)),
-            samples_of(f.REFUSED, _with_label_names(f.REFUSED, self._refused)),
+            _counter_samples(f.CLOSED, self._closed),
+            _counter_samples(f.HANDSHAKES_REFUSED, self._refused),
             histogram_samples(f.DURATION, [({}, self._duration.snapshot())]),
             histogram_samples(f.ROUND_TRIP, [({}, self._round_trip.snapshot())]),
             histogram_samples(f.LAG, [({}, self._lag.snapshot())]),
@@ -238,8 +238,9 @@ def _series_of_causes() -> dict[tuple[str, str, str], int]:
     }
 
 
-def _with_label_names(family: Family, counts: Counter[Any]) -> list[tuple[Labels, float]]:
-    """Return counts with the names of their labels; the keys are the labels' values, in order."""
-    return [
-        (dict(zip(family.labels, values, strict=True)), count) for values, count in counts.items()
+def _counter_samples(family: Family, counts: Counter[Any]) -> Samples:
+    """Return the samples of counts, whose keys are the values of the labels, in order."""
+    values: list[tuple[Labels, float]] = [
+        (dict(zip(family.labels, key, strict=True)), count) for key, count in counts.items()
     ]
+    return samples_of(family, values)

@@ -22,7 +22,7 @@ async def read_state(worker: "Worker") -> Readings:
     readings.set(f.CONNECTIONS, len(worker.connections))
     readings.set(f.CALLS, len(worker.exchanges), type="http")
     readings.set(f.CALLS, len(worker.websockets), type="websocket")
-    readings.set(f.TURNED_AWAY, worker.admission.turned_away)
+    readings.set(f.CONNECTIONS_REFUSED, worker.admission.refused_total)
     readings.set(f.TOPICS, len(worker.topics.local_topics))
     readings.set(f.SUBSCRIPTIONS, await _count_subscriptions(worker.topics))
     _add_topics(worker.topics, readings)
