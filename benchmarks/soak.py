@@ -319,22 +319,10 @@ def rows_of(metrics: Metrics, tally: Tally) -> list[tuple[str, int, int]]:
     rows = [
         ("WebSockets opened", metrics.sum("wsgate_websockets_opened_total"), tally.opened),
         ("open", metrics.sum("wsgate_websockets"), tally.opened - closed),
-        (
-            "messages received",
-            metrics.sum(_MESSAGES, direction="received"),
-            tally.sent,
-        ),
+        ("messages received", metrics.sum(_MESSAGES, direction="received"), tally.sent),
         ("messages sent", metrics.sum(_MESSAGES, direction="sent"), tally.received),
-        (
-            "bytes received",
-            metrics.sum(_BYTES, direction="received"),
-            tally.sent_bytes,
-        ),
-        (
-            "bytes sent",
-            metrics.sum(_BYTES, direction="sent"),
-            tally.received_bytes,
-        ),
+        ("bytes received", metrics.sum(_BYTES, direction="received"), tally.sent_bytes),
+        ("bytes sent", metrics.sum(_BYTES, direction="sent"), tally.received_bytes),
         ("published", metrics.sum("wsgate_topic_publishes_total"), tally.published),
         ("HTTP requests", metrics.sum("wsgate_http_requests_total", status="2xx"), tally.requests),
     ]
