@@ -280,14 +280,14 @@ class Soak:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         rate = len(self._clients) / self._plan.pause
-        debt = requests = 0.0
+        texts = requests = 0.0  # that are due
         while (left := until - loop.time()) > 0:
             await asyncio.sleep(min(STEP, left))
-            debt += rate * STEP
+            texts += rate * STEP
             requests += REQUESTS * STEP
-            for client in random.choices(self._clients, k=int(debt)):
+            for client in random.choices(self._clients, k=int(texts)):
                 client.send()
-            debt -= int(debt)
+            texts -= int(texts)
             while requests >= 1:
                 await asyncio.to_thread(_get, f"http://127.0.0.1:{self._server.port}/")
                 self.tally.requests += 1
@@ -319,22 +319,10 @@ def rows_of(metrics: Metrics, tally: Tally) -> list[tuple[str, int, int]]:
     rows = [
         ("WebSockets opened", metrics.sum("wsgate_websockets_opened_total"), tally.opened),
         ("open", metrics.sum("wsgate_websockets"), tally.opened - closed),
-        (
-            "messages received",
-            metrics.sum(_MESSAGES, direction="received"),
-            tally.sent,
-        ),
+        ("messages received", metrics.sum(_MESSAGES, direction="received"), tally.sent),
         ("messages sent", metrics.sum(_MESSAGES, direction="sent"), tally.received),
-        (
-            "bytes received",
-            metrics.sum(_BYTES, direction="received"),
-            tally.sent_bytes,
-        ),
-        (
-            "bytes sent",
-            metrics.sum(_BYTES, direction="sent"),
-            tally.received_bytes,
-        ),
+        ("bytes received", metrics.sum(_BYTES, direction="received"), tally.sent_bytes),
+        ("bytes sent", metrics.sum(_BYTES, direction="sent"), tally.received_bytes),
         ("published", metrics.sum("wsgate_topic_publishes_total"), tally.published),
         ("HTTP requests", metrics.sum("wsgate_http_requests_total", status="2xx"), tally.requests),
     ]
@@ -351,9 +339,9 @@ def _print(line: str) -> None:
 async def soak(plan: Plan) -> Sequence[str]:
     """Soak a server; return what was not equal."""
     async with running() as server:
-        one = Soak(server, plan)
-        await one.run()
-        return one.differences
+        soaking = Soak(server, plan)
+        await soaking.run()
+        return soaking.differences
 
 
 def main() -> int:

@@ -13,12 +13,13 @@ from string import ascii_uppercase
 from typing import Any
 
 from wsgate.metrics import families as f
-from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, Family, series_names
+from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, Family
 
 COLUMNS = 24  # of Grafana's grid
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _SELECTOR = 'job=~"$job", instance=~"$instance"'
-_SERIES = re.compile(rf"\b({'|'.join(sorted(series_names(), reverse=True))})\b(?:\{{([^}}]*)\}})?")
+_SERIES_NAMES = {*PROCESS_NAMES, *chain.from_iterable(one.series_names for one in FAMILIES)}
+_SERIES = re.compile(rf"\b({'|'.join(sorted(_SERIES_NAMES, reverse=True))})\b(?:\{{([^}}]*)\}})?")
 _HEIGHTS = {"stat": 4, "timeseries": 8}
 
 # Units of Grafana.
@@ -143,14 +144,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Handshakes refused",
             _RATE,
-            ((_rate(f.REFUSED, "status, reason"), "{{status}} {{reason}}"),),
+            ((_rate(f.HANDSHAKES_REFUSED, "status, reason"), "{{status}} {{reason}}"),),
         ),
         Panel(
             "Requests and connections refused",
             _RATE,
             (
                 (_rate(f.BAD_REQUESTS, "status"), "bad request: {{status}}"),
-                (_rate(f.TURNED_AWAY, "instance"), "limit of connections: {{instance}}"),
+                (_rate(f.CONNECTIONS_REFUSED, "instance"), "limit of connections: {{instance}}"),
             ),
         ),
     ),
@@ -419,7 +420,7 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
 def _description(panel: Panel) -> str:
     """Return the help texts of what a panel shows, as Markdown."""
     used = set(chain.from_iterable(_names(expression) for expression, _ in panel.queries))
-    shown = [one for one in FAMILIES if used & series_names([one]) - set(PROCESS_NAMES)]
+    shown = [one for one in FAMILIES if used & one.series_names]
     return "\n\n".join(f"`{one.name}`: {one.help}" for one in shown)
 
 

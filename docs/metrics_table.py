@@ -10,7 +10,7 @@ from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, WORKER, Family
 GROUPS: dict[str, tuple[Family, ...]] = {
     "Connections": (
         *(f.CONNECTIONS, f.WEBSOCKETS, f.OPENED, f.CLOSED, f.DURATION),
-        *(f.REFUSED, f.TURNED_AWAY, f.BAD_REQUESTS),
+        *(f.HANDSHAKES_REFUSED, f.CONNECTIONS_REFUSED, f.BAD_REQUESTS),
     ),
     "Messages": (f.MESSAGES, f.MESSAGE_BYTES, f.MESSAGE_SIZE),
     "Latency": (f.LAG, f.ROUND_TRIP, f.EVENT_TIME),

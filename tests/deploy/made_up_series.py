@@ -30,8 +30,8 @@ _VALUES: dict[str, tuple[str, ...]] = {
 }
 # The values of the others.
 _OWN_VALUES: dict[tuple[Family, str], tuple[str, ...]] = {
-    (f.REFUSED, "status"): ("403", "503"),
-    (f.REFUSED, "reason"): ("origin", "limit", "app_refused", "stopping"),
+    (f.HANDSHAKES_REFUSED, "status"): ("403", "503"),
+    (f.HANDSHAKES_REFUSED, "reason"): ("origin", "limit", "app_refused", "stopping"),
     (f.BAD_REQUESTS, "status"): ("400",),
     (f.HTTP_REQUESTS, "status"): ("2xx", "5xx"),
     (f.DROPPED, "cause"): ("slow subscriber", "error"),

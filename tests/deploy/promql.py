@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, WORKER, series_names
+from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, WORKER
 
 TARGET_LABELS = frozenset({"job", "instance"})  # Prometheus adds them
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -46,7 +46,7 @@ def names_in(expression: str) -> Names:
 def _labels_by_series() -> dict[str, frozenset[str]]:
     found = {name: TARGET_LABELS | {WORKER} for name in PROCESS_NAMES}
     for family in FAMILIES:
-        for name in series_names([family]) - set(PROCESS_NAMES):
+        for name in family.series_names:
             bucket = {"le"} if name.endswith("_bucket") else set()
             found[name] = TARGET_LABELS | set(family.labels) | bucket
     return {**found, "up": TARGET_LABELS}

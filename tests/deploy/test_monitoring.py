@@ -18,7 +18,7 @@ from tests.deploy.promql import faults, names_in, result_labels
 from tests.harness.processes import ROOT
 from tests.harness.prometheus import check
 from tests.harness.proxies import EXAMPLES
-from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, series_names
+from wsgate.metrics.families import FAMILIES, PROCESS_NAMES
 
 FOLDER = EXAMPLES / "monitoring"
 ALERTS = FOLDER / "alerts.yml"
@@ -93,7 +93,7 @@ def test_the_texts_of_an_alert_have_values(name: str) -> None:
 
 def test_every_metric_is_on_the_dashboard() -> None:
     shown = {name for query in QUERIES.values() for name, _ in names_in(query).series}
-    missing = [one.name for one in FAMILIES if not shown & (series_names([one]) - {*PROCESS_NAMES})]
+    missing = [one.name for one in FAMILIES if not shown & one.series_names]
     assert missing == []
 
 

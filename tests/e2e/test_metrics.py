@@ -169,7 +169,7 @@ async def test_refusals_and_failures_are_counted() -> None:
         assert b" 400 " in await asyncio.wait_for(reader.readline(), PATIENCE)
         writer.close()
         found = await metrics.until_closed()
-        assert found.sum(f.REFUSED.name, status="403", reason="origin") == 1
+        assert found.sum(f.HANDSHAKES_REFUSED.name, status="403", reason="origin") == 1
         assert found.sum(f.CLOSED.name, cause="app_failed", code="1011") == 1
         assert found.sum(f.BAD_REQUESTS.name, status="400") == 1
 

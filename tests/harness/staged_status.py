@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from wsgate.metrics import families as f
+from wsgate.metrics.readings import Readings
 from wsgate.metrics.samples import Samples
-from wsgate.metrics.state import State
 from wsgate.status.source import Part
 
 
@@ -44,12 +44,12 @@ class StagedSource:
         return {"server": server, "workers": [_worker(n + 1) for n in range(self._workers)]}
 
     def _samples(self) -> list[Samples]:
-        state = State()
-        state.set(f.CLOSED, self._closes, code="1001", initiator="client", cause="client_closed")
+        readings = Readings()
+        readings.set(f.CLOSED, self._closes, code="1001", initiator="client", cause="client_closed")
         for number in range(self._workers):
-            state.set(f.CONNECTIONS, self.connections / self._workers, worker=str(number + 1))
-        state.set(f.MESSAGES, self.sent_a_second * time.time(), direction="sent")
-        return [*state.samples(), self._lag_samples()]
+            readings.set(f.CONNECTIONS, self.connections / self._workers, worker=str(number + 1))
+        readings.set(f.MESSAGES, self.sent_a_second * time.time(), direction="sent")
+        return [*readings.samples(), self._lag_samples()]
 
     def _lag_samples(self) -> Samples:
         name = f.LAG.name

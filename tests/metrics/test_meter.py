@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from wsgate.metrics import families as f
 from wsgate.metrics.exposition import expose
 from wsgate.metrics.meter import MOST_CODES, RECENT, Meter
-from wsgate.metrics.samples import Samples, Totals
-from wsgate.metrics.state import State
+from wsgate.metrics.readings import Readings
+from wsgate.metrics.samples import Samples
 from wsgate.metrics.supervisor_meter import SupervisorMeter
+from wsgate.metrics.totals import Totals
 from wsgate.observe.causes import Cause
 from wsgate.observe.events import (
     HandshakeRefused,
@@ -56,7 +57,7 @@ def test_websockets_are_counted(meter: Meter) -> None:
         meter.take(WebSocketOpened(None, b"/", reconnect=reconnect))
     meter.take(closed())
     meter.take(closed(1006, Cause.PING_TIMEOUT))
-    samples = meter.samples(State())
+    samples = meter.samples(Readings())
     opened, ended = f.OPENED.name, f.CLOSED.name
     assert value(samples, opened, reconnect="false") == 2
     assert value(samples, opened, reconnect="true") == 1
@@ -70,7 +71,7 @@ def test_websockets_are_counted(meter: Meter) -> None:
 def test_each_cause_has_a_series_before_it_happens(meter: Meter) -> None:
     found = {
         (labels["cause"], labels["code"], labels["initiator"]): number
-        for family in meter.samples(State())
+        for family in meter.samples(Readings())
         for name, labels, number in family.values
         if name == f.CLOSED.name
     }
@@ -88,7 +89,7 @@ def test_the_latest_ends_are_kept_only(meter: Meter) -> None:
 def test_codes_of_clients_do_not_make_series_without_end(meter: Meter) -> None:
     for code in (1002, *range(3000, 4000), 1003, 3000):
         meter.take(closed(code))
-    samples = meter.samples(State())
+    samples = meter.samples(Readings())
     codes = [
         labels["code"]
         for family in samples
@@ -117,15 +118,15 @@ def test_codes_of_clients_do_not_make_series_without_end(meter: Meter) -> None:
 )
 def test_refused_handshakes_are_counted(meter: Meter, status: int, text: str, reason: str) -> None:
     meter.take(HandshakeRefused(None, b"/", status, text))
-    samples = meter.samples(State())
-    assert value(samples, f.REFUSED.name, status=str(status), reason=reason) == 1
+    samples = meter.samples(Readings())
+    assert value(samples, f.HANDSHAKES_REFUSED.name, status=str(status), reason=reason) == 1
 
 
 def test_requests_are_counted_by_method_and_class(meter: Meter) -> None:
     for method, status in (("GET", 200), ("GET", 204), ("POST", 500), ("MADE-UP", 404)):
         for _ in range(2):
             meter.take(RequestDone(None, method, b"/", "1.1", status, duration=0.5, sent_bytes=10))
-    samples = meter.samples(State())
+    samples = meter.samples(Readings())
     assert value(samples, f.HTTP_REQUESTS.name, method="GET", status="2xx") == 4
     assert value(samples, f.HTTP_REQUESTS.name, method="POST", status="5xx") == 2
     assert value(samples, f.HTTP_REQUESTS.name, method="other", status="4xx") == 2
@@ -134,9 +135,9 @@ def test_requests_are_counted_by_method_and_class(meter: Meter) -> None:
 
 
 def test_other_events_are_nothing_to_count(meter: Meter) -> None:
-    before = meter.samples(State())
+    before = meter.samples(Readings())
     meter.take(ServerStarted(("http://127.0.0.1:8000",)))
-    assert [one for one in meter.samples(State()) if one.name.startswith("wsgate")] == [
+    assert [one for one in meter.samples(Readings()) if one.name.startswith("wsgate")] == [
         one for one in before if one.name.startswith("wsgate")
     ]
 
@@ -145,10 +146,10 @@ def test_messages_and_times_are_in_buckets(meter: Meter) -> None:
     meter.messages.record_sent("abc", 5)
     meter.count_delivery("room", bytes(100), 2)
     meter.tick(0.02, 10.0)
-    meter.round_trip_seconds(0.3)
-    meter.drain_seconds(100.0)
+    meter.count_round_trip(0.3)
+    meter.count_drain(100.0)
     meter.count_bad_request(431)
-    samples = meter.samples(State())
+    samples = meter.samples(Readings())
     assert value(samples, f.MESSAGES.name, direction="sent") == 7
     assert value(samples, f.MESSAGE_BYTES.name, direction="sent") == 215
     size = f"{f.MESSAGE_SIZE.name}_bucket"
@@ -167,14 +168,14 @@ def test_each_family_of_the_table_is_exposed_and_no_other(meter: Meter) -> None:
     meter.take(RequestDone(None, "GET", b"/", "1.1", 200))
     meter.take(closed())
     meter.count_bad_request(400)
-    state = State()
-    pushed = {one.name for one in meter.samples(State())}
+    readings = Readings()
+    pushed = {one.name for one in meter.samples(Readings())}
     for family in f.WORKER_FAMILIES:
         if family.name.removesuffix("_total") not in pushed:
             labels = {label: "x" for label in family.labels if label != f.WORKER}
-            state.set(family, 1.0, **labels)
+            readings.set(family, 1.0, **labels)
     totals = Totals()
-    totals.add(meter.samples(state), 1)
+    totals.add(meter.samples(readings), 1)
     supervisor = SupervisorMeter()
     supervisor.count_end("killed", None)
     supervisor.count_end("replaced", 0.3)
@@ -201,7 +202,7 @@ def test_each_family_of_the_table_is_exposed_and_no_other(meter: Meter) -> None:
 )
 def test_the_scraper_chooses_the_format(meter: Meter, accept: str, media_type: str) -> None:
     APP.labels('a "quoted"\nkind').inc(3)
-    text, found = expose(meter.samples(State()), accept)
+    text, found = expose(meter.samples(Readings()), accept)
     assert found.startswith(media_type)
     is_open = "openmetrics" in found
     parse = openmetrics_families if is_open else text_string_to_metric_families
@@ -212,7 +213,7 @@ def test_the_scraper_chooses_the_format(meter: Meter, accept: str, media_type: s
 
 def test_a_scraper_may_choose_series(meter: Meter) -> None:
     query = "name[]=wsgate_messages_total&name%5B%5D=wsgate_websockets"
-    text, _ = expose(meter.samples(State()), "", query)
+    text, _ = expose(meter.samples(Readings()), "", query)
     names = {
         sample.name
         for one in text_string_to_metric_families(text.decode())

@@ -382,13 +382,13 @@ def test_an_end_that_was_meant_is_no_replacement() -> None:
 
 def test_a_connection_of_another_worker_is_passed_on() -> None:
     reconnects, told = Reconnects("was"), list[tuple[str, str]]()
-    reconnects.tell_others = lambda previous, connection: told.append((previous, connection))
+    reconnects.notify_others = lambda previous, connection: told.append((previous, connection))
     reconnects.open("9-a-1", Request("GET", b"/", b"/", b"", "1.1", []))
     reconnects.open("9-a-2", Request("GET", b"/", b"/", b"was=7-b-1", "1.1", []))
     reconnects.open("9-a-3", Request("GET", b"/", b"/", b"was=9-a-1", "1.1", []))
     assert told == [("7-b-1", "9-a-2")]
-    assert not reconnects.note_return("9-a-9", "7-b-2")
-    assert reconnects.note_return("9-a-2", "7-b-2")
+    assert not reconnects.note_reconnect("9-a-9", "7-b-2")
+    assert reconnects.note_reconnect("9-a-2", "7-b-2")
     assert reconnects.end("9-a-2", (Cause.PING_TIMEOUT, "")) == (Cause.REPLACED, "as 7-b-2")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from tests.frames import BINARY, TEXT, frame
 from tests.server.twins import PLAIN, Twin
-from wsgate.metrics.families import EVENT_TIMES, SIZES
+from wsgate.metrics.families import EVENT_TIME, MESSAGE_SIZE
 from wsgate.server import fast_path
 from wsgate.server.message_meter import PlainMessageMeter
 
@@ -23,7 +23,7 @@ METERS: dict[str, Any] = {meter.__module__: meter for meter in (PlainMessageMete
 MESSAGES = st.one_of(
     st.binary(max_size=100),
     st.text(max_size=100),
-    st.sampled_from(SIZES).flatmap(
+    st.sampled_from(MESSAGE_SIZE.bounds).flatmap(
         lambda bound: st.sampled_from([bound - 1, bound, bound + 1]).map(lambda n: bytes(int(n)))
     ),
     st.text(alphabet="a\xe4\u20ac\U0001f600\ud800", max_size=100),
@@ -68,7 +68,7 @@ def test_the_twins_count_the_same_sizes(messages: list[str | bytes], times: int)
 
 
 def test_a_size_is_counted_in_the_first_bucket_that_holds_it(make: Callable[..., Any]) -> None:
-    for index, bound in enumerate(SIZES):
+    for index, bound in enumerate(MESSAGE_SIZE.bounds):
         for size, bucket in ((int(bound), index), (int(bound) + 1, index + 1)):
             meter = make()
             meter.record_received(bytes(size))
@@ -80,7 +80,7 @@ def test_a_size_is_counted_in_the_first_bucket_that_holds_it(make: Callable[...,
 def test_a_time_is_counted_in_the_first_bucket_that_holds_it(
     make: Callable[..., Any], factor: float
 ) -> None:
-    for index, bound in enumerate(EVENT_TIMES):
+    for index, bound in enumerate(EVENT_TIME.bounds):
         meter = make()
         meter.record_event(bound * factor)
         counts, total = meter.events()
@@ -89,7 +89,7 @@ def test_a_time_is_counted_in_the_first_bucket_that_holds_it(
 
 
 async def test_the_path_counts_what_is_received_and_sent(twin: Twin) -> None:
-    twin.batch.meter = meter = meter_of(twin)()
+    twin.batch.message_meter = meter = meter_of(twin)()
     arrival = twin.path.expect()
     twin.path.data(frame(TEXT, "gr\u00fc\u00df"))
     assert await arrival == "gr\u00fc\u00df"
@@ -103,7 +103,7 @@ async def test_the_path_counts_what_is_received_and_sent(twin: Twin) -> None:
 
 
 async def test_what_could_not_be_sent_is_not_counted(twin: Twin) -> None:
-    twin.batch.meter = meter = meter_of(twin)()
+    twin.batch.message_meter = meter = meter_of(twin)()
     assert not twin.path.put({"type": "websocket.send", "text": "\ud800"})
     twin.path.gate.shut(0.0)
     assert not twin.path.put({"type": "websocket.send", "text": "a"})
@@ -112,7 +112,7 @@ async def test_what_could_not_be_sent_is_not_counted(twin: Twin) -> None:
 
 async def test_an_event_takes_from_one_receive_to_the_next(twin: Twin) -> None:
     clock = Clock()
-    twin.batch.meter = meter = meter_of(twin)(clock=clock)
+    twin.batch.message_meter = meter = meter_of(twin)(clock=clock)
     for seconds in (0.2, 3.0):
         receiving = asyncio.ensure_future(twin.path.receive())
         await asyncio.sleep(0)
@@ -125,13 +125,14 @@ async def test_an_event_takes_from_one_receive_to_the_next(twin: Twin) -> None:
     assert await twin.path.receive() == {"type": "websocket.disconnect"}
     counts, total = meter.events()
     assert math.isclose(total, 3.2)
-    assert [EVENT_TIMES[number] for number, count in enumerate(counts) if count] == [0.25, 10.0]
+    found = [EVENT_TIME.bounds[number] for number, count in enumerate(counts) if count]
+    assert found == [0.25, 10.0]
     assert twin.path.handed_at == clock.now
 
 
 async def test_a_receive_that_is_cancelled_counts_the_event_before_it_once(twin: Twin) -> None:
     clock = Clock()
-    twin.batch.meter = meter = meter_of(twin)(clock=clock)
+    twin.batch.message_meter = meter = meter_of(twin)(clock=clock)
     twin.path.handed_at = 99.0
     receiving = asyncio.ensure_future(twin.path.receive())
     await asyncio.sleep(0)
@@ -152,14 +153,14 @@ async def test_without_a_meter_nothing_is_noted(twin: Twin) -> None:
     twin.path.data(frame(TEXT, "a"))
     await receiving
     assert twin.path.handed_at == 0.0
-    assert twin.batch.meter is None
+    assert twin.batch.message_meter is None
 
 
 async def test_a_clock_that_fails_fails_the_call(twin: Twin) -> None:
     def fail() -> float:
         raise OSError("no clock")
 
-    twin.batch.meter = meter_of(twin)(clock=fail)
+    twin.batch.message_meter = meter_of(twin)(clock=fail)
     twin.path.handed_at = 1.0
     with pytest.raises(OSError, match="no clock"):
         await twin.path.receive()

@@ -8,9 +8,9 @@ import pytest
 from tests.harness.topics import hall, own_rules
 from tests.harness.waiting import turns
 from wsgate.metrics.activity import WINDOW, TopicActivity
+from wsgate.server.iteration import AT_ONCE
 from wsgate.server.topic_list import PAGE, TopicList
 from wsgate.server.topic_service import LocalTopic
-from wsgate.server.worker_state import AT_ONCE
 
 __all__ = ["own_rules"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wsgate.metrics.samples import Samples, parts_of
+from wsgate.metrics.samples import Samples, json_parts
 from wsgate.status.app import StatusApp
 from wsgate.status.source import Part, Refused
 
@@ -25,7 +25,7 @@ class FakeSource:
             "status": [
                 {
                     "server": {"state": "ready", "uptime": 5.0, "target": 1},
-                    "workers": [{"state": "ready", "broker_away": None, "number": 1}],
+                    "workers": [self.worker(number=1, pid=7)],
                 }
             ],
             "live": [{"worker": 7, "number": 0, "closes": [], "topics": [], "slow": []}],
@@ -33,8 +33,12 @@ class FakeSource:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.set_metrics([Samples("x", "counter", "X.", "", [("x_total", {}, 5.0)])])
 
+    @staticmethod
+    def worker(number: int, pid: int) -> Part:
+        return {"state": "ready", "broker_away": None, "number": number, "pid": pid}
+
     def set_metrics(self, families: list[Samples]) -> None:
-        self.answers["metrics"] = [{"samples": part} for part in parts_of(families)]
+        self.answers["metrics"] = [{"samples": part} for part in json_parts(families)]
 
     async def ask(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Part]:
         self.asked.append((command, dict(arguments)))

@@ -57,11 +57,11 @@ class BrokerSettings(Protocol):
 
 
 class BrokerState(NamedTuple):
-    """How a broker is, for monitoring.
+    """Whether a broker reaches its server (the topics hub, Redis), for monitoring.
 
-    away_since: since when it does not reach what carries the publications, in seconds of the event
-    loop's clock; None while it does. lag: seconds that the latest answer of that took; None if
-    there was none. reconnects: how often a connection to it had to be made again.
+    away_since: since when it does not, in seconds of the event loop's clock; None while it does.
+    lag: seconds that the server took for its latest answer; None if there was none. reconnects: how
+    often a connection to the server had to be made again.
     """
 
     away_since: float | None = None
@@ -82,7 +82,7 @@ class Broker(Protocol):
         """Stop, and forget this worker's members and subscriptions."""
 
     def state(self) -> BrokerState:
-        """Return how it is. Called often, also before `start`."""
+        """Return whether it reaches its server. Called often, also before `start`."""
 
     async def attach(self, topic: str) -> None:
         """Deliver a topic's publications from now on.

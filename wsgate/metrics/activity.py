@@ -1,5 +1,6 @@
 """Which topics are busy now: publications and deliveries of the last seconds."""
 
+import heapq
 from typing import NamedTuple
 
 WINDOW = 5.0  # seconds that are counted together
@@ -38,7 +39,7 @@ class TopicActivity:
 
     def busiest(self, count: int) -> list[BusyTopic]:
         """Return the topics with the most deliveries of the latest window, the first one first."""
-        most = sorted(self._latest.items(), key=_weight, reverse=True)[:count]
+        most = heapq.nlargest(count, self._latest.items(), key=_weight)
         return [
             BusyTopic(topic, publishes / self._length, deliveries / self._length)
             for topic, (publishes, deliveries) in most

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from wsgate.metrics.samples import Samples
 
 
-def read_process() -> list[Samples]:
+def read_registry() -> list[Samples]:
     """Return the samples of this process: its own, and those of the app."""
     return [
         Samples(

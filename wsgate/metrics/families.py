@@ -4,7 +4,6 @@ The instruments, docs/reference/metrics.md and the checks of the dashboard and t
 made from it. Names follow Prometheus: base units, `_total` for counters, few labels.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +15,7 @@ number. "0" is the supervisor. Without workers, the only process is "1"."""
 
 _TIMES = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LONG_TIMES = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0)
-EVENT_TIMES = _TIMES
-SIZES = tuple(4.0**power for power in range(2, 13))  # 16 bytes to 16 MiB
+_SIZES = tuple(4.0**power for power in range(2, 13))  # 16 bytes to 16 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,13 @@ class Family:
     def is_by_worker(self) -> bool:
         """Whether each worker has series of its own; otherwise those of all workers are added."""
         return WORKER in self.labels
+
+    @property
+    def series_names(self) -> set[str]:
+        """The names under which its series are stored: a histogram has three."""
+        if self.kind == "histogram":
+            return {f"{self.name}_{part}" for part in ("bucket", "sum", "count")}
+        return {self.name}
 
 
 CONNECTIONS = Family(
@@ -71,13 +76,13 @@ DURATION = Family(
     (),
     _LONG_TIMES,
 )
-REFUSED = Family(
+HANDSHAKES_REFUSED = Family(
     "wsgate_handshakes_refused_total",
     "counter",
     "WebSocket handshakes that were refused, by HTTP status and reason.",
     ("status", "reason"),
 )
-TURNED_AWAY = Family(
+CONNECTIONS_REFUSED = Family(
     "wsgate_connections_refused_total",
     "counter",
     "Connections that were answered with 503, because a limit of connections was reached.",
@@ -106,7 +111,7 @@ MESSAGE_SIZE = Family(
     "histogram",
     "Bytes of a WebSocket message, counted in the same way.",
     ("direction",),
-    SIZES,
+    _SIZES,
 )
 EVENT_TIME = Family(
     "wsgate_websocket_event_seconds",
@@ -114,7 +119,7 @@ EVENT_TIME = Family(
     "Seconds in the app for one event of a WebSocket: from the return of its receive() to its next "
     "call. Apps that receive in one task and work in another take no time.",
     (),
-    EVENT_TIMES,
+    _TIMES,
 )
 ROUND_TRIP = Family(
     "wsgate_ping_round_trip_seconds",
@@ -257,7 +262,8 @@ STOP_TIME = Family(
 INFO = Family("wsgate_info", "gauge", "1, with the version of wsgate as its label.", ("version",))
 
 WORKER_FAMILIES = (
-    *(CONNECTIONS, WEBSOCKETS, OPENED, CLOSED, DURATION, REFUSED, TURNED_AWAY, BAD_REQUESTS),
+    *(CONNECTIONS, WEBSOCKETS, OPENED, CLOSED, DURATION),
+    *(HANDSHAKES_REFUSED, CONNECTIONS_REFUSED, BAD_REQUESTS),
     *(MESSAGES, MESSAGE_BYTES, MESSAGE_SIZE, EVENT_TIME, ROUND_TRIP, LAG, DRAIN),
     *(WRITE_BUFFER, SLOW, QUEUED, CALLS, HTTP_REQUESTS, HTTP_TIME, HTTP_BYTES),
     *(TOPICS, SUBSCRIPTIONS, PUBLISHED, DELIVERED, DROPPED, CLOSED_SLOW, RECOVERIES),
@@ -268,19 +274,8 @@ SERVER_FAMILIES = (INFO, WORKERS, WORKERS_TARGET, RESTARTS, STOP_TIME)
 """What the supervisor counts, or the only process."""
 FAMILIES = (*SERVER_FAMILIES, *WORKER_FAMILIES)
 
-# Of each process, by prometheus-client's own collector; these get the label `worker`.
+# Exposed by prometheus-client's own collector, for each process; they get the label `worker`.
 PROCESS_NAMES = (
     *("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"),
     *("process_virtual_memory_bytes", "process_max_fds", "process_start_time_seconds"),
 )
-
-
-def series_names(families: Iterable[Family] = FAMILIES) -> set[str]:
-    """Return the names under which series are stored: a histogram has three."""
-    names: set[str] = set(PROCESS_NAMES)
-    for family in families:
-        if family.kind == "histogram":
-            names |= {f"{family.name}_{part}" for part in ("bucket", "sum", "count")}
-        else:
-            names.add(family.name)
-    return names

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 from wsgate.metrics import families as f
 from wsgate.metrics.activity import TopicActivity
-from wsgate.metrics.distribution import Counted, Distribution
-from wsgate.metrics.exposition import read_process
+from wsgate.metrics.exposition import read_registry
 from wsgate.metrics.families import Family
-from wsgate.metrics.samples import Labels, Samples
-from wsgate.metrics.state import State, histogram_of, samples_of
+from wsgate.metrics.histogram import Histogram, HistogramSnapshot
+from wsgate.metrics.readings import Readings
+from wsgate.metrics.samples import Labels, Samples, histogram_samples, samples_of
 from wsgate.observe.causes import CAUSES
 from wsgate.observe.events import (
     Event,
@@ -77,9 +77,8 @@ class Meter:
         now: Returns the seconds since the epoch.
 
     Attributes:
-        messages: What the message path counts; set by the worker.
+        messages: What the message path counts; set by `Worker.count_with`.
         ended: The latest WebSockets that have ended, the newest last.
-        open_websockets: How many are open.
         activity: Which topics are busy.
     """
 
@@ -88,30 +87,28 @@ class Meter:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.ended: deque[Ended] = deque(maxlen=RECENT)
-        self.open_websockets = 0
-        self._number = 0
+        self._open = 0
+        self._number = 0  # of the latest end
         # All series exist before something happens: else the first rise of one is not seen.
         self._opened = {"false": 0, "true": 0}
         self._closed: Counter[tuple[str, str, str]] = Counter(_series_of_causes())
         self._codes: set[int] = set(_REGISTERED_CODES)
-        self._duration = Distribution(f.DURATION.bounds)
+        self._duration = Histogram(f.DURATION.bounds)
         self._refused: Counter[tuple[str, str]] = Counter()
         self._bad_requests: Counter[str] = Counter()
-        self._round_trip = Distribution(f.ROUND_TRIP.bounds)
-        self._lag = Distribution(f.LAG.bounds)
-        self._drain = Distribution(f.DRAIN.bounds)
+        self._round_trip = Histogram(f.ROUND_TRIP.bounds)
+        self._lag = Histogram(f.LAG.bounds)
+        self._drain = Histogram(f.DRAIN.bounds)
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._request_time = Distribution(f.HTTP_TIME.bounds)
+        self._request_time = Histogram(f.HTTP_TIME.bounds)
         self._response_bytes = 0
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             WebSocketOpened: self._take_opened,
             WebSocketClosed: self._take_closed,
-            HandshakeRefused: self._take_refusal,
+            HandshakeRefused: self._take_refused,
             RequestDone: self._take_request,
         }
         self.activity = TopicActivity()
-        self.round_trip_seconds = self._round_trip.add
-        self.drain_seconds = self._drain.add
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -122,14 +119,14 @@ class Meter:
             handle(event)
 
     def _take_opened(self, event: WebSocketOpened) -> None:
-        self.open_websockets += 1
+        self._open += 1
         self._opened["false" if event.reconnect is None else "true"] += 1
 
     def _take_closed(self, event: WebSocketClosed) -> None:
-        self.open_websockets -= 1
+        self._open -= 1
         code = self._label_of(event.code)
         self._closed[code, event.initiator, event.cause.value] += 1
-        self._duration.add(event.duration)
+        self._duration.observe(event.duration)
         self._number += 1
         self.ended.append(Ended(self._number, self._now(), event))
 
@@ -141,14 +138,14 @@ class Meter:
             self._codes.add(code)
         return str(code)
 
-    def _take_refusal(self, event: HandshakeRefused) -> None:
+    def _take_refused(self, event: HandshakeRefused) -> None:
         reason = _REFUSALS.get(event.reason, _MALFORMED)
         self._refused[str(event.status), reason] += 1
 
     def _take_request(self, event: RequestDone) -> None:
         method = event.method if event.method in _METHODS else _OTHER
         self._requests[method, event.status // 100] += 1
-        self._request_time.add(event.duration)
+        self._request_time.observe(event.duration)
         self._response_bytes += event.sent_bytes
 
     def tick(self, lag: float, now: float) -> None:
@@ -158,7 +155,7 @@ class Meter:
             lag: Seconds by which a timer was late.
             now: Time of the worker's clock in seconds.
         """
-        self._lag.add(lag)
+        self._lag.observe(lag)
         self.activity.rotate(now)
 
     def count_delivery(self, topic: str, message: str | bytes, times: int) -> None:
@@ -166,60 +163,69 @@ class Meter:
         self.messages.record_sent(message, times)
         self.activity.add(topic, times)
 
+    def count_round_trip(self, seconds: float) -> None:
+        """Count a Ping that was answered."""
+        self._round_trip.observe(seconds)
+
+    def count_drain(self, seconds: float) -> None:
+        """Count a write buffer that was full, and for how long."""
+        self._drain.observe(seconds)
+
     def count_bad_request(self, status: int) -> None:
         """Count a request that was refused before the app was called."""
         self._bad_requests[str(status)] += 1
 
     # -- the samples -------------------------------------------------------------------------------
 
-    def samples(self, state: State) -> list[Samples]:
+    def samples(self, readings: Readings) -> list[Samples]:
         """Return all samples of this worker, those of the app and of the process included.
 
         Args:
-            state: What the worker is at this moment.
+            readings: The numbers of this worker that others keep.
         """
         return [
             *self._websocket_samples(),
             *self._http_samples(),
             *self._message_samples(),
-            *state.samples(),
-            *read_process(),
+            *readings.samples(),
+            *read_registry(),
         ]
 
     def _websocket_samples(self) -> list[Samples]:
         opened = [({"reconnect": which}, count) for which, count in self._opened.items()]
         return [
-            samples_of(f.WEBSOCKETS, [({}, self.open_websockets)]),
+            samples_of(f.WEBSOCKETS, [({}, self._open)]),
             samples_of(f.OPENED, opened),
-            samples_of(f.CLOSED, _labelled(f.CLOSED, self._closed)),
-            samples_of(f.REFUSED, _labelled(f.REFUSED, self._refused)),
-            histogram_of(f.DURATION, [({}, self._duration.counted())]),
-            histogram_of(f.ROUND_TRIP, [({}, self._round_trip.counted())]),
-            histogram_of(f.LAG, [({}, self._lag.counted())]),
-            histogram_of(f.DRAIN, [({}, self._drain.counted())]),
+            _counter_samples(f.CLOSED, self._closed),
+            _counter_samples(f.HANDSHAKES_REFUSED, self._refused),
+            histogram_samples(f.DURATION, [({}, self._duration.snapshot())]),
+            histogram_samples(f.ROUND_TRIP, [({}, self._round_trip.snapshot())]),
+            histogram_samples(f.LAG, [({}, self._lag.snapshot())]),
+            histogram_samples(f.DRAIN, [({}, self._drain.snapshot())]),
         ]
 
     def _http_samples(self) -> list[Samples]:
         requests: list[tuple[Labels, float]] = [
-            ({"method": method, "status": f"{kind}xx"}, count)
-            for (method, kind), count in self._requests.items()
+            ({"method": method, "status": f"{hundreds}xx"}, count)
+            for (method, hundreds), count in self._requests.items()
         ]
         bad = [({"status": status}, count) for status, count in self._bad_requests.items()]
         return [
             samples_of(f.HTTP_REQUESTS, requests),
             samples_of(f.BAD_REQUESTS, bad),
             samples_of(f.HTTP_BYTES, [({}, self._response_bytes)]),
-            histogram_of(f.HTTP_TIME, [({}, self._request_time.counted())]),
+            histogram_samples(f.HTTP_TIME, [({}, self._request_time.snapshot())]),
         ]
 
     def _message_samples(self) -> list[Samples]:
-        received, sent = Counted(*self.messages.received()), Counted(*self.messages.sent())
+        received = HistogramSnapshot(*self.messages.received())
+        sent = HistogramSnapshot(*self.messages.sent())
         both = [({"direction": "received"}, received), ({"direction": "sent"}, sent)]
         return [
             samples_of(f.MESSAGES, [(labels, sum(one.counts)) for labels, one in both]),
             samples_of(f.MESSAGE_BYTES, [(labels, one.sum) for labels, one in both]),
-            histogram_of(f.MESSAGE_SIZE, both),
-            histogram_of(f.EVENT_TIME, [({}, Counted(*self.messages.events()))]),
+            histogram_samples(f.MESSAGE_SIZE, both),
+            histogram_samples(f.EVENT_TIME, [({}, HistogramSnapshot(*self.messages.events()))]),
         ]
 
 
@@ -232,8 +238,9 @@ def _series_of_causes() -> dict[tuple[str, str, str], int]:
     }
 
 
-def _labelled(family: Family, counts: Counter[Any]) -> list[tuple[Labels, float]]:
-    """Return counts with the names of their labels; the keys are the labels' values, in order."""
-    return [
-        (dict(zip(family.labels, values, strict=True)), count) for values, count in counts.items()
+def _counter_samples(family: Family, counts: Counter[Any]) -> Samples:
+    """Return the samples of counts, whose keys are the values of the labels, in order."""
+    values: list[tuple[Labels, float]] = [
+        (dict(zip(family.labels, key, strict=True)), count) for key, count in counts.items()
     ]
+    return samples_of(family, values)

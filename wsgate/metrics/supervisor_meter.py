@@ -3,9 +3,8 @@
 from typing import Literal
 
 from wsgate.metrics import families as f
-from wsgate.metrics.distribution import Distribution
-from wsgate.metrics.samples import Samples
-from wsgate.metrics.state import histogram_of, samples_of
+from wsgate.metrics.histogram import Histogram
+from wsgate.metrics.samples import Samples, histogram_samples, samples_of
 
 Reason = Literal["replaced", "failed", "killed"]
 
@@ -15,7 +14,7 @@ class SupervisorMeter:
 
     def __init__(self) -> None:
         self._ends: dict[Reason, int] = {"replaced": 0, "failed": 0, "killed": 0}
-        self._stop_time = Distribution(f.STOP_TIME.bounds)
+        self._stop_time = Histogram(f.STOP_TIME.bounds)
 
     def count_end(self, reason: Reason, stopped_for: float | None) -> None:
         """Count the end of a worker.
@@ -26,12 +25,12 @@ class SupervisorMeter:
         """
         self._ends[reason] += 1
         if stopped_for is not None:
-            self._stop_time.add(stopped_for)
+            self._stop_time.observe(stopped_for)
 
     def samples(self) -> list[Samples]:
         """Return what was counted."""
         ends = [({"reason": str(reason)}, count) for reason, count in self._ends.items()]
         return [
             samples_of(f.RESTARTS, ends),
-            histogram_of(f.STOP_TIME, [({}, self._stop_time.counted())]),
+            histogram_samples(f.STOP_TIME, [({}, self._stop_time.snapshot())]),
         ]

@@ -1,4 +1,4 @@
-"""A worker's sign to the supervisor that its event loop runs; how late it was; its broker."""
+"""What a worker reports at intervals: its loop runs, its lag, whether it reaches its broker."""
 
 import asyncio
 from collections.abc import Callable

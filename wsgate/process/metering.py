@@ -1,4 +1,4 @@
-"""Makes the meters of --metrics, and reads what a worker has counted."""
+"""What --metrics needs in a process: the meter of its worker, and the samples of that."""
 
 import time
 from typing import TYPE_CHECKING
@@ -7,9 +7,9 @@ from wsgate._version import __version__
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.metrics import families as f
-from wsgate.metrics.samples import Samples, Totals
-from wsgate.metrics.state import State
-from wsgate.metrics.supervisor_meter import SupervisorMeter
+from wsgate.metrics.readings import Readings
+from wsgate.metrics.samples import Samples
+from wsgate.metrics.totals import Totals
 from wsgate.server.worker import Worker
 from wsgate.server.worker_state import read_state
 
@@ -37,10 +37,10 @@ def make_worker_samples(config: Config) -> "WorkerSamples | None":
     if config.metrics is None:
         return None
     try:
-        from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # as above
+        from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # needs it, too
     except ImportError:
         raise ConfigError(_MISSING, setting="metrics") from None
-    return WorkerSamples(SupervisorMeter())
+    return WorkerSamples()
 
 
 async def read_samples(worker: Worker, meter: "Meter") -> list[Samples]:
@@ -48,7 +48,7 @@ async def read_samples(worker: Worker, meter: "Meter") -> list[Samples]:
     return meter.samples(await read_state(worker))
 
 
-async def read_only_worker(worker: Worker, meter: "Meter", state: str) -> list[Samples]:
+async def read_server_samples(worker: Worker, meter: "Meter", state: str) -> list[Samples]:
     """Return the samples of a server without workers.
 
     Args:
@@ -56,10 +56,10 @@ async def read_only_worker(worker: Worker, meter: "Meter", state: str) -> list[S
         meter: That of the worker.
         state: What the server does.
     """
-    server = State()
-    server.set(f.INFO, 1, version=__version__)
-    server.set(f.WORKERS, 1, state=state)
-    server.set(f.WORKERS_TARGET, 1)
+    readings = Readings()
+    readings.set(f.INFO, 1, version=__version__)
+    readings.set(f.WORKERS, 1, state=state)
+    readings.set(f.WORKERS_TARGET, 1)
     totals = Totals()
     totals.add(await read_samples(worker, meter), ONLY_WORKER)
-    return [*server.samples(), *totals.families()]
+    return [*readings.samples(), *totals.families()]

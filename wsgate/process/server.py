@@ -195,9 +195,7 @@ class Server:
         """
         self._check_is_new()
         self._has_started = True
-        self._status = self._make_status_server()
-        if self._status is not None:
-            await self._status.start()
+        await self._start_status()
         try:
             self._sockets = self._open_sockets()
         except BaseException:
@@ -235,6 +233,11 @@ class Server:
         from wsgate.process.status_server import StatusServer  # noqa: PLC0415  # rarely needed
 
         return StatusServer(self.config, ServerControl(self))
+
+    async def _start_status(self) -> None:
+        self._status = self._make_status_server()
+        if self._status is not None:
+            await self._status.start()
 
     async def _stop_status(self) -> None:
         if self._status is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from wsgate import loggers
 from wsgate.config import LogLevel
-from wsgate.metrics.samples import parts_of
+from wsgate.metrics.samples import json_parts
 from wsgate.observe import log_files
 from wsgate.process import commands, metering
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
@@ -106,6 +106,16 @@ def unknown_id(name: str) -> CommandRefused:
     return CommandRefused(f"there is no connection {name!r}")
 
 
+async def note_reconnect(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+    """Note that a client has connected again to another worker.
+
+    Arguments: previous and connection, the ids of its connections.
+    """
+    reconnects = server.worker.reconnects
+    if reconnects is not None:
+        yield {"noted": reconnects.note_reconnect(arguments["previous"], arguments["connection"])}
+
+
 # -- topics ----------------------------------------------------------------------------------------
 
 
@@ -159,13 +169,6 @@ def stack_part(process: int, stack: list[str], *, is_blocked: bool = False) -> P
     return {"worker": process, "blocked": is_blocked, "stack": stack, "tasks": None}
 
 
-async def note_return(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
-    """Note that a client has come back to another worker. Arguments: previous, connection."""
-    reconnects = server.worker.reconnects
-    if reconnects is not None:
-        yield {"noted": reconnects.note_return(arguments["previous"], arguments["connection"])}
-
-
 # -- monitoring -----------------------------------------------------------------------------------
 
 
@@ -185,17 +188,17 @@ def seconds_away(away_since: float | None) -> float | None:
 
 async def read_metrics(server: "Server", _: Arguments) -> AsyncGenerator[Part]:
     """Yield what this worker has counted, in parts."""
-    for part in parts_of(await metering.read_samples(server.worker, meter_of(server))):
+    for part in json_parts(await metering.read_samples(server.worker, meter_of(server))):
         yield {"worker": os.getpid(), "samples": part, "is_last": False}
     yield {"worker": os.getpid(), "samples": [], "is_last": True}
 
 
-async def look_live(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
+async def read_live(server: "Server", arguments: Arguments) -> AsyncGenerator[Part]:
     """Yield what happens now. Argument: since, by pid of a worker, the last end that is known."""
     since = arguments.get("since")
     known = since.get(str(os.getpid()), 0) if isinstance(since, dict) else 0
     meter = meter_of(server)
-    yield await live_view.look(server.worker, meter, known if isinstance(known, int) else 0)
+    yield await live_view.read_live(server.worker, meter, known if isinstance(known, int) else 0)
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -223,22 +226,22 @@ async def reopen_logs(_: "Server", __: Arguments) -> AsyncGenerator[Part]:
     yield {"reopened": log_files.reopen_moved()}
 
 
-RETURNED = "returned"
-LIVE = "live"
 TOPICS = "topics"
+LIVE = "live"
+METRICS = "metrics"
+REOPEN_LOGS = "reopen-logs"
+RECONNECTED = "reconnected"
 SERVER_COMMANDS: Table["Server"] = {
     "connections": list_connections,
     "close": close_connection,
     "stack": show_stack,
     "log-level": set_log_level,
-    LIVE: look_live,
+    LIVE: read_live,
 }
-REOPEN_LOGS = "reopen-logs"
-METRICS = "metrics"
 _WORKER_COMMANDS = {
     **SERVER_COMMANDS,
     TOPICS: list_topics,
     REOPEN_LOGS: reopen_logs,
     METRICS: read_metrics,
-    RETURNED: note_return,
+    RECONNECTED: note_reconnect,
 }

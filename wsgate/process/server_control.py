@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from wsgate._version import __version__
-from wsgate.metrics.samples import parts_of
+from wsgate.metrics.samples import json_parts
 from wsgate.process import commands, metering
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.server import Server
@@ -121,8 +121,8 @@ async def _read_metrics(control: ServerControl, _: Arguments) -> AsyncGenerator[
     """Yield the metrics of the server, in parts."""
     server = control.server
     meter = meter_of(server)
-    samples = await metering.read_only_worker(server.worker, meter, server.state)
-    for part in parts_of(samples):
+    samples = await metering.read_server_samples(server.worker, meter, server.state)
+    for part in json_parts(samples):
         yield {"samples": part}
 
 

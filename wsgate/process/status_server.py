@@ -27,7 +27,7 @@ class StatusServer:
         commands: Executes the commands with which the app asks.
 
     Attributes:
-        names: The addresses, as the log shows them; empty while it does not serve.
+        names: The addresses, as the log shows them; empty while they are not served.
     """
 
     def __init__(self, config: Config, commands: Commands) -> None:
@@ -48,6 +48,7 @@ class StatusServer:
             await self._lifecycle.start(self._sockets.sockets)
         except ConfigError as error:
             self._sockets.close()
+            # The text names --host and --port, or --uds, which the operator has not set here.
             reason = str(error).partition(": ")[2] or str(error)
             text = f"--metrics {self._config.metrics}: {reason}"
             raise ConfigError(text, setting="metrics") from None
@@ -56,7 +57,7 @@ class StatusServer:
             loggers.error.info("Metrics on %s", name)
 
     async def stop(self) -> None:
-        """Stop serving it."""
+        """Stop serving the address."""
         if self.names:
             self.names = ()
             await self._lifecycle.stop(self._sockets)

@@ -35,7 +35,7 @@ from wsgate.process.program import Program
 from wsgate.process.restart_policy import GIVE_UP_AFTER, RestartPolicy
 from wsgate.process.scoreboard import Field, Scoreboard
 from wsgate.process.server import longest_stop, stop_seconds
-from wsgate.process.server_commands import REOPEN_LOGS, RETURNED
+from wsgate.process.server_commands import RECONNECTED, REOPEN_LOGS
 from wsgate.process.systemd import Notifier
 from wsgate.process.worker_handle import State, WorkerHandle
 from wsgate.server.connection_ids import parse_id
@@ -378,7 +378,7 @@ class Supervisor:
             return False
         now = asyncio.get_running_loop().time()
         worker = WorkerHandle(row, now, self._lifetime(), self._changed.set)
-        worker.on_return = self._pass_on_return
+        worker.on_reconnect = self._notify_previous
         try:
             worker.start(self._launcher, lambda stacks: self._assignment(row, stacks))
         except OSError as error:  # no process or no descriptor is free
@@ -388,13 +388,13 @@ class Supervisor:
         self.workers.append(worker)
         return True
 
-    def _pass_on_return(self, previous: str, connection_id: str) -> None:
-        """Tell the worker of a client's previous connection that it has come back elsewhere."""
+    def _notify_previous(self, previous: str, connection_id: str) -> None:
+        """Notify the worker of a client's previous connection that it has connected again."""
         parsed = parse_id(previous)
+        arguments = {"previous": previous, "connection": connection_id}
         for worker in self.workers:
             if parsed is not None and worker.pid == parsed.process:
-                arguments = {"previous": previous, "connection": connection_id}
-                worker.asker.tell(RETURNED, arguments)
+                worker.asker.tell(RECONNECTED, arguments)
 
     def _lifetime(self) -> float:
         """Return for how many seconds a new worker may serve."""
@@ -469,7 +469,7 @@ class Supervisor:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
         if self.samples is not None:
-            self.samples.count_end(worker)
+            self.samples.add_ended(worker)
         end = ProcessEnd(str(worker), worker.failure, worker.status, served)
         if worker.pid is None and end.failure is None:
             return  # it was not forked, because the process of --preload has ended: that is judged

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable
 
 from wsgate._version import __version__
-from wsgate.metrics.samples import Samples, parts_of, read_part
+from wsgate.metrics.samples import Samples, json_parts, read_part
 from wsgate.process import commands
 from wsgate.process.commands import Arguments, CommandRefused, Part, Table
 from wsgate.process.questions import Gone, NoAnswer
@@ -248,11 +248,11 @@ async def _read_metrics(control: SupervisorControl, _: Arguments) -> AsyncGenera
             found.setdefault(pid, []).extend(read_part(part["samples"]))
             if part["is_last"]:
                 samples.keep(asked[pid], found[pid])
-    for page in parts_of(samples.all(control.supervisor.workers, control.supervisor.target)):
+    for page in json_parts(samples.all(control.supervisor.workers, control.supervisor.target)):
         yield {"samples": page}
 
 
-async def _look_live(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
+async def _read_live(control: SupervisorControl, arguments: Arguments) -> AsyncGenerator[Part]:
     """Yield what happens now in each worker. Argument: since, as of a worker."""
     async with contextlib.aclosing(_answers(control.serving, LIVE, arguments, [])) as parts:
         async for part in parts:
@@ -331,6 +331,6 @@ _COMMANDS: Table[SupervisorControl] = {
     "close": _close,
     "stack": _show_stacks,
     METRICS: _read_metrics,
-    LIVE: _look_live,
+    LIVE: _read_live,
     "log-level": _set_log_level,
 }

@@ -65,8 +65,8 @@ class WorkerHandle:
         is_lost: Its channel has ended, and there is no process with its id, or the id is unknown.
         stack_asked_at: When it was asked for its stack; None if it was not.
         was_killed: The supervisor has ended it at once.
-        on_return: Called with the ids of two connections if a client of another worker has come
-            back to it: that of the previous one, and that of the new one.
+        on_reconnect: Called with the ids of two connections if a client of another worker has
+            connected again to it: that of the previous one, and that of the new one.
         last_samples: Its metrics at its end; empty until it has sent them.
     """
 
@@ -89,9 +89,9 @@ class WorkerHandle:
         self.is_lost = False
         self.stack_asked_at: float | None = None
         self.was_killed = False
-        self.on_return: Callable[[str, str], object] = _do_nothing
+        self.on_reconnect: Callable[[str, str], object] = _do_nothing
         self.last_samples: list[Samples] = []
-        self._last_samples: list[Samples] = []  # until they are complete
+        self._partial_samples: list[Samples] = []  # the last ones, until they are complete
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -172,8 +172,8 @@ class WorkerHandle:
                 self.seen_at = self.changed_at
         elif "failed" in line:
             self.failure = failure_of(line)
-        elif "returned" in line:
-            self.on_return(line["returned"], line["as"])
+        elif "reconnected" in line:
+            self.on_reconnect(line["reconnected"], line["as"])
             return
         elif "last_samples" in line:
             self._take_last_samples(line)
@@ -181,9 +181,9 @@ class WorkerHandle:
         self._on_change()
 
     def _take_last_samples(self, line: Line) -> None:
-        self._last_samples += read_part(line["last_samples"])
+        self._partial_samples += read_part(line["last_samples"])
         if line["is_last"]:
-            self.last_samples = self._last_samples
+            self.last_samples = self._partial_samples
 
     def _enter(self, state: State) -> None:
         self.state = state

@@ -13,7 +13,7 @@ from pathlib import Path
 from wsgate import loggers, streams
 from wsgate._version import __version__
 from wsgate.errors import ConfigError, StartupFailed, WsgateError
-from wsgate.metrics.samples import parts_of
+from wsgate.metrics.samples import json_parts
 from wsgate.observe import console_log
 from wsgate.process import assignment as assignments, event_loop, signals
 from wsgate.process.assignment import Assignment
@@ -198,7 +198,7 @@ class WorkerServer(Server):
         self._answerer = Answerer(ServerCommands(self), self._answer)
         self.worker.ask_to_stop = self._row.report_expired  # a new worker is started first
         if self.worker.reconnects is not None:
-            self.worker.reconnects.tell_others = self._tell_return
+            self.worker.reconnects.notify_others = self._report_reconnect
 
     async def serve_with(self, sock: socket.socket) -> None:
         """Serve until SIGTERM, or until the supervisor has ended.
@@ -222,7 +222,7 @@ class WorkerServer(Server):
     async def _send_last_samples(self, channel: Channel) -> None:
         """Send what was counted since the supervisor has asked, so that nothing is lost."""
         if (meter := self.worker.meter) is not None:
-            for part in parts_of(await read_samples(self.worker, meter)):
+            for part in json_parts(await read_samples(self.worker, meter)):
                 channel.send({"last_samples": part, "is_last": False})
             channel.send({"last_samples": [], "is_last": True})
 
@@ -238,11 +238,11 @@ class WorkerServer(Server):
         assert self._channel is not None  # it has brought the question
         self._channel.send(line)
 
-    def _tell_return(self, previous: str, connection_id: str) -> None:
-        """Let the worker of the previous connection know that its client has come back here."""
+    def _report_reconnect(self, previous: str, connection_id: str) -> None:
+        """Let the supervisor notify the worker of the previous connection, if it is another one."""
         parsed = parse_id(previous)
         if parsed is not None and parsed.process != os.getpid() and self._channel is not None:
-            self._channel.send({"returned": previous, "as": connection_id})
+            self._channel.send({"reconnected": previous, "as": connection_id})
 
     def _open_sockets(self) -> SharedSockets:
         return self._shared

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from wsgate._version import __version__
 from wsgate.metrics import families as f
-from wsgate.metrics.exposition import read_process
-from wsgate.metrics.samples import Samples, Totals
-from wsgate.metrics.state import State
+from wsgate.metrics.exposition import read_registry
+from wsgate.metrics.readings import Readings
+from wsgate.metrics.samples import Samples
 from wsgate.metrics.supervisor_meter import SupervisorMeter
-from wsgate.process.worker_handle import State as WorkerState, WorkerHandle
+from wsgate.metrics.totals import Totals
+from wsgate.process.worker_handle import State, WorkerHandle
 
-_STATES = (WorkerState.STARTING, WorkerState.READY, WorkerState.STOPPING)
+_STATES = (State.STARTING, State.READY, State.STOPPING)
 SUPERVISOR = 0  # in the place of a worker's number
 
 
@@ -18,23 +19,23 @@ class WorkerSamples:
     """Keeps the latest samples of each worker, and the sum of those of the ended ones.
 
     A worker sends its last samples when it stops, so nothing that it has counted is lost. Of one
-    that was killed the latest ones count that it was asked for.
+    that was killed, those of its latest answer count.
 
-    Args:
+    Attributes:
         meter: Counts how workers end.
     """
 
-    def __init__(self, meter: SupervisorMeter) -> None:
-        self.meter = meter
+    def __init__(self) -> None:
+        self.meter = SupervisorMeter()
         self._latest: dict[WorkerHandle, Sequence[Samples]] = {}
         self._ended = Totals()
 
     def keep(self, worker: WorkerHandle, samples: Sequence[Samples]) -> None:
         """Keep what a worker has answered."""
-        if worker.state is not WorkerState.ENDED:
+        if worker.state is not State.ENDED:
             self._latest[worker] = samples
 
-    def count_end(self, worker: WorkerHandle) -> None:
+    def add_ended(self, worker: WorkerHandle) -> None:
         """Add what an ended worker has counted, once all that it has sent was read."""
         samples = self._latest.pop(worker, ())
         self._ended.add_ended(worker.last_samples or samples)
@@ -53,17 +54,17 @@ class WorkerSamples:
             current = worker.last_samples or samples
             if worker in running:
                 totals.add(current, worker.row + 1)
-            else:
+            else:  # its process has ended, but what it has sent is still being read
                 totals.add_ended(current)
-        totals.add(read_process(), SUPERVISOR)
+        totals.add(read_registry(), SUPERVISOR)
         return [*_describe(running, target), *self.meter.samples(), *totals.families()]
 
 
 def _describe(workers: Sequence[WorkerHandle], target: int) -> list[Samples]:
-    state = State()
-    state.set(f.INFO, 1, version=__version__)
-    for one in _STATES:
-        count = sum(worker.state is one for worker in workers)
-        state.set(f.WORKERS, count, state=one.name.lower())
-    state.set(f.WORKERS_TARGET, target)
-    return state.samples()
+    readings = Readings()
+    readings.set(f.INFO, 1, version=__version__)
+    for state in _STATES:
+        count = sum(worker.state is state for worker in workers)
+        readings.set(f.WORKERS, count, state=state.name.lower())
+    readings.set(f.WORKERS_TARGET, target)
+    return readings.samples()

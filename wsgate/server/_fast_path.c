@@ -113,7 +113,7 @@ typedef struct {
     PyObject *streams;
     RememberedFrame recent[RECENT];
     unsigned int next; /* of `recent`, the one to replace */
-    MessageMeter *meter; /* NULL while metrics are off */
+    MessageMeter *message_meter; /* NULL while metrics are off */
     char is_scheduled;
     char has_late;
 } WriteBatch;
@@ -408,7 +408,7 @@ static int
 batch_traverse(WriteBatch *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->streams);
-    Py_VISIT(self->meter);
+    Py_VISIT(self->message_meter);
     for (int i = 0; i < RECENT; i++) {
         Py_VISIT(self->recent[i].payload);
         Py_VISIT(self->recent[i].encoding);
@@ -422,7 +422,7 @@ static int
 batch_clear(WriteBatch *self)
 {
     forget_recent(self);
-    Py_CLEAR(self->meter);
+    Py_CLEAR(self->message_meter);
     if (self->streams != NULL)
         return PyList_SetSlice(self->streams, 0, PY_SSIZE_T_MAX, NULL);
     return 0;
@@ -435,33 +435,34 @@ batch_dealloc(WriteBatch *self)
 
     PyObject_GC_UnTrack(self);
     forget_recent(self);
-    Py_CLEAR(self->meter);
+    Py_CLEAR(self->message_meter);
     Py_CLEAR(self->streams);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
 
 static PyObject *
-get_meter(WriteBatch *self, void *unused)
+get_message_meter(WriteBatch *self, void *unused)
 {
     (void)unused;
-    return Py_NewRef(self->meter == NULL ? Py_None : (PyObject *)self->meter);
+    return Py_NewRef(self->message_meter == NULL ? Py_None : (PyObject *)self->message_meter);
 }
 
 static int
-set_meter(WriteBatch *self, PyObject *value, void *unused)
+set_message_meter(WriteBatch *self, PyObject *value, void *unused)
 {
     (void)unused;
     if (value == NULL || (value != Py_None && !PyObject_TypeCheck(value, message_meter_type))) {
-        PyErr_SetString(PyExc_TypeError, "meter is a MessageMeter or None");
+        PyErr_SetString(PyExc_TypeError, "message_meter is a MessageMeter or None");
         return -1;
     }
-    Py_XSETREF(self->meter, value == Py_None ? NULL : (MessageMeter *)Py_NewRef(value));
+    Py_XSETREF(self->message_meter,
+               value == Py_None ? NULL : (MessageMeter *)Py_NewRef(value));
     return 0;
 }
 
 static PyGetSetDef batch_properties[] = {
-    {"meter", (getter)get_meter, (setter)set_meter, NULL, NULL},
+    {"message_meter", (getter)get_message_meter, (setter)set_message_meter, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -710,18 +711,18 @@ typedef struct {
     Py_ssize_t received_bytes;
     Py_ssize_t sent_messages;
     Py_ssize_t sent_bytes;
-    double handed_at; /* when the app got its last event, 0 while it waits for one: of the meter */
+    double handed_at; /* when the app got its last event, by the meter's clock; 0 while it waits */
     char is_open;
     char counts_each;
 } MessagePath;
 
-/* The worker's meter, NULL while metrics are off. */
+/* The message meter of the worker, NULL while metrics are off. */
 static MessageMeter *
 meter_of(MessagePath *self)
 {
     PyObject *batch = self->batch;
 
-    return PyObject_TypeCheck(batch, write_batch_type) ? ((WriteBatch *)batch)->meter : NULL;
+    return PyObject_TypeCheck(batch, write_batch_type) ? ((WriteBatch *)batch)->message_meter : NULL;
 }
 
 /* Count the event that the app had until now; -1 with an exception set. */
@@ -733,7 +734,7 @@ end_event(MessagePath *self)
 
     if (meter == NULL || self->handed_at == 0.0)
         return 0;
-    Py_INCREF(meter); /* a clock of Python's may replace it */
+    Py_INCREF(meter); /* a clock in Python may replace it */
     now = meter_now(meter);
     if (now >= 0.0)
         record_event(meter, now - self->handed_at);
@@ -751,7 +752,7 @@ begin_event(MessagePath *self)
 
     if (meter == NULL)
         return 0;
-    Py_INCREF(meter);
+    Py_INCREF(meter); /* as above */
     now = meter_now(meter);
     Py_DECREF(meter);
     if (now < 0.0 && PyErr_Occurred())

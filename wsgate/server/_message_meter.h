@@ -195,9 +195,9 @@ meter_record_event(MessageMeter *self, PyObject *seconds)
     Py_RETURN_NONE;
 }
 
-/* Counts and their sum, as a tuple of the counts and the sum; takes the reference to the sum. */
+/* A histogram as a tuple of its counts and their sum; takes the reference to the sum. */
 static PyObject *
-distribution(const unsigned long long *counts, Py_ssize_t size, PyObject *sum)
+snapshot(const unsigned long long *counts, Py_ssize_t size, PyObject *sum)
 {
     PyObject *numbers = PyTuple_New(size), *both;
 
@@ -218,7 +218,7 @@ distribution(const unsigned long long *counts, Py_ssize_t size, PyObject *sum)
 static PyObject *
 sizes_of(Sizes *sizes)
 {
-    return distribution(sizes->counts, SIZE_BUCKETS, PyLong_FromUnsignedLongLong(sizes->sum));
+    return snapshot(sizes->counts, SIZE_BUCKETS, PyLong_FromUnsignedLongLong(sizes->sum));
 }
 
 static PyObject *
@@ -239,7 +239,7 @@ static PyObject *
 meter_events(MessageMeter *self, PyObject *unused)
 {
     (void)unused;
-    return distribution(self->event_counts, EVENT_BUCKETS, PyFloat_FromDouble(self->event_sum));
+    return snapshot(self->event_counts, EVENT_BUCKETS, PyFloat_FromDouble(self->event_sum));
 }
 
 static PyMemberDef meter_members[] = {

@@ -37,7 +37,7 @@ class Admission:
 
     Attributes:
         refused: Refused connections that are still open, to read their 503.
-        turned_away: How many connections were refused since the start.
+        refused_total: How many connections were refused since the start.
         total: Admitted connections that are open.
         on_change: Called when `total` has changed.
     """
@@ -53,7 +53,7 @@ class Admission:
         self._accepted = 0
         self.total = 0
         self.refused = 0
-        self.turned_away = 0
+        self.refused_total = 0
         self.on_change: Callable[[], object] = _do_nothing
 
     def enter(self, client: Address | None) -> bool:
@@ -80,7 +80,7 @@ class Admission:
 
     def _refuse(self) -> None:
         self.refused += 1
-        self.turned_away += 1
+        self.refused_total += 1
 
     def _exceed_together(self, client: Address | None) -> bool:
         """Return whether all workers together are above a limit, with the last one counted."""

@@ -156,7 +156,7 @@ class Connection(Stream, asyncio.Protocol):
         """Resume senders: the write buffer has fallen below its low-water mark."""
         meter, shut_since = self.worker.meter, self.gate.shut_since
         if meter is not None and shut_since is not None:
-            meter.drain_seconds(self.worker.clock() - shut_since)
+            meter.count_drain(self.worker.clock() - shut_since)
         self.gate.open()
         self.driver.writable()
 

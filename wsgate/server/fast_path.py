@@ -118,16 +118,16 @@ class PlainWriteBatch:
     """What all connections of a worker write and encode during one loop iteration.
 
     streams: the connections with pending bytes. is_scheduled: the loop will call `flush`. has_late:
-    earlier iterations have left connections to be flushed. meter: counts messages, None while
-    metrics are off.
+    earlier iterations have left connections to be flushed. message_meter: counts messages, None
+    while metrics are off.
     """
 
-    __slots__ = ("_recent", "has_late", "is_scheduled", "meter", "streams")
+    __slots__ = ("_recent", "has_late", "is_scheduled", "message_meter", "streams")
 
     streams: list[PlainStream]
     is_scheduled: bool
     has_late: bool
-    meter: "PlainMessageMeter | None"
+    message_meter: "PlainMessageMeter | None"
     _recent: list[tuple[str | bytes, object, bytes]]
 
     def __new__(cls, *arguments: object) -> Self:  # noqa: ARG004  # of the subclass's __init__
@@ -135,7 +135,7 @@ class PlainWriteBatch:
         self = super().__new__(cls)
         self.streams = []
         self.is_scheduled = self.has_late = False
-        self.meter = None
+        self.message_meter = None
         self._recent = []
         return self
 
@@ -272,8 +272,8 @@ class PlainMessagePath:
         received_bytes: Bytes of incoming frames, with their headers.
         sent_messages: Number of outgoing data messages.
         sent_bytes: Bytes of outgoing frames, with their headers.
-        handed_at: When the app got its last event, by the meter's clock; 0 while it waits for one,
-            and while metrics are off.
+        handed_at: When the app got its last event, by the message meter's clock; 0 while it waits
+            for one, and while metrics are off.
     """
 
     __slots__ = (
@@ -354,8 +354,8 @@ class PlainMessagePath:
         ):
             return False
         self.receiver = None
-        if self.batch.meter is not None:
-            self.batch.meter.record_received(message)
+        if self.batch.message_meter is not None:
+            self.batch.message_meter.record_received(message)
         receiver.set_result(message)
         return True
 
@@ -382,7 +382,7 @@ class PlainMessagePath:
 
     async def receive(self) -> Any:
         """Return the app's next message."""
-        meter = self.batch.meter
+        meter = self.batch.message_meter
         if meter is None:
             return await self._next_event()
         if self.handed_at:
@@ -439,8 +439,8 @@ class PlainMessagePath:
         self.wire.write(frame)
         self.sent_messages += 1
         self.sent_bytes += len(frame)
-        if batch.meter is not None:
-            batch.meter.record_sent(payload)
+        if batch.message_meter is not None:
+            batch.message_meter.record_sent(payload)
         return True
 
     # -- the subclass's part -----------------------------------------------------------------------

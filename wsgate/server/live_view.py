@@ -4,7 +4,7 @@ import heapq
 from typing import TYPE_CHECKING, Any
 
 from wsgate.server.connection_list import LONGEST_PATH, address_text, item_of, path_text
-from wsgate.server.worker_state import each
+from wsgate.server.iteration import each
 
 if TYPE_CHECKING:
     from wsgate.metrics.meter import Ended, Meter
@@ -14,8 +14,8 @@ MOST_TOPICS = 10
 MOST_READERS = 10
 
 
-async def look(worker: "Worker", meter: "Meter", since: int) -> dict[str, Any]:
-    """Return what happens on a worker.
+async def read_live(worker: "Worker", meter: "Meter", since: int) -> dict[str, Any]:
+    """Return what happens on a worker now, and which WebSockets have ended.
 
     Args:
         worker: The worker.

@@ -104,20 +104,20 @@ class Liveness(Keepalive):
         # Random, so that connections opened together do not end together.
         self._ends_at = now + lifetime if lifetime else math.inf
 
-    def record_pong(self, now: float) -> bool:
+    def record_pong(self, now: float) -> float | None:
         """Measure the round trip with the first Pong after a Ping; others answer nothing.
 
         Returns:
-            Whether it was measured.
+            The round trip in seconds, None if this Pong answers nothing.
         """
         if self._long_at == _NEW:
-            return False  # there was no Ping yet
+            return None  # there was no Ping yet
         pinged_at = self.unanswered_ping
         if pinged_at is None or pinged_at is self._measured_ping:
-            return False
+            return None
         self._measured_ping = pinged_at
         self.round_trip = now - pinged_at
-        return True
+        return self.round_trip
 
     def check(self, now: float, websocket: Watched) -> float:
         """Enforce all timeouts.

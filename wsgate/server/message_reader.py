@@ -163,7 +163,7 @@ class MessageReader(MessagePath):
     def _deliver(self, messages: Sequence[str | bytes]) -> bool:
         """Hand messages to receivers or the queue; returns False if they are over the rate."""
         self.received_messages += len(messages)
-        if (meter := self.batch.meter) is not None:
+        if (meter := self.batch.message_meter) is not None:
             for message in messages:
                 meter.record_received(message)
         if self._rate is not None and messages and not self._is_within(self._rate, len(messages)):

@@ -23,8 +23,8 @@ class Reconnects:
         field: The query parameter or header in which a client names its previous connection.
 
     Attributes:
-        tell_others: Called with the id of the previous connection and that of the new one, if the
-            previous one is not of this worker.
+        notify_others: Called with the id of the previous connection and that of the new one, if the
+            previous one is not open on this worker.
     """
 
     def __init__(self, field: str) -> None:
@@ -32,7 +32,7 @@ class Reconnects:
         self._header = field.lower().encode("latin-1", "replace")
         self._open: set[str] = set()  # ids of open connections
         self._successors: dict[str, str] = {}  # id of an open connection -> of the next one
-        self.tell_others: Callable[[str, str], object] = _do_nothing
+        self.notify_others: Callable[[str, str], object] = _do_nothing
 
     def open(self, connection_id: str, request: Request) -> str | None:
         """Note that a WebSocket has opened.
@@ -42,12 +42,16 @@ class Reconnects:
         """
         self._open.add(connection_id)
         said = self._read(request)
-        if said is not None and not self.note_return(said, connection_id):
-            self.tell_others(said, connection_id)
+        if said is not None and not self.note_reconnect(said, connection_id):
+            self.notify_others(said, connection_id)
         return said
 
-    def note_return(self, previous: str, connection_id: str) -> bool:
-        """Note that the client of a connection has come back on another one.
+    def note_reconnect(self, previous: str, connection_id: str) -> bool:
+        """Note that the client of a connection has connected again.
+
+        Args:
+            previous: The id of that connection.
+            connection_id: The id of the new one, of this or of another worker.
 
         Returns:
             Whether the previous connection is an open one of this worker.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from wsgate.server.worker_state import AT_ONCE, each
+from wsgate.server.iteration import AT_ONCE, each
 
 if TYPE_CHECKING:
     from wsgate.server.worker import Worker

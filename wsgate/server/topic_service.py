@@ -172,7 +172,7 @@ class TopicService:
 
     @property
     def broker_state(self) -> "BrokerState":
-        """How the broker is."""
+        """Whether the broker reaches its server."""
         return self._broker.state()
 
     @property

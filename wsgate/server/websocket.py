@@ -157,8 +157,8 @@ class WebSocket(MessageReader):
     def _write_message(self, frame: bytes, payload: str | bytes) -> None:
         self.write_frames(frame)
         self.sent_messages += 1
-        if self.batch.meter is not None:
-            self.batch.meter.record_sent(payload)
+        if self.batch.message_meter is not None:
+            self.batch.message_meter.record_sent(payload)
 
     # -- messages that wait for a slow client: the outlet ------------------------------------------
 
@@ -388,10 +388,9 @@ class WebSocket(MessageReader):
 
     def pong_received(self) -> None:
         """Measure the round trip of the Ping that is answered."""
-        is_measured = self._liveness.record_pong(self.worker.clock())
-        meter, round_trip = self.worker.meter, self._liveness.round_trip
-        if meter is not None and is_measured and round_trip is not None:
-            meter.round_trip_seconds(round_trip)
+        round_trip = self._liveness.record_pong(self.worker.clock())
+        if round_trip is not None and self.worker.meter is not None:
+            self.worker.meter.count_round_trip(round_trip)
 
     def close(self, code: int, reason: str, cause: Cause, detail: str = "") -> None:
         """Send what was published, then our Close.

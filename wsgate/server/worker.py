@@ -219,7 +219,7 @@ class Worker:
 
     def count_with(self, meter: "Meter") -> None:
         """Count what happens with a meter. Call it before the start."""
-        meter.messages = self.batch.meter = MessageMeter()
+        meter.messages = self.batch.message_meter = MessageMeter()
         self.meter = self.topics.meter = meter
         self.observers = Observers([*self.observers, meter.take])
 

@@ -1,38 +1,35 @@
 """What a worker is at one moment, as samples: what is open, what waits, counters of topics."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from wsgate.metrics import families as f
-from wsgate.metrics.state import State
+from wsgate.metrics.readings import Readings
+from wsgate.server.iteration import each
 
 if TYPE_CHECKING:
     from wsgate.server.topic_service import TopicService
     from wsgate.server.worker import Worker
 
-# Exposed before they happen: else the first increase is not seen. Those of a broker are besides.
+# Causes of drops that are exposed before they happen: else the first increase is not seen. Brokers
+# have others.
 _NO_DROPS = dict.fromkeys(("slow subscriber", "slow listener", "error"), 0)
-AT_ONCE = 500  # connections that are visited in one loop iteration
-
-_Item = TypeVar("_Item")
 
 
-async def read_state(worker: "Worker") -> State:
+async def read_state(worker: "Worker") -> Readings:
     """Return what a worker is. The event loop runs in between if there are many connections."""
-    state = State()
-    await _add_waiting(worker, state)
-    state.set(f.CONNECTIONS, len(worker.connections))
-    state.set(f.CALLS, len(worker.exchanges), type="http")
-    state.set(f.CALLS, len(worker.websockets), type="websocket")
-    state.set(f.TURNED_AWAY, worker.admission.turned_away)
-    state.set(f.TOPICS, len(worker.topics.local_topics))
-    state.set(f.SUBSCRIPTIONS, await _count_subscriptions(worker.topics))
-    _add_topics(worker.topics, state)
-    return state
+    readings = Readings()
+    await _add_waiting(worker, readings)
+    readings.set(f.CONNECTIONS, len(worker.connections))
+    readings.set(f.CALLS, len(worker.exchanges), type="http")
+    readings.set(f.CALLS, len(worker.websockets), type="websocket")
+    readings.set(f.CONNECTIONS_REFUSED, worker.admission.refused_total)
+    readings.set(f.TOPICS, len(worker.topics.local_topics))
+    readings.set(f.SUBSCRIPTIONS, await _count_subscriptions(worker.topics))
+    _add_topics(worker.topics, readings)
+    return readings
 
 
-async def _add_waiting(worker: "Worker", state: State) -> None:
+async def _add_waiting(worker: "Worker", readings: Readings) -> None:
     """Add what waits for clients and for the app: summed over some iterations, so not exact."""
     unsent = slow = received = published = 0
     async for connection in each(worker.connections):
@@ -41,18 +38,10 @@ async def _add_waiting(worker: "Worker", state: State) -> None:
         slow += websocket.gate.is_shut
         to_app, to_client = websocket.waiting_messages
         received, published = received + to_app, published + to_client
-    state.set(f.WRITE_BUFFER, unsent)
-    state.set(f.SLOW, slow)
-    state.set(f.QUEUED, received, queue="receive")
-    state.set(f.QUEUED, published, queue="outlet")
-
-
-async def each(items: Collection[_Item]) -> AsyncIterator[_Item]:
-    """Yield items as they are now; the event loop runs after every `AT_ONCE` of them."""
-    for number, item in enumerate(list(items), 1):
-        yield item
-        if number % AT_ONCE == 0:
-            await asyncio.sleep(0)
+    readings.set(f.WRITE_BUFFER, unsent)
+    readings.set(f.SLOW, slow)
+    readings.set(f.QUEUED, received, queue="receive")
+    readings.set(f.QUEUED, published, queue="outlet")
 
 
 async def _count_subscriptions(topics: "TopicService") -> int:
@@ -62,16 +51,16 @@ async def _count_subscriptions(topics: "TopicService") -> int:
     return count
 
 
-def _add_topics(topics: "TopicService", state: State) -> None:
+def _add_topics(topics: "TopicService", readings: Readings) -> None:
     counts, broker = topics.counts, topics.broker_state
-    state.set(f.PUBLISHED, counts.published)
-    state.set(f.DELIVERED, counts.delivered)
+    readings.set(f.PUBLISHED, counts.published)
+    readings.set(f.DELIVERED, counts.delivered)
     for cause, number in {**_NO_DROPS, **counts.dropped}.items():
-        state.set(f.DROPPED, number, cause=cause)
-    state.set(f.CLOSED_SLOW, counts.closed_slow)
-    state.set(f.RECOVERIES, counts.recovered, complete="true")
-    state.set(f.RECOVERIES, counts.incomplete, complete="false")
-    state.set(f.BROKER_UP, int(broker.away_since is None))
+        readings.set(f.DROPPED, number, cause=cause)
+    readings.set(f.CLOSED_SLOW, counts.closed_slow)
+    readings.set(f.RECOVERIES, counts.recovered, complete="true")
+    readings.set(f.RECOVERIES, counts.incomplete, complete="false")
+    readings.set(f.BROKER_UP, int(broker.away_since is None))
     if broker.lag is not None:
-        state.set(f.BROKER_LAG, broker.lag)
-    state.set(f.BROKER_RECONNECTS, broker.reconnects)
+        readings.set(f.BROKER_LAG, broker.lag)
+    readings.set(f.BROKER_RECONNECTS, broker.reconnects)

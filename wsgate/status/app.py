@@ -7,8 +7,9 @@ from typing import NamedTuple
 from wsgate.metrics.exposition import expose
 from wsgate.metrics.samples import Samples, read_part
 from wsgate.status.health import reasons_not_ready
-from wsgate.status.live import Live, Viewer
+from wsgate.status.live import Viewer
 from wsgate.status.page import load_page
+from wsgate.status.sampler import Sampler
 from wsgate.status.source import Refused, Source
 from wsgate.types import Header, Receive, Scope, Send
 
@@ -48,7 +49,7 @@ class StatusApp:
     def __init__(self, source: Source, token: str | None, broker_grace: float) -> None:
         self._source = source
         self._broker_grace = broker_grace
-        self._live = Live(source, broker_grace)
+        self._sampler = Sampler(source, broker_grace)
         self._token = token
         self._routes: dict[str, Route] = {
             "/metrics": self._metrics,
@@ -106,7 +107,7 @@ class StatusApp:
             return
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
-        await Viewer(self._live, self._source, self._token).serve(receive, send)
+        await Viewer(self._sampler, self._source, self._token).serve(receive, send)
 
 
 async def _respond(scope: Scope, send: Send, answer: Answer) -> None:

@@ -138,7 +138,7 @@ class RedisBroker:
                 topic.follower.end()
 
     def state(self) -> BrokerState:
-        """Return how its links are."""
+        """Return since when a link is down."""
         return self._servers.health.state
 
     # -- subscriptions -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How the links to Redis are, for monitoring and for the log: two lines for each loss of Redis."""
+"""Which links to Redis are down, for monitoring and the log: a line at the loss, one at the end."""
 
 import asyncio
 from typing import Protocol
@@ -8,7 +8,7 @@ from wsgate.brokers.broker import BrokerState
 
 
 class Named(Protocol):
-    """A link, as it is needed here. name: of its server."""
+    """A link, as it is needed here."""
 
     @property
     def name(self) -> str:
@@ -22,7 +22,7 @@ class Health:
         name: Of all servers, for the log.
 
     Attributes:
-        lag: Seconds until the Ping was answered that was answered last; None before the first one.
+        lag: Round trip in seconds of the Ping that was answered last; None before the first one.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,7 @@ class Health:
 
     @property
     def state(self) -> BrokerState:
-        """Since when a link is down, whichever it is, and how often links were opened again."""
+        """Since when any link is down, and how often links were opened again."""
         away_since = min(self._down.values(), default=None)
         return BrokerState(away_since, self.lag, self._reconnects)
 
@@ -44,21 +44,21 @@ class Health:
         self._down.setdefault(link, asyncio.get_running_loop().time())
 
     def note_down(self, link: Named, reason: str) -> None:
-        """Notice that a link has ended, or could not be opened."""
+        """Record that a link has ended, or could not be opened."""
         self.expect(link)
         if not self._is_reported:
             self._is_reported = True
             loggers.error.warning("Redis %s is away: %s", link.name, reason)
 
     def note_up(self, link: Named) -> None:
-        """Notice that a link is up."""
+        """Record that a link is up."""
         if link in self._were_up:
             self._reconnects += 1
         self._were_up.add(link)
         self._end_down(link)
 
     def forget(self, link: Named) -> None:
-        """Notice that a link is not needed any more."""
+        """Record that a link is not needed any more."""
         self._were_up.discard(link)
         self._end_down(link)
 
