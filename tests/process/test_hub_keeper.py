@@ -110,10 +110,10 @@ async def test_a_process_that_cannot_be_started_is_tried_again(
 ) -> None:
     failures = [OSError("no process is free")]
 
-    def fail_once(*arguments: object) -> object:
+    def fail_once(*arguments: object, **options: object) -> object:
         if failures:
             raise failures.pop()
-        return spawn.spawn(*arguments)  # type: ignore[arg-type]  # passed on
+        return spawn.spawn(*arguments, **options)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(hub_keeper, "spawn", fail_once)
     with capture_log() as log:
