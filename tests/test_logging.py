@@ -8,6 +8,7 @@ import pytest
 
 from tests.saved_loggers import bare_loggers
 from wsgate import loggers
+from wsgate.errors import Refusal
 from wsgate.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter
 from wsgate.observe import log_config
 from wsgate.observe.access_log import log_event
@@ -60,7 +61,7 @@ SENTENCE = ": the app sent websocket.close"
         ),
         (RequestDone(None, "GET", b'/a"', "1.1", 299), '|GET /a" HTTP/1.1|299 '),
         (
-            HandshakeRefused(CLIENT, b"/ws", 403, "no"),
+            HandshakeRefused(CLIENT, b"/ws", 403, "no", Refusal.ORIGIN),
             "127.0.0.1:5|WebSocket /ws|403 Forbidden (no)",
         ),
         (WebSocketOpened(CLIENT, b"/100%"), "127.0.0.1:5|WebSocket /100%|[accepted]"),

@@ -12,6 +12,7 @@ WsgateError
 
 import re
 from collections.abc import Sequence
+from enum import Enum
 
 
 def one_line(text: str) -> str:
@@ -74,6 +75,19 @@ class ClientDisconnected(WsgateError, OSError):
     """
 
 
+class Refusal(Enum):
+    """Why a WebSocket handshake was refused. The values are labels of metrics, never changed."""
+
+    ORIGIN = "origin"
+    VERSION = "version"
+    APP_REFUSED = "app_refused"
+    APP_FAILED = "app_failed"
+    APP_TIMEOUT = "app_timeout"
+    LIMIT = "limit"
+    STOPPING = "stopping"
+    MALFORMED = "malformed"
+
+
 class RequestRefused(WsgateError):
     """The server answers a request itself, with an error status, and closes the connection.
 
@@ -81,19 +95,27 @@ class RequestRefused(WsgateError):
         status: the HTTP status of the response.
         detail: one line for the client and the log.
         headers: further headers of the response, such as the Sec-WebSocket-Version of a 426.
+        refusal: the kind of reason, for metrics. It counts for WebSocket handshakes only.
     """
 
     def __init__(
-        self, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        status: int,
+        detail: str,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        refusal: Refusal = Refusal.MALFORMED,
     ) -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
         self.detail = detail
         self.headers = tuple(headers)
+        self.refusal = refusal
 
 
 class RefusedAtStop(RequestRefused):
     """The server stops: a client may retry at once, with the process that replaces it."""
 
     def __init__(self) -> None:
-        super().__init__(503, "the server stops", [(b"retry-after", b"1")])
+        headers = [(b"retry-after", b"1")]
+        super().__init__(503, "the server stops", headers, refusal=Refusal.STOPPING)

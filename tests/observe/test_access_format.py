@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from wsgate.errors import Refusal
 from wsgate.loggers import EVENT
 from wsgate.observe.access_format import _VALUES, AccessLineFormatter
 from wsgate.observe.access_log import log_event
@@ -36,7 +37,7 @@ REQUEST = RequestDone(
     ((b"Content-Type", b"text/plain"),),
 )
 OPENED = WebSocketOpened(CLIENT, b"/ws?a", "7-1", HEADERS)
-REFUSED = HandshakeRefused(CLIENT, b"/ws?a", 403, "no", "7-1")
+REFUSED = HandshakeRefused(CLIENT, b"/ws?a", 403, "no", Refusal.ORIGIN, "7-1")
 CLOSED = WebSocketClosed(
     CLIENT, b"/ws?a", 1002, "", Cause.PROTOCOL_ERROR, "a rule", 2.5, 1, 2, 3, 4, 5, None, "7-1"
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from wsgate import loggers
+from wsgate.errors import Refusal
 from wsgate.observe import access_log
 from wsgate.observe.access_log import leave_out_query, log_event
 from wsgate.observe.causes import Cause
@@ -25,7 +26,7 @@ from wsgate.testing import connect
 
 CLIENT = ("127.0.0.1", 50_000)
 REQUEST = RequestDone(CLIENT, "GET", b"/chat?x=1", "1.1", 200)
-REFUSED = HandshakeRefused(CLIENT, b"/chat?x=1", 403, "the origin is not allowed")
+REFUSED = HandshakeRefused(CLIENT, b"/chat?x=1", 403, "the origin is not allowed", Refusal.ORIGIN)
 OPENED = WebSocketOpened(CLIENT, b"/a\\b")
 CLOSED = WebSocketClosed(
     CLIENT, b"/chat?x=1", 1001, "", Cause.CLIENT_CLOSED, "", 2.25, 1, 20, 3, 40, 0

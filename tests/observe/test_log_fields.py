@@ -8,6 +8,7 @@ import pytest
 
 from tests.saved_loggers import bare_loggers
 from wsgate import loggers
+from wsgate.errors import Refusal
 from wsgate.observe import log_fields
 from wsgate.observe.access_log import log_event
 from wsgate.observe.causes import Cause
@@ -33,7 +34,10 @@ MESSAGE = {"logger", "message"}
 FULL: list[tuple[str, Event]] = [
     ("request", RequestDone(CLIENT, "GET", b"/?a", "1.1", 200, "7-1", HEADERS, 1.0, 2)),
     ("websocket_open", WebSocketOpened(CLIENT, b"/?a", "7-1", HEADERS, "7-0")),
-    ("handshake_refused", HandshakeRefused(CLIENT, b"/?a", 403, "no", "7-1", HEADERS)),
+    (
+        "handshake_refused",
+        HandshakeRefused(CLIENT, b"/?a", 403, "no", Refusal.ORIGIN, "7-1", HEADERS),
+    ),
     (
         "websocket_close",
         WebSocketClosed(
@@ -127,7 +131,7 @@ def test_the_fields_of_a_closed_websocket() -> None:
             {"method", "path", "http_version", "status", "duration", "sent_bytes"},
         ),
         (WebSocketOpened(None, b"/"), {"path"}),
-        (HandshakeRefused(None, b"/", 403, ""), {"path", "status"}),
+        (HandshakeRefused(None, b"/", 403, "", Refusal.ORIGIN), {"path", "status"}),
         (ServerStopped(()), MESSAGE),
         (None, MESSAGE),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from wsgate.errors import Refusal
 from wsgate.loggers import EVENT, TRACE
 from wsgate.observe.causes import Cause
 from wsgate.observe.events import (
@@ -156,7 +157,7 @@ def test_no_message_breaks_a_line_or_adds_a_field(text: str) -> None:
 def test_no_target_method_or_name_breaks_a_line(target: bytes, method: str, text: str) -> None:
     for event in (
         RequestDone(CLIENT, method, target, text, 200),
-        HandshakeRefused(None, target, 400, text, text),
+        HandshakeRefused(None, target, 400, text, Refusal.MALFORMED, text),
         WebSocketOpened(None, target, text, (), text),
     ):
         found, named = as_json(make_record(event)), as_logfmt(make_record(event))

@@ -2,20 +2,25 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 
 from tests.harness.app import DENIAL, close, denial, denial_body
 from tests.harness.client import ACCEPT, handshake, text_frame
-from tests.harness.memory import peer
+from tests.harness.memory import Peer, peer, stop
 from tests.harness.waiting import soon, turns
-from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage
+from wsgate.errors import ClientDisconnected, IllegalMessage, InvalidMessage, Refusal
 from wsgate.http.h1.connection import ALREADY_FAILED
+from wsgate.observe.events import Event, HandshakeRefused
+from wsgate.observe.observers import Observers
+from wsgate.server.other_workers import NoOtherWorkers
 from wsgate.server.pending_websocket import EARLY
 from wsgate.types import Message
 
 MIB = 1 << 20
+Stage = Callable[[Peer], Awaitable[object]]
 
 
 # -- the handshake ---------------------------------------------------------------------------------
@@ -265,6 +270,84 @@ async def test_a_refusal_because_of_a_stop_is_not_logged() -> None:
         ws.client.send(handshake())
         assert (await ws.client.ended()).startswith(b"HTTP/1.1 503 ")
         assert ws.log.messages(logging.INFO) == []
+
+
+# -- the kind of reason, for metrics ---------------------------------------------------------------
+
+
+async def _stop(ws: Peer) -> None:
+    ws.client.worker.opens_websockets = False
+    ws.client.send(handshake())
+
+
+async def _stop_before_the_accept(ws: Peer) -> None:
+    await ws.request()
+    stop(ws.client)
+
+
+class BusyWorkers(NoOtherWorkers):
+    def calls(self) -> int:
+        return 5
+
+
+async def _exceed_the_limit(ws: Peer) -> None:
+    ws.client.worker.other_workers = BusyWorkers()
+    ws.client.send(handshake())
+
+
+async def _close_before_the_accept(ws: Peer) -> None:
+    await ws.request()
+    await ws.call.send(close())
+
+
+async def _deny(ws: Peer) -> None:
+    await ws.request()
+    await ws.call.send(denial())
+    await ws.call.send(denial_body())
+
+
+async def _fail(ws: Peer) -> None:
+    await ws.request()
+    ws.call.finish(KeyError("mine"))
+
+
+async def _wait_too_long(ws: Peer) -> None:
+    await ws.request()
+    await ws.client.advance(6)
+
+
+def _send(*headers: str, without: str = "-") -> Stage:
+    async def stage(ws: Peer) -> None:
+        ws.client.send(handshake(*headers, without=without))
+
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "refusal"),
+    [
+        (_send("Origin: https://b.example"), Refusal.ORIGIN),
+        (_send(without="Sec-WebSocket-Version"), Refusal.VERSION),
+        (_send(without="Sec-WebSocket-Key"), Refusal.MALFORMED),
+        (_stop, Refusal.STOPPING),
+        (_stop_before_the_accept, Refusal.STOPPING),
+        (_exceed_the_limit, Refusal.LIMIT),
+        (_close_before_the_accept, Refusal.APP_REFUSED),
+        (_deny, Refusal.APP_REFUSED),
+        (_fail, Refusal.APP_FAILED),
+        (_wait_too_long, Refusal.APP_TIMEOUT),
+    ],
+)
+async def test_the_event_has_the_kind_of_reason(stage: Stage, refusal: Refusal) -> None:
+    events: list[Event] = []
+    limits: dict[str, Any] = {"limit_concurrency": 5, "ws_handshake_timeout": 5}
+    async with peer(ws_origins=["https://a.example", "none"], **limits) as ws:
+        ws.client.worker.observers = Observers([events.append])
+        await stage(ws)
+        await ws.client.ended()
+    (event,) = events
+    assert isinstance(event, HandshakeRefused)
+    assert event.refusal is refusal
 
 
 # -- refusals and denial responses -----------------------------------------------------------------

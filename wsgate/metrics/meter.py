@@ -28,18 +28,6 @@ _OTHER = "other"
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
 )
-# The reasons of refused handshakes, as labels; all others are malformed requests.
-_REFUSALS = {
-    "this origin may not connect": "origin",
-    "this server speaks WebSocket version 13": "version",
-    "the application refused the WebSocket": "app_refused",
-    "the application sent its own response": "app_refused",
-    "the application failed": "app_failed",
-    "the application did not accept in time": "app_timeout",
-    "the server is at its limit": "limit",
-    "the server stops": "stopping",
-}
-_MALFORMED = "malformed"
 _CODE = re.compile(r"\b1\d{3}\b")  # in the codes of a cause, which are text
 
 
@@ -139,8 +127,7 @@ class Meter:
         return str(code)
 
     def _take_refused(self, event: HandshakeRefused) -> None:
-        reason = _REFUSALS.get(event.reason, _MALFORMED)
-        self._refused[str(event.status), reason] += 1
+        self._refused[str(event.status), event.refusal.value] += 1
 
     def _take_request(self, event: RequestDone) -> None:
         method = event.method if event.method in _METHODS else _OTHER

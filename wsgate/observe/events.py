@@ -13,6 +13,7 @@ the scope. `headers` are those of the request, which an observer must not change
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from wsgate.errors import Refusal
 from wsgate.observe.causes import CAUSES, Cause, Initiator, sentence_of
 from wsgate.types import Address, Header
 
@@ -43,13 +44,15 @@ class RequestDone(NamedTuple):
 class HandshakeRefused(NamedTuple):
     """A WebSocket did not open.
 
-    status: of the HTTP response that the client got. reason: why, in English.
+    status: of the HTTP response that the client got. reason: why, in English. refusal: the kind of
+    reason.
     """
 
     client: Address | None
     target: bytes
     status: int
     reason: str
+    refusal: Refusal
     connection: str = ""
     headers: Sequence[Header] = ()
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from wsgate import loggers
 from wsgate.asgi.scope import ForwardedPeer
-from wsgate.errors import RefusedAtStop, RequestRefused
+from wsgate.errors import Refusal, RefusedAtStop, RequestRefused
 from wsgate.http.events import ClientClosed, RequestBody, RequestEvent, UpgradeRequest
 from wsgate.http.request import Request
 from wsgate.observe.events import HandshakeRefused, RequestDone
@@ -228,10 +228,10 @@ class Http1Driver:
         """Send an error response to a handshake, and close: frames may follow it."""
         if observers := self.worker.observers:
             request, connection = upgrade.request, self.wire.connection_id
-            status, reason = refused.status, refused.detail
             observers.notify(
                 HandshakeRefused(
-                    peer.client, request.target, status, reason, connection, request.headers
+                    *(peer.client, request.target, refused.status, refused.detail),
+                    *(refused.refusal, connection, request.headers),
                 )
             )
         report_refusal(refused, upgrade.request, peer.client)
@@ -337,4 +337,5 @@ def report_full() -> None:
 
 def service_unavailable() -> RequestRefused:
     """Return the refusal of a request above a limit of the server."""
-    return RequestRefused(503, "the server is at its limit", [(b"retry-after", b"5")])
+    headers = [(b"retry-after", b"5")]
+    return RequestRefused(503, "the server is at its limit", headers, refusal=Refusal.LIMIT)

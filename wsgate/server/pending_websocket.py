@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.http import FileRequest, Response, State as ResponseState
 from wsgate.asgi.websocket import OPEN as CONVERSATION_OPEN
-from wsgate.errors import ClientDisconnected, InvalidMessage, RefusedAtStop, RequestRefused
+from wsgate.errors import (
+    ClientDisconnected,
+    InvalidMessage,
+    Refusal,
+    RefusedAtStop,
+    RequestRefused,
+)
 from wsgate.fields import values_of
 from wsgate.http.request import Request
 from wsgate.http.stream import HttpStream
@@ -153,7 +159,7 @@ class PendingWebSocket:
         """
         defaults = self._worker.default_headers
         self._wire.write(self._stream.refuse(refused, defaults))
-        self._finish(refused.status, refused.detail, end)
+        self._finish(refused, end)
         self._wire.close()
 
     async def deny(self, message: Message) -> None:
@@ -202,10 +208,11 @@ class PendingWebSocket:
     def _finish_denial(self, denial: Response) -> None:
         self.conversation.end_denial()
         reason = "the application sent its own response"
-        self._finish(denial.status, reason, (ABNORMAL, ""))
+        denied = RequestRefused(denial.status, reason, refusal=Refusal.APP_REFUSED)
+        self._finish(denied, (ABNORMAL, ""))
         self._wire.close()
 
-    def _finish(self, status: int, reason: str, end: tuple[int, str]) -> None:
+    def _finish(self, refused: RequestRefused, end: tuple[int, str]) -> None:
         self._deadline = math.inf
         self.end = end
         if observers := self._worker.observers:
@@ -213,7 +220,8 @@ class PendingWebSocket:
             connection = self._wire.connection_id
             observers.notify(
                 HandshakeRefused(
-                    client, request.target, status, reason, connection, request.headers
+                    *(client, request.target, refused.status, refused.detail),
+                    *(refused.refusal, connection, request.headers),
                 )
             )
         self._wake()
@@ -232,7 +240,7 @@ class PendingWebSocket:
             return
         if error is None:
             throttled.error("ASGI callable returned without accepting or refusing")
-        self.refuse(RequestRefused(500, "the application failed"))
+        self.refuse(RequestRefused(500, "the application failed", refusal=Refusal.APP_FAILED))
 
     # -- what the wire reports ---------------------------------------------------------------------
 
@@ -270,7 +278,8 @@ class PendingWebSocket:
         """
         if now >= self._deadline:
             self._deadline = math.inf
-            late = RequestRefused(503, "the application did not accept in time")
+            reason = "the application did not accept in time"
+            late = RequestRefused(503, reason, refusal=Refusal.APP_TIMEOUT)
             report_refusal(late, self.offer.request, self.offer.peer.client)
             self.refuse(late)
         return min(self._deadline, self._check_denial(now))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wsgate.asgi import websocket as asgi
 from wsgate.asgi.scope import ForwardedPeer, websocket_scope
 from wsgate.asgi.websocket import CLOSED as CONVERSATION_CLOSED
-from wsgate.errors import ClientDisconnected, InvalidMessage, RequestRefused
+from wsgate.errors import ClientDisconnected, InvalidMessage, Refusal, RequestRefused
 from wsgate.observe.causes import Cause
 from wsgate.observe.events import WebSocketClosed, WebSocketOpened
 from wsgate.observe.throttled_log import throttled
@@ -293,7 +293,8 @@ class WebSocket(MessageReader):
             self._accept(pending, action)
             return None
         if isinstance(action, asgi.Refuse):
-            pending.refuse(RequestRefused(403, "the application refused the WebSocket"))
+            reason = "the application refused the WebSocket"
+            pending.refuse(RequestRefused(403, reason, refusal=Refusal.APP_REFUSED))
             return None
         assert isinstance(action, asgi.Deny)  # a pending conversation has no other action
         return action

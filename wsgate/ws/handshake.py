@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wsgate.bounded_cache import BoundedCache
-from wsgate.errors import InvalidMessage, RequestRefused
+from wsgate.errors import InvalidMessage, Refusal, RequestRefused
 from wsgate.fields import (
     Fields,
     combine_headers,
@@ -156,7 +156,7 @@ def _check_origin(
         is_noteworthy = b"cookie" in fields and is_cross_site(values, site)
         return (values[0], site.host) if is_noteworthy else None
     if not origins.allow(values, site):
-        raise RequestRefused(403, "this origin may not connect")
+        raise RequestRefused(403, "this origin may not connect", refusal=Refusal.ORIGIN)
     return None
 
 
@@ -173,6 +173,7 @@ def _check_version(fields: Fields) -> None:
                 (b"upgrade", b"websocket"),  # RFC 9110 section 15.5.22: a MUST in a 426
                 (b"connection", b"upgrade"),
             ],
+            refusal=Refusal.VERSION,
         )
 
 
