@@ -18,7 +18,15 @@ def causes_table() -> str:
 
 def _row(cause: Cause, explained: Explanation) -> str:
     link = f"[`{cause.value}`](#{cause.value})"
-    return f"| {link} | {explained.initiator} | {explained.codes} | {explained.sentence} |"
+    return f"| {link} | {explained.initiator} | {_codes(explained)} | {explained.sentence} |"
+
+
+def _codes(explained: Explanation) -> str:
+    """Return the close codes as text: `1006, 1011 or 1013`."""
+    *others, last = map(str, explained.codes)
+    text = f"{', '.join(others)} or {last}" if others else last
+    who = explained.chosen_by
+    return f"the {who}'s, {text} if none was named" if who else text
 
 
 def advice() -> str:

@@ -1,6 +1,5 @@
 """The meter of one worker: counts what happens to its connections, and returns the samples."""
 
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -28,7 +27,6 @@ _OTHER = "other"
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
 )
-_CODE = re.compile(r"\b1\d{3}\b")  # in the codes of a cause, which are text
 
 
 class MessageCounts(Protocol):
@@ -219,9 +217,9 @@ class Meter:
 def _series_of_causes() -> dict[tuple[str, str, str], int]:
     """Return the series of all causes, with the codes that are known before."""
     return {
-        (code, explanation.initiator, cause.value): 0
+        (str(code), explanation.initiator, cause.value): 0
         for cause, explanation in CAUSES.items()
-        for code in _CODE.findall(explanation.codes)
+        for code in explanation.codes
     }
 
 

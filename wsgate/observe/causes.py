@@ -40,27 +40,30 @@ class Cause(Enum):
 class Explanation:
     """What a cause means.
 
-    initiator: who ended the WebSocket. codes: the close codes that go with it, as text. sentence:
-    what happened, without a full stop. advice: what to do about it.
+    initiator: who ended the WebSocket. codes: the close codes that go with it. sentence: what
+    happened, without a full stop. advice: what to do about it. chosen_by: who may choose another
+    code, empty for nobody; then `codes` has the default.
     """
 
     initiator: Initiator
-    codes: str
+    codes: tuple[int, ...]
     sentence: str
     advice: str
+    chosen_by: str = ""
 
 
 CAUSES: dict[Cause, Explanation] = {
     Cause.CLIENT_CLOSED: Explanation(
         "client",
-        "the client's, 1005 if it named none",
+        (1005,),
         "the client sent a Close frame",
         "Nothing: a page was left (1001), or the client's program closed. The code and the reason "
         "are the client's own.",
+        chosen_by="client",
     ),
     Cause.CLIENT_VANISHED: Explanation(
         "client",
-        "1006",
+        (1006,),
         "the connection ended without a Close frame",
         "Common on mobile networks, and when a computer sleeps or a program is killed. If it hits "
         "many clients at the same age, a proxy in between has a timeout: see its log, and raise "
@@ -68,7 +71,7 @@ CAUSES: dict[Cause, Explanation] = {
     ),
     Cause.REPLACED: Explanation(
         "client",
-        "1006, 1011 or 1013",
+        (1006, 1011, 1013),
         "the client had come back on another connection, and left this one",
         "Nothing: the network of the client changed. It is known because the client named this "
         "connection when it came back to a worker of the same server (--ws-reconnect-field). After "
@@ -76,7 +79,7 @@ CAUSES: dict[Cause, Explanation] = {
     ),
     Cause.PING_TIMEOUT: Explanation(
         "server",
-        "1011",
+        (1011,),
         "no data arrived within --ws-ping-timeout after a Ping",
         "As for a client that vanished: its network is gone, and nobody told the server. If "
         "clients on good networks are hit, their program is blocked: a client library answers "
@@ -84,7 +87,7 @@ CAUSES: dict[Cause, Explanation] = {
     ),
     Cause.SLOW_CONSUMER: Explanation(
         "server",
-        "1013",
+        (1013,),
         "the client read too slowly",
         "Send less, and let clients connect again. Either 64 KiB waited for the client, and for "
         "--ws-send-timeout the write buffer did not fall below 16 KiB; or more than "
@@ -93,66 +96,67 @@ CAUSES: dict[Cause, Explanation] = {
     ),
     Cause.MESSAGE_TOO_BIG: Explanation(
         "server",
-        "1009",
+        (1009,),
         "the client sent a message above a limit",
         "Send smaller messages, or raise --ws-max-size (16 MiB, after inflating) or "
         "--ws-max-fragments.",
     ),
     Cause.PROTOCOL_ERROR: Explanation(
         "server",
-        "1002 or 1007",
+        (1002, 1007),
         "the client broke the protocol",
         "A fault of the client's program, or of something in between that changes bytes. The rule "
         "that was broken is named.",
     ),
     Cause.POLICY: Explanation(
         "server",
-        "1008",
+        (1008,),
         "the client sent more messages than --ws-max-message-rate allows",
         "Raise the limit if the client is legitimate; see --ws-max-message-burst as well.",
     ),
     Cause.IDLE: Explanation(
         "server",
-        "1001",
+        (1001,),
         "no message was sent either way within --ws-idle-timeout",
         "Send a message now and then, raise the timeout, or let the client connect when it needs "
         "to. Pings do not count as messages.",
     ),
     Cause.LIFETIME: Explanation(
         "server",
-        "1012",
+        (1012,),
         "the connection had reached --ws-max-lifetime",
         "Nothing: the client is to connect again, which evens out the workers.",
     ),
     Cause.APP_CLOSED: Explanation(
         "app",
-        "the app's, 1000 if it named none",
+        (1000,),
         "the app sent websocket.close",
         "The code and the reason are the app's own.",
+        chosen_by="app",
     ),
     Cause.APP_FAILED: Explanation(
         "app",
-        "1011",
+        (1011,),
         "the app raised an exception",
         "The log has the traceback at the same time, with the level ERROR.",
     ),
     Cause.APP_RETURNED: Explanation(
         "app",
-        "1000",
+        (1000,),
         "the app's call returned without a websocket.close",
         "Nothing if that is meant. If not, look for a loop that ends: a `return` or `break`, or an "
         "exception that is caught.",
     ),
     Cause.APP_STUCK: Explanation(
         "server",
-        "1011",
+        (1011,),
         "the app did not call receive() for 300 seconds while messages waited",
         "`wsgate ctl stack WORKER --tasks` shows where it waits. Let the app read in a task of its "
         "own, or end the WebSocket.",
     ),
     Cause.MESSAGES_LOST: Explanation(
         "server",
-        "1012, or 1006",
+        (1012, 1006),
         "messages of its topics were lost, so that it has to recover them",
         "With 1012 the topics hub or Redis has lost its history: see the log at that time. With "
         "1006 one message could not be sent to this client: the log has a traceback. The client "
@@ -160,20 +164,21 @@ CAUSES: dict[Cause, Explanation] = {
     ),
     Cause.OPERATOR: Explanation(
         "server",
-        "the operator's, 1012 if none was named",
+        (1012,),
         "an operator closed it",
         "Somebody used `wsgate ctl close`.",
+        chosen_by="operator",
     ),
     Cause.SERVER_STOPPING: Explanation(
         "server",
-        "1012",
+        (1012,),
         "the server stops",
         "Nothing: the client is to connect again, to another server or after the restart, with a "
         "random delay. --drain-seconds spreads the closes.",
     ),
     Cause.WORKER_RESTART: Explanation(
         "server",
-        "1012",
+        (1012,),
         "its worker was replaced by a new one",
         "Nothing: the client is to connect again. Workers are replaced by a restart, by --reload, "
         "by --limit-max-requests, --worker-max-rss and --worker-max-lifetime, and when they fail "
