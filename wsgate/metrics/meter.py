@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Protocol
 
 from wsgate.metrics import families as f
 from wsgate.metrics.activity import TopicActivity
-from wsgate.metrics.exposition import read_registry
 from wsgate.metrics.families import Family
 from wsgate.metrics.histogram import Histogram, HistogramSnapshot
 from wsgate.metrics.readings import Readings
@@ -163,7 +162,7 @@ class Meter:
     # -- the samples -------------------------------------------------------------------------------
 
     def samples(self, readings: Readings) -> list[Samples]:
-        """Return all samples of this worker, those of the app and of the process included.
+        """Return the samples of this worker, without those of its process and its app.
 
         Args:
             readings: The numbers of this worker that others keep.
@@ -173,7 +172,6 @@ class Meter:
             *self._http_samples(),
             *self._message_samples(),
             *readings.samples(),
-            *read_registry(),
         ]
 
     def _websocket_samples(self) -> list[Samples]:

@@ -7,6 +7,7 @@ from wsgate._version import __version__
 from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.metrics import families as f
+from wsgate.metrics.meter import Meter
 from wsgate.metrics.readings import Readings
 from wsgate.metrics.samples import Samples
 from wsgate.metrics.totals import Totals
@@ -14,21 +15,17 @@ from wsgate.server.worker import Worker
 from wsgate.server.worker_state import read_state
 
 if TYPE_CHECKING:
-    from wsgate.metrics.meter import Meter
     from wsgate.process.worker_samples import WorkerSamples
 
 _MISSING = "--metrics needs prometheus-client: pip install 'wsgate[metrics]'"
 ONLY_WORKER = 1  # its number where there is no supervisor
 
 
-def make_meter(config: Config) -> "Meter | None":
+def make_meter(config: Config) -> Meter | None:
     """Return the meter of a worker, None without --metrics. Raises ConfigError."""
     if config.metrics is None:
         return None
-    try:
-        from wsgate.metrics.meter import Meter  # noqa: PLC0415  # its library is optional
-    except ImportError:
-        raise ConfigError(_MISSING, setting="metrics") from None
+    _check_library()
     return Meter(time.time)
 
 
@@ -36,19 +33,28 @@ def make_worker_samples(config: Config) -> "WorkerSamples | None":
     """Return what keeps the samples of workers, None without --metrics. Raises ConfigError."""
     if config.metrics is None:
         return None
-    try:
-        from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # needs it, too
-    except ImportError:
-        raise ConfigError(_MISSING, setting="metrics") from None
+    _check_library()
+    from wsgate.process.worker_samples import WorkerSamples  # noqa: PLC0415  # needs the library
+
     return WorkerSamples()
 
 
-async def read_samples(worker: Worker, meter: "Meter") -> list[Samples]:
-    """Return what a worker has counted, and what it is now."""
-    return meter.samples(await read_state(worker))
+def _check_library() -> None:
+    """Raise ConfigError if prometheus-client, which is optional, is missing."""
+    try:
+        import wsgate.metrics.exposition  # noqa: F401, PLC0415
+    except ImportError:
+        raise ConfigError(_MISSING, setting="metrics") from None
 
 
-async def read_server_samples(worker: Worker, meter: "Meter", state: str) -> list[Samples]:
+async def read_samples(worker: Worker, meter: Meter) -> list[Samples]:
+    """Return what a worker has counted, what it is now, and what its process and app count."""
+    from wsgate.metrics.exposition import read_registry  # noqa: PLC0415  # its library is optional
+
+    return [*meter.samples(await read_state(worker)), *read_registry()]
+
+
+async def read_server_samples(worker: Worker, meter: Meter, state: str) -> list[Samples]:
     """Return the samples of a server without workers.
 
     Args:
