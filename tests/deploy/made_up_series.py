@@ -10,6 +10,7 @@ from itertools import product
 from wsgate.metrics import families as f
 from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, WORKER, Family
 from wsgate.observe.causes import CAUSES
+from wsgate.topics.counts import DROP_CAUSES
 
 SECONDS = 30  # between two samples
 STEPS = 120
@@ -34,7 +35,7 @@ _OWN_VALUES: dict[tuple[Family, str], tuple[str, ...]] = {
     (f.HANDSHAKES_REFUSED, "reason"): ("origin", "limit", "app_refused", "stopping"),
     (f.BAD_REQUESTS, "status"): ("400",),
     (f.HTTP_REQUESTS, "status"): ("2xx", "5xx"),
-    (f.DROPPED, "cause"): ("slow subscriber", "error"),
+    (f.DROPPED, "cause"): DROP_CAUSES,
     (f.RESTARTS, "reason"): ("replaced", "failed", "killed"),
 }
 

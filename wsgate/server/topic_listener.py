@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from wsgate.server.backpressure import Waiters
+from wsgate.topics.counts import SLOW_LISTENER
 from wsgate.topics.errors import Overrun
 from wsgate.topics.outlet import counted_size
 from wsgate.topics.publication import Publication
@@ -120,7 +121,7 @@ class TopicListener:
         size = counted_size(publication.encoded)
         if self._size and self._size + size > self._service.max_outlet:
             self._has_overrun = rules.history > 0
-            self._service.counts.dropped["slow listener"] += 1
+            self._service.counts.dropped[SLOW_LISTENER] += 1
         else:
             self._size += size
             self._service.counts.delivered += 1

@@ -13,7 +13,7 @@ from wsgate.server.spread_closing import SpreadClosing
 from wsgate.server.topic_listener import TopicListener
 from wsgate.server.topic_recovery import Recovery
 from wsgate.topics import process
-from wsgate.topics.counts import Counts
+from wsgate.topics.counts import DELIVERY_ERROR, SLOW_SUBSCRIBER, Counts
 from wsgate.topics.errors import LimitReached, TopicsError, Unavailable
 from wsgate.topics.interface import Extension, Recovered
 from wsgate.topics.outlet import OutletFull
@@ -484,7 +484,7 @@ class TopicService:
 
     def _count_dropped(self, dropped: int) -> None:
         if dropped:
-            self.counts.dropped["slow subscriber"] += dropped
+            self.counts.dropped[SLOW_SUBSCRIBER] += dropped
 
     def _deliver_to(self, socket: "WebSocket", publication: Publication, rules: Rules) -> None:
         """Deliver to a socket that is slow, or whose frames are its own.
@@ -497,7 +497,7 @@ class TopicService:
             dropped, is_closed = socket.publish(publication, rules.slow)
         except Exception:  # noqa: BLE001  # a publish never fails because of a subscriber
             throttled.exception("A publication could not be delivered to a WebSocket")
-            self.counts.dropped["error"] += 1
+            self.counts.dropped[DELIVERY_ERROR] += 1
             if rules.slow is Slow.CLOSE:
                 socket.abort(Cause.MESSAGES_LOST)
             return

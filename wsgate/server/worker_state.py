@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from wsgate.metrics import families as f
 from wsgate.metrics.readings import Readings
 from wsgate.server.iteration import each
+from wsgate.topics.counts import DROP_CAUSES
 
 if TYPE_CHECKING:
     from wsgate.server.topic_service import TopicService
     from wsgate.server.worker import Worker
 
-# Causes of drops that are exposed before they happen: else the first increase is not seen. Brokers
-# have others.
-_NO_DROPS = dict.fromkeys(("slow subscriber", "slow listener", "error"), 0)
+# Drops are exposed before they happen: else the first increase is not seen.
+_NO_DROPS = dict.fromkeys(DROP_CAUSES, 0)
 
 
 async def read_state(worker: "Worker") -> Readings:

@@ -2,6 +2,12 @@
 
 from collections import Counter
 
+# Causes of drops on a worker; brokers have others. The values are labels, and never changed.
+SLOW_SUBSCRIBER = "slow subscriber"
+SLOW_LISTENER = "slow listener"
+DELIVERY_ERROR = "error"
+DROP_CAUSES = (SLOW_SUBSCRIBER, SLOW_LISTENER, DELIVERY_ERROR)
+
 
 class Counts:
     """How often what has happened.
