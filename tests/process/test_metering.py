@@ -12,7 +12,12 @@ from wsgate.config import Config
 from wsgate.errors import ConfigError
 from wsgate.metrics import families as f
 from wsgate.metrics.samples import Samples
-from wsgate.process.metering import make_meter, make_worker_samples, read_samples
+from wsgate.process.metering import (
+    make_meter,
+    make_worker_samples,
+    read_samples,
+    read_server_samples,
+)
 
 APP = Counter("tests_metering_app_total", "Counted by an app of the tests.")
 METRICS = Config(metrics="127.0.0.1:9400")
@@ -24,6 +29,12 @@ def number(samples: list[Samples], name: str) -> float:
     """Return the value of the only series of a name."""
     (found,) = [value for one in samples for own, _, value in one.values if own == name]
     return found
+
+
+def states(samples: list[Samples]) -> dict[str, float]:
+    """Return the number of workers in each state."""
+    (found,) = [one.values for one in samples if one.name == f.WORKERS.name]
+    return {labels["state"]: value for _, labels, value in found}
 
 
 @make
@@ -42,6 +53,17 @@ def test_a_missing_library_is_an_error_of_the_setting(
         make(METRICS)
     assert caught.value.setting == "metrics"
     assert make(Config()) is None
+
+
+async def test_the_samples_of_a_server_without_workers_have_all_states() -> None:
+    meter = make_meter(METRICS)
+    assert meter is not None
+    async with opened() as ws:
+        ws.client.worker.count_with(meter)
+        samples = await read_server_samples(ws.client.worker, meter, "ready")
+        assert states(samples) == {"starting": 0, "ready": 1, "stopping": 0}
+        assert number(samples, f.WORKERS_TARGET.name) == 1
+        assert number(samples, f.WEBSOCKETS.name) == 0
 
 
 async def test_the_samples_of_a_worker_include_those_of_the_app() -> None:

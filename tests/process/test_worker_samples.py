@@ -61,3 +61,18 @@ def test_of_a_worker_that_was_killed_the_latest_answer_counts() -> None:
     first.state = State.ENDED
     samples.add_ended(first)
     assert values(samples.all([], 1), f.MESSAGES) == {"": 5.0}
+
+
+def test_workers_are_counted_by_state() -> None:
+    first, second, third = worker(0), worker(1), worker(2)
+    third.state = State.STOPPING
+    (found,) = [
+        one.values
+        for one in WorkerSamples().all([first, second, third], 2)
+        if one.name == f.WORKERS.name
+    ]
+    assert {labels["state"]: value for _, labels, value in found} == {
+        "starting": 0.0,
+        "ready": 2.0,
+        "stopping": 1.0,
+    }

@@ -1,6 +1,7 @@
 """What --metrics needs in a process: the meter of its worker, and the samples of that."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wsgate._version import __version__
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _MISSING = "--metrics needs prometheus-client: pip install 'wsgate[metrics]'"
 ONLY_WORKER = 1  # its number where there is no supervisor
+_STATES = ("starting", "ready", "stopping")  # of workers whose process runs
 
 
 def make_meter(config: Config) -> Meter | None:
@@ -62,10 +64,21 @@ async def read_server_samples(worker: Worker, meter: Meter, state: str) -> list[
         meter: That of the worker.
         state: What the server does.
     """
-    readings = Readings()
-    readings.set(f.INFO, 1, version=__version__)
-    readings.set(f.WORKERS, 1, state=state)
-    readings.set(f.WORKERS_TARGET, 1)
     totals = Totals()
     totals.add(await read_samples(worker, meter), ONLY_WORKER)
-    return [*readings.samples(), *totals.families()]
+    return [*describe_server({state: 1}, 1), *totals.families()]
+
+
+def describe_server(workers: Mapping[str, int], target: int) -> list[Samples]:
+    """Return the samples of what a server is.
+
+    Args:
+        workers: How many workers are in each state; others have none.
+        target: How many should serve.
+    """
+    readings = Readings()
+    readings.set(f.INFO, 1, version=__version__)
+    for state in _STATES:
+        readings.set(f.WORKERS, workers.get(state, 0), state=state)
+    readings.set(f.WORKERS_TARGET, target)
+    return readings.samples()

@@ -1,17 +1,15 @@
 """The metrics of all workers of a supervisor, also of those that have ended."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from wsgate._version import __version__
-from wsgate.metrics import families as f
 from wsgate.metrics.exposition import read_registry
-from wsgate.metrics.readings import Readings
 from wsgate.metrics.samples import Samples
 from wsgate.metrics.supervisor_meter import SupervisorMeter
 from wsgate.metrics.totals import Totals
+from wsgate.process.metering import describe_server
 from wsgate.process.worker_handle import State, WorkerHandle
 
-_STATES = (State.STARTING, State.READY, State.STOPPING)
 SUPERVISOR = 0  # in the place of a worker's number
 
 
@@ -57,14 +55,5 @@ class WorkerSamples:
             else:  # its process has ended, but what it has sent is still being read
                 totals.add_ended(current)
         totals.add(read_registry(), SUPERVISOR)
-        return [*_describe(running, target), *self.meter.samples(), *totals.families()]
-
-
-def _describe(workers: Sequence[WorkerHandle], target: int) -> list[Samples]:
-    readings = Readings()
-    readings.set(f.INFO, 1, version=__version__)
-    for state in _STATES:
-        count = sum(worker.state is state for worker in workers)
-        readings.set(f.WORKERS, count, state=state.name.lower())
-    readings.set(f.WORKERS_TARGET, target)
-    return readings.samples()
+        states = Counter(worker.state.name.lower() for worker in running)
+        return [*describe_server(states, target), *self.meter.samples(), *totals.families()]
