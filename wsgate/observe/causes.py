@@ -138,7 +138,8 @@ CAUSES: dict[Cause, Explanation] = {
         "app",
         (1011,),
         "the app raised an exception",
-        "The log has the traceback at the same time, with the level ERROR.",
+        "The log has the traceback at the same time, with the level ERROR. Of an error that "
+        "repeats it has one, at the first time, and then a number every ten seconds.",
     ),
     Cause.APP_RETURNED: Explanation(
         "app",
@@ -166,7 +167,7 @@ CAUSES: dict[Cause, Explanation] = {
         "server",
         (1012,),
         "an operator closed it",
-        "Somebody used `wsgate ctl close`.",
+        "Somebody used `wsgate ctl close`, or the button of the live page.",
         chosen_by="operator",
     ),
     Cause.SERVER_STOPPING: Explanation(
