@@ -193,7 +193,9 @@ async def test_a_client_that_came_back_has_replaced_its_connection(workers: str)
                 # The workers answer after they have heard of the return: it came first.
                 await metrics.scrape()
                 first.transport.abort()
-                await server.logged(f"left this one: as {successor}", PATIENCE)
+                await server.logged(
+                    f"the client came back on another connection: {successor}", PATIENCE
+                )
         after = await metrics.until_closed()
         assert after.sum(f.OPENED.name, reconnect="true") == 4
         assert after.sum(f.CLOSED.name, cause="replaced", initiator="client") == 4

@@ -55,7 +55,7 @@ async def test_a_client_that_has_come_back_on_another_connection(
 ) -> None:
     opening, closed = await reconnected(said, *headers)
     assert opening.reconnect == closed.connection
-    assert (closed.cause, closed.detail) == (Cause.REPLACED, f"as {opening.connection}")
+    assert (closed.cause, closed.detail) == (Cause.REPLACED, opening.connection)
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_a_connection_of_another_worker_is_passed_on() -> None:
     assert told == [("7-b-1", "9-a-2")]
     assert not reconnects.note_reconnect("9-a-9", "7-b-2")
     assert reconnects.note_reconnect("9-a-2", "7-b-2")
-    assert reconnects.end("9-a-2", (Cause.PING_TIMEOUT, "")) == (Cause.REPLACED, "as 7-b-2")
+    assert reconnects.end("9-a-2", (Cause.PING_TIMEOUT, "")) == (Cause.REPLACED, "7-b-2")

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-WANTED = "HOST:PORT such as 127.0.0.1:9090, or unix:PATH"
+WANTED = "HOST:PORT such as 127.0.0.1:9464, or unix:PATH"
 _UNIX = "unix:"
 _MOST = 65_535
 _HOST_AND_PORT = re.compile(

@@ -72,7 +72,7 @@ CAUSES: dict[Cause, Explanation] = {
     Cause.REPLACED: Explanation(
         "client",
         (1006, 1011, 1013),
-        "the client had come back on another connection, and left this one",
+        "the client came back on another connection",
         "Nothing: the network of the client changed. It is known because the client named this "
         "connection when it came back to a worker of the same server (--ws-reconnect-field). After "
         "a return to another server the cause is client_vanished, ping_timeout or slow_consumer.",

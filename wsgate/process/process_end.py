@@ -3,6 +3,7 @@
 import signal
 from dataclasses import dataclass
 
+from wsgate import quantities
 from wsgate.errors import WsgateError
 from wsgate.observe.log_format import indent
 
@@ -13,16 +14,23 @@ class ProcessEnd:
 
     name: How the log names it. failure: Why it could not start, if it has said so. status: Its exit
     status, or minus the signal that ended it; None if that is not known. served: For how many
-    seconds it has served; None if it never did.
+    seconds it has served; None if it never did. connections: How many it had.
     """
 
     name: str
     failure: WsgateError | None
     status: int | None
     served: float | None
+    connections: int = 0
 
     def __str__(self) -> str:
         """Return what the log says."""
+        if not self.connections:
+            return self._reason
+        return f"{self._reason}, with {quantities.count(self.connections, 'connection')}"
+
+    @property
+    def _reason(self) -> str:
         if self.failure is not None:
             return f"{self.name} could not start: {indent(str(self.failure))}"
         if self.status is None:

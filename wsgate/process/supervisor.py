@@ -448,8 +448,11 @@ class Supervisor:
         if self.hub is not None and worker.pid is not None:
             self.hub.take_worker_end(worker.pid)
         self.workers.remove(worker)
+        connections = self._board.get(worker.row, Field.CONNECTIONS)
         self._board.clear(worker.row)
-        closing = asyncio.get_running_loop().create_task(self._close(worker, was, served))
+        closing = asyncio.get_running_loop().create_task(
+            self._close(worker, was, served, connections)
+        )
         self._closing.add(closing)
         closing.add_done_callback(self._closed)
 
@@ -465,12 +468,14 @@ class Supervisor:
         self._closing.discard(closing)
         self._changed.set()
 
-    async def _close(self, worker: WorkerHandle, was: State, served: float | None) -> None:
+    async def _close(
+        self, worker: WorkerHandle, was: State, served: float | None, connections: int
+    ) -> None:
         """Read what a worker has written before its end, and then act on the end."""
         await worker.close()
         if self.samples is not None:
             self.samples.add_ended(worker)
-        end = ProcessEnd(str(worker), worker.failure, worker.status, served)
+        end = ProcessEnd(str(worker), worker.failure, worker.status, served, connections)
         if worker.pid is None and end.failure is None:
             return  # it was not forked, because the process of --preload has ended: that is judged
         if was is not State.STOPPING and not self._is_stopping:

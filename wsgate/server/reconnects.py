@@ -73,7 +73,7 @@ class Reconnects:
         self._open.discard(connection_id)
         successor = self._successors.pop(connection_id, None)
         if successor is not None and end[0] in _GONE:
-            return Cause.REPLACED, f"as {successor}"
+            return Cause.REPLACED, successor
         return end
 
 
