@@ -122,7 +122,10 @@ async def test_each_end_comes_once_in_order(app: StatusApp, source: FakeSource) 
             assert [one["at"] for one in closes] == [1.0, 3.0, 4.0, 5.0]
 
 
-async def test_one_sample_serves_all_pages(app: StatusApp, source: FakeSource) -> None:
+async def test_one_sample_serves_all_pages(
+    app: StatusApp, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "SHARED_SECONDS", 3600.0)
     async with opened(app) as one, opened(app) as other:
         await asyncio.gather(one.next("sample"), other.next("sample"))
         assert [command for command, _ in source.asked].count("metrics") == 1
@@ -152,7 +155,7 @@ async def test_whoever_has_the_token_may_act(page: Page, source: FakeSource) -> 
 
 
 async def test_without_the_token_nobody_may(page: Page, source: FakeSource) -> None:
-    for token in ("wrong", "", None, 5, "\xe9"):
+    for token in ("wrong", "", None, 5, "\xe9", "\ud800"):
         answer = await page.ask(do="drain", worker=1, token=token)
         assert answer == {"error": "the token is wrong"}
     assert "drain" not in [command for command, _ in source.asked]
