@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.status.conftest import TOKEN, FakeSource
-from wsgate.status import live, sampler
+from wsgate.status import app as status_app, live, sampler
 from wsgate.status.app import StatusApp
 
 DEADLINE = 10.0
@@ -88,6 +88,17 @@ async def test_there_is_no_other_websocket(app: StatusApp) -> None:
     page = Page(app, "/metrics")
     assert await page.open() == {"type": "websocket.close"}
     await page.call
+
+
+async def test_pages_leave_connections_for_probes(
+    app: StatusApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_app, "MOST_PAGES", 1)
+    for _ in range(2):  # one that was closed counts no more
+        async with opened(app):
+            refused = Page(app)
+            assert await refused.open() == {"type": "websocket.close"}
+            await refused.call
 
 
 async def test_it_says_hello(page: Page, source: FakeSource) -> None:

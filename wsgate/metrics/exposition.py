@@ -8,12 +8,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from wsgate import loggers
-from wsgate.metrics.families import FAMILIES, PROCESS_NAMES, series_names
+from wsgate.metrics.families import FAMILIES
 from wsgate.metrics.samples import Labels, Samples
 
 LONGEST_TEXT = 16_384  # characters of a sample or of a help text: what is longer fits into no part
-_OURS = {family.name.removesuffix("_total") for family in FAMILIES} | series_names()
-_OURS -= set(PROCESS_NAMES)  # those are of this process and come by the same way
+_OURS = {family.name.removesuffix("_total") for family in FAMILIES}
+_OURS = _OURS.union(*(family.series_names for family in FAMILIES))
 _SHOWN = 200  # characters of a name in the log
 _reported: set[str] = set()  # what was logged: a scrape would repeat it every few seconds
 
