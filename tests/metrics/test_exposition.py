@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from wsgate.metrics import exposition
 from wsgate.metrics.exposition import expose, read_registry
-from wsgate.metrics.samples import LARGEST_PART, Samples, parts_of
+from wsgate.metrics.samples import LARGEST_PART, Samples, json_parts
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_no_text_is_too_long_for_a_part(registry: CollectorRegistry, character: 
     gauge.labels(character * 2**20).set(1)
     found = read_registry()
     assert [labels for _, labels, _ in found[0].values] == [{"who": "short"}]
-    assert max(len(json.dumps(part)) for part in parts_of(found)) < 2 * LARGEST_PART
+    assert max(len(json.dumps(part)) for part in json_parts(found)) < 2 * LARGEST_PART
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,6 @@ def test_what_does_not_fit_into_a_part_is_split() -> None:
 
 def test_families_without_values_are_split_as_well() -> None:
     families = [Samples(f"x{number}", "gauge", "y" * 1000, "", []) for number in range(1000)]
-    parts = list(parts_of(families))
+    parts = list(json_parts(families))
     assert max(len(json.dumps(part)) for part in parts) < LARGEST_PART + 10_000
     assert [family for part in parts for family in read_part(part)] == families
