@@ -9,7 +9,6 @@ from wsgate.errors import ConfigError
 from wsgate.metrics import address
 from wsgate.process import sockets
 from wsgate.process.commands import CommandRefused, Commands, Part, guarded_parts
-from wsgate.proxies.trusted import ANY_UNIX_SOCKET
 from wsgate.server.lifecycle import Lifecycle
 from wsgate.server.watchdog import NoWatchdog
 from wsgate.server.worker import Worker
@@ -18,6 +17,7 @@ from wsgate.status.source import Refused
 MOST_CONNECTIONS = 64
 _LARGEST_REQUEST = 65_536  # bytes of a message of the page
 _STOP_TIMEOUT = 1.0  # seconds for requests and pages at the end
+_ANY_UNIX_SOCKET = "unix:"  # in --forwarded-allow-ips
 
 
 class StatusServer:
@@ -109,8 +109,8 @@ def _config_of(config: Config) -> Config:
 def _trusted_proxies(config: Config, where: address.Address) -> Sequence[str] | None:
     """Return the proxies whose headers are trusted. On a Unix socket there is nobody else."""
     if where.path:
-        return [ANY_UNIX_SOCKET]
+        return [_ANY_UNIX_SOCKET]
     allowed = config.forwarded_allow_ips
     if allowed is None:
         return None
-    return [one for one in allowed if not one.startswith((ANY_UNIX_SOCKET, "/"))]
+    return [one for one in allowed if not one.startswith((_ANY_UNIX_SOCKET, "/"))]
