@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     # It receives events and knows nothing of the protocols and the server.
     "observe": {"loggers", "streams", "threads", "diagnosis", "text_file"},
     # It counts events, and knows neither connections nor protocols.
-    "metrics": {"observe"},
+    "metrics": {"observe", "loggers"},
     # An ASGI app, as the user's own: it knows nothing of the protocols and the server.
     "static": {"fields", "observe"},
     # The ASGI app of the metrics' address: it asks for what it shows, and knows no server.

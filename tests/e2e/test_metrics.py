@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.openmetrics import parser
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
@@ -247,6 +247,30 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
     # The socket of a server that was killed is replaced.
     async with running(APP, "--metrics", f"unix:{path}", "--workers", "2"):
         assert (await metrics.scrape()).sum(f.WORKERS_TARGET.name) == 2
+
+
+@pytest.mark.parametrize("is_unix", [False, True], ids=["tcp", "unix"])
+async def test_the_page_works_through_a_proxy_that_has_the_tls(
+    is_unix: bool, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "metrics.sock")
+    where = f"unix:{path}" if is_unix else HERE[1]
+    async with running(APP, "--metrics", where) as server:
+        said = {"X-Forwarded-Proto": "https"}
+        url, options = "ws://metrics.example/live", {"open_timeout": PATIENCE}
+
+        def come(origin: str) -> Any:
+            more: Any = {"origin": Origin(origin), "additional_headers": said, **options}
+            if is_unix:
+                return unix_connect(path, url, **more)
+            return connect(url, host="127.0.0.1", port=port, proxy=None, **more)
+
+        port = 0 if is_unix else int((await metrics_of(server)).url.rpartition(":")[2])
+        async with come("https://metrics.example") as page:
+            assert '"hello"' in str(await asyncio.wait_for(page.recv(), PATIENCE))
+        for other in ("http://metrics.example", "https://evil.example"):
+            with pytest.raises(InvalidStatus):
+                await come(other)
 
 
 @ONE_AND_TWO

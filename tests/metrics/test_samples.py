@@ -39,3 +39,10 @@ def test_what_does_not_fit_into_a_part_is_split() -> None:
     found = [family for part in parts for family in read_part(part)]
     assert sum(len(family.values) for family in found if family.name == "x") == 1000
     assert found[-1] == families[1]
+
+
+def test_families_without_values_are_split_as_well() -> None:
+    families = [Samples(f"x{number}", "gauge", "y" * 1000, "", []) for number in range(1000)]
+    parts = list(json_parts(families))
+    assert max(len(json.dumps(part)) for part in parts) < LARGEST_PART + 10_000
+    assert [family for part in parts for family in read_part(part)] == families

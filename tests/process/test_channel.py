@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.harness import loops
-from tests.harness.waiting import nothing_left, soon
+from tests.harness.waiting import nothing_left, pause, soon
 from wsgate.errors import StartupFailed
 from wsgate.process import channel as module
 from wsgate.process.channel import Channel, Line, failure_line, failure_of
@@ -74,6 +74,11 @@ async def test_nothing_is_sent_to_an_end_that_is_gone(other: socket.socket) -> N
         assert [line async for line in channel.lines()] == []
         channel.send({"n": 1})
         channel.send({"n": 2})
+        async with asyncio.timeout(10):
+            while channel.is_readable:
+                await pause(0.01)
+        await asyncio.sleep(0)
+        channel.send({"n": 3})
 
 
 @pytest.mark.parametrize("cut", [b"", b"{", b'{"n": 2}'], ids=["end", "part", "no end of line"])

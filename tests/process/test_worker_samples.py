@@ -76,3 +76,12 @@ def test_workers_are_counted_by_state() -> None:
         "ready": 2.0,
         "stopping": 1.0,
     }
+
+
+def test_a_new_app_may_have_another_kind_of_metric_with_the_same_name() -> None:
+    samples, old, new = WorkerSamples(), worker(0), worker(1)
+    samples.keep(old, [Samples("jobs", "counter", "Jobs.", "", [("jobs_total", {}, 5.0)])])
+    samples.add_ended(old)
+    samples.keep(new, [Samples("jobs", "gauge", "Jobs.", "", [("jobs", {}, 3.0)])])
+    found = [family for family in samples.all([new], 1) if family.name == "jobs"]
+    assert [family.values for family in found] == [[("jobs", {f.WORKER: "2"}, 3.0)]]

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.status.conftest import TOKEN, FakeSource
-from wsgate.status import live, sampler
+from wsgate.status import app as status_app, live, sampler
 from wsgate.status.app import StatusApp
 
 DEADLINE = 10.0
@@ -90,6 +90,17 @@ async def test_there_is_no_other_websocket(app: StatusApp) -> None:
     await page.call
 
 
+async def test_pages_leave_connections_for_probes(
+    app: StatusApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_app, "MOST_PAGES", 1)
+    for _ in range(2):  # one that was closed counts no more
+        async with opened(app):
+            refused = Page(app)
+            assert await refused.open() == {"type": "websocket.close"}
+            await refused.call
+
+
 async def test_it_says_hello(page: Page, source: FakeSource) -> None:
     hello = await page.next("hello")
     assert hello["can_act"] is True
@@ -122,7 +133,10 @@ async def test_each_end_comes_once_in_order(app: StatusApp, source: FakeSource) 
             assert [one["at"] for one in closes] == [1.0, 3.0, 4.0, 5.0]
 
 
-async def test_one_sample_serves_all_pages(app: StatusApp, source: FakeSource) -> None:
+async def test_one_sample_serves_all_pages(
+    app: StatusApp, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "SHARED_SECONDS", 3600.0)
     async with opened(app) as one, opened(app) as other:
         await asyncio.gather(one.next("sample"), other.next("sample"))
         assert [command for command, _ in source.asked].count("metrics") == 1
@@ -152,7 +166,7 @@ async def test_whoever_has_the_token_may_act(page: Page, source: FakeSource) -> 
 
 
 async def test_without_the_token_nobody_may(page: Page, source: FakeSource) -> None:
-    for token in ("wrong", "", None, 5, "\xe9"):
+    for token in ("wrong", "", None, 5, "\xe9", "\ud800"):
         answer = await page.ask(do="drain", worker=1, token=token)
         assert answer == {"error": "the token is wrong"}
     assert "drain" not in [command for command, _ in source.asked]

@@ -1,5 +1,7 @@
 """What a sample has, and what is kept from one to the next."""
 
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import pytest
@@ -77,3 +79,32 @@ async def test_workers_that_have_ended_are_forgotten(sampler: Sampler, source: F
 def ended(pid: int) -> dict[str, Any]:
     close = {"at": float(pid), "worker": pid, "code": 1000}
     return {"worker": pid, "number": 1, "closes": [close], "topics": [], "slow": []}
+
+
+class PausedSource(FakeSource):
+    """Waits within its first answer to `live`; sends closes to those that do not know them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_paused = asyncio.Event()
+
+    async def ask(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Part]:
+        async for part in super().ask(command, arguments):
+            if command == "live" and str(part["worker"]) in arguments["since"]:
+                part["closes"] = []
+            yield part
+            if command == "live" and not self.is_paused.is_set():
+                self.is_paused.set()
+                await asyncio.Event().wait()
+
+
+async def test_a_page_that_is_closed_meanwhile_takes_no_closes_with_it() -> None:
+    source = PausedSource()
+    source.answers["live"][0] |= {"number": 1, "closes": [{"at": 1.0, "worker": 7}]}
+    sampler = Sampler(source, 30.0)
+    first = asyncio.create_task(sampler.sample(0))
+    await asyncio.wait_for(source.is_paused.wait(), 10.0)
+    first.cancel()
+    await asyncio.wait([first])
+    sample, _ = await sampler.sample(0)
+    assert sample["closes"] == [{"at": 1.0, "worker": 7}]

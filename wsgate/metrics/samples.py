@@ -62,6 +62,9 @@ def json_parts(families: Iterable[Samples]) -> Iterator[list[Any]]:
                 part, values, size = [], [], 0
         part.append([*head, values])
         size += len(json.dumps(head))
+        if size >= LARGEST_PART:  # the heads of thousands of families without values are long, too
+            yield part
+            part, size = [], 0
     yield part
 
 

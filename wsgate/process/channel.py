@@ -53,7 +53,8 @@ class Channel:
 
     def send(self, line: Line) -> None:
         """Send a line; nothing happens if the other end is gone."""
-        self._writer.write(self.encode(line))
+        if not self._writer.transport.is_closing():  # uvloop's raises then
+            self._writer.write(self.encode(line))
 
     @property
     def is_readable(self) -> bool:

@@ -1,6 +1,6 @@
 """Serves the address of --metrics, by a worker of its own in the same event loop."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from wsgate import loggers
@@ -17,6 +17,7 @@ from wsgate.status.source import Refused
 MOST_CONNECTIONS = 64
 _LARGEST_REQUEST = 65_536  # bytes of a message of the page
 _STOP_TIMEOUT = 1.0  # seconds for requests and pages at the end
+_ANY_UNIX_SOCKET = "unix:"  # in --forwarded-allow-ips
 
 
 class StatusServer:
@@ -94,9 +95,22 @@ def _config_of(config: Config) -> Config:
         uds_perms=0o660,
         lifespan="off",
         access_log=False,
-        proxy_headers=False,
+        # A proxy that asks for a password and has the TLS: a page's origin is https there.
+        proxy_headers=config.proxy_headers,
+        forwarded_allow_ips=_trusted_proxies(config, where),
+        forwarded_values=config.forwarded_values,
         ws_origins=["same", "none"],  # another site's page must not read it through a browser
         ws_max_size=_LARGEST_REQUEST,
         limit_connections=MOST_CONNECTIONS,
         timeout_graceful_shutdown=_STOP_TIMEOUT,
     )
+
+
+def _trusted_proxies(config: Config, where: address.Address) -> Sequence[str] | None:
+    """Return the proxies whose headers are trusted. On a Unix socket there is nobody else."""
+    if where.path:
+        return [_ANY_UNIX_SOCKET]
+    allowed = config.forwarded_allow_ips
+    if allowed is None:
+        return None
+    return [one for one in allowed if not one.startswith((_ANY_UNIX_SOCKET, "/"))]

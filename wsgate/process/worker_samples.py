@@ -47,13 +47,14 @@ class WorkerSamples:
         """
         running = list(workers)
         totals = Totals()
-        totals.add_ended(self._ended.families())
         for worker, samples in self._latest.items():
             current = worker.last_samples or samples
             if worker in running:
                 totals.add(current, worker.row + 1)
             else:  # its process has ended, but what it has sent is still being read
                 totals.add_ended(current)
+        # Those that run come first: a new app may have another kind of metric with the same name.
+        totals.add_ended(self._ended.families())
         totals.add(read_registry(), SUPERVISOR)
         states = Counter(worker.state.name.lower() for worker in running)
         return [*describe_server(states, target), *self.meter.samples(), *totals.families()]

@@ -14,6 +14,7 @@ from wsgate.status.source import Refused, Source
 from wsgate.types import Header, Receive, Scope, Send
 
 LIVE_PATH = "/live"
+MOST_PAGES = 32  # that are open: connections are left for scrapers and probes
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _HEADERS: list[Header] = [
@@ -51,6 +52,7 @@ class StatusApp:
         self._broker_grace = broker_grace
         self._sampler = Sampler(source, broker_grace)
         self._token = token
+        self._pages = 0  # that are open
         self._routes: dict[str, Route] = {
             "/metrics": self._metrics,
             "/healthz": self._healthz,
@@ -102,12 +104,16 @@ class StatusApp:
     # -- the page's WebSocket ----------------------------------------------------------------------
 
     async def _serve_live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] != LIVE_PATH:
+        if scope["path"] != LIVE_PATH or self._pages >= MOST_PAGES:
             await send({"type": "websocket.close"})
             return
-        await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
-        await Viewer(self._sampler, self._source, self._token).serve(receive, send)
+        self._pages += 1
+        try:
+            await receive()  # websocket.connect
+            await send({"type": "websocket.accept"})
+            await Viewer(self._sampler, self._source, self._token).serve(receive, send)
+        finally:
+            self._pages -= 1
 
 
 async def _respond(scope: Scope, send: Send, answer: Answer) -> None:

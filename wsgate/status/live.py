@@ -95,7 +95,7 @@ class Viewer:
     async def _check_token(self, token: object) -> None:
         if self._token is None:
             raise Refused("the page is read only: start the server with --status-token")
-        given = token.encode() if isinstance(token, str) else b""
+        given = token.encode(errors="surrogatepass") if isinstance(token, str) else b""
         if not hmac.compare_digest(given, self._token.encode()):
             await asyncio.sleep(WRONG_TOKEN_PAUSE)  # nobody can try many
             raise Refused("the token is wrong")

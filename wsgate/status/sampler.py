@@ -84,12 +84,15 @@ class Sampler:
         topics: dict[str, Part] = {}
         slow: list[Part] = []
         closes: list[Part] = []
+        known: dict[str, int] = {}
         async for part in self._source.ask("live", {"since": dict(self._known)}):
-            self._known[str(part["worker"])] = part["number"]
+            known[str(part["worker"])] = part["number"]
             closes += part["closes"]
             slow += part["slow"]
             for one in part["topics"]:
                 _add_topic(topics, one)
+        # Only now: the page that waits for this may be closed before, and others show them later.
+        self._known |= known
         for close in sorted(closes, key=lambda one: float(one["at"])):
             self._latest += 1
             self._closes.append((self._latest, close))
