@@ -40,6 +40,10 @@ class FakeSource:
     def set_metrics(self, families: list[Samples]) -> None:
         self.answers["metrics"] = [{"samples": part} for part in json_parts(families)]
 
+    def last(self, command: str) -> dict[str, Any]:
+        """Return the latest arguments of a command; the page asks for others meanwhile."""
+        return [arguments for name, arguments in self.asked if name == command][-1]
+
     async def ask(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Part]:
         self.asked.append((command, dict(arguments)))
         if command not in self.answers:

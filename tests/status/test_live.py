@@ -151,17 +151,17 @@ async def test_connections_are_listed_with_a_filter(page: Page, source: FakeSour
     answer = await page.ask(do="connections", path="/chat/*", address=None, limit=2, token="x")
     assert answer["connections"] == [{"id": "1"}, {"id": "2"}]
     assert answer["total"] == 9
-    assert source.asked[-1] == ("connections", {"path": "/chat/*", "limit": 2})
+    assert source.last("connections") == {"path": "/chat/*", "limit": 2}
     for limit in (None, 10**9, "many", 0, True):
         await page.ask(do="connections", limit=limit)
-        assert source.asked[-1] == ("connections", {"limit": live.MOST_ROWS})
+        assert source.last("connections") == {"limit": live.MOST_ROWS}
 
 
 async def test_whoever_has_the_token_may_act(page: Page, source: FakeSource) -> None:
     source.answers |= {"close": [{"closed": "7-a-1", "code": 1012}], "drain": [{"draining": 7}]}
     answer = await page.ask(do="close", id="7-a-1", code=1012, reason="", token=TOKEN)
     assert answer == {"closed": "7-a-1", "code": 1012}
-    assert source.asked[-1] == ("close", {"id": "7-a-1", "code": 1012, "reason": ""})
+    assert source.last("close") == {"id": "7-a-1", "code": 1012, "reason": ""}
     assert await page.ask(do="drain", worker=1, token=TOKEN) == {"draining": 7}
 
 
