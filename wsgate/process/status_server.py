@@ -88,6 +88,7 @@ def _config_of(config: Config) -> Config:
     assert config.metrics is not None  # the caller has checked
     where = address.parse(config.metrics)
     assert where is not None  # the setting was validated
+    _check_is_free(config, where)
     return Config(
         host=[where.host] if where.host else [],
         port=where.port if where.host else None,
@@ -104,6 +105,21 @@ def _config_of(config: Config) -> Config:
         limit_connections=MOST_CONNECTIONS,
         timeout_graceful_shutdown=_STOP_TIMEOUT,
     )
+
+
+def _check_is_free(config: Config, where: address.Address) -> None:
+    """Raise ConfigError if the server itself is to listen there: its own error would mislead."""
+    port = sockets.DEFAULT_PORT if config.port is None else config.port
+    has_tcp = bool(config.host) or not (config.uds or config.fd is not None)
+    hosts = config.host or (sockets.DEFAULT_HOST,)
+    is_taken = where.path in (config.uds or ()) or (
+        has_tcp and where.port == port != 0 and where.host in hosts
+    )
+    if is_taken:
+        text = (
+            f"--metrics {config.metrics}: the server itself listens there; use another one"
+        )
+        raise ConfigError(text, setting="metrics")
 
 
 def _trusted_proxies(config: Config, where: address.Address) -> Sequence[str] | None:
