@@ -116,9 +116,7 @@ def _check_is_free(config: Config, where: address.Address) -> None:
         has_tcp and where.port == port != 0 and where.host in hosts
     )
     if is_taken:
-        text = (
-            f"--metrics {config.metrics}: the server itself listens there; use another one"
-        )
+        text = f"--metrics {config.metrics}: the server itself listens there; use another one"
         raise ConfigError(text, setting="metrics")
 
 
