@@ -8,7 +8,7 @@ from typing import Any
 from wsgate.errors import one_line
 from wsgate.settings import Kind, Setting
 
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # stands for a byte that is not UTF-8: PEP 383
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # is a byte that is not UTF-8: PEP 383
 _MAX_WIDTH = 40  # columns of a value; a longer one moves its source to the right
 
 

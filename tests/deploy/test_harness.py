@@ -9,13 +9,13 @@ from tests.harness import proxies
 
 
 def test_a_missing_proxy_skips_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxies, "REQUIRED", False)
+    monkeypatch.delenv("TEST_PROXIES", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"^needs no-such-proxy: run .ci/install-"):
         proxies.program("no-such-proxy")
 
 
 def test_a_missing_proxy_fails_a_test_where_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxies, "REQUIRED", True)
+    monkeypatch.setenv("TEST_PROXIES", "required")
     with pytest.raises(pytest.fail.Exception, match=r"^needs no-such-proxy"):
         proxies.program("no-such-proxy")
 

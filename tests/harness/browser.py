@@ -1,15 +1,12 @@
 """A browser: Chromium without a window, and what a test does with its pages."""
 
 import contextlib
-import os
-import shutil
 from collections.abc import AsyncIterator
 
-import pytest
 from playwright.async_api import Browser, async_playwright
 
-# .ci/run sets the variable, so that nothing is skipped there.
-REQUIRED = os.environ.get("TEST_BROWSER") == "required"
+from tests.harness.programs import find_program
+
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -18,12 +15,7 @@ OPTIONS = (
 
 def browser_program() -> str:
     """Return the path of Chromium; skip the test if it is not installed."""
-    if found := shutil.which("chromium"):
-        return found
-    reason = "needs chromium: run .ci/install-browser"
-    if REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return find_program("browser", "chromium")
 
 
 @contextlib.asynccontextmanager

@@ -2,29 +2,17 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
+from tests.harness.programs import find_program
 from tests.harness.redis import START, free_ports
 from tests.harness.waiting import pause
-
-# .ci/run sets the variable, so that nothing is skipped there.
-REQUIRED = os.environ.get("TEST_NATS") == "required"
 
 
 def nats_program() -> str:
     """Return the path of nats-server; skip the test if it is not installed."""
-    found = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/bin")
-    if found:
-        return found
-    reason = "needs nats-server: run .ci/install-nats"
-    if REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return find_program("nats", "nats-server")
 
 
 class NatsServer:

@@ -1,24 +1,15 @@
 """Prometheus's promtool, which checks configurations, rules and what a server exposes."""
 
-import os
-import shutil
 import subprocess
 
-import pytest
+from tests.harness.programs import find_program
 
-# .ci/run sets the variable, so that nothing is skipped there.
-REQUIRED = os.environ.get("TEST_PROMETHEUS") == "required"
 _SECONDS = 60.0
 
 
 def promtool() -> str:
     """Return the path of promtool; skip the test if it is not installed."""
-    if found := shutil.which("promtool"):
-        return found
-    reason = "needs promtool: run .ci/install-prometheus"
-    if REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return find_program("prometheus", "promtool")
 
 
 def check(*arguments: str, text: str = "") -> None:

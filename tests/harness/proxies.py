@@ -11,7 +11,6 @@ import getpass
 import grp
 import os
 import re
-import shutil
 import signal
 import socket
 import tempfile
@@ -20,32 +19,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-import pytest
-
+from tests.harness import programs
 from tests.harness.processes import ROOT, START, STOP
+from tests.harness.programs import find_program
 from tests.harness.waiting import pause
 
 EXAMPLES = ROOT / "docs" / "deploy" / "examples"
 CHAT = ROOT / "examples" / "chat"
 HOST = "app.example.com"  # in all examples
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-# .ci/run sets the variable, so that nothing is skipped there.
-REQUIRED = os.environ.get("TEST_PROXIES") == "required"
 
 Changes = Mapping[str, str]
 
 
 def program(name: str) -> str:
     """Return the path of a program; skip the test if it is not installed."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    return found or give_up(f"needs {name}: run .ci/install-proxies")
+    return find_program("proxies", name)
 
 
 def give_up(reason: str) -> NoReturn:
     """Skip the test; fail it where all proxies are required."""
-    if REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
+    programs.give_up("proxies", reason)
 
 
 def substitute(path: Path, changes: Changes) -> str:

@@ -3,33 +3,23 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.harness.programs import find_program
 from tests.harness.waiting import pause
 from wsgate.brokers.redis.connection import ConnectionLost, RedisConnection, connect
 from wsgate.brokers.redis.url import parse_redis_url
 
-# .ci/run sets the variable, so that nothing is skipped there.
-REQUIRED = os.environ.get("TEST_REDIS") == "required"
 START = 30.0  # seconds for a server to start on a loaded machine
 
 
 def redis_program() -> str:
     """Return the path of redis-server; skip the test if it is not installed."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/bin"):
-            return found
-    reason = "needs redis-server: run .ci/install-redis"
-    if REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return find_program("redis", "redis-server", "valkey-server")
 
 
 class RedisServer:

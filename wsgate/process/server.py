@@ -197,10 +197,17 @@ class Server:
         self._has_started = True
         await self._start_status()
         try:
-            self._sockets = self._open_sockets()
+            await self._start_worker()
         except BaseException:
             await self._stop_status()
             raise
+        self._is_running = True
+        self.names = [listener.description for listener in self._lifecycle.listeners]
+        self._announce()
+
+    async def _start_worker(self) -> None:
+        """Open the sockets, and start the hub and the worker; all is undone if that fails."""
+        self._sockets = self._open_sockets()
         try:
             self._start_hub()
             await self._lifecycle.start(self.sockets)
@@ -211,11 +218,7 @@ class Server:
             await asyncio.sleep(0)
             await self._lifecycle.abandon()
             await self._stop_hub()
-            await self._stop_status()
             raise
-        self._is_running = True
-        self.names = [listener.description for listener in self._lifecycle.listeners]
-        self._announce()
 
     def _start_hub(self) -> None:
         if self._hub is not None:

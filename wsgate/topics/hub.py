@@ -278,14 +278,14 @@ class Hub:
         """Note the place up to which a connection had a topic from an earlier hub.
 
         Returns:
-            What those get who are not so far: what they lack was lost with that hub.
+            Messages for the subscribers that lack something: it was lost with that hub.
         """
         if not topic.claimed < newest < self._start:
             return []
         former, topic.claimed = topic.claimed, newest
         lost = messages.Lost(name)
-        behind = [n for n, place in topic.subscribers.items() if former <= place < newest]
-        return [(number, lost) for number in behind]
+        subscribers = topic.subscribers.items()
+        return [(number, lost) for number, place in subscribers if former <= place < newest]
 
     def _forget_claims(self) -> None:
         self._claims_end_at = math.inf

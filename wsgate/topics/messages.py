@@ -101,8 +101,8 @@ class Attach:
 
     position: everything of the topic up to this place is known here; 0 at the first time. newest:
     the place of the newest message of the topic that is known here, 0 for none. former: the
-    position with which the last settled hub before this one was left, 0 for none; who has had less
-    of that hub than another one lacks something.
+    last position of this worker at the last settled hub before this one, 0 for none. A worker whose
+    position there is below that of another worker lacks messages.
     """
 
     request: int

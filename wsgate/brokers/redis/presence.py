@@ -33,9 +33,9 @@ Entry = tuple[str, str]  # topic and member; no member for the number of the top
 class PresenceTiming:
     """Seconds.
 
-    lease: after which a worker counts as dead that does not renew it, or does not confirm that it
-    has announced who has left. interval: between two renewals, and between two sweeps of what dead
-    workers have left. grace: in which a member may come back.
+    lease: after which a worker counts as dead if it neither renews its lease nor confirms its
+    announcements of members who left. interval: between two renewals, and between two removals of
+    the entries of dead workers. grace: in which a member may come back.
     """
 
     lease: float = 8.0
